@@ -1,0 +1,1 @@
+"""The ground floor: errors, config, events, files, families. Standard library only (backend.py aside)."""

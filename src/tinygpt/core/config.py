@@ -1,0 +1,229 @@
+"""Strict configuration: frozen dataclasses from and to dicts, TOML, JSON and `a.b=c` overrides.
+
+A config class is a frozen keyword-only dataclass whose fields are `Annotated[type, "help", ...]`. Unknown keys and
+wrong types are errors that name the field and the nearest known key. The resolved config of a run is its `run.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tinygpt.core.errors import ConfigError, nearest
+from tinygpt.core.family import Family
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One technique of a family, by name, with its own options (a dict until resolved, then its Config)."""
+
+    name: str
+    options: Any = None
+
+    def resolve(self, family: Family, where: str) -> Pick:
+        """The same pick with its options checked against the technique's Config."""
+        cls = family.config(self.name)
+        given = to_dict(self.options) if dataclasses.is_dataclass(self.options) else dict(self.options or {})
+        if cls is None:
+            if given:
+                raise ConfigError(f"{where}: '{self.name}' has no options, got {', '.join(given)}")
+            return Pick(self.name, {})
+        return Pick(self.name, from_dict(cls, given, where))
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a config field says about itself; the CLI and the docs are made from this."""
+
+    name: str
+    type: Any
+    help: str
+    default: Any
+    required: bool
+    choices: tuple[str, ...]
+    family: Family | None
+
+
+@functools.cache
+def fields(cls: type) -> tuple[Field, ...]:
+    """The fields of a config class in order."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return tuple(_field(f, hints[f.name]) for f in dataclasses.fields(cls) if f.init)
+
+
+def _field(f: dataclasses.Field[Any], hint: Any) -> Field:
+    notes = getattr(hint, "__metadata__", ())
+    kind = typing.get_args(hint)[0] if notes else hint
+    text = next((n for n in notes if isinstance(n, str)), "")
+    family = next((n for n in notes if isinstance(n, Family)), None)
+    choices = next((n for n in notes if isinstance(n, tuple)), ())
+    if typing.get_origin(kind) is typing.Literal:
+        choices = tuple(str(c) for c in typing.get_args(kind))
+    default: Any = f.default
+    if f.default_factory is not dataclasses.MISSING:
+        default = f.default_factory()
+    required = default is dataclasses.MISSING
+    return Field(f.name, kind, text, None if required else default, required, choices, family)
+
+
+def to_dict(value: Any) -> Any:
+    """Plain JSON data of a config, nested ones included; paths become strings, picks keep their options."""
+    if isinstance(value, Pick):
+        return {"name": value.name, **(to_dict(value.options) or {})}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): to_dict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(v) for v in value]
+    return value
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
+    """Build a config, refusing unknown keys, missing ones and wrong types. `where` names the source in errors."""
+    known = {f.name: f for f in fields(cls)}
+    prefix = f"{where}." if where else ""
+    for key in data:
+        if key not in known:
+            listed = f"known keys: {', '.join(known)}" if known else "it has no options"
+            raise ConfigError(f"unknown config key '{prefix}{key}'.{nearest(key, known)}", hint=listed)
+    values: dict[str, Any] = {}
+    for name, f in known.items():
+        if name in data:
+            values[name] = _convert(f, f.type, data[name], prefix + name)
+        elif f.required:
+            raise ConfigError(f"'{prefix}{name}' is required: {f.help or f.type}")
+        elif f.family is not None and isinstance(f.default, Pick):
+            values[name] = f.default.resolve(f.family, prefix + name)
+    return cls(**values)
+
+
+def _convert(f: Field, kind: Any, value: Any, where: str) -> Any:
+    """One value, checked and converted to its declared type."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        kinds = [a for a in args if a is not type(None)]
+        for index, one in enumerate(kinds):
+            try:
+                return _convert(f, one, value, where)
+            except ConfigError:
+                if index == len(kinds) - 1:
+                    raise
+    if kind is Pick:
+        assert f.family is not None, where
+        pick = value if isinstance(value, Pick) else _pick(value, where)
+        return pick.resolve(f.family, where)
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "a table", value)
+        return from_dict(typing.cast(type, kind), value, where)
+    if origin in (list, tuple):
+        if isinstance(value, str):
+            value = [part for part in value.split(",") if part]
+        if not isinstance(value, list | tuple):
+            raise _wrong(where, "a list", value)
+        return tuple(_convert(f, args[0] if args else str, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if kind is Any or origin is dict or kind is dict:
+        return value
+    return _scalar(f, kind, value, where)
+
+
+def _pick(value: Any, where: str) -> Pick:
+    if isinstance(value, str):
+        return Pick(value, {})
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return Pick(value["name"], {k: v for k, v in value.items() if k != "name"})
+    raise _wrong(where, "a technique's name or a table with a 'name'", value)
+
+
+def _scalar(f: Field, kind: Any, value: Any, where: str) -> Any:
+    if typing.get_origin(kind) is typing.Literal or f.choices:
+        if str(value) not in f.choices:
+            close = nearest(str(value), f.choices)
+            raise ConfigError(f"'{where}' cannot be '{value}'.{close}", hint=f"choose from: {', '.join(f.choices)}")
+        return value
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+            return str(value).lower() in ("true", "yes", "on", "1")
+        raise _wrong(where, "true or false", value)
+    if kind in (int, float):
+        # A whole float is a fine int (1e3), a bool is not a number, and text is parsed: overrides arrive as text.
+        try:
+            number = float(value) if not isinstance(value, bool) else None
+            if number is not None and kind is float:
+                return number
+            if number is not None and number == int(number):
+                return int(value) if isinstance(value, int | str) and str(value).lstrip("+-").isdigit() else int(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise _wrong(where, "a whole number" if kind is int else "a number", value)
+    if kind in (str, Path):
+        if isinstance(value, str | Path):
+            return kind(value)
+        raise _wrong(where, "text", value)
+    raise AssertionError(f"config field {where} has a type this module does not know: {kind}")
+
+
+def _wrong(where: str, expected: str, value: Any) -> ConfigError:
+    return ConfigError(f"'{where}' must be {expected}, got {value!r}")
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """A TOML or JSON file as a dict. A `run.json` of an earlier run is such a file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config file {path}: {error}") from error
+    try:
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold one table of settings")
+    # run.json wraps the config with the command and version that made it.
+    return data["config"] if isinstance(data.get("config"), dict) and "command" in data else data
+
+
+def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Apply `a.b=c` settings to a nested dict; a technique's name may stand where its table is expected."""
+    result = json.loads(json.dumps(to_dict(data)))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"'{setting}' is not a setting", hint="write it as a.b=value, for example optimizer.beta2=0.99")
+        *parents, last = key.strip().split(".")
+        node = result
+        for parent in parents:
+            child = node.get(parent, {})
+            node[parent] = child = {"name": child} if isinstance(child, str) else child
+            if not isinstance(child, dict):
+                raise ConfigError(f"'{setting}': '{parent}' holds a value, not a table")
+            node = child
+        node[last] = _parse(text.strip())
+    return result
+
+
+def _parse(text: str) -> Any:
+    """A value as TOML would read it, else the bare text."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return None if text in ("none", "null") else text

@@ -1,0 +1,94 @@
+"""The shared eval row (E0): every evaluator writes it, compare and gate read it.
+
+One JSON object a line. The first block of fields is the original's schema (readers of it keep working); the second says
+under which conditions the score was measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinygpt.core.errors import DataError
+from tinygpt.core.files import write_text
+
+REQUIRED = (
+    "run_id", "model_path", "model_name", "baseline", "task", "metric", "score", "n_examples", "wall_seconds", "timestamp"
+)  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRow:
+    """One metric of one task on one model."""
+
+    model_path: str
+    model_name: str
+    task: str
+    metric: str
+    score: float
+    n_examples: int
+    wall_seconds: float
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    model_step: int | None = None
+    baseline: bool = False
+    subtask: str | None = None
+    timestamp: str = field(default_factory=_now)
+    harness_version: str | None = None
+    model_hash: str | None = None
+    data_version: str | None = None
+    interval: tuple[float, float] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    n_failed: int = 0
+    n_truncated: int = 0
+
+
+def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion (Wilson 1927); (0, 1) when n is 0."""
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def write_rows(path: Path, rows: list[EvalRow], *, append: bool = False) -> None:
+    """Write rows as JSON lines in one step; `append` keeps what the file held."""
+    before = path.read_text(encoding="utf-8") if append and path.exists() else ""
+    lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False) + "\n" for r in rows]
+    write_text(path, before + "".join(lines))
+
+
+def read_rows(path: Path) -> tuple[list[EvalRow], list[str]]:
+    """The rows of a file, and one sentence for each line that is not a row (never skipped silently)."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read eval rows from {path}: {error}") from error
+    names = {f.name for f in dataclasses.fields(EvalRow)}
+    rows, invalid = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except json.JSONDecodeError as error:
+            invalid.append(f"{path}:{number}: not JSON: {error}")
+            continue
+        missing = [k for k in REQUIRED if not isinstance(data, dict) or k not in data]
+        if missing:
+            invalid.append(f"{path}:{number}: not an eval row, lacks {', '.join(missing)}")
+            continue
+        row = {k: v for k, v in data.items() if k in names}
+        row["interval"] = tuple(row["interval"]) if row.get("interval") else None
+        rows.append(EvalRow(**row))
+    return rows, invalid
