@@ -105,9 +105,15 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
             values[name] = _convert(f, f.type, data[name], prefix + name)
         elif f.required:
             raise ConfigError(f"'{prefix}{name}' is required: {f.help or f.type}")
-        elif f.family is not None and isinstance(f.default, Pick):
-            values[name] = f.default.resolve(f.family, prefix + name)
     return cls(**values)
+
+
+def resolve_picks(config: Any) -> None:
+    """Check and fill the options of every Pick of a frozen config; called from its `__post_init__`."""
+    for f in fields(type(config)):
+        value = getattr(config, f.name)
+        if f.family is not None and isinstance(value, Pick):
+            object.__setattr__(config, f.name, value.resolve(f.family, f.name))
 
 
 def _convert(f: Field, kind: Any, value: Any, where: str) -> Any:

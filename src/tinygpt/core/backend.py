@@ -1,0 +1,245 @@
+"""The one place that knows which device MLX runs on, and that makes its CPU back end fast.
+
+Every module imports MLX from here (`from tinygpt.core.backend import mx, nn`), so that the preparation in `setup`
+has happened before the first array is made. Metal and CUDA need none of it. On Linux CPUs three things cost most,
+and each has its cure, undone or skipped without harm when it fails (`Backend.notes` then says so):
+
+- products run on reference BLAS: an OpenBLAS wheel is put in its place (core/_blas.py), 6 -> 200 GFLOP/s;
+- freed buffers go back to the kernel and are faulted in again: MLX's buffer cache is made larger;
+- exp, tanh and friends are scalar library calls: model/ops.py has forms that `mx.compile` turns into vector code.
+
+Environment: TINYGPT_BLAS=reference|/path/to/libblas.so, TINYGPT_DEVICE=cpu, OPENBLAS_NUM_THREADS, OMP_NUM_THREADS.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+from tinygpt.core import _blas, _jit
+
+if TYPE_CHECKING:
+    from mlx import nn as nn
+
+_LIBRARY = "libmlx.so"
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What MLX computes with here."""
+
+    device: str
+    """ "metal", "cuda" or "cpu"."""
+    default_dtype: str
+    """Name of the mx dtype to compute in: "bfloat16" on GPUs, "float32" on CPUs (bf16 products are slow there)."""
+    blas: str
+    """Name of the BLAS in use, "reference", or "none needed" on GPUs and Apple's Accelerate."""
+    threads: int
+    """Threads a float32 product uses."""
+    compiler: str | None
+    """Path of the C++ compiler mx.compile uses on CPU; None when there is none or none is needed."""
+    notes: tuple[str, ...]
+    """What was tried and failed, one line each, with what to do."""
+
+
+_state: dict[str, Any] = {"backend": None, "compile_works": None, "set_threads": None}
+
+
+def __getattr__(name: str) -> Any:
+    """`nn` on demand: importing mlx.nn costs 16 ms that --help does not need."""
+    if name == "nn":
+        import mlx.nn
+
+        globals()["nn"] = mlx.nn
+        return mlx.nn
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def setup() -> Backend:
+    """Prepare MLX once and say what was found. Idempotent; importing this module calls it."""
+    if _state["backend"] is None:
+        _state["backend"] = _prepare()
+    return _state["backend"]
+
+
+def _prepare() -> Backend:
+    notes: list[str] = []
+    wanted = os.environ.get("TINYGPT_DEVICE", "")
+    if wanted not in ("", "cpu", "gpu"):
+        notes.append(f"TINYGPT_DEVICE={wanted} is not known: use cpu or leave it unset")
+    if wanted == "cpu":
+        mx.set_default_device(mx.cpu)
+    device = "cpu"
+    if mx.default_device().type == mx.DeviceType.gpu:
+        device = "metal" if mx.metal.is_available() else "cuda"
+    if device != "cpu" or sys.platform == "darwin":
+        return Backend(
+            device, "bfloat16" if device != "cpu" else "float32", "none needed", 0, None, tuple(notes)
+        )
+    threads = _threads()
+    blas = _fast_blas(threads, notes)
+    mx.set_cache_limit(min(_memory_bytes() // 4, 4 * _GIB))
+    compiler = shutil.which("g++")
+    if compiler is None:
+        notes.append("no C++ compiler (g++) found: operators run unfused, 2-4x slower; install g++")
+    elif os.environ.get("TINYGPT_BLAS") != "reference":  # the benchmark's stock MLX
+        try:
+            _jit.install(_LIBRARY, mx.__version__, compiler)
+        except (_blas.SlotError, OSError) as error:
+            notes.append(f"fused operators keep MLX's own compiler flags, 2-10x slower: {error}")
+    return Backend(device, "float32", blas, threads, compiler, tuple(notes))
+
+
+def _threads() -> int:
+    """Threads to use: what the user said, else the CPUs this process may run on, capped by the cgroup's quota."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").split(",")[0]
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        limit, _, period = quota.read_text().partition(" ")
+        if limit.isdigit():
+            count = min(count, max(1, round(int(limit) / int(period or 100000))))
+    return count
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _fast_blas(threads: int, notes: list[str]) -> str:
+    """Put a fast BLAS under libmlx.so and check it; returns its name, or "reference" with a note."""
+    choice = os.environ.get("TINYGPT_BLAS", "")
+    if choice == "reference":
+        return "reference"
+    try:
+        owner = _blas.owner_of(_LIBRARY, "cblas_sgemm")
+        if not choice and any(name in owner.lower() for name in ("openblas", "mkl", "blis", "armpl")):
+            return owner  # this MLX was built against a fast one
+        path = choice or str(_blas.wheel_path() or "libopenblas.so.0")
+        library = _blas.load(path)
+        patched = _blas.patch(_LIBRARY, library.routines)
+    except _blas.SlotError as error:
+        notes.append(
+            f"float32 products run 30x slower on reference BLAS: {error}; pip install scipy-openblas32"
+        )
+        return "reference"
+    if library.set_threads is not None:
+        library.set_threads(threads)
+        _state["set_threads"] = library.set_threads
+    if not _product_is_right():
+        patched.undo()
+        notes.append(
+            f"{library.name} gave a wrong product and was taken out; set TINYGPT_BLAS=/path/to/libopenblas.so"
+        )
+        return "reference"
+    return library.name
+
+
+def _product_is_right() -> bool:
+    """A product of small integers, exact in float32, against sums of elementwise products (no BLAS in those)."""
+    a = (mx.arange(7 * 5).reshape(7, 5) % 11 - 3).astype(mx.float32)
+    b = (mx.arange(5 * 9).reshape(9, 5) % 7 - 2).astype(mx.float32)
+    return mx.array_equal(a @ b.T, (a[:, None, :] * b[None, :, :]).sum(axis=-1)).item()
+
+
+def blas_threads(n: int) -> None:
+    """Change how many threads a product uses (no effect where the BLAS has no switch)."""
+    if _state["set_threads"] is not None:
+        _state["set_threads"](n)
+
+
+def compile(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """`mx.compile` where it can work (GPU, or CPU with a C++ compiler that builds a trial kernel), else `fn` itself.
+
+    The choice is made at the first call, so that decorating at import time costs nothing.
+    """
+    chosen: list[Callable[..., Any]] = []
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not chosen:
+            chosen.append(mx.compile(fn, **options) if _compile_works() else fn)
+        return chosen[0](*args, **kwargs)
+
+    return call
+
+
+def _compile_works() -> bool:
+    if _state["compile_works"] is None:
+        backend = setup()
+        works = backend.device != "cpu" or sys.platform == "darwin" or backend.compiler is not None
+        if works and backend.device == "cpu":
+            try:
+                mx.eval(mx.compile(lambda x: x * x + x)(mx.ones((3,))))
+            except RuntimeError as error:  # MLX reports the compiler's own output
+                works = False
+                line = str(error).strip().splitlines()[0][:200]
+                note = f"the C++ compiler {backend.compiler} does not work, operators run unfused: {line}"
+                _state["backend"] = replace(backend, compiler=None, notes=(*backend.notes, note))
+        _state["compile_works"] = works
+    return _state["compile_works"]
+
+
+def memory_peak() -> int:
+    """Most bytes held so far: MLX's own count on a GPU, the resident set of the process on a CPU."""
+    if setup().device != "cpu":
+        return mx.get_peak_memory()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
+
+
+def set_limits() -> None:
+    """On Metal, let MLX wire as much memory as the system recommends, so that weights stay resident."""
+    if setup().device == "metal":
+        mx.set_wired_limit(mx.device_info()["max_recommended_working_set_size"])
+
+
+def measure_gflops(n: int = 1024, repeats: int = 5) -> float:
+    """GFLOP/s of an n x n x n float32 product, best of `repeats`."""
+    a, b = mx.random.normal((n, n)), mx.random.normal((n, n))
+    mx.eval(a, b, a @ b)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        mx.eval(a @ b)
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best / 1e9
+
+
+def describe(measure: bool = False) -> dict[str, Any]:
+    """Facts for `tinygpt doctor`; `measure` adds a timed 1024^3 float32 product (about 0.1 s)."""
+    from importlib.metadata import version  # 20 ms, and only doctor asks
+
+    backend = setup()
+    huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    facts: dict[str, Any] = {
+        "mlx": version("mlx"),
+        "device": backend.device,
+        "dtype": backend.default_dtype,
+        "blas": backend.blas,
+        "threads": backend.threads,
+        "compiler": backend.compiler,
+        "huge_pages": huge.read_text().partition("[")[2].partition("]")[0] if huge.exists() else None,
+        "memory_bytes": _memory_bytes(),
+        "notes": list(backend.notes),
+    }
+    if measure:
+        facts["gflops_float32"] = round(measure_gflops(), 1)
+    return facts
+
+
+setup()

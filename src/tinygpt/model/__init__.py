@@ -1,0 +1,1 @@
+"""What a language model is: config, slots, the decoder, its checkpoint."""

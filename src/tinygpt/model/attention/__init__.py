@@ -1,0 +1,1 @@
+"""Attention slots: how tokens read one another."""

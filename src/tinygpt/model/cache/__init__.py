@@ -1,0 +1,1 @@
+"""Caches for decoding: what a layer remembers of earlier tokens."""

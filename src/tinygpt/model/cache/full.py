@@ -1,0 +1,93 @@
+"""Full key-value cache: keeps the keys and values of every token so far.
+
+Space is taken in blocks of `step` positions and written in place, so that a decode step copies nothing. The calls are
+mlx-lm's cache protocol (`offset`, `update_and_fetch`, `state`, `make_mask`, `trim`), so its tools accept our caches and
+our models accept its caches. `left_padding` serves batches of prompts of unequal length, aligned at the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinygpt.core.backend import mx
+
+
+class KVCache:
+    """Keys and values (B, G, S, K) of one layer."""
+
+    step = 64
+
+    def __init__(self, left_padding: Sequence[int] | None = None) -> None:
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
+        self.held = 0
+        self.left_padding = None if left_padding is None else mx.array(list(left_padding))
+
+    @property
+    def offset(self) -> int | mx.array:
+        """Position of the next token: a number, or one per row (B,) when rows are padded at the left."""
+        return self.held if self.left_padding is None else self.held - self.left_padding
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append (B, G, L, K) and return all keys and values held."""
+        end = self.held + keys.shape[2]
+        if self.keys is None or self.values is None or end > self.keys.shape[2]:
+            self._grow(keys, values, end)
+        assert self.keys is not None and self.values is not None
+        self.keys[:, :, self.held : end], self.values[:, :, self.held : end] = keys, values
+        self.held = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _grow(self, keys: mx.array, values: mx.array, end: int) -> None:
+        size = -(-end // self.step) * self.step - self.held
+        room_k = mx.zeros((*keys.shape[:2], size, keys.shape[3]), keys.dtype)
+        room_v = mx.zeros((*values.shape[:2], size, values.shape[3]), values.dtype)
+        if self.keys is None or self.values is None:
+            self.keys, self.values = room_k, room_v
+        else:
+            self.keys = mx.concatenate([self.keys[:, :, : self.held], room_k], axis=2)
+            self.values = mx.concatenate([self.values[:, :, : self.held], room_v], axis=2)
+
+    def make_mask(
+        self, length: int, return_array: bool = False, window_size: int | None = None
+    ) -> mx.array | str | None:
+        """What `length` new tokens may read: see Frame.mask."""
+        if self.left_padding is None and not return_array and window_size is None:
+            return "causal" if length > 1 else None
+        rows = mx.arange(self.held, self.held + length)[:, None]
+        columns = mx.arange(self.held + length)[None]
+        allowed = columns <= rows
+        if window_size is not None:
+            allowed = allowed & (columns > rows - window_size)
+        allowed = allowed[None, None]
+        if self.left_padding is not None:
+            allowed = allowed & (columns[None, None] >= self.left_padding[:, None, None, None])
+            # Padding reads itself: a row with nothing to read would be NaN and spread.
+            allowed = allowed | (columns == rows)[None, None]
+        return allowed
+
+    @property
+    def state(self) -> tuple[mx.array, mx.array]:
+        assert self.keys is not None and self.values is not None, "an empty cache has no state"
+        return self.keys[:, :, : self.held], self.values[:, :, : self.held]
+
+    @state.setter
+    def state(self, value: tuple[mx.array, mx.array]) -> None:
+        self.keys, self.values = value
+        self.held = self.keys.shape[2]
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def trim(self, n: int) -> int:
+        """Forget the last n tokens; returns how many were forgotten."""
+        n = min(n, self.held)
+        self.held -= n
+        return n
+
+    def select(self, rows: mx.array) -> None:
+        """Keep only these rows of the batch (finished ones leave)."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[rows], self.values[rows]
+        if self.left_padding is not None:
+            self.left_padding = self.left_padding[rows]

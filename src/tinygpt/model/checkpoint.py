@@ -1,0 +1,217 @@
+"""The checkpoint directory: a superset of a Hugging Face model directory, whole or absent.
+
+    out.tinygpt/
+      tinygpt.json         manifest: format version, kind, sha256 and size of every file, base of add-ons. WRITTEN LAST
+      config.json  model.safetensors  tokenizer.json ...      what transformers and mlx_lm read
+      state.json  optimizer.safetensors                       only in resumable ones
+      run.json                                                the resolved config that made it
+
+Writing goes through a hidden sibling, fsync and rename. Reading checks the manifest, sizes and hashes before any tensor
+is used; each way a directory can be wrong has its own sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx.utils import tree_flatten, tree_unflatten
+
+from tinygpt import __version__
+from tinygpt.core import files
+from tinygpt.core.backend import mx, nn
+from tinygpt.core.errors import CheckpointError, nearest
+from tinygpt.model import layout
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM
+
+FORMAT = 1
+MANIFEST = "tinygpt.json"
+KINDS = ("model", "adapter", "sae", "lens", "probe", "heads", "router", "classifier")
+SHARD_BYTES = 5 * 2**30
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model read from disk. `manifest` is empty for a directory that another tool wrote."""
+
+    model: LM
+    config: ModelConfig
+    manifest: dict[str, Any]
+    path: Path
+
+    def state(self) -> dict[str, Any]:
+        """The run state of a resumable checkpoint: step, seed and what the updater said of itself."""
+        return read_json(self.path / "state.json")
+
+
+def save(
+    path: Path,
+    model: LM,
+    *,
+    write_tokenizer: Callable[[Path], None] | None = None,
+    ids: Mapping[str, int | None] | None = None,
+    state: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, mx.array] | None = None,
+    run: Mapping[str, Any] | None = None,
+    replace: bool = False,
+    **facts: Any,
+) -> Path:
+    """Write a model directory in one step. `ids` are the eos, bos and pad ids that config.json should name."""
+    with files.atomic_directory(Path(path), replace=replace) as folder:
+        config = layout.to_hf(model.config, **(ids or {}))
+        files.write_json(folder / "config.json", config)
+        named = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        files.write_json(folder / "generation_config.json", {k: v for k, v in named.items() if v is not None})
+        write_tensors(folder, "model", layout.to_disk(dict(tree_flatten(model.parameters())), model.config))
+        if write_tokenizer is not None:
+            write_tokenizer(folder)
+        if optimizer is not None:
+            write_tensors(folder, "optimizer", optimizer)
+        if state is not None:
+            files.write_json(folder / "state.json", state)
+        if run is not None:
+            files.write_json(folder / "run.json", run)
+        seal(folder, kind="model", **facts)
+    return Path(path)
+
+
+def seal(folder: Path, *, kind: str, **facts: Any) -> None:
+    """Write the manifest of a finished directory: every file with its size and hash."""
+    assert kind in KINDS, kind
+    listed = {
+        str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": files.sha256(p)}
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != MANIFEST
+    }
+    manifest = {"format": FORMAT, "kind": kind, "made_by": f"tinygpt {__version__}", **facts, "files": listed}
+    files.write_json(folder / MANIFEST, manifest)
+
+
+def write_tensors(folder: Path, stem: str, tensors: Mapping[str, mx.array]) -> None:
+    """Save tensors as safetensors, in shards with an index when they pass SHARD_BYTES."""
+    shards: list[dict[str, mx.array]] = [{}]
+    size = 0
+    for name in sorted(tensors):
+        if size and size + tensors[name].nbytes > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensors[name]
+        size += tensors[name].nbytes
+    if len(shards) == 1:
+        mx.save_safetensors(str(folder / f"{stem}.safetensors"), shards[0], metadata={"format": "pt"})
+        return
+    where = {}
+    for i, shard in enumerate(shards, 1):
+        file = f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors"
+        mx.save_safetensors(str(folder / file), shard, metadata={"format": "pt"})
+        where |= dict.fromkeys(shard, file)
+    total = sum(t.nbytes for t in tensors.values())
+    files.write_json(folder / f"{stem}.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def read_tensors(folder: Path, stem: str) -> dict[str, mx.array]:
+    """The tensors of a stem, one file or shards; lazy, so nothing is copied until it is used."""
+    index = folder / f"{stem}.safetensors.index.json"
+    names = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else [f"{stem}.safetensors"]
+    tensors: dict[str, mx.array] = {}
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{folder} lacks {name}", hint="the directory is not whole: copy or save it again")
+        try:
+            loaded = mx.load(str(path))
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+        assert isinstance(loaded, dict)
+        tensors |= loaded
+    return tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a checkpoint, or a CheckpointError naming it."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return data
+
+
+def validate(path: Path, *, hashes: bool = True) -> dict[str, Any]:
+    """Check a directory against its manifest and return the manifest; every defect is a CheckpointError naming it."""
+    path = Path(path)
+    files.recover(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory", hint="give the path of a .tinygpt directory")
+    if not (path / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{path} has no {MANIFEST}", hint="it is not a finished checkpoint, or another tool wrote it"
+        )
+    manifest = read_json(path / MANIFEST)
+    version = manifest.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{path} has format version {version}, this tinygpt reads up to {FORMAT}", hint="upgrade tinygpt"
+        )
+    if manifest.get("kind") not in KINDS:
+        raise CheckpointError(f"{path} has the unknown kind '{manifest.get('kind')}'")
+    listed = manifest.get("files")
+    if not isinstance(listed, dict):
+        raise CheckpointError(f"{path / MANIFEST} lists no files")
+    for name, facts in listed.items():
+        file = path / name
+        if not file.is_file():
+            raise CheckpointError(f"{path} lacks {name}, which its manifest lists")
+        size = file.stat().st_size
+        if size != facts["bytes"]:
+            raise CheckpointError(
+                f"{file} has {size} bytes, the manifest says {facts['bytes']}", hint="it is cut off: copy it again"
+            )
+        if hashes and files.sha256(file) != facts["sha256"]:
+            raise CheckpointError(f"{file} was changed after it was saved: its SHA-256 differs from the manifest's")
+    return manifest
+
+
+def load(path: Path, *, hashes: bool = True) -> Loaded:
+    """Open a model directory: ours (checked against its manifest) or a plain Hugging Face one of a known type."""
+    path = Path(path)
+    files.recover(path)
+    if not path.exists():
+        raise CheckpointError(f"there is no model at {path}", hint="check the path; `tinygpt train --out` makes one")
+    manifest: dict[str, Any] = {}
+    if (path / MANIFEST).exists() or not (path / "config.json").exists():
+        manifest = validate(path, hashes=hashes)
+        if manifest["kind"] != "model":
+            raise CheckpointError(f"{path} is a {manifest['kind']}, not a model", hint="pass its base model instead")
+    config = layout.from_hf(read_json(path / "config.json"), str(path / "config.json"))
+    model = LM(config)
+    fill(model, layout.from_disk(read_tensors(path, "model"), config), str(path))
+    return Loaded(model=model, config=config, manifest=manifest, path=path)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, mx.array], where: str) -> None:
+    """Put tensors into a module; a missing, extra or misshapen one is refused by name."""
+    wanted = {name: value.shape for name, value in tree_flatten(module.parameters())}
+    extra = sorted(set(tensors) - set(wanted))
+    missing = sorted(set(wanted) - set(tensors))
+    if missing:
+        raise CheckpointError(f"{where} lacks the tensor {missing[0]}{_more(missing)}.{nearest(missing[0], extra)}")
+    if extra:
+        raise CheckpointError(
+            f"{where} has the tensor {extra[0]}{_more(extra)}, which this model has no place for",
+            hint="its config.json and its weights do not belong together",
+        )
+    for name, shape in wanted.items():
+        if tensors[name].shape != shape:
+            raise CheckpointError(f"{where}: {name} has shape {tensors[name].shape}, the config says {shape}")
+    module.update(tree_unflatten(list(tensors.items())))
+    mx.eval(module.parameters())
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""

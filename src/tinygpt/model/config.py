@@ -1,0 +1,64 @@
+"""What fills each slot of a decoder, and its sizes. Names are Hugging Face's where they exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tinygpt.core.config import Pick, resolve_picks
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.family import Family
+
+ATTENTION = Family("tinygpt.model.attention")
+MLP = Family("tinygpt.model.mlp")
+POSITION = Family("tinygpt.model.position")
+NORM = Family("tinygpt.model.norm")
+RESIDUAL = Family("tinygpt.model.residual")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A decoder-only language model. Sizes count features; 0 for a derived size means the usual rule."""
+
+    vocab_size: Annotated[int, "Number of token ids."]
+    hidden_size: Annotated[int, "Width of the residual stream."]
+    num_hidden_layers: Annotated[int, "Number of blocks."]
+    num_attention_heads: Annotated[int, "Number of query heads."]
+    num_key_value_heads: Annotated[int, "Number of key and value heads; 0: as many as query heads."] = 0
+    head_dim: Annotated[int, "Width of a head; 0: hidden_size / num_attention_heads."] = 0
+    intermediate_size: Annotated[int, "Width inside the MLP; 0: 4x (GELU) or 8/3x rounded up to 32 (SwiGLU)."] = 0
+    max_position_embeddings: Annotated[int, "Longest context in tokens."] = 1024
+    tie_word_embeddings: Annotated[bool, "Use the embedding matrix as the output matrix."] = True
+    attention_bias: Annotated[bool, "Biases in the attention projections."] = False
+    mlp_bias: Annotated[bool, "Biases in the MLP."] = False
+    norm_eps: Annotated[float, "Added to the variance before the square root."] = 1e-5
+    initializer_range: Annotated[float, "Standard deviation of fresh weights; residual outputs get it / sqrt(2 layers)."] = 0.02
+    attention: Annotated[Pick, "How tokens read one another.", ATTENTION] = Pick("gqa")
+    mlp: Annotated[Pick, "What each token does on its own.", MLP] = Pick("swiglu")
+    position: Annotated[Pick, "How order enters.", POSITION] = Pick("rope")
+    norm: Annotated[Pick, "How activations are kept in scale.", NORM] = Pick("rmsnorm")
+    residual: Annotated[Pick, "How a sublayer joins the stream.", RESIDUAL] = Pick("plain")
+
+    def __post_init__(self) -> None:
+        resolve_picks(self)
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' must be at least 1, got {getattr(self, name)}")
+        for name in ("num_key_value_heads", "head_dim", "intermediate_size"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
+        heads, groups = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
+        if heads % groups:
+            raise ConfigError(f"num_key_value_heads ({groups}) must divide num_attention_heads ({heads})")
+        if not self.head_dim and self.hidden_size % heads:
+            raise ConfigError(
+                f"hidden_size ({self.hidden_size}) is not a multiple of num_attention_heads ({heads})",
+                hint="change one of them, or set head_dim",
+            )
+        derived = {
+            "num_key_value_heads": groups,
+            "head_dim": self.head_dim or self.hidden_size // heads,
+            "intermediate_size": self.intermediate_size or MLP.load(self.mlp.name).default_width(self.hidden_size),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)

@@ -1,0 +1,76 @@
+"""Counting before building: parameters, FLOPs and bytes of a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlx.utils import tree_flatten
+
+from tinygpt.core.backend import nn
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM
+
+
+def tensors(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter. Fresh MLX arrays are lazy, so this allocates nothing."""
+    return {name: tuple(value.shape) for name, value in tree_flatten(module.parameters())}
+
+
+def parameters(config: ModelConfig) -> int:
+    """Number of parameters; a tied output matrix counts once."""
+    total = 0
+    for shape in tensors(LM(config)).values():
+        size = 1
+        for n in shape:
+            size *= n
+        total += size
+    return total
+
+
+def flops_per_token(config: ModelConfig, context: int) -> int:
+    """Floating-point operations of one training token, forward and backward.
+
+    6 N for the matrices a token passes (embedding look-ups are free, the tied output product is not) plus
+    12 L H K T for the attention products, half of it when causal blocks are skipped (not assumed here).
+    Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
+    """
+    matrices = sum(
+        a * b
+        for name, (a, b) in ((n, s) for n, s in tensors(LM(config)).items() if len(s) == 2)
+        if "embed_positions" not in name and ("embed_tokens" not in name or config.tie_word_embeddings)
+    )
+    heads = config.num_attention_heads * config.head_dim
+    return 6 * matrices + 12 * config.num_hidden_layers * heads * context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of one training step, estimated before it runs."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def training_memory(config: ModelConfig, *, batch: int, context: int, compute_bytes: int = 4) -> Memory:
+    """An estimate: fp32 master weights and gradients, two fp32 moments, and what the backward pass must keep.
+
+    Kept per layer and token: about 8 D of stream and norms, the heads, 3 M of the MLP, and H T attention weights;
+    at the top the logits and their gradient.
+    """
+    n = parameters(config)
+    d, m = config.hidden_size, config.intermediate_size
+    heads = config.num_attention_heads * config.head_dim + 2 * config.num_key_value_heads * config.head_dim
+    per_token = 8 * d + 2 * heads + 3 * m + 2 * config.num_attention_heads * context
+    activations = batch * context * (config.num_hidden_layers * per_token + 3 * config.vocab_size) * compute_bytes
+    return Memory(weights=4 * n, gradients=4 * n, optimizer=8 * n, activations=activations)
+
+
+def cache_bytes(config: ModelConfig, context: int, *, value_bytes: int = 4) -> int:
+    """Bytes of the key-value cache of one sequence of `context` tokens."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * context * value_bytes

@@ -1,0 +1,199 @@
+"""How a model lies on disk: config.json and tensor names as other tools expect them.
+
+A config whose slots are Llama's or GPT-2's is written with that `model_type`, names and layout, so `transformers` and
+`mlx_lm` open the directory as it lies. Any other config has `model_type` "tinygpt" and its slots spelled out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tinygpt.core.backend import mx
+from tinygpt.core.config import Pick, from_dict, to_dict
+from tinygpt.core.errors import CheckpointError, ConfigError, nearest
+from tinygpt.model.config import ModelConfig
+
+SIZES = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "intermediate_size", "max_position_embeddings", "tie_word_embeddings", "attention_bias", "mlp_bias",
+    "initializer_range",
+)  # fmt: skip
+SLOTS = ("attention", "mlp", "position", "norm", "residual")
+# Written for other readers; they say nothing that our config does not already say.
+DERIVED = {
+    "architectures", "model_type", "torch_dtype", "dtype", "hidden_act", "rope_parameters", "rope_scaling", "use_cache",
+    "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "pretraining_tp", "attention_dropout",
+}  # fmt: skip
+GPT2_DERIVED = {
+    "architectures", "model_type", "torch_dtype", "dtype", "n_ctx", "embd_pdrop", "attn_pdrop", "resid_pdrop", "use_cache",
+    "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "add_cross_attention", "reorder_and_upcast_attn",
+    "scale_attn_by_inverse_layer_idx", "scale_attn_weights", "summary_activation", "summary_first_dropout",
+    "summary_proj_to_labels", "summary_type", "summary_use_proj", "tie_word_embeddings",
+}  # fmt: skip
+Weights = dict[str, mx.array]
+
+
+def model_type(config: ModelConfig) -> str:
+    """The name other tools know this stack by: "llama", "gpt2", or "tinygpt" when neither fits."""
+    slots = tuple(getattr(config, slot).name for slot in SLOTS)
+    # mlx_lm reads one `attention_bias` for all four projections and so do we.
+    if slots == ("gqa", "swiglu", "rope", "rmsnorm", "plain"):
+        return "llama"
+    whole_heads = config.num_key_value_heads == config.num_attention_heads
+    square = config.head_dim * config.num_attention_heads == config.hidden_size
+    biased = config.attention_bias and config.mlp_bias and config.tie_word_embeddings
+    if slots == ("gqa", "gelu", "learned", "layernorm", "plain") and whole_heads and square and biased:
+        return "gpt2"
+    return "tinygpt"
+
+
+def to_hf(config: ModelConfig, *, eos: int | None = None, bos: int | None = None, pad: int | None = None) -> dict[str, Any]:
+    """The content of config.json."""
+    kind = model_type(config)
+    ids = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
+    if kind == "gpt2":
+        gelu = config.mlp.options.approximate
+        return {
+            "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32",
+            "vocab_size": config.vocab_size, "n_embd": config.hidden_size, "n_layer": config.num_hidden_layers,
+            "n_head": config.num_attention_heads, "n_positions": config.max_position_embeddings,
+            "n_ctx": config.max_position_embeddings, "n_inner": config.intermediate_size,
+            "activation_function": "gelu_new" if gelu == "tanh" else "gelu", "layer_norm_epsilon": config.norm_eps,
+            "initializer_range": config.initializer_range, "tie_word_embeddings": True,
+            "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, **ids,
+        }  # fmt: skip
+    sizes = {name: getattr(config, name) for name in SIZES}
+    if kind == "llama":
+        theta = config.position.options.theta
+        # Both spellings: transformers 5 reads rope_parameters, mlx_lm and older readers rope_theta.
+        rope = {"rope_theta": theta, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+        return {
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "float32", "hidden_act": "silu",
+            **sizes, "rms_norm_eps": config.norm_eps, **rope, **ids,
+        }  # fmt: skip
+    slots = {slot: to_dict(getattr(config, slot)) for slot in SLOTS}
+    return {"architectures": ["TinyGPT"], "model_type": "tinygpt", **sizes, "norm_eps": config.norm_eps, **slots, **ids}
+
+
+def from_hf(data: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
+    """A ModelConfig from config.json. Keys that could change the mathematics and are not known are refused by name."""
+    kind = data.get("model_type")
+    try:
+        if kind == "gpt2":
+            return _from_gpt2(data, where)
+        if kind == "llama":
+            return _from_llama(data, where)
+        if kind == "tinygpt":
+            known = {k: v for k, v in data.items() if k not in DERIVED}
+            return from_dict(ModelConfig, known, where)
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: {error.message}", hint=error.hint) from error
+    raise CheckpointError(
+        f"{where}: model_type '{kind}' is not one this build opens", hint="it opens llama, gpt2 and tinygpt"
+    )
+
+
+def _refuse(data: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in data:
+        if key not in known:
+            raise CheckpointError(
+                f"{where} has the key '{key}', which this build does not know.{nearest(key, known)}",
+                hint="it could change what the model computes, so it is not ignored",
+            )
+
+
+def _from_llama(data: Mapping[str, Any], where: str) -> ModelConfig:
+    _refuse(data, {*SIZES, *DERIVED, "rms_norm_eps", "rope_theta"}, where)
+    rope = data.get("rope_parameters") or {}
+    scaling = data.get("rope_scaling") or {}
+    kind = rope.get("rope_type", "default") if rope else scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default" or data.get("hidden_act", "silu") != "silu":
+        raise CheckpointError(f"{where}: rope type '{kind}' or activation '{data.get('hidden_act')}' is not supported yet")
+    theta = rope.get("rope_theta", data.get("rope_theta", 10000.0))
+    sizes = {name: data[name] for name in SIZES if data.get(name) is not None}
+    values = {"tie_word_embeddings": False, "norm_eps": data.get("rms_norm_eps", 1e-6), **sizes}
+    return from_dict(ModelConfig, {**values, "position": {"name": "rope", "theta": theta}}, where)
+
+
+def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:
+    own = {"vocab_size", "n_embd", "n_layer", "n_head", "n_positions", "n_inner", "activation_function"}
+    _refuse(data, {*own, *GPT2_DERIVED, "layer_norm_epsilon", "initializer_range"}, where)
+    if data.get("tie_word_embeddings") is False or data.get("scale_attn_by_inverse_layer_idx"):
+        raise CheckpointError(f"{where}: an untied or inversely scaled GPT-2 is not supported")
+    gelus = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
+    if data.get("activation_function", "gelu_new") not in gelus:
+        raise CheckpointError(f"{where}: activation '{data['activation_function']}' is not supported")
+    return ModelConfig(
+        vocab_size=data["vocab_size"], hidden_size=data["n_embd"], num_hidden_layers=data["n_layer"],
+        num_attention_heads=data["n_head"], max_position_embeddings=data["n_positions"],
+        intermediate_size=data.get("n_inner") or 0, norm_eps=data.get("layer_norm_epsilon", 1e-5),
+        initializer_range=data.get("initializer_range", 0.02), attention_bias=True, mlp_bias=True,
+        mlp=Pick("gelu", {"approximate": gelus[data.get("activation_function", "gelu_new")]}),
+        position=Pick("learned"), norm=Pick("layernorm"),
+    )  # fmt: skip
+
+
+# GPT-2's own names; its matrices lie transposed (input, output) and q, k, v are one.
+_GPT2 = (
+    (r"model\.embed_tokens\.", "wte."),
+    (r"model\.embed_positions\.", "wpe."),
+    (r"model\.norm\.", "ln_f."),
+    (r"model\.layers\.(\d+)\.input_layernorm\.", r"h.\1.ln_1."),
+    (r"model\.layers\.(\d+)\.post_attention_layernorm\.", r"h.\1.ln_2."),
+    (r"model\.layers\.(\d+)\.self_attn\.o_proj\.", r"h.\1.attn.c_proj."),
+    (r"model\.layers\.(\d+)\.mlp\.up_proj\.", r"h.\1.mlp.c_fc."),
+    (r"model\.layers\.(\d+)\.mlp\.down_proj\.", r"h.\1.mlp.c_proj."),
+)
+
+
+def to_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
+    """Our tensors under the names and in the layout of the config's model_type."""
+    if model_type(config) != "gpt2":
+        return dict(weights)
+    result: Weights = {}
+    for name, value in weights.items():
+        if re.search(r"self_attn\.[qkv]_proj", name):
+            continue
+        new = _rename(name, _GPT2)
+        result[new] = value.T if new.endswith(".weight") and ".c_" in new else value
+    for layer in range(config.num_hidden_layers):
+        for part, join in (("weight", lambda ms: mx.concatenate(ms, axis=0).T), ("bias", mx.concatenate)):
+            heads = [weights[f"model.layers.{layer}.self_attn.{h}_proj.{part}"] for h in "qkv"]
+            result[f"h.{layer}.attn.c_attn.{part}"] = join(heads)
+    return result
+
+
+def from_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
+    """The inverse of to_disk. Names that do not belong to the layout come back as they are, to be reported."""
+    if model_type(config) != "gpt2":
+        return dict(weights)
+    back = tuple((_escape(new), _unescape(old)) for old, new in _GPT2)
+    result: Weights = {}
+    for name, value in weights.items():
+        fused = re.fullmatch(r"h\.(\d+)\.attn\.c_attn\.(weight|bias)", name)
+        if fused:
+            layer, part = fused.groups()
+            rows = value.T if part == "weight" else value
+            for h, piece in zip("qkv", mx.split(rows, 3, axis=0)):
+                result[f"model.layers.{layer}.self_attn.{h}_proj.{part}"] = piece
+            continue
+        result[_rename(name, back)] = value.T if name.endswith(".weight") and ".c_" in name else value
+    return result
+
+
+def _rename(name: str, table: tuple[tuple[str, str], ...]) -> str:
+    for pattern, new in table:
+        renamed, n = re.subn(f"^{pattern}", new, name)
+        if n:
+            return renamed
+    return name
+
+
+def _escape(new: str) -> str:
+    return re.escape(new).replace(r"\\1", r"(\d+)")
+
+
+def _unescape(old: str) -> str:
+    return old.replace(r"(\d+)", r"\1").replace("\\.", ".")

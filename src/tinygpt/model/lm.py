@@ -1,0 +1,121 @@
+"""The decoder: embeddings, a table of blocks, a final norm and the output matrix.
+
+`model(tokens, cache=None) -> logits`, `.layers` and `make_cache()` are mlx-lm's model protocol. Tensor names are those
+of Llama's files (`model.layers.0.self_attn.q_proj.weight`), so a model whose slots are Llama's opens elsewhere as it lies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mlx.utils import tree_flatten, tree_unflatten
+
+from tinygpt.core.backend import mx, nn
+from tinygpt.model.block import Block
+from tinygpt.model.config import NORM, POSITION, ModelConfig
+from tinygpt.model.frame import Frame, Tap
+
+
+class Stack(nn.Module):
+    """Everything below the output matrix: tokens (B, L) -> hidden states (B, L, D)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_positions = POSITION.load(config.position.name).build(config)
+        self.layers = [Block(config, i) for i in range(config.num_hidden_layers)]
+        self.norm = NORM.load(config.norm.name).build(config, config.hidden_size)
+
+    def __call__(self, tokens_BL: mx.array, cache: Sequence[Any], frame: Frame) -> mx.array:
+        frame.position = self.embed_positions
+        offset = 0 if cache[0] is None else cache[0].offset
+        x_BLD = self.embed_positions.embed(self.embed_tokens(tokens_BL), offset, frame)
+        x_BLD = frame.point("hook_embed", x_BLD)
+        for layer, layer_cache in zip(self.layers, cache):
+            x_BLD = layer(x_BLD, frame, layer_cache)
+        return frame.point("ln_final.hook_normalized", self.norm(x_BLD))
+
+
+class LM(nn.Module):
+    """A decoder-only language model: tokens (B, L) -> logits (B, L, V)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self._config = config
+        self.model = Stack(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._config
+
+    @property
+    def layers(self) -> list[Block]:
+        return self.model.layers
+
+    def make_cache(self, left_padding: Sequence[int] | None = None) -> list[Any]:
+        """One empty cache per layer; `left_padding` gives the padding of each row of a batch."""
+        caches = [layer.self_attn.make_cache() for layer in self.layers]
+        for cache in caches if left_padding is not None else ():
+            cache.left_padding = mx.array(list(left_padding or ()))
+        return caches
+
+    def hidden(
+        self,
+        tokens_BL: mx.array,
+        cache: Sequence[Any] | None = None,
+        *,
+        positions: mx.array | None = None,
+        segments: mx.array | None = None,
+        tap: Tap | None = None,
+    ) -> mx.array:
+        """Hidden states (B, L, D) after the final norm. See Frame for positions, segments and tap."""
+        frame = Frame(length=tokens_BL.shape[1], positions=positions, segments=segments, tap=tap)
+        return self.model(tokens_BL, cache if cache is not None else [None] * len(self.layers), frame)
+
+    def head(self, x_BLD: mx.array) -> mx.array:
+        """Logits (..., V) of hidden states (..., D)."""
+        if self._config.tie_word_embeddings:
+            return self.model.embed_tokens.as_linear(x_BLD)
+        return self.lm_head(x_BLD)
+
+    def __call__(
+        self,
+        tokens_BL: mx.array,
+        cache: Sequence[Any] | None = None,
+        *,
+        positions: mx.array | None = None,
+        segments: mx.array | None = None,
+        tap: Tap | None = None,
+    ) -> mx.array:
+        return self.head(self.hidden(tokens_BL, cache, positions=positions, segments=segments, tap=tap))
+
+
+def initialize(model: LM, seed: int) -> LM:
+    """Draw fresh weights: normal(0, initializer_range), residual outputs / sqrt(2 layers), biases 0, norms 1.
+
+    Each tensor's key derives from (seed, its name), so adding a tensor leaves the others as they were.
+    Source: Radford et al. 2019, section 2.3 (scaled residual outputs).
+    """
+    config = model.config
+    std, depth = config.initializer_range, math.sqrt(2 * config.num_hidden_layers)
+    fresh = []
+    for name, value in tree_flatten(model.parameters()):
+        if value.ndim < 2:
+            fresh.append((name, mx.zeros(value.shape) if name.endswith("bias") else mx.ones(value.shape)))
+            continue
+        key = mx.random.key(_name_seed(seed, name))
+        scale = std / depth if name.endswith(("o_proj.weight", "down_proj.weight")) else std
+        fresh.append((name, scale * mx.random.normal(value.shape, key=key)))
+    model.update(tree_unflatten(fresh))
+    mx.eval(model.parameters())
+    return model
+
+
+def _name_seed(seed: int, name: str) -> int:
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little")

@@ -1,0 +1,1 @@
+"""MLP slots: what each token does on its own."""

@@ -1,0 +1,1 @@
+"""Norm slots: how activations are kept in scale."""

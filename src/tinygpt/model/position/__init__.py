@@ -1,0 +1,1 @@
+"""Position slots: how order enters the stack."""

@@ -1,0 +1,1 @@
+"""Residual slots: how a sublayer joins the stream."""

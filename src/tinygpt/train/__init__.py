@@ -1,0 +1,1 @@
+"""The one training loop, its updaters, and the families they draw from."""

@@ -1,0 +1,45 @@
+"""Next-token prediction: mean cross-entropy over every real token, prompts included.
+
+`loss = - sum_t log p(x_{t+1} | x_{<=t}) / n` over the n tokens that have a next token in their document.
+
+Paper: Radford et al. 2018 (GPT), eq. 1.
+Differs: nothing.
+"""
+
+from __future__ import annotations
+
+from tinygpt.core.backend import mx
+from tinygpt.model import ops
+from tinygpt.model.lm import LM
+
+Arrays = dict[str, mx.array]
+
+
+def weighted_loss(model: LM, batch: Arrays, weights_BL: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+    """Cross-entropy of the targets, averaged with `weights_BL`; shared by the objectives of this kind."""
+    hidden = model.hidden(batch["tokens"], positions=batch["positions"], segments=batch["segments"])
+    logits_NV = model.head(hidden).reshape(-1, model.config.vocab_size)
+    losses_N = ops.cross_entropy(logits_NV, batch["targets"].reshape(-1))
+    weights_N = weights_BL.reshape(-1)
+    return (losses_N * weights_N).sum() / mx.maximum(weights_N.sum(), 1.0), {}
+
+
+class NextToken:
+    """Learns from all text."""
+
+    def __init__(self, model: LM) -> None:
+        self.module = model
+
+    def weights(self, batch: Arrays) -> mx.array:
+        """(B, L): 1 where the token has a next token to predict. Learned targets always count."""
+        same = (batch["segments"][:, 1:] == batch["segments"][:, :-1]) & (batch["segments"][:, 1:] > 0)
+        same = mx.concatenate([same, mx.zeros((same.shape[0], 1), same.dtype)], axis=1)
+        return mx.maximum(same.astype(mx.float32), (batch["weights"] > 0).astype(mx.float32))
+
+    def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
+        return weighted_loss(self.module, batch, self.weights(batch))
+
+
+def build(model: LM) -> NextToken:
+    """The objective over a model."""
+    return NextToken(model)

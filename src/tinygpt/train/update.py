@@ -1,0 +1,152 @@
+"""Updaters turn a batch into a change of weights. Gradient: backward pass, accumulation, global clip, optimizer.
+
+Weights live in float32 (master copies); with a smaller compute dtype they are cast inside the loss, so gradients arrive in
+float32 and tiny updates are never lost. The step is one compiled function on explicit state: weights and optimizer tensors
+go in and come out, the learning rate and the step number are arrays, so a single trace serves the whole run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlx.utils import tree_flatten, tree_unflatten
+
+from tinygpt.core import backend
+from tinygpt.core.backend import mx, nn
+from tinygpt.core.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from tinygpt.data.batch import Batch
+
+Tensors = dict[str, mx.array]
+
+
+class Objective(Protocol):
+    """What a step makes smaller. `weights` says what the mean is over, so that accumulation can weigh its parts."""
+
+    module: nn.Module
+
+    def loss(self, batch: Tensors) -> tuple[mx.array, dict[str, mx.array]]: ...
+
+    def weights(self, batch: Tensors) -> mx.array: ...
+
+
+class Optimizer(Protocol):
+    """Pure functions on flat dicts of tensors."""
+
+    def init(self, weights: Mapping[str, mx.array]) -> Tensors: ...
+
+    def apply(
+        self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
+    ) -> tuple[Tensors, Tensors]: ...
+
+
+class Gradient:
+    """Gradient descent on an objective.
+
+    schedule(step) gives the learning rate of step 1, 2, ...; `accumulate` splits a batch's rows into that many parts whose
+    gradients are weighted by their learned tokens, so that 8 parts equal one batch of 8; `clip` bounds the global norm
+    (0: off).
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Optimizer,
+        schedule: Callable[[int], float],
+        *,
+        accumulate: int = 1,
+        clip: float = 1.0,
+        dtype: str = "float32",
+        compiled: bool = True,
+    ) -> None:
+        self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
+        self.accumulate, self.clip = accumulate, clip
+        self.dtype = getattr(mx, dtype)
+        self.weights: Tensors = dict(tree_flatten(objective.module.trainable_parameters()))
+        if not self.weights:
+            raise ConfigError("the model has nothing to learn", hint="every parameter is frozen: check the adapter's targets")
+        self.optimizer_state = optimizer.init(self.weights)
+        wrap: Callable[[Any], Any] = backend.compile if compiled else (lambda f: f)
+        self._whole, self._part, self._finish = wrap(self._whole_step), wrap(self._add_part), wrap(self._apply)
+
+    def step(self, batch: Batch, step: int) -> dict[str, float]:
+        """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
+        lr = self.schedule(step)
+        scalars = mx.array(lr, mx.float32), mx.array(step, mx.float32)
+        if self.accumulate == 1:
+            self.weights, self.optimizer_state, facts = self._whole(
+                self.weights, self.optimizer_state, arrays(batch), *scalars
+            )
+        else:
+            facts = self._accumulated(batch, *scalars)
+        self.objective.module.update(tree_unflatten(list(self.weights.items())))
+        mx.eval(self.weights, self.optimizer_state, facts)
+        return {name: float(value.item()) for name, value in facts.items()} | {"lr": lr}
+
+    def _accumulated(self, batch: Batch, lr: mx.array, step: mx.array) -> Tensors:
+        rows = batch.tokens.shape[0]
+        if rows % self.accumulate:
+            raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
+        size = rows // self.accumulate
+        parts = [arrays(batch.rows(i, i + size)) for i in range(0, rows, size)]
+        totals = [self.objective.weights(part).sum() for part in parts]
+        total = mx.maximum(sum(totals[1:], totals[0]), 1.0)
+        sums: Tensors = {name: mx.zeros(w.shape) for name, w in self.weights.items()}
+        facts: Tensors = {}
+        for part, weight in zip(parts, totals):
+            sums, share = self._part(self.weights, sums, part, weight / total)
+            facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
+            mx.eval(sums, facts)  # frees this part's activations before the next one is built
+        self.weights, self.optimizer_state, norm = self._finish(self.weights, sums, self.optimizer_state, lr, step)
+        return facts | {"grad_norm": norm}
+
+    def _gradients(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
+        def loss(weights: Tensors) -> tuple[mx.array, dict[str, mx.array]]:
+            cast = [(name, w.astype(self.dtype)) for name, w in weights.items()]
+            self.objective.module.update(tree_unflatten(cast))
+            return self.objective.loss(batch)
+
+        (value, facts), gradients = mx.value_and_grad(loss)(weights)
+        return gradients, {"loss": value, **facts}
+
+    def _add_part(self, weights: Tensors, sums: Tensors, batch: Tensors, share: mx.array) -> tuple[Tensors, Tensors]:
+        gradients, facts = self._gradients(weights, batch)
+        added = {name: sums[name] + share * g for name, g in gradients.items()}
+        return added, {name: share * value for name, value in facts.items()}
+
+    def _apply(
+        self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
+    ) -> tuple[Tensors, Tensors, mx.array]:
+        norm = mx.sqrt(sum((g.astype(mx.float32).square().sum() for g in gradients.values()), mx.array(0.0)))
+        if self.clip:
+            factor = mx.minimum(1.0, self.clip / (norm + 1e-6))
+            gradients = {name: g * factor for name, g in gradients.items()}
+        weights, state = self.optimizer.apply(weights, gradients, state, lr, step)
+        return weights, state, norm
+
+    def _whole_step(
+        self, weights: Tensors, state: Tensors, batch: Tensors, lr: mx.array, step: mx.array
+    ) -> tuple[Tensors, Tensors, Tensors]:
+        gradients, facts = self._gradients(weights, batch)
+        weights, state, norm = self._apply(weights, gradients, state, lr, step)
+        return weights, state, facts | {"grad_norm": norm}
+
+    def state(self) -> Tensors:
+        """The optimizer's tensors, for a resumable checkpoint."""
+        return dict(self.optimizer_state)
+
+    def restore(self, tensors: Mapping[str, mx.array]) -> None:
+        """Take back the optimizer's tensors; the weights must be in the module already."""
+        if set(tensors) != set(self.optimizer_state):
+            odd = sorted(set(tensors) ^ set(self.optimizer_state))
+            raise CheckpointError(f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ")
+        self.weights = dict(tree_flatten(self.objective.module.trainable_parameters()))
+        self.optimizer_state = dict(tensors)
+        mx.eval(self.optimizer_state)
+
+
+def arrays(batch: Batch) -> Tensors:
+    """A numpy batch as MLX arrays."""
+    return {name: mx.array(getattr(batch, name)) for name in ("tokens", "targets", "weights", "positions", "segments")}
