@@ -1,0 +1,156 @@
+"""What people see: results on stdout, progress and notes on stderr. Nothing else in the house prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinygpt.core import events as ev
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Output:
+    """One command's output: JSON or text, quiet or not."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json, self.quiet = json, quiet
+
+    def events(self) -> ev.Events:
+        """Events that draw on stderr, unless the command is quiet."""
+        return ev.Events() if self.quiet else ev.Events(ConsoleSink())
+
+    def result(self, value: Any, render: Callable[[], None] | None = None) -> None:
+        """The command's result: JSON when asked for (or when there is no other form), else what `render` prints."""
+        if self.json or render is None:
+            print(json.dumps(value, ensure_ascii=False, indent=None if self.json else 2, default=str))
+        else:
+            render()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
+    """A table on stdout: columns of numbers to the right; as wide as it needs to be when piped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        numeric = all(isinstance(r[i], int | float) or _number_like(str(r[i])) for r in rows)
+        shown.add_column(column, justify="right" if numeric and rows else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(cell(v) for v in row))
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    console.print(shown)
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it: four significant digits, thousands separated."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def size(n: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if n < 1000 or unit == "GB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    raise AssertionError
+
+
+def _number_like(text: str) -> bool:
+    return bool(text) and text.strip("-+.,%x ± KMGB0123456789") == ""
+
+
+class ConsoleSink:
+    """Draws events: a live bar on a terminal, a plain line every few seconds elsewhere."""
+
+    every = 5.0
+
+    def __init__(self) -> None:
+        self.bar: Progress | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.last = 0.0
+        self.steps, self.start, self.began = 0, 0, time.monotonic()
+
+    def write(self, event: ev.Event) -> None:
+        match event:
+            case ev.RunStarted():
+                self.steps, self.start, self.began = event.steps, event.step, time.monotonic()
+                facts = " · ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in event.facts.items())
+                self._line(f"{event.command}: {facts}")
+            case ev.TrainStep():
+                self._train(event)
+            case ev.Evaluated():
+                found = " · ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in event.metrics.items())
+                self._line(f"step {event.step} · {event.name}: {found}")
+            case ev.Sampled():
+                self._line(f"step {event.step} · sample: {event.text}")
+            case ev.Progress():
+                self._progress(event)
+            case ev.Note():
+                self._line(("warning: " if event.level == "warning" else "") + event.text)
+            case ev.RunEnded():
+                self.close()
+                self._line(f"{event.status} at step {event.step} after {event.seconds:.0f} s")
+            case _:
+                pass
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar, self.tasks = None, {}
+
+    def _train(self, e: ev.TrainStep) -> None:
+        left = (time.monotonic() - self.began) / max(1, e.step - self.start) * (self.steps - e.step)
+        text = f"loss {e.loss:.4f} · lr {e.lr:.2e} · {e.tok_s:,.0f} tok/s · {_clock(left)} left"
+        self._advance("train", e.step, self.steps, text)
+
+    def _progress(self, e: ev.Progress) -> None:
+        self._advance(e.task, e.done, e.total, f"{e.done:,}{f'/{e.total:,}' if e.total else ''} {e.unit}".strip())
+
+    def _advance(self, task: str, done: int, total: int, text: str) -> None:
+        finished = total > 0 and done >= total
+        if not sys.stderr.isatty():
+            if finished or time.monotonic() - self.last >= self.every:
+                self.last = time.monotonic()
+                print(f"{task} {done}/{total or '?'} · {text}", file=sys.stderr, flush=True)
+            return
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self.bar = Progress(
+                TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[text]}"), console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self.bar.start()
+        if task not in self.tasks:
+            self.tasks[task] = self.bar.add_task(task, total=total or None, text=text)
+        self.bar.update(self.tasks[task], completed=done, total=total or None, text=text)
+        if finished:
+            self.bar.remove_task(self.tasks.pop(task))
+            if not self.tasks:
+                self.close()
+
+    def _line(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -1,0 +1,150 @@
+"""The root command: lists the folder, imports one command when it is called, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+import typer.main
+
+from tinygpt.cli import _exit
+
+FOLDER = Path(__file__).parent
+# Headings in the order of a person's first day; a house test checks that every folder is named here.
+HEADINGS = {
+    "start": "Start here",
+    "model": "Train and use a model",
+    "tune": "Tune",
+    "evaluate": "Evaluate",
+    "look": "Look inside and measure",
+}
+
+
+@dataclass(frozen=True)
+class CommandFile:
+    """A command as the folder tells it, without importing it."""
+
+    name: str
+    heading: str
+    module: str
+    path: Path
+
+    @property
+    def summary(self) -> str:
+        with self.path.open(encoding="utf-8") as file:
+            return file.readline().strip().strip('"').strip()
+
+    def add_to(self, app: typer.Typer) -> None:
+        """Import the command's file and register its `main`. Its docstring is the help, example included."""
+        text = ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or ""
+        # \b keeps the lines of an example as they are written.
+        app.command(self.name, help=text.replace("\n\n", "\n\n\b\n"))(importlib.import_module(self.module).main)
+
+
+@functools.cache
+def commands() -> dict[str, CommandFile]:
+    """Every command by its public name, in the order of the headings."""
+    found: dict[str, CommandFile] = {}
+    for heading in HEADINGS:
+        for path in sorted((FOLDER / heading).glob("[!_]*.py")):
+            name = path.stem.replace("_", "-")
+            found[name] = CommandFile(name, heading, f"tinygpt.cli.{heading}.{path.stem}", path)
+    return found
+
+
+def build(*names: str, completion: bool = False) -> typer.Typer:
+    """A Typer app that holds the named commands for real; nothing else is imported."""
+    app = typer.Typer(add_completion=completion, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    @app.callback()
+    def root() -> None:  # makes a group of it even when it holds a single command
+        """tinygpt: build, prove and serve a small specialist model on your own machine."""
+
+    for name in names:
+        commands()[name].add_to(app)
+    return app
+
+
+def help_page() -> str:
+    """`tinygpt --help`, made from the first lines of the files."""
+    lines = [
+        "tinygpt: build, prove and serve a small specialist model on your own machine.",
+        "",
+        "Usage: tinygpt COMMAND [OPTIONS]      (tinygpt COMMAND --help: its options and an example)",
+    ]
+    for heading, title in HEADINGS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {c.name:<16} {c.summary}" for c in commands().values() if c.heading == heading]
+    lines += [
+        "",
+        "Options:",
+        "  --version                 Show the version.",
+        "  --show-completion SHELL   Print the tab-completion script of bash, zsh or fish.",
+        "",
+        "First time here? Try: tinygpt quickstart --demo",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "_TINYGPT_COMPLETE" in os.environ:
+        _complete()
+    sys.exit(_exit.run(lambda: dispatch(arguments)))
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run one command line; errors pass through as exceptions."""
+    match arguments:
+        case []:
+            print(help_page(), file=sys.stderr)
+            return 2
+        case ["-h" | "--help" | "help", *_]:
+            print(help_page())
+            return 0
+        case ["--version", *_]:
+            import tinygpt
+
+            print(f"tinygpt {tinygpt.__version__}")
+            return 0
+        case ["--show-completion", *rest]:
+            return _show_completion(rest[0] if rest else Path(os.environ.get("SHELL", "bash")).name)
+        case [name, *_] if name.startswith("-"):
+            raise _exit.unknown_option("tinygpt", name, ["--help", "--version", "--show-completion"])
+        case [name, *_] if name not in commands():
+            raise _exit.unknown_command(name, list(commands()))
+        case _:
+            result = build(arguments[0])(arguments, prog_name="tinygpt", standalone_mode=False)
+            return result if isinstance(result, int) else 0
+
+
+def _complete() -> None:
+    """Answer the shell: all names for the first word, the named command's own options after it."""
+    words = os.environ.get("_TYPER_COMPLETE_ARGS", os.environ.get("COMP_WORDS", "")).split()
+    # With add_completion Typer registers the shells it can answer.
+    app = build(words[1], completion=True) if len(words) > 1 and words[1] in commands() else _names_only()
+    app(prog_name="tinygpt", complete_var="_TINYGPT_COMPLETE")
+
+
+def _names_only() -> typer.Typer:
+    app = build(completion=True)
+    for command in commands().values():
+        app.command(command.name, help=command.summary)(lambda: None)
+    return app
+
+
+def _show_completion(shell: str) -> int:
+    from typer.completion import get_completion_script
+
+    if shell not in ("bash", "zsh", "fish"):
+        raise _exit.bad_choice("shell", shell, ["bash", "zsh", "fish"])
+    print(get_completion_script(prog_name="tinygpt", complete_var="_TINYGPT_COMPLETE", shell=shell))
+    return 0

@@ -1,0 +1,1 @@
+"""Train and use a model."""

@@ -1,0 +1,45 @@
+"""A batch: what one training step reads, five arrays of the same shape (B, L)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int32]
+    Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of packed tokens. All arrays are (B rows, L tokens).
+
+    `targets[b, t]` is the token that should follow `tokens[b, t]`; it counts in the loss with `weights[b, t]`, 0 meaning
+    not at all. A token attends to earlier tokens with the same number in `segments` (0 is padding), and `positions`
+    start again at 0 in every segment, so each document in a row is read as if it were alone.
+    """
+
+    tokens: Ints
+    targets: Ints
+    weights: Floats
+    positions: Ints
+    segments: Ints
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, L)."""
+        return self.tokens.shape[0], self.tokens.shape[1]
+
+    @property
+    def n_targets(self) -> int:
+        """How many targets count in the loss."""
+        return int((self.weights > 0).sum())
+
+    def rows(self, i: int, j: int) -> Batch:
+        """Rows i to j (not included), for gradient accumulation; the arrays are views."""
+        return Batch(
+            self.tokens[i:j], self.targets[i:j], self.weights[i:j], self.positions[i:j], self.segments[i:j]
+        )

@@ -1,0 +1,164 @@
+"""ChatML: every message between <|im_start|>role and <|im_end|>, tool calls as JSON in <tool_call> tags.
+
+    <|im_start|>system          with tools: the system message, then the list of tools
+    <|im_start|>user
+    List the files.<|im_end|>
+    <|im_start|>assistant
+    <tool_call>
+    {"name": "ls", "arguments": {}}
+    </tool_call><|im_end|>
+    <|im_start|>tool
+    <tool_response>
+    a.txt
+    </tool_response><|im_end|>
+
+Learned are exactly the assistant's content, its tool calls and the <|im_end|> that ends its turn. The two markers are
+OpenAI's, the tool tags are those of Hermes and Qwen, so parsers of other programs read what such a model writes.
+Differs: the tools are introduced in one short paragraph, since a small model pays for every token; a tool's result has
+the role "tool" (Qwen writes "user"); there is no default system message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tinygpt.core.errors import DataError
+from tinygpt.data.rows import to_call
+from tinygpt.data.template._spans import Span
+
+START, END = "<|im_start|>", "<|im_end|>"
+CALL, CALL_END = "<tool_call>", "</tool_call>"
+STOP = (END,)
+
+TOOLS_BEFORE = "You can use these tools:\n<tools>\n"
+TOOLS_AFTER = '</tools>\nTo use one, write a tool_call block: a JSON object with "name" and "arguments".'
+
+# The same as render(), for programs that read tokenizer_config.json. A test holds the two together.
+CHAT_TEMPLATE = """\
+{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0].role == 'system' and messages[0].content %}
+        {{- messages[0].content + '\\n\\n' }}
+    {%- endif %}
+    {{- BEFORE }}
+    {%- for tool in tools %}
+        {{- tool | tojson }}
+        {{- '\\n' }}
+    {%- endfor %}
+    {{- AFTER }}
+    {{- '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if not (tools and loop.first and message.role == 'system') %}
+        {{- '<|im_start|>' + message.role + '\\n' }}
+        {%- if message.role == 'tool' %}
+            {{- '<tool_response>\\n' + (message.content or '') + '\\n</tool_response>' }}
+        {%- else %}
+            {{- message.content or '' }}
+            {%- if message.tool_calls %}
+                {%- for call in message.tool_calls %}
+                    {%- set function = call.function or call %}
+                    {%- if message.content or not loop.first %}
+                        {{- '\\n' }}
+                    {%- endif %}
+                    {{- '<tool_call>\\n{"name": ' }}
+                    {{- function.name | tojson }}
+                    {{- ', "arguments": ' }}
+                    {%- if function.arguments is string %}
+                        {{- function.arguments }}
+                    {%- else %}
+                        {{- (function.arguments or {}) | tojson }}
+                    {%- endif %}
+                    {{- '}\\n</tool_call>' }}
+                {%- endfor %}
+            {%- endif %}
+        {%- endif %}
+        {{- '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}""".replace("BEFORE", json.dumps(TOOLS_BEFORE)).replace("AFTER", json.dumps(TOOLS_AFTER).replace("\\\"", "\\\""))
+
+
+def render(
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[dict[str, Any]] | None = None,
+    add_generation_prompt: bool = False,
+) -> list[Span]:
+    """The conversation as spans. With `add_generation_prompt` it ends where the assistant begins to write."""
+    spans: list[Span] = []
+    rest = list(messages)
+    if tools:
+        system = rest.pop(0)["content"] if rest and rest[0]["role"] == "system" else ""
+        listed = "".join(_json(tool) + "\n" for tool in tools)
+        spans += _turn("system", [Span((f"{system}\n\n" if system else "") + TOOLS_BEFORE + listed + TOOLS_AFTER)])
+    for message in rest:
+        role, content = message["role"], message.get("content") or ""
+        if role == "tool":
+            body = [
+                Span("<tool_response>", special=True),
+                Span(f"\n{content}\n"),
+                Span("</tool_response>", special=True),
+            ]
+            spans += _turn(role, body)
+            continue
+        learn = role == "assistant"
+        body = [Span(content, learn)]
+        for call in message.get("tool_calls") or ():
+            if len(body) > 1 or content:
+                body.append(Span("\n", learn))
+            body += [Span(CALL, learn, True), Span(f"\n{_call(call)}\n", learn), Span(CALL_END, learn, True)]
+        spans += _turn(role, body)
+    if add_generation_prompt:
+        spans += [Span(START, special=True), Span("assistant\n")]
+    return spans
+
+
+def parse(text: str) -> dict[str, Any]:
+    """What a model wrote, as an assistant message: {"role", "content", "tool_calls"} and "error" where it is malformed.
+
+    Reading stops at <|im_end|>. A last call without its closing tag counts when its JSON is whole, because engines may
+    stop at that tag. A block that is not a call stays in the content, and "error" says why; nothing is repaired.
+    """
+    text = text.split(END, 1)[0]
+    calls: list[dict[str, Any]] = []
+    errors: list[str] = []
+    kept = ""
+    position = 0
+    for block in re.finditer(rf"\n?{CALL}(.*?)(?:{CALL_END}|\Z)", text, re.DOTALL):
+        kept += text[position : block.start()]
+        position = block.end()
+        try:
+            calls.append(to_call(json.loads(block[1]), f"tool call {len(calls) + len(errors) + 1}"))
+        except json.JSONDecodeError as error:
+            errors.append(f"tool call {len(calls) + len(errors) + 1} is not JSON: {error.msg}")
+            kept += block[0]
+        except DataError as error:
+            errors.append(error.message)
+            kept += block[0]
+    message: dict[str, Any] = {"role": "assistant", "content": kept + text[position:], "tool_calls": calls}
+    if errors:
+        message["error"] = "; ".join(errors)
+    return message
+
+
+def _turn(role: str, body: list[Span]) -> list[Span]:
+    """One message. The end marker is learned when the body is: knowing when to stop is part of the answer."""
+    learn = role == "assistant"
+    return [Span(START, special=True), Span(f"{role}\n"), *body, Span(END, learn, True), Span("\n")]
+
+
+def _call(call: dict[str, Any]) -> str:
+    function = call.get("function") or call
+    arguments = function.get("arguments") or {}
+    text = arguments if isinstance(arguments, str) else _json(arguments)
+    return f'{{"name": {_json(function["name"])}, "arguments": {text}}}'
+
+
+def _json(value: Any) -> str:
+    """JSON as the `tojson` filter of transformers writes it; letters of all scripts stay themselves."""
+    return json.dumps(value, ensure_ascii=False)

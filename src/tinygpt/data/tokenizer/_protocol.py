@@ -1,0 +1,96 @@
+"""What every tokenizer offers, and the pieces they share: incremental decoding and the sizes of tokens in bytes."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back. `special` maps the names of control tokens to ids; `stop_ids` end an answer."""
+
+    vocab_size: int
+    eos_id: int
+    bos_id: int | None
+    pad_id: int
+    stop_ids: tuple[int, ...]
+    special: dict[str, int]
+    chat_template: str | None
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything that decides how text becomes ids."""
+        ...
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Ids of a text. Names of control tokens inside it are plain text, unless `special`. Adds no bos or eos."""
+        ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts, on all cores."""
+        ...
+
+    def decode(self, ids: Iterable[int], special: bool = True) -> str:
+        """Text of ids; bytes that are not UTF-8 become U+FFFD. Control tokens are spelled out, unless not `special`."""
+        ...
+
+    def id_to_bytes(self, id: int) -> bytes:
+        """The bytes an id stands for."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which transformers and mlx_lm open as they lie."""
+        ...
+
+    def stream(self, special: bool = True) -> Stream:
+        """A decoder that takes ids one by one."""
+        ...
+
+
+class Stream:
+    """Incremental decoding: the pieces of `add` and the last of `flush` join to what `decode` gives for all ids.
+
+    A piece never ends inside a UTF-8 character: its first bytes wait until the rest arrives.
+    """
+
+    def __init__(self, to_bytes: Callable[[int], bytes], strip: bool = False) -> None:
+        self._to_bytes = to_bytes
+        self._strip = strip  # SentencePiece puts a space before the first word; decoding takes it away
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, id: int) -> str:
+        """The text that became certain with this id; often empty inside a character of several bytes."""
+        return self._out(self._utf8.decode(self._to_bytes(id)))
+
+    def flush(self) -> str:
+        """What still waits, once no id will follow: at most one U+FFFD for a character that was cut."""
+        return self._out(self._utf8.decode(b"", final=True))
+
+    def _out(self, text: str) -> str:
+        if self._strip and text:
+            self._strip = False
+            return text.removeprefix(" ")
+        return text
+
+
+def byte_lengths(tokenizer: Tokenizer) -> NDArray[np.int32]:
+    """(V,) the number of bytes of every id, 0 for control tokens: what turns loss per token into bits per byte."""
+    import numpy as np
+
+    control = set(tokenizer.special.values())
+    sizes = [0 if id in control else len(tokenizer.id_to_bytes(id)) for id in range(tokenizer.vocab_size)]
+    return np.array(sizes, dtype=np.int32)
+
+
+def content_hash(tokenizer_json: dict[str, Any], *ids: int | None) -> str:
+    """SHA-256 of a tokenizer.json, whatever its spacing and key order, with the ids that end and begin texts."""
+    text = json.dumps([tokenizer_json, ids], sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
