@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import tomllib
 import types
 import typing
@@ -174,9 +175,9 @@ def _scalar(f: Field, kind: Any, value: Any, where: str) -> Any:
         # A whole float is a fine int (1e3), a bool is not a number, and text is parsed: overrides arrive as text.
         try:
             number = float(value) if not isinstance(value, bool) else None
-            if number is not None and kind is float:
+            if number is not None and kind is float and math.isfinite(number):
                 return number
-            if number is not None and number == int(number):
+            if number is not None and kind is int and number == int(number):
                 return int(value) if isinstance(value, int | str) and str(value).lstrip("+-").isdigit() else int(number)
         except (TypeError, ValueError, OverflowError):
             pass

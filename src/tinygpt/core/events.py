@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from tinygpt.core.files import unwritable
+
 VERSION = 1
 
 
@@ -164,18 +166,25 @@ class FileSink:
         path.parent.mkdir(parents=True, exist_ok=True)
         if resume_at is not None and path.exists():
             _rewind(path, resume_at)
+        self.path = path
         # Line-buffered: a killed process loses at most the line it was writing.
         self.file = path.open("a" if resume_at is not None else "w", encoding="utf-8", buffering=1)
 
     def write(self, event: Event) -> None:
         if isinstance(event, Progress):
             return  # many a second, and of no use afterwards
-        self.file.write(json.dumps(to_json(event), ensure_ascii=False) + "\n")
-        if isinstance(event, Saved | RunEnded):
-            os.fsync(self.file.fileno())
+        try:
+            self.file.write(json.dumps(to_json(event), ensure_ascii=False) + "\n")
+            if isinstance(event, Saved | RunEnded):
+                os.fsync(self.file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def close(self) -> None:
-        self.file.close()
+        try:
+            self.file.close()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -188,6 +197,8 @@ def _finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
     return value
 
 

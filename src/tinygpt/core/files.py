@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,17 +51,18 @@ def fsync_tree(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file in one step: a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror or error}", hint=_disk_hint(error)) from error
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise unwritable(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -97,18 +100,22 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
         fsync(path.parent)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}", hint=_disk_hint(error)) from error
+        raise unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+        if aside.exists():
+            recover(path)
 
 
 def recover(path: Path) -> None:
     """Undo a replacement that was killed half-way, and remove what dead writers left beside `path`."""
     aside = path.with_name(f".{path.name}.old")
     if aside.exists() and not path.exists():
-        os.replace(aside, path)
+        time.sleep(0.05)  # a living writer is between its two renames for microseconds: leave that one alone
+        if not path.exists():
+            os.replace(aside, path)
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
     for leftover in path.parent.glob(f".{path.name}.tmp-*"):
         pid = leftover.name.rsplit("-", 1)[-1]
         if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
@@ -125,13 +132,19 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _disk_hint(error: OSError) -> str:
-    import errno
-
+def unwritable(path: Path, error: OSError) -> DataError:
+    """The one-line error for a failed write: what could not be written, why, and what to do."""
     hints = {
         errno.ENOSPC: "the disk is full: free some space; nothing was changed",
         errno.EDQUOT: "your disk quota is used up; nothing was changed",
         errno.EACCES: "you have no permission to write there",
         errno.EROFS: "the file system is read-only",
     }
-    return hints.get(error.errno or 0, "")
+    return DataError(f"cannot write {path}: {error.strerror or error}", hint=hints.get(error.errno or 0, ""))
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory so that a kill in the middle cannot leave half of it under its own name."""
+    gone = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    os.replace(path, gone)
+    shutil.rmtree(gone, ignore_errors=True)

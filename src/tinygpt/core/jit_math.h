@@ -25,10 +25,12 @@ inline float exp(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  int bits = (static_cast<int>(n) + 126) << 23;  // 2^(n-1): n = 128 is past the largest exponent
-  float scale;
+  int whole = static_cast<int>(n), half = whole >> 1;  // 2^n in two factors: n = 128 and -127 have no exponent field
+  int bits = (half + 127) << 23, rest_bits = (whole - half + 127) << 23;
+  float scale, rest;
   std::memcpy(&scale, &bits, 4);
-  float y = p * scale * 2.0f;
+  std::memcpy(&rest, &rest_bits, 4);
+  float y = p * scale * rest;
   y = x < -87.33654f ? 0.0f : y;
   return x != x ? x : y;
 }

@@ -88,6 +88,9 @@ def read_rows(path: Path) -> tuple[list[EvalRow], list[str]]:
         if missing:
             invalid.append(f"{path}:{number}: not an eval row, lacks {', '.join(missing)}")
             continue
+        if isinstance(data["score"], bool) or not isinstance(data["score"], int | float):
+            invalid.append(f"{path}:{number}: the score {data['score']!r} is not a number")
+            continue
         row = {k: v for k, v in data.items() if k in names}
         row["interval"] = tuple(row["interval"]) if row.get("interval") else None
         rows.append(EvalRow(**row))

@@ -12,7 +12,10 @@ is used; each way a directory can be wrong has its own sentence.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +24,9 @@ from typing import Any
 from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt import __version__
-from tinygpt.core import files
+from tinygpt.core import backend, files
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import CheckpointError, nearest
+from tinygpt.core.errors import CheckpointError, UnsupportedError, nearest
 from tinygpt.model import layout
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM
@@ -43,6 +46,12 @@ class Loaded:
     manifest: dict[str, Any]
     path: Path
 
+    @property
+    def dtype(self) -> str:
+        """How the weights are stored, as config.json says."""
+        data = read_json(self.path / "config.json")
+        return data.get("dtype") or data.get("torch_dtype") or "float32"
+
     def state(self) -> dict[str, Any]:
         """The run state of a resumable checkpoint: step, seed and what the updater said of itself."""
         return read_json(self.path / "state.json")
@@ -61,12 +70,19 @@ def save(
     **facts: Any,
 ) -> Path:
     """Write a model directory in one step. `ids` are the eos, bos and pad ids that config.json should name."""
+    odd = set(dict(tree_flatten(model.parameters()))) ^ set(dict(tree_flatten(LM(model.config).parameters())))
+    if odd:
+        raise UnsupportedError(
+            f"the model is not its config's: {min(odd)} and {len(odd) - 1} more tensors differ",
+            hint="save the adapter on its own, or fuse it into the model first",
+        )
     with files.atomic_directory(Path(path), replace=replace) as folder:
         config = layout.to_hf(model.config, **(ids or {}))
         files.write_json(folder / "config.json", config)
         named = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         files.write_json(folder / "generation_config.json", {k: v for k, v in named.items() if v is not None})
-        write_tensors(folder, "model", layout.to_disk(dict(tree_flatten(model.parameters())), model.config))
+        weights = {name: w.astype(getattr(mx, dtype)) for name, w in tree_flatten(model.parameters())}
+        write_tensors(folder, "model", layout.to_disk(weights, model.config))
         if write_tokenizer is not None:
             write_tokenizer(folder)
         if optimizer is not None:
@@ -102,15 +118,24 @@ def write_tensors(folder: Path, stem: str, tensors: Mapping[str, mx.array]) -> N
         shards[-1][name] = tensors[name]
         size += tensors[name].nbytes
     if len(shards) == 1:
-        mx.save_safetensors(str(folder / f"{stem}.safetensors"), shards[0], metadata={"format": "pt"})
+        _write_file(folder / f"{stem}.safetensors", shards[0])
         return
     where = {}
     for i, shard in enumerate(shards, 1):
         file = f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors"
-        mx.save_safetensors(str(folder / file), shard, metadata={"format": "pt"})
+        _write_file(folder / file, shard)
         where |= dict.fromkeys(shard, file)
     total = sum(t.nbytes for t in tensors.values())
     files.write_json(folder / f"{stem}.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def _write_file(path: Path, tensors: dict[str, mx.array]) -> None:
+    try:
+        mx.save_safetensors(str(path), tensors, metadata={"format": "pt"})
+    except RuntimeError as error:
+        # MLX does not say why a write failed; a full disk is the reason worth a hint.
+        full = shutil.disk_usage(path.parent).free < sum(t.nbytes for t in tensors.values())
+        raise OSError(errno.ENOSPC if full else errno.EIO, "no space left" if full else str(error)) from error
 
 
 def read_tensors(folder: Path, stem: str) -> dict[str, mx.array]:
@@ -165,6 +190,8 @@ def validate(path: Path, *, hashes: bool = True) -> dict[str, Any]:
         raise CheckpointError(f"{path / MANIFEST} lists no files")
     for name, facts in listed.items():
         file = path / name
+        if not isinstance(facts, dict) or not {"bytes", "sha256"} <= set(facts):
+            raise CheckpointError(f"{path / MANIFEST} gives no size and SHA-256 for {name}")
         if not file.is_file():
             raise CheckpointError(f"{path} lacks {name}, which its manifest lists")
         size = file.stat().st_size
@@ -175,6 +202,17 @@ def validate(path: Path, *, hashes: bool = True) -> dict[str, Any]:
         if hashes and files.sha256(file) != facts["sha256"]:
             raise CheckpointError(f"{file} was changed after it was saved: its SHA-256 differs from the manifest's")
     return manifest
+
+
+def identity(path: Path) -> str:
+    """One hash of a model's weights, the same for every copy: SHA-256 over its tensor files' names and hashes."""
+    path = Path(path)
+    found = sorted(path.glob("model*.safetensors"))
+    if not found:
+        raise CheckpointError(f"{path} holds no model*.safetensors", hint="give the path of a model directory")
+    listed = read_json(path / MANIFEST).get("files", {}) if (path / MANIFEST).is_file() else {}
+    lines = [f"{p.name} {listed[p.name]['sha256'] if p.name in listed else files.sha256(p)}\n" for p in found]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def load(path: Path, *, hashes: bool = True) -> Loaded:
@@ -190,7 +228,11 @@ def load(path: Path, *, hashes: bool = True) -> Loaded:
             raise CheckpointError(f"{path} is a {manifest['kind']}, not a model", hint="pass its base model instead")
     config = layout.from_hf(read_json(path / "config.json"), str(path / "config.json"))
     model = LM(config)
-    fill(model, layout.from_disk(read_tensors(path, "model"), config), str(path))
+    tensors = layout.from_disk(read_tensors(path, "model"), config)
+    if backend.setup().device == "cpu":
+        # Half-precision products are slow on CPUs, so weights are widened once.
+        tensors = {name: t.astype(mx.float32) for name, t in tensors.items()}
+    fill(model, tensors, str(path))
     return Loaded(model=model, config=config, manifest=manifest, path=path)
 
 

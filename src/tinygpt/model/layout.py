@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinygpt.core.backend import mx
-from tinygpt.core.config import Pick, from_dict, to_dict
+from tinygpt.core.config import from_dict, to_dict
 from tinygpt.core.errors import CheckpointError, ConfigError, nearest
 from tinygpt.model.config import ModelConfig
 
@@ -56,7 +56,7 @@ def to_hf(config: ModelConfig, *, eos: int | None = None, bos: int | None = None
     if kind == "gpt2":
         gelu = config.mlp.options.approximate
         return {
-            "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32",
+            "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2",
             "vocab_size": config.vocab_size, "n_embd": config.hidden_size, "n_layer": config.num_hidden_layers,
             "n_head": config.num_attention_heads, "n_positions": config.max_position_embeddings,
             "n_ctx": config.max_position_embeddings, "n_inner": config.intermediate_size,
@@ -70,7 +70,7 @@ def to_hf(config: ModelConfig, *, eos: int | None = None, bos: int | None = None
         # Both spellings: transformers 5 reads rope_parameters, mlx_lm and older readers rope_theta.
         rope = {"rope_theta": theta, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}
         return {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "float32", "hidden_act": "silu",
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
             **sizes, "rms_norm_eps": config.norm_eps, **rope, **ids,
         }  # fmt: skip
     slots = {slot: to_dict(getattr(config, slot)) for slot in SLOTS}
@@ -111,6 +111,7 @@ def _from_llama(data: Mapping[str, Any], where: str) -> ModelConfig:
     kind = rope.get("rope_type", "default") if rope else scaling.get("rope_type", scaling.get("type", "default"))
     if kind != "default" or data.get("hidden_act", "silu") != "silu":
         raise CheckpointError(f"{where}: rope type '{kind}' or activation '{data.get('hidden_act')}' is not supported yet")
+    _refuse(rope, {"rope_type", "rope_theta"}, f"{where}: rope_parameters")
     theta = rope.get("rope_theta", data.get("rope_theta", 10000.0))
     sizes = {name: data[name] for name in SIZES if data.get(name) is not None}
     values = {"tie_word_embeddings": False, "norm_eps": data.get("rms_norm_eps", 1e-6), **sizes}
@@ -120,19 +121,27 @@ def _from_llama(data: Mapping[str, Any], where: str) -> ModelConfig:
 def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:
     own = {"vocab_size", "n_embd", "n_layer", "n_head", "n_positions", "n_inner", "activation_function"}
     _refuse(data, {*own, *GPT2_DERIVED, "layer_norm_epsilon", "initializer_range"}, where)
-    if data.get("tie_word_embeddings") is False or data.get("scale_attn_by_inverse_layer_idx"):
-        raise CheckpointError(f"{where}: an untied or inversely scaled GPT-2 is not supported")
+    plain = {
+        "tie_word_embeddings": True, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    }  # fmt: skip
+    for key, usual in plain.items():
+        if data.get(key, usual) is not usual:
+            raise CheckpointError(f"{where}: a GPT-2 with {key} = {data[key]} is not supported")
     gelus = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
     if data.get("activation_function", "gelu_new") not in gelus:
         raise CheckpointError(f"{where}: activation '{data['activation_function']}' is not supported")
-    return ModelConfig(
-        vocab_size=data["vocab_size"], hidden_size=data["n_embd"], num_hidden_layers=data["n_layer"],
-        num_attention_heads=data["n_head"], max_position_embeddings=data["n_positions"],
-        intermediate_size=data.get("n_inner") or 0, norm_eps=data.get("layer_norm_epsilon", 1e-5),
-        initializer_range=data.get("initializer_range", 0.02), attention_bias=True, mlp_bias=True,
-        mlp=Pick("gelu", {"approximate": gelus[data.get("activation_function", "gelu_new")]}),
-        position=Pick("learned"), norm=Pick("layernorm"),
-    )  # fmt: skip
+    names = {
+        "vocab_size": "vocab_size", "n_embd": "hidden_size", "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads", "n_positions": "max_position_embeddings", "n_inner": "intermediate_size",
+        "layer_norm_epsilon": "norm_eps", "initializer_range": "initializer_range",
+    }  # fmt: skip
+    sizes = {ours: data[theirs] for theirs, ours in names.items() if data.get(theirs) is not None}
+    slots = {
+        "mlp": {"name": "gelu", "approximate": gelus[data.get("activation_function", "gelu_new")]},
+        "position": "learned", "norm": "layernorm",
+    }  # fmt: skip
+    return from_dict(ModelConfig, {**sizes, **slots, "attention_bias": True, "mlp_bias": True}, where)
 
 
 # GPT-2's own names; its matrices lie transposed (input, output) and q, k, v are one.
@@ -172,6 +181,9 @@ def from_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
     back = tuple((_escape(new), _unescape(old)) for old, new in _GPT2)
     result: Weights = {}
     for name, value in weights.items():
+        name = name.removeprefix("transformer.")
+        if re.fullmatch(r"h\.\d+\.attn\.(masked_)?bias", name):
+            continue  # old GPT-2 files carry the causal mask, a constant, beside the weights
         fused = re.fullmatch(r"h\.(\d+)\.attn\.c_attn\.(weight|bias)", name)
         if fused:
             layer, part = fused.groups()

@@ -64,7 +64,7 @@ class Gradient:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.accumulate, self.clip = accumulate, clip
         self.dtype = getattr(mx, dtype)
-        self.weights: Tensors = dict(tree_flatten(objective.module.trainable_parameters()))
+        self.weights = _masters(objective.module)
         if not self.weights:
             raise ConfigError("the model has nothing to learn", hint="every parameter is frozen: check the adapter's targets")
         self.optimizer_state = optimizer.init(self.weights)
@@ -142,9 +142,14 @@ class Gradient:
         if set(tensors) != set(self.optimizer_state):
             odd = sorted(set(tensors) ^ set(self.optimizer_state))
             raise CheckpointError(f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ")
-        self.weights = dict(tree_flatten(self.objective.module.trainable_parameters()))
+        self.weights = _masters(self.objective.module)
         self.optimizer_state = dict(tensors)
         mx.eval(self.optimizer_state)
+
+
+def _masters(module: nn.Module) -> Tensors:
+    """What learns, in float32 whatever the file's dtype was."""
+    return {name: w.astype(mx.float32) for name, w in tree_flatten(module.trainable_parameters())}
 
 
 def arrays(batch: Batch) -> Tensors:

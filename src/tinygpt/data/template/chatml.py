@@ -21,7 +21,6 @@ the role "tool" (Qwen writes "user"); there is no default system message.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +34,11 @@ STOP = (END,)
 
 TOOLS_BEFORE = "You can use these tools:\n<tools>\n"
 TOOLS_AFTER = '</tools>\nTo use one, write a tool_call block: a JSON object with "name" and "arguments".'
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\n", "\\n") + "'"
+
 
 # The same as render(), for programs that read tokenizer_config.json. A test holds the two together.
 CHAT_TEMPLATE = """\
@@ -81,7 +85,7 @@ CHAT_TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|im_start|>assistant\\n' }}
-{%- endif %}""".replace("BEFORE", json.dumps(TOOLS_BEFORE)).replace("AFTER", json.dumps(TOOLS_AFTER).replace("\\\"", "\\\""))
+{%- endif %}""".replace("BEFORE", _quoted(TOOLS_BEFORE)).replace("AFTER", _quoted(TOOLS_AFTER))
 
 
 def render(
@@ -129,21 +133,35 @@ def parse(text: str) -> dict[str, Any]:
     errors: list[str] = []
     kept = ""
     position = 0
-    for block in re.finditer(rf"\n?{CALL}(.*?)(?:{CALL_END}|\Z)", text, re.DOTALL):
-        kept += text[position : block.start()]
-        position = block.end()
+    while (start := text.find(CALL, position)) >= 0:
+        where = f"tool call {len(calls) + len(errors) + 1}"
         try:
-            calls.append(to_call(json.loads(block[1]), f"tool call {len(calls) + len(errors) + 1}"))
-        except json.JSONDecodeError as error:
-            errors.append(f"tool call {len(calls) + len(errors) + 1} is not JSON: {error.msg}")
-            kept += block[0]
+            call, end = _read_call(text, start + len(CALL), where)
+            calls.append(call)
+            kept += text[position:start].removesuffix("\n")
         except DataError as error:
             errors.append(error.message)
-            kept += block[0]
+            close = text.find(CALL_END, start)
+            end = close + len(CALL_END) if close >= 0 else len(text)
+            kept += text[position:end]
+        position = end
     message: dict[str, Any] = {"role": "assistant", "content": kept + text[position:], "tool_calls": calls}
     if errors:
         message["error"] = "; ".join(errors)
     return message
+
+
+def _read_call(text: str, start: int, where: str) -> tuple[dict[str, Any], int]:
+    """One call and where its block ends. The JSON is read first, since an argument may hold the closing tag."""
+    start += len(text[start:]) - len(text[start:].lstrip())
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is not JSON: {error.msg}") from error
+    rest = text[end:].lstrip()
+    if rest and not rest.startswith(CALL_END):
+        raise DataError(f"{where} goes on after its JSON")
+    return to_call(value, where), len(text) - len(rest) + (len(CALL_END) if rest else 0)
 
 
 def _turn(role: str, body: list[Span]) -> list[Span]:

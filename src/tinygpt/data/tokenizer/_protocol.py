@@ -1,13 +1,11 @@
-"""What every tokenizer offers, and the pieces they share: incremental decoding and the sizes of tokens in bytes."""
+"""What every tokenizer offers; incremental decoding; the sizes of tokens in bytes."""
 
 from __future__ import annotations
 
 import codecs
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,9 +86,3 @@ def byte_lengths(tokenizer: Tokenizer) -> NDArray[np.int32]:
     control = set(tokenizer.special.values())
     sizes = [0 if id in control else len(tokenizer.id_to_bytes(id)) for id in range(tokenizer.vocab_size)]
     return np.array(sizes, dtype=np.int32)
-
-
-def content_hash(tokenizer_json: dict[str, Any], *ids: int | None) -> str:
-    """SHA-256 of a tokenizer.json, whatever its spacing and key order, with the ids that end and begin texts."""
-    text = json.dumps([tokenizer_json, ids], sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

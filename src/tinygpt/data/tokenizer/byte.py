@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.core.files import write_json
-from tinygpt.data.tokenizer._protocol import Stream, content_hash
+from tinygpt.data.tokenizer._files import added_token, byte_letters, config_json, content_hash
+from tinygpt.data.tokenizer._protocol import Stream
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 
@@ -37,7 +38,7 @@ class ByteTokenizer:
 
     @functools.cached_property
     def hash(self) -> str:
-        return content_hash(tokenizer_json(), self.eos_id, self.bos_id, self.pad_id)
+        return content_hash(_tokenizer_json(), self.eos_id, self.bos_id, self.pad_id)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         if special:
@@ -55,14 +56,15 @@ class ByteTokenizer:
         return b"".join(map(self.id_to_bytes, kept)).decode("utf-8", "replace")
 
     def id_to_bytes(self, id: int) -> bytes:
-        return bytes([id]) if id < 256 else SPECIAL[id - 256].encode()
+        # A model may have more outputs than there are ids; the surplus stands for nothing.
+        return bytes([id]) if id < 256 else "".join(SPECIAL[id - 256 : id - 255]).encode()
 
     def stream(self, special: bool = True) -> Stream:
         return Stream(lambda id: self.id_to_bytes(id) if special or id < 256 else b"")
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / "tokenizer.json", tokenizer_json())
+        write_json(directory / "tokenizer.json", _tokenizer_json())
         write_json(directory / "tokenizer_config.json", config_json(self.chat_template))
 
 
@@ -71,23 +73,7 @@ def load(path: Path | None = None) -> ByteTokenizer:
     return ByteTokenizer()
 
 
-def byte_letters() -> dict[int, str]:
-    """The printable letter that stands for each byte in a byte-level tokenizer.json (GPT-2's table).
-
-    Bytes that print in Latin-1 stand for themselves, the 68 others for U+0100, U+0101, ...
-    """
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [b for b in range(256) if b not in shown]
-    return {b: chr(b) for b in shown} | {b: chr(256 + i) for i, b in enumerate(hidden)}
-
-
-def added_token(id: int, name: str, special: bool = True) -> dict[str, Any]:
-    """A control token as tokenizer.json lists it. Tool tags are not `special`: other libraries hide special ones."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": id, "content": name, **flags, "special": special}
-
-
-def tokenizer_json() -> dict[str, Any]:
+def _tokenizer_json() -> dict[str, Any]:
     """The byte tokenizer as a tokenizer.json: byte-level BPE without a merge."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
@@ -112,17 +98,4 @@ def tokenizer_json() -> dict[str, Any]:
             | ByteTokenizer.special,
             "merges": [],
         },
-    }
-
-
-def config_json(chat_template: str | None) -> dict[str, Any]:
-    """The tokenizer_config.json that goes with ours."""
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "<|endoftext|>",
-        "bos_token": None,
-        "unk_token": None,
-        "pad_token": "<|pad|>",
-        "clean_up_tokenization_spaces": False,
-        "chat_template": chat_template,
     }

@@ -24,7 +24,7 @@ class LearnedPosition(nn.Module):
     def embed(self, x_BLD: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
         """Add the vector of each token's position; packed documents count from 0 each."""
         n = self.weight.shape[0]
-        last = offset + frame.length if isinstance(offset, int) else frame.length
+        last = frame.length + (offset if isinstance(offset, int) else int(offset.max().item()))
         if frame.positions is None and last > n:
             raise ConfigError(
                 f"{last} tokens do not fit the model's {n} learned positions", hint="shorten the text or the answer"

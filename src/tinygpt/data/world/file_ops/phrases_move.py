@@ -1,6 +1,8 @@
-"""How people ask to move, copy and delete: mv, cp, rm and rmdir.
+"""How people ask to move and rename: mv.
 
-Slots: {f} and {g} existing files or directories as people mention them, {d} a directory, {N} a bare new name.
+One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a statement,
+`terse` a note, `tail` ends in a free text. Slots: {f} and {g} what
+exists, as people mention it, {d} a directory, {w} a bare file name, {N} a bare new name.
 """
 
 PHRASES: dict[str, dict[str, str]] = {
@@ -40,6 +42,15 @@ PHRASES: dict[str, dict[str, str]] = {
             {f} becomes {N}
             """,
     },
+    "rename_it": {
+        "do": """
+            rename it to {N}
+            change its name to {N}
+            call it {N}
+            give it the name {N}
+            rename that file to {N}
+            """,
+    },
     "move": {
         "do": """
             move {f} to {d}
@@ -77,6 +88,26 @@ PHRASES: dict[str, dict[str, str]] = {
             {f} -> {d}
             """,
     },
+    "move_two": {
+        "do": """
+            move {f} and {g} to {d}
+            put {f} and {g} in {d}
+            move both {f} and {g} into {d}
+            drop {f} and {g} into {d}
+            transfer {f} and {g} to {d}
+            place {f} as well as {g} in {d}
+            """,
+        "say": """
+            {f} and {g} belong in {d}
+            I want {f} and {g} moved to {d}
+            {f} and {g} should both be in {d}
+            """,
+        "terse": """
+            mv {f} {g} to {d}
+            {f} and {g} into {d}
+            move {f}, {g} to {d}
+            """,
+    },
     "move_out": {
         "do": """
             move {w} out of {d}
@@ -107,264 +138,6 @@ PHRASES: dict[str, dict[str, str]] = {
             {w} from {d} to this folder
             """,
     },
-    "copy_as": {
-        "do": """
-            copy {f} to {N}
-            make a copy of {f} called {N}
-            duplicate {f} as {N}
-            save a copy of {f} under the name {N}
-            copy {f} and name the copy {N}
-            create a duplicate of {f} named {N}
-            clone {f} to {N}
-            make a second version of {f} called {N}
-            back up {f} as {N}
-            keep a copy of {f} as {N}
-            cp {f} to {N}
-            """,
-        "ask": """
-            can I have a copy of {f} named {N}
-            could I get a duplicate of {f} called {N}
-            can there be a copy of {f} with the name {N}
-            """,
-        "say": """
-            I need a copy of {f} called {N}
-            I want a duplicate of {f} named {N}
-            there should be a copy of {f} with the name {N}
-            a backup of {f} should exist as {N}
-            I'd like {f} copied to {N}
-            I need {f} twice, the second one as {N}
-            """,
-        "terse": """
-            cp {f} {N}
-            copy {f} as {N}
-            duplicate {f} as {N}
-            backup of {f} as {N}
-            copy of {f}: {N}
-            """,
-    },
-    "copy_into": {
-        "do": """
-            copy {f} into {d}
-            copy {f} to {d}
-            put a copy of {f} in {d}
-            place a copy of {f} inside {d}
-            drop a copy of {f} into {d}
-            duplicate {f} into {d}
-            leave a copy of {f} in {d}
-            send a copy of {f} to {d}
-            make a copy of {f} in {d}
-            store a copy of {f} in {d}
-            cp {f} into {d}
-            """,
-        "ask": """
-            can I have a copy of {f} in {d}
-            could {f} be copied to {d}
-            can there be a copy of {f} inside {d}
-            """,
-        "say": """
-            I need a copy of {f} in {d}
-            I want {f} copied into {d}
-            there should be a copy of {f} in {d}
-            {d} should get a copy of {f}
-            a copy of {f} belongs in {d}
-            I want {f} in {d} too, without moving the original
-            """,
-        "terse": """
-            cp {f} to {d}
-            copy {f} to {d}
-            copy of {f} into {d}
-            {f} copy in {d}
-            duplicate {f} in {d}
-            """,
-    },
-    "copy_dir": {
-        "do": """
-            copy {d} to {N} with everything in it
-            make a copy of {d} called {N}
-            duplicate {d} as {N}
-            clone {d} to {N}
-            copy the whole of {d} to {N}
-            save a copy of {d} with all its files as {N}
-            back up {d} as {N}
-            create a full copy of {d} named {N}
-            cp -r {d} to {N}
-            copy all of {d} to a new folder {N}
-            keep a second copy of {d} under the name {N}
-            """,
-        "ask": """
-            can I have a copy of {d} named {N}, files included
-            could {d} be duplicated as {N}
-            can there be a full copy of {d} called {N}
-            """,
-        "say": """
-            I need a copy of {d} called {N}
-            I want all of {d} duplicated as {N}
-            there should be a full copy of {d} with the name {N}
-            a backup of {d} should exist as {N}
-            I'd like {d} copied with its contents to {N}
-            """,
-        "terse": """
-            cp -r {d} {N}
-            copy {d} as {N}
-            duplicate {d} as {N}
-            backup of {d} as {N}
-            full copy of {d}: {N}
-            clone {d} as {N}
-            """,
-    },
-    "rm": {
-        "do": """
-            delete {f}
-            remove {f}
-            get rid of {f}
-            erase {f}
-            throw away {f}
-            trash {f}
-            wipe out {f}
-            discard {f}
-            throw {f} out
-            rm {f}
-            clear {f} away
-            dispose of {f}
-            """,
-        "ask": """
-            can {f} be deleted
-            could {f} be removed
-            can we drop {f} for good
-            can you make {f} go away
-            """,
-        "say": """
-            I don't need {f} anymore
-            {f} can be deleted
-            {f} has to go
-            {f} should be removed
-            I want {f} gone
-            {f} is no longer needed, so it can go in the trash
-            we can lose {f}
-            """,
-        "terse": """
-            rm {f}
-            delete {f}
-            {f} can go
-            del {f}
-            remove {f}
-            trash {f}
-            """,
-    },
-    "rm_dir": {
-        "do": """
-            delete {d} and everything in it
-            delete {d} with all its files
-            remove {d} together with its contents
-            get rid of {d} and all that's inside
-            erase {d}, contents included
-            throw away the whole of {d}
-            wipe out {d} with everything below it
-            trash {d} and its files
-            rm -r {d}
-            delete the entire directory {D}
-            remove {d} completely, files and all
-            """,
-        "ask": """
-            can {d} be deleted with all its contents
-            could {d} be removed, files and all
-            can we drop {d} and everything inside
-            """,
-        "say": """
-            I don't need {d} or anything in it
-            {d} can be deleted with all it holds
-            {d} has to go, contents and all
-            I want {d} gone with everything inside
-            everything in {d} is junk, and the folder itself should go too
-            {d} and all its files should be removed
-            """,
-        "terse": """
-            rm -rf {d}
-            delete {d} and contents
-            remove {d} with everything in it
-            rm -r {d}
-            {d} and all its files can go
-            """,
-    },
-    "rmdir": {
-        "do": """
-            delete the empty folder {D}
-            remove the empty directory {D}
-            get rid of the empty folder {D}
-            rmdir {d}
-            remove {d}, it's empty
-            delete {d} since nothing is in it
-            clear away the empty directory {D}
-            drop the unused empty folder {D}
-            erase the empty folder called {D}
-            take away the empty directory named {D}
-            """,
-        "ask": """
-            can the empty folder {D} be deleted
-            could the empty directory {D} go
-            can we remove {d} now that it's empty
-            {d} is empty, so can it be removed
-            """,
-        "say": """
-            I don't need the empty folder {D}
-            {d} is empty and can be removed
-            the empty directory {D} has to go
-            there's nothing in {d}, so it should be deleted
-            I want the empty folder {D} gone
-            nothing is left in {d}, so it can go
-            """,
-        "terse": """
-            rmdir {d}
-            remove empty folder {D}
-            delete empty dir {D}
-            empty folder {D} can go
-            rm empty dir {D}
-            """,
-    },
-    "rm_two": {
-        "do": """
-            delete {f} and {g}
-            remove both {f} and {g}
-            get rid of {f} and {g}
-            erase {f} as well as {g}
-            throw away {f} and {g}
-            trash {f} and {g}
-            """,
-        "ask": """
-            can {f} and {g} be deleted
-            could both {f} and {g} be removed
-            """,
-        "say": """
-            I don't need {f} and {g} anymore
-            {f} and {g} can both go
-            {f} and {g} should be deleted
-            """,
-        "terse": """
-            rm {f} {g}
-            delete {f}, {g}
-            {f} and {g} can go
-            """,
-    },
-    "move_two": {
-        "do": """
-            move {f} and {g} to {d}
-            put {f} and {g} in {d}
-            move both {f} and {g} into {d}
-            drop {f} and {g} into {d}
-            transfer {f} and {g} to {d}
-            place {f} as well as {g} in {d}
-            """,
-        "say": """
-            {f} and {g} belong in {d}
-            I want {f} and {g} moved to {d}
-            {f} and {g} should both be in {d}
-            """,
-        "terse": """
-            mv {f} {g} to {d}
-            {f} and {g} into {d}
-            move {f}, {g} to {d}
-            """,
-    },
     "move_into_it": {
         "do": """
             move {f} into it
@@ -376,16 +149,6 @@ PHRASES: dict[str, dict[str, str]] = {
             shift {f} into it
             """,
     },
-    "copy_into_it": {
-        "do": """
-            copy {f} into it
-            put a copy of {f} in there
-            copy {f} there
-            drop a copy of {f} into it
-            place a copy of {f} inside it
-            duplicate {f} into that folder
-            """,
-    },
     "move_it": {
         "do": """
             move it to {d}
@@ -394,34 +157,6 @@ PHRASES: dict[str, dict[str, str]] = {
             drop it into {d}
             shift it over to {d}
             place it inside {d}
-            """,
-    },
-    "rename_it": {
-        "do": """
-            rename it to {N}
-            change its name to {N}
-            call it {N}
-            give it the name {N}
-            rename that file to {N}
-            """,
-    },
-    "rm_it": {
-        "do": """
-            delete it
-            remove it
-            get rid of it
-            throw it away
-            erase that file
-            trash it
-            """,
-    },
-    "rm_original": {
-        "do": """
-            delete the original
-            remove the original
-            get rid of the original file
-            throw the old one away
-            erase the source file
             """,
     },
 }

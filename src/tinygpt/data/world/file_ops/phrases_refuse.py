@@ -1,6 +1,7 @@
 """Requests that no file tool can serve, by what they ask for, with the words of the refusal.
 
-Slots: {f} a file, {d} a directory, {w} a bare file name. `do` fits after "please"; `other` stands as it is.
+Each key completes "I can't ... here.". `do` fits after "please", `other` stands as it is.
+Slots: {f} a file, {d} a directory, {w} a bare file name.
 """
 
 REFUSALS: dict[str, dict[str, str]] = {
@@ -168,7 +169,6 @@ REFUSALS: dict[str, dict[str, str]] = {
             """,
         "other": """
             what's on my schedule this week?
-            what time is it?
             """,
     },
     "make calls": {
@@ -195,7 +195,6 @@ REFUSALS: dict[str, dict[str, str]] = {
             bring back the file I deleted yesterday
             undo the last delete
             restore the previous version of {f}
-            empty the recycle bin
             """,
         "other": """
             can I get last week's version of {f} back?
@@ -242,6 +241,7 @@ REFUSALS: dict[str, dict[str, str]] = {
             turn off the wifi
             free up some memory
             update the system
+            empty the recycle bin
             mount the usb drive
             kill the process that uses {f}
             """,
@@ -258,6 +258,13 @@ REFUSALS: dict[str, dict[str, str]] = {
             """,
         "other": """
             can the image in {d} be made brighter?
+            """,
+    },
+    "tell the time": {
+        "other": """
+            what time is it?
+            what's the date today?
+            how many days are left until Friday?
             """,
     },
     "order things": {

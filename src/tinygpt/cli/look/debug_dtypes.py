@@ -1,0 +1,30 @@
+"""Count tensors, values and bytes of each dtype in a checkpoint.
+
+Example:
+
+    tinygpt debug-dtypes runs/first/final
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinygpt.cli._options import Json
+from tinygpt.cli._render import Output, table
+
+
+def main(
+    path: Annotated[Path, typer.Argument(help="A model or run directory.")],
+    json_: Json = False,
+) -> None:
+    from tinygpt.runs import inspect
+
+    found = inspect.dtypes(path)
+
+    def render() -> None:
+        table(["dtype", "tensors", "values", "bytes"], [(k, *v.values()) for k, v in found.items()])
+
+    Output(json=json_).result(found, render)

@@ -1,0 +1,37 @@
+"""Show what a checkpoint is: kind, config, numbers and tensors.
+
+Example:
+
+    tinygpt inspect runs/first/final
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinygpt.cli._options import Json
+from tinygpt.cli._render import Output, size, table
+
+
+def main(
+    path: Annotated[Path, typer.Argument(help="A model, adapter or run directory.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    json_: Json = False,
+) -> None:
+    from tinygpt.runs.inspect import inspect
+
+    facts = inspect(path)
+
+    def render() -> None:
+        shown = {k: v for k, v in facts.items() if k not in ("tensors", "config", "bytes")}
+        config = facts.get("config", {})
+        sizes = [(k, v) for k, v in config.items() if isinstance(v, int | float) and v is not None]
+        table(["what", "value"], [*shown.items(), ("size on disk", size(facts["bytes"])), *sizes])
+        if tensors:
+            rows = [(t["name"], "x".join(map(str, t["shape"])), t["dtype"], t["bytes"]) for t in facts["tensors"]]
+            table(["tensor", "shape", "dtype", "bytes"], rows)
+
+    Output(json=json_).result(facts, render)

@@ -1,0 +1,167 @@
+"""Packing: tokens of many documents laid into rows of one length, each document isolated from its neighbours.
+
+Two ways to fill a row of L tokens. `Cut` takes one long stream of documents and cuts it every L tokens: no slot is
+wasted, long documents go on in the next row. `Fit` keeps examples whole and lays several into a row where they fit. In
+both, a document sees only itself: it has its own segment number, and its positions start at 0.
+Paper: Krell et al. 2021, arXiv:2107.02027 (packing without cross-contamination)
+Differs: best-fit decreasing instead of their histogram search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from tinygpt.data.batch import Batch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Rows(Protocol):
+    """Packed rows. `fill` writes row `r` into row `b` of a batch that is all padding."""
+
+    def __len__(self) -> int: ...
+
+    def fill(self, r: int, batch: Batch, b: int) -> None: ...
+
+    @property
+    def n_tokens(self) -> int:
+        """Slots of all rows that hold a token."""
+        ...
+
+
+def empty(n_rows: int, length: int, pad_id: int) -> Batch:
+    """A batch of padding."""
+    import numpy as np
+
+    ids = np.full((n_rows, length), pad_id, np.int32)
+    zeros = np.zeros((n_rows, length), np.int32)
+    return Batch(ids, ids.copy(), zeros.astype(np.float32), zeros, zeros.copy())
+
+
+class Cut:
+    """Part of a token stream, cut into rows every `length` tokens.
+
+    `starts` are the indexes at which documents begin; every document begins with its start token. Row r reads
+    tokens[r L : (r+1) L] of the part, and its targets are the tokens one further on. At the last token of a document the
+    target is `eos_id`, whatever begins the next one.
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.uint16] | NDArray[np.uint32],
+        starts: NDArray[np.int64],
+        *,
+        length: int,
+        eos_id: int,
+        begin: int = 0,
+        end: int | None = None,
+    ) -> None:
+        self.tokens, self.starts, self.length, self.eos_id = tokens, starts, length, eos_id
+        self.begin, self.end = begin, len(tokens) if end is None else end
+
+    def __len__(self) -> int:
+        return -(-self.n_tokens // self.length)
+
+    @property
+    def n_tokens(self) -> int:
+        return self.end - self.begin
+
+    def fill(self, r: int, batch: Batch, b: int) -> None:
+        import numpy as np
+
+        lo = self.begin + r * self.length
+        hi = min(lo + self.length, self.end)
+        n = hi - lo
+        batch.tokens[b, :n] = self.tokens[lo:hi]
+        following = self.tokens[lo + 1 : hi + 1]
+        batch.targets[b, : len(following)] = following
+        batch.weights[b, :n] = 1.0
+        # Documents that begin inside (lo, hi], as offsets into the row; each ends the one before it.
+        first, last = np.searchsorted(self.starts, (lo, hi), side="right")
+        offsets = self.starts[first:last] - lo
+        batch.targets[b, offsets - 1] = self.eos_id
+        if hi == len(self.tokens):
+            batch.targets[b, n - 1] = self.eos_id
+        elif hi == self.end and self.end not in offsets + lo:
+            batch.weights[b, n - 1] = 0.0  # the part ends inside a document: its next token belongs to another part
+        edges = [0, *(int(o) for o in offsets if o < n), n]
+        for segment, (a, z) in enumerate(zip(edges, edges[1:]), 1):
+            batch.segments[b, a:z] = segment
+            batch.positions[b, a:z] = np.arange(z - a)
+
+
+class Fit:
+    """Whole examples, several to a row.
+
+    `ids` and `learn` hold all examples one after another, example e at `edges[e] : edges[e+1]`. An example of n tokens
+    takes n-1 slots: its last token is only a target. `learn` says which tokens are targets that count.
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.int32],
+        learn: NDArray[np.bool_],
+        edges: NDArray[np.int64],
+        plan: Sequence[Sequence[int]],
+    ) -> None:
+        self.ids, self.learn, self.edges, self.plan = ids, learn, edges, plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(int(self.edges[e + 1] - self.edges[e]) - 1 for row in self.plan for e in row)
+
+    def fill(self, r: int, batch: Batch, b: int) -> None:
+        import numpy as np
+
+        at = 0
+        for segment, e in enumerate(self.plan[r], 1):
+            lo, hi = int(self.edges[e]), int(self.edges[e + 1])
+            end = at + hi - lo - 1
+            batch.tokens[b, at:end] = self.ids[lo : hi - 1]
+            batch.targets[b, at:end] = self.ids[lo + 1 : hi]
+            batch.weights[b, at:end] = self.learn[lo + 1 : hi]
+            batch.positions[b, at:end] = np.arange(end - at)
+            batch.segments[b, at:end] = segment
+            at = end
+
+
+def fit_plan(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """Which examples share a row: longest first, each into the fullest row that still has room for it.
+
+    Every size must be between 1 and `length`. Best-fit decreasing needs at most 11/9 of the fewest rows possible, plus one.
+    """
+    rows: list[list[int]] = []
+    with_room: dict[int, list[int]] = {}  # free slots -> rows that have exactly so many
+    rooms = 0  # bit f is set when with_room[f] is not empty, so that a shift finds the smallest f >= size
+    for example in sorted(range(len(sizes)), key=lambda e: -sizes[e]):
+        size = sizes[example]
+        assert 0 < size <= length, f"example {example} has {size} slots"
+        fitting = rooms >> size
+        if fitting:
+            free = size + (fitting & -fitting).bit_length() - 1
+            row = with_room[free].pop()
+            if not with_room[free]:
+                rooms &= ~(1 << free)
+        else:
+            free, row = length, len(rows)
+            rows.append([])
+        rows[row].append(example)
+        if free > size:
+            with_room.setdefault(free - size, []).append(row)
+            rooms |= 1 << (free - size)
+    return rows
+
+
+def permutation(n: int, *key: int) -> NDArray[np.int64]:
+    """0..n-1 in an order that `key` (seed, epoch) alone decides: ranks of Philox's raw output, which never changes
+    between numpy versions, machines or processes."""
+    import numpy as np
+
+    words = np.random.SeedSequence(key).generate_state(2, np.uint64)
+    return np.argsort(np.random.Philox(key=words).random_raw(n), kind="stable")

@@ -1,0 +1,80 @@
+"""Batches by number: what a run reads at step i depends on the seed and i alone, so resuming is starting at i."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from tinygpt.core.errors import ConfigError
+from tinygpt.data.batch import Batch
+from tinygpt.data.pack import Rows, empty, permutation
+
+
+class Source:
+    """Packed rows served as batches.
+
+    A training source goes on for ever: row n of the run is row `n % n_rows` of epoch `n // n_rows`, and each epoch has
+    its own order, so every row is read once an epoch and a batch may end one epoch and begin the next. An evaluation
+    source (`seed=None`) goes through the rows once, in order; its last batch is filled up with padding.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        length: int,
+        batch_size: int,
+        pad_id: int,
+        seed: int | None,
+        facts: dict[str, Any],
+        held_out: Source | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"the batch size must be at least 1, got {batch_size}")
+        self.packed, self.length, self.batch_size, self.pad_id, self.seed = rows, length, batch_size, pad_id, seed
+        self.held_out = held_out
+        self._facts = facts
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in one epoch."""
+        return len(self.packed)
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Slots in a batch, padding included."""
+        return self.batch_size * self.length
+
+    def __len__(self) -> int:
+        """Batches in one epoch, the last one counted even when it is not full."""
+        return -(-self.n_rows // self.batch_size)
+
+    def n_epochs_at(self, i: int) -> float:
+        """How many epochs have been read before batch i."""
+        return i * self.batch_size / self.n_rows
+
+    def __getitem__(self, i: int) -> Batch:
+        if i < 0 or (self.seed is None and i >= len(self)):
+            raise IndexError(i)
+        batch = empty(self.batch_size, self.length, self.pad_id)
+        for b in range(self.batch_size):
+            epoch, n = divmod(i * self.batch_size + b, self.n_rows)
+            if self.seed is not None:
+                self.packed.fill(int(self._order(epoch)[n]), batch, b)
+            elif epoch == 0:
+                self.packed.fill(n, batch, b)
+        return batch
+
+    def describe(self) -> dict[str, Any]:
+        """Counts for a run's events: documents, tokens, what was left out, how full the rows are."""
+        slots = self.n_rows * self.length
+        facts = {**self._facts, "rows": self.n_rows, "batches_per_epoch": len(self)}
+        facts |= {"tokens": self.packed.n_tokens, "packing_efficiency": round(self.packed.n_tokens / slots, 4)}
+        if self.held_out:
+            facts["held_out"] = self.held_out.describe()
+        return facts
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  (a batch touches two epochs at most; a source lives as long as its run)
+    def _order(self, epoch: int) -> Any:
+        assert self.seed is not None
+        return permutation(self.n_rows, self.seed, epoch)

@@ -1,0 +1,189 @@
+"""Any tokenizer.json: a Hugging Face model directory or a tokenizer trained here, read through `tokenizers` alone.
+
+Byte-level BPE (GPT-2, Llama 3, Qwen, ours) and SentencePiece-like files (Llama 2, Gemma) are read. Which ids begin, end
+and pad a text comes from tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json beside it.
+Differs: names of control tokens inside a text are plain text unless asked otherwise, so that what a person wrote cannot
+end a turn; no bos or eos is added, since the source or the template says where they belong.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinygpt.core.errors import DataError, UnsupportedError
+from tinygpt.core.files import write_json, write_text
+from tinygpt.data.tokenizer._files import byte_letters, config_json, content_hash
+from tinygpt.data.tokenizer._protocol import Stream
+
+if TYPE_CHECKING:
+    import tokenizers
+
+# Control tokens that end an answer in the common chat formats; with any of these names an id is a stop id.
+TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>", "<eos>")
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json")
+
+
+class HFTokenizer:
+    """See `Tokenizer`. `definition` is the content of a tokenizer.json, `beside` that of the JSON files next to it."""
+
+    def __init__(self, definition: dict[str, Any], beside: dict[str, dict[str, Any]], where: str = "tokenizer.json") -> None:
+        self._definition = definition
+        self._beside = beside
+        self._where = where
+        self._folder: Path | None = None
+        added = definition.get("added_tokens") or []
+        self.special: dict[str, int] = {token["content"]: token["id"] for token in added}
+        vocab = self._full.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocab.values(), default=-1) + 1
+        self._names = {id: name for name, id in vocab.items()}
+        self._to_bytes, self._strip = _byte_reader(definition, where)
+        eos = self._ids("eos")
+        if not eos:
+            raise DataError(f"{where} does not say which token ends a text", hint="add eos_token to tokenizer_config.json")
+        self.eos_id = eos[0]
+        self.stop_ids = tuple(dict.fromkeys(eos + [self.special[n] for n in TURN_ENDS if n in self.special]))
+        self.bos_id: int | None = next(iter(self._ids("bos")), None)
+        self.pad_id = next(iter(self._ids("pad")), self.eos_id)
+        template = beside.get("tokenizer_config.json", {}).get("chat_template")
+        self.chat_template: str | None = template if isinstance(template, str) else None
+
+    @functools.cached_property
+    def hash(self) -> str:
+        return content_hash(self._definition, self.eos_id, self.bos_id, self.pad_id)
+
+    @functools.cached_property
+    def _full(self) -> tokenizers.Tokenizer:
+        """Knows control tokens in text."""
+        return _library(self._definition, self._where)
+
+    @functools.cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """Sees control tokens in text as plain text: the library can do so for those marked special, so mark all."""
+        added = [{**token, "special": True} for token in self._definition.get("added_tokens") or []]
+        plain = _library({**self._definition, "added_tokens": added}, self._where)
+        plain.encode_special_tokens = True
+        return plain
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        return (self._full if special else self._plain).encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int], special: bool = True) -> str:
+        stream = self.stream(special)
+        return "".join([stream.add(id) for id in ids] + [stream.flush()])
+
+    def id_to_bytes(self, id: int) -> bytes:
+        return self._table.get(id, b"")
+
+    def stream(self, special: bool = True) -> Stream:
+        if special:
+            return Stream(self.id_to_bytes, self._strip)
+        control = set(self.special.values())
+        return Stream(lambda id: b"" if id in control else self.id_to_bytes(id), self._strip)
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        config = {**config_json(None), **self._beside.get("tokenizer_config.json", {})}
+        config |= {"eos_token": self._names[self.eos_id], "pad_token": self._names[self.pad_id]}
+        config["bos_token"] = None if self.bos_id is None else self._names[self.bos_id]
+        write_json(directory / "tokenizer_config.json", config)
+        source = self._folder and self._folder / "tokenizer.json"
+        if source and source.is_file():
+            if source.resolve() != (directory / "tokenizer.json").resolve():
+                shutil.copyfile(source, directory / "tokenizer.json")  # as its authors wrote it
+        else:
+            write_text(directory / "tokenizer.json", json.dumps(self._definition, ensure_ascii=False, indent=1))
+
+    @functools.cached_property
+    def _table(self) -> dict[int, bytes]:
+        control = {id: name.encode() for name, id in self.special.items()}
+        return {id: self._to_bytes(name) for id, name in self._names.items() if id not in control} | control
+
+    def _ids(self, which: str) -> list[int]:
+        """The ids of eos, bos or pad: the first file that names them wins; generation_config adds stop ids."""
+        found: list[int] = []
+        for file in BESIDE:
+            data = self._beside.get(file, {})
+            token = data.get(f"{which}_token")
+            name = token.get("content") if isinstance(token, dict) else token
+            ids = data.get(f"{which}_token_id")
+            if isinstance(name, str):
+                id = self._full.token_to_id(name)
+                if id is None:
+                    raise DataError(f"{self._where}: the {which} token '{name}' is not in the vocabulary")
+                found.append(id)
+            elif file != "config.json" or not found:
+                found += ids if isinstance(ids, list) else [ids] if isinstance(ids, int) else []
+        return list(dict.fromkeys(id for id in found if 0 <= id < self.vocab_size))
+
+
+def load(path: Path | None) -> HFTokenizer:
+    """A tokenizer from a directory with a tokenizer.json, or from that file itself."""
+    if path is None:
+        raise DataError("no tokenizer was given", hint="pass a model directory or a tokenizer.json, or use 'byte'")
+    path = Path(path)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(
+            f"there is no tokenizer.json at {path}", hint="train one with: tinygpt tokenize-train, or use 'byte'"
+        )
+    beside = {name: _read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
+    template = file.with_name("chat_template.jinja")
+    if template.is_file():
+        beside.setdefault("tokenizer_config.json", {})["chat_template"] = template.read_text(encoding="utf-8")
+    tokenizer = HFTokenizer(_read(file), beside, str(file))
+    tokenizer._folder = file.parent if file.name == "tokenizer.json" else None
+    return tokenizer
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON: {error}", hint="copy or download it again") from error
+    if not isinstance(data, dict):
+        raise DataError(f"{path} must hold a JSON object")
+    return data
+
+
+def _library(definition: dict[str, Any], where: str) -> tokenizers.Tokenizer:
+    import tokenizers
+
+    # Limits stored in the file belong to whoever saved it; text is never cut or padded here.
+    whole = {**definition, "truncation": None, "padding": None}
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(whole, ensure_ascii=False))
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"{where} is not a tokenizer this version can read: {error}") from error
+
+
+def _byte_reader(definition: dict[str, Any], where: str) -> tuple[Any, bool]:
+    """(function from a token's name to its bytes, whether decoding drops one leading space)."""
+    decoder = definition.get("decoder") or {}
+    parts = decoder.get("decoders", [decoder])
+    kinds = {part.get("type") for part in parts}
+    if "ByteLevel" in kinds:
+        to_byte = {letter: byte for byte, letter in byte_letters().items()}
+        return lambda name: bytes(to_byte[c] for c in name) if set(name) <= to_byte.keys() else name.encode(), False
+    if kinds & {"Metaspace", "ByteFallback"} or any(part.get("type") == "Replace" for part in parts):
+        strip = any(part.get("type") == "Strip" and part.get("start") for part in parts)
+        strip |= any(part.get("type") == "Metaspace" and part.get("prepend_scheme") != "never" for part in parts)
+        return _sentence_piece, strip
+    kind = (definition.get("model") or {}).get("type")
+    raise UnsupportedError(
+        f"{where} is a {kind} tokenizer whose ids do not stand for bytes",
+        hint="use a byte-level BPE or SentencePiece tokenizer",
+    )
+
+
+def _sentence_piece(name: str) -> bytes:
+    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+        return bytes([int(name[3:5], 16)])
+    return name.replace("\u2581", " ").encode()

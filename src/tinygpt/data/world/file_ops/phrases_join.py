@@ -1,0 +1,150 @@
+"""How people tie requests together and how politely they open them.
+
+`wrap` goes round one command or a joined one ({a}); the rest joins two or three of them. A leading ~ marks a joint
+that does not fix the order ("also"), so it is not used where the second step needs the first;
+\\n stands for a line break.
+"""
+
+JOINTS: dict[str, str] = {
+    "wrap": r"""
+        please {a}
+        {a} please
+        can you {a}?
+        could you {a}?
+        could you please {a}?
+        can you please {a}?
+        would you {a}?
+        will you {a} for me?
+        I want you to {a}
+        I'd like you to {a}
+        I need you to {a}
+        go ahead and {a}
+        hey, {a}
+        ok, {a}
+        just {a}
+        now {a}
+        kindly {a}
+        {a}, thanks
+        {a} when you get a chance
+        if you don't mind, {a}
+        would you be so kind as to {a}?
+        help me out here and {a}
+        quick favor: {a}
+        is there a way for you to {a}?
+        hi! please {a}
+        do me a favor and {a}
+        you can now {a}
+        could I get you to {a}?
+        any chance you could {a}?
+        next job for you: {a}
+        """,
+    "do2": r"""
+        {a} and {b}
+        {a}, then {b}
+        {a} and then {b}
+        {a}. Then {b}
+        {a}. After that, {b}
+        {a}, and after that {b}
+        {a}, and afterwards {b}
+        first {a}, then {b}
+        first {a} and next {b}
+        {a} and, once that's done, {b}
+        {a}. Once that's done, {b}
+        {a}. When you're done with that, {b}
+        {a}. Next, {b}
+        {a}, next {b}
+        after you {a}, {b}
+        before you {b}, {a}
+        {b}, but first {a}
+        {a} before you {b}
+        1. {a}\n2. {b}
+        1) {a} 2) {b}
+        step one: {a}. Step two: {b}
+        {a}. Now {b}
+        {a}, and as a second step {b}
+        start with this: {a}. Continue with this: {b}
+        {a}. {b}
+        ~{a}, also {b}
+        ~{a}. Also, {b}
+        ~{a}. And {b}
+        ~two things: {a} and {b}
+        ~- {a}\n- {b}
+        ~{a} and also {b}
+        ~{a}; {b}
+        ~{a}. In addition, {b}
+        ~{a}. On top of that, {b}
+        """,
+    "do3": r"""
+        {a}, {b} and {c}
+        {a}, then {b}, then {c}
+        {a}, {b}, and then {c}
+        first {a}, then {b}, and finally {c}
+        {a}. Then {b}. Finally, {c}
+        {a}. After that {b}, and then {c}
+        {a} and {b}, then {c}
+        {a}, and after that {b} and {c}
+        1. {a}\n2. {b}\n3. {c}
+        1) {a} 2) {b} 3) {c}
+        {a}. Next, {b}. At the end, {c}
+        {a}, next {b}, and last {c}
+        {a}. {b}. {c}
+        step one: {a}. Step two: {b}. Step three: {c}
+        once you {a}, {b} and then {c}
+        {a}. Once that's done, {b}. Then {c}
+        begin with this: {a}. Then {b}. To finish, {c}
+        ~three things: {a}, {b}, and {c}
+        ~- {a}\n- {b}\n- {c}
+        ~{a}; {b}; {c}
+        ~{a}, {b}, and also {c}
+        ~{a}. Also, {b}. And {c}
+        """,
+    "terse2": r"""
+        {a}, {b}
+        {a} then {b}
+        {a} && {b}
+        {a}; {b}
+        {a}\n{b}
+        {a} & then {b}
+        {a}, then {b}
+        1) {a} 2) {b}
+        first: {a}, second: {b}
+        {a} / {b}
+        {a}, after that {b}
+        {a}, next {b}
+        """,
+    "terse3": r"""
+        {a}, {b}, {c}
+        {a} then {b} then {c}
+        {a} && {b} && {c}
+        {a}; {b}; {c}
+        {a}\n{b}\n{c}
+        {a}, {b}, then {c}
+        1) {a} 2) {b} 3) {c}
+        {a} / {b} / {c}
+        {a}, next {b}, last {c}
+        """,
+    "mix2": r"""
+        {a}. Then {b}
+        {a}. After that, {b}
+        {a}. Once that's done, {b}
+        {a}. {b}
+        {a}. When that's done, please {b}
+        {a}. Next, {b}
+        {a}. And then please {b}
+        {a}. Now {b}
+        {a}. Then you can {b}
+        ~{a}. Also, {b}
+        ~{a}. And please {b}
+        ~{a}. On top of that, {b}
+        """,
+    "mix3": r"""
+        {a}. Then {b} and {c}
+        {a}. After that, {b}, and then {c}
+        {a}. Then {b}. Finally, {c}
+        {a}. Once that's done, {b} and {c}
+        {a}. Please {b}, then {c}
+        {a}. Next, {b}. After that, {c}
+        ~{a}. Also, {b} and {c}
+        ~{a}. Please {b}. And {c}
+        """,
+}
