@@ -10,12 +10,13 @@ from tinygpt.core.backend import mx, nn
 from tinygpt.model import ops
 
 TOLERANCE = 2e-5  # relative to the largest entry of the twin's result
+FLOOR = 0.2  # entries below this count as this large: some true gradients are 0 and both results are rounding
 
 
 def close(got: mx.array, want: mx.array, tolerance: float = TOLERANCE) -> None:
     assert got.shape == want.shape
     assert mx.all(mx.isfinite(got)).item() or not mx.all(mx.isfinite(want)).item(), "not finite"
-    size = mx.maximum(mx.abs(want).max(), 1e-6).item()
+    size = mx.maximum(mx.abs(want).max(), FLOOR).item()
     error = mx.abs(got - want).max().item() / size
     assert error <= tolerance, f"relative error {error:.2e}"
 

@@ -45,7 +45,8 @@ def from_config(
         return call(config.from_dict(cls, config.override(data, settings or [])), out)
 
     parameters = [_argument(known[name]) for name in arguments]
-    parameters += [_option(f, rename.get(f.name, f.name)) for f in known.values() if f.name not in arguments]
+    flagged = (f for f in known.values() if f.name not in arguments and not _is_table(f))
+    parameters += [_option(f, rename.get(f.name, f.name)) for f in flagged]
     common = {"config_file": ConfigFile, "set_": Set, "json_": Json, "quiet": Quiet}
     for name, hint in common.items():
         default = False if hint in (Json, Quiet) else None
@@ -53,6 +54,11 @@ def from_config(
     main.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     main.__annotations__ = {p.name: p.annotation for p in parameters}
     return main
+
+
+def _is_table(f: Field) -> bool:
+    """Tables have no flag of their own; `--set` reaches into them."""
+    return f.type is dict or typing.get_origin(f.type) is dict
 
 
 def _plain(value: Any) -> Any:
@@ -67,21 +73,23 @@ def _argument(f: Field) -> inspect.Parameter:
 def _option(f: Field, name: str) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     kind = _flag_type(f)
-    names: dict[str, Any] = {"help": f.help, "show_default": _shown(f)}
+    default = _shown(f)
+    names: dict[str, Any] = {"help": f"{f.help} [{default}]" if default else f.help, "show_default": False}
     if f.family is not None or f.choices:
-        choices = list(f.choices) or f.family.names() if f.family else list(f.choices)
+        choices = f.family.names() if f.family else list(f.choices)
         names |= {"metavar": "|".join(choices), "autocompletion": lambda: choices}
-    flags = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
+    # A switch that is on by default gets its negation; `--set name=false` serves the rare other case.
+    flags = (f"{flag}/--no-{flag[2:]}",) if kind is bool and f.default else (flag,)
     hint = Annotated[kind | None, typer.Option(*flags, **names)]
     return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
 
 
-def _shown(f: Field) -> str | bool:
+def _shown(f: Field) -> str:
     if f.required:
         return "required"
     default = f.default.name if isinstance(f.default, Pick) else f.default
-    if default in (None, (), "", {}):
-        return False
+    if default in (None, (), "", {}) or isinstance(default, bool):
+        return ""
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 

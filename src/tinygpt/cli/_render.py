@@ -118,14 +118,15 @@ class ConsoleSink:
         self._advance("train", e.step, self.steps, text)
 
     def _progress(self, e: ev.Progress) -> None:
-        self._advance(e.task, e.done, e.total, f"{e.done:,}{f'/{e.total:,}' if e.total else ''} {e.unit}".strip())
+        self._advance(e.task, e.done, e.total, f"{e.done:,}{f' of {e.total:,}' if e.total else ''} {e.unit}".strip())
 
     def _advance(self, task: str, done: int, total: int, text: str) -> None:
         finished = total > 0 and done >= total
         if not sys.stderr.isatty():
             if finished or time.monotonic() - self.last >= self.every:
                 self.last = time.monotonic()
-                print(f"{task} {done}/{total or '?'} · {text}", file=sys.stderr, flush=True)
+                where = f"step {done}/{total} · " if task == "train" else f"{task}: "
+                print(where + text, file=sys.stderr, flush=True)
             return
         if self.bar is None:
             from rich.console import Console

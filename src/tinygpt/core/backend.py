@@ -162,15 +162,23 @@ def blas_threads(n: int) -> None:
         _state["set_threads"](n)
 
 
-def compile(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def compile(fn: Callable[..., Any], *, max_traces: int | None = None, **options: Any) -> Callable[..., Any]:
     """`mx.compile` where it can work (GPU, or CPU with a C++ compiler that builds a trial kernel), else `fn` itself.
 
-    The choice is made at the first call, so that decorating at import time costs nothing.
+    The choice is made at the first call, so that decorating at import time costs nothing. MLX keeps a trace for every
+    shape it has met, for ever; with `max_traces` all are dropped when arguments of one more shape than that arrive
+    (arguments must then be arrays, passed by position).
     """
     chosen: list[Callable[..., Any]] = []
+    seen: set[tuple[Any, ...]] = set()
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if max_traces is not None and chosen:
+            seen.add(tuple((x.dtype, *x.shape) for x in args))
+            if len(seen) > max_traces:
+                seen.clear()
+                chosen.clear()
         if not chosen:
             chosen.append(mx.compile(fn, **options) if _compile_works() else fn)
         return chosen[0](*args, **kwargs)

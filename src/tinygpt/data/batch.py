@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class Batch:
     """Rows of packed tokens. All arrays are (B rows, L tokens).
 
-    `targets[b, t]` is the token that should follow `tokens[b, t]`; it counts in the loss with `weights[b, t]`, 0 meaning
-    not at all. A token attends to earlier tokens with the same number in `segments` (0 is padding), and `positions`
-    start again at 0 in every segment, so each document in a row is read as if it were alone.
+    `targets[b, t]` is the token that should follow `tokens[b, t]`; it counts in the loss with `weights[b,
+    t]`, 0 meaning not at all. A token attends to earlier tokens with the same number in `segments` (0 is
+    padding), and `positions` start again at 0 in every segment, so each document in a row is read as if it
+    were alone.
     """
 
     tokens: Ints

@@ -1,7 +1,8 @@
 """Train a byte-level BPE tokenizer: frequent byte pairs become tokens, so common words cost one id.
 
-Start from the 256 bytes; again and again merge the most frequent pair of neighbours into a new token, never across the
-pieces into which `pattern` cuts the text. Every text can be encoded, and the same texts give the same file.
+Start from the 256 bytes; again and again merge the most frequent pair of neighbours into a new token, never
+across the pieces into which `pattern` cuts the text. Every text can be encoded, and the same texts give the
+same file.
 Paper: Sennrich et al., ACL 2016, arXiv:1508.07909; byte level: Radford et al. 2019 (GPT-2)
 """
 
@@ -19,14 +20,15 @@ from tinygpt.data.tokenizer.hf import HFTokenizer
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<|pad|>")
 
-# "gpt2" is the library's own expression. "word" also keeps an upper-case word together with the space before it, joins at
-# most three digits, and keeps line ends apart from indentation.
+# "gpt2" is the library's own expression. "word" also keeps an upper-case word together with the space before
+# it, joins at most three digits, and keeps line ends apart from indentation.
 #
-# "copy" is for models that must repeat names they never saw: file names, arguments. A 1-3 M parameter model copies by
-# finding the same ids earlier in its context, so a name has to get the same ids everywhere: after a space (open notes.md),
-# in quotes ("notes.md"), in JSON ({"path": "notes.md"}), at the start of a line. With the usual patterns it does not:
-# " notes" and "notes" are different tokens. Here a piece is one run of letters, or one digit, or one other character, or a
-# run of spaces. The ids of a name then depend on the name alone. It costs tokens (every space is one), and pays them back.
+# "copy" is for models that must repeat names they never saw: file names, arguments. A 1-3 M parameter model
+# copies by finding the same ids earlier in its context, so a name has to get the same ids everywhere: after a
+# space (open notes.md), in quotes ("notes.md"), in JSON ({"path": "notes.md"}), at the start of a line. With
+# the usual patterns it does not: " notes" and "notes" are different tokens. Here a piece is one run of
+# letters, or one digit, or one other character, or a run of spaces. The ids of a name then depend on the name
+# alone. It costs tokens (every space is one), and pays them back.
 PATTERNS = {
     "word": r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
     "copy": r"[\p{L}\p{M}]+|\p{N}| +|[\s\S]",
@@ -38,10 +40,14 @@ class Config:
     """How to train."""
 
     vocab_size: Annotated[int, "Number of ids, control tokens and the 256 bytes included."] = 4096
-    pattern: Annotated[Literal["gpt2", "word", "copy"], "How text is cut before merging; 'copy' for tool arguments."] = "word"
+    pattern: Annotated[
+        Literal["gpt2", "word", "copy"], "How text is cut before merging; 'copy' for tool arguments."
+    ] = "word"
     min_frequency: Annotated[int, "A pair seen less often is not merged."] = 2
     split_digits: Annotated[bool, "Every digit is its own token, which helps arithmetic."] = True
-    max_token_length: Annotated[int, "Longest token in bytes; 0: no limit. Short tokens make rare names easier to copy."] = 0
+    max_token_length: Annotated[
+        int, "Longest token in bytes; 0: no limit. Short tokens make rare names easier to copy."
+    ] = 0
 
 
 def train_bpe(
@@ -55,15 +61,17 @@ def train_bpe(
 ) -> HFTokenizer:
     """Train on a stream of texts. `n_bytes`, where known, is their total size, for progress.
 
-    The vocabulary comes out smaller than asked when the texts have too few pairs. ConfigError: no room for bytes and
-    control tokens. DataError: no text.
+    The vocabulary comes out smaller than asked when the texts have too few pairs. ConfigError: no room for
+    bytes and control tokens. DataError: no text.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     config = config or Config()
     least = 256 + len(special)
     if config.vocab_size < least:
-        raise ConfigError(f"vocab_size must be at least {least} (256 bytes and {len(special)} control tokens)")
+        raise ConfigError(
+            f"vocab_size must be at least {least} (256 bytes and {len(special)} control tokens)"
+        )
     if special[:1] != SPECIAL[:1] and "<|endoftext|>" not in special:
         raise ConfigError("the control tokens must include <|endoftext|>, which ends every document")
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if config.split_digits else []
@@ -86,8 +94,11 @@ def train_bpe(
     if not counted.n_bytes:
         raise DataError("there is no text to train a tokenizer on", hint="give files that are not empty")
     definition = json.loads(tokenizer.to_str())
-    # Tool tags stay visible when other libraries hide special tokens: their parsers look for the tags in the text.
-    definition["added_tokens"] = [added_token(i, n, special=n.startswith("<|")) for i, n in enumerate(special)]
+    # Tool tags stay visible when other libraries hide special tokens: their parsers look for the tags in the
+    # text.
+    definition["added_tokens"] = [
+        added_token(i, n, special=n.startswith("<|")) for i, n in enumerate(special)
+    ]
     if chat_template is None:
         from tinygpt.data.template.chatml import CHAT_TEMPLATE as chat_template
     settings = config_json(chat_template)
@@ -110,4 +121,6 @@ class _Counted:
             yield text
             if self.events and self.n_bytes - told >= 1 << 20:
                 told = self.n_bytes
-                self.events.emit(Progress(task="train the tokenizer", done=told, total=self.total, unit="bytes"))
+                self.events.emit(
+                    Progress(task="train the tokenizer", done=told, total=self.total, unit="bytes")
+                )

@@ -1,9 +1,9 @@
 """The token cache: a corpus is tokenised once, kept on disk and memory-mapped afterwards.
 
-An entry is a directory named by a hash of the corpus content and the tokenizer, so it is never stale. It holds
-`tokens.bin` (little-endian uint16 or uint32), `starts.bin` (int64, where each document begins), `sizes.bin` (int64, its
-bytes of text) and `header.json` with sizes, hashes and counts. It is written beside its place and renamed, and checked when opened; a
-damaged one is made again with a note.
+An entry is a directory named by a hash of the corpus content and the tokenizer, so it is never stale. It
+holds `tokens.bin` (little-endian uint16 or uint32), `starts.bin` (int64, where each document begins),
+`sizes.bin` (int64, its bytes of text) and `header.json` with sizes, hashes and counts. It is written beside
+its place and renamed, and checked when opened; a damaged one is made again with a note.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VERSION = 1
-FILES = {"tokens.bin": "", "starts.bin": "<i8", "sizes.bin": "<i8"}
+FILES = ("tokens.bin", "starts.bin", "sizes.bin")
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,18 @@ class Writer:
         self.file.write(np.asarray(ids, self.dtype).tobytes())
         self.n_tokens += len(ids)
 
-    def close(self) -> None:
+    def finish(self) -> None:
+        """Write what belongs beside the tokens; DataError when there are none."""
         import numpy as np
 
-        self.file.close()
+        if not self.n_tokens:
+            raise DataError("the corpus has no text", hint="give files that are not empty")
+        self.file.flush()
         for name, values in (("starts.bin", self.starts), ("sizes.bin", self.sizes)):
             (self.folder / name).write_bytes(np.asarray(values, "<i8").tobytes())
-        files = {n: {"bytes": (self.folder / n).stat().st_size, "sha256": sha256(self.folder / n)} for n in FILES}
+        files = {
+            n: {"bytes": (self.folder / n).stat().st_size, "sha256": sha256(self.folder / n)} for n in FILES
+        }
         header = {"version": VERSION, "dtype": self.dtype, "files": files, "facts": self.facts}
         write_json(self.folder / "header.json", header)
 
@@ -79,7 +84,9 @@ def key(*parts: str) -> str:
     return hashlib.sha256("\n".join((str(VERSION), *parts)).encode()).hexdigest()[:32]
 
 
-def cached(path: Path, vocab_size: int, write: Callable[[Writer], None], events: Events | None = None) -> Tokens:
+def cached(
+    path: Path, vocab_size: int, write: Callable[[Writer], None], events: Events | None = None
+) -> Tokens:
     """The entry at `path`, made with `write` when it is missing or damaged."""
     if path.exists():
         try:
@@ -104,10 +111,9 @@ def uncached(vocab_size: int, write: Callable[[Writer], None]) -> Tokens:
 
 def _write(folder: Path, vocab_size: int, write: Callable[[Writer], None]) -> None:
     writer = Writer(folder, "<u2" if vocab_size <= 1 << 16 else "<u4")
-    try:
+    with writer.file:
         write(writer)
-    finally:
-        writer.close()
+        writer.finish()
 
 
 def _open(path: Path) -> Tokens:
@@ -122,8 +128,6 @@ def _open(path: Path) -> Tokens:
             raise ValueError(f"{name} has the wrong size")
         if sha256(path / name) != wanted["sha256"]:
             raise ValueError(f"{name} has the wrong hash")
-    if not header["files"]["tokens.bin"]["bytes"]:
-        raise DataError("the corpus has no text", hint="give files that are not empty")
     ids = np.memmap(path / "tokens.bin", dtype=header["dtype"], mode="r")
     starts = np.frombuffer((path / "starts.bin").read_bytes(), "<i8")
     sizes = np.frombuffer((path / "sizes.bin").read_bytes(), "<i8")

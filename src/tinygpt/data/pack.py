@@ -1,8 +1,9 @@
 """Packing: tokens of many documents laid into rows of one length, each document isolated from its neighbours.
 
-Two ways to fill a row of L tokens. `Cut` takes one long stream of documents and cuts it every L tokens: no slot is
-wasted, long documents go on in the next row. `Fit` keeps examples whole and lays several into a row where they fit. In
-both, a document sees only itself: it has its own segment number, and its positions start at 0.
+Two ways to fill a row of L tokens. `Cut` takes one long stream of documents and cuts it every L tokens: no
+slot is wasted, long documents go on in the next row. `Fit` keeps examples whole and lays several into a row
+where they fit. In both, a document sees only itself: it has its own segment number, and its positions start
+at 0.
 Paper: Krell et al. 2021, arXiv:2107.02027 (packing without cross-contamination)
 Differs: best-fit decreasing instead of their histogram search.
 """
@@ -42,28 +43,28 @@ def empty(n_rows: int, length: int, pad_id: int) -> Batch:
 
 
 class Cut:
-    """Part of a token stream, cut into rows every `length` tokens.
+    """Part `begin:end` of a token stream, cut into rows every `length` tokens.
 
     `starts` are the indexes at which documents begin; every document begins with its start token. Row r reads
-    tokens[r L : (r+1) L] of the part, and its targets are the tokens one further on. At the last token of a document the
-    target is `eos_id`, whatever begins the next one.
+    tokens[r L : (r+1) L] of the part, and its targets are the tokens one further on. At the last token of a
+    document the target is `eos_id`, whatever begins the next one.
     """
 
     def __init__(
         self,
         tokens: NDArray[np.uint16] | NDArray[np.uint32],
         starts: NDArray[np.int64],
+        begin: int,
+        end: int,
         *,
         length: int,
         eos_id: int,
-        begin: int = 0,
-        end: int | None = None,
     ) -> None:
-        self.tokens, self.starts, self.length, self.eos_id = tokens, starts, length, eos_id
-        self.begin, self.end = begin, len(tokens) if end is None else end
+        self.tokens, self.starts, self.begin, self.end = tokens, starts, begin, end
+        self.length, self.eos_id = length, eos_id
 
     def __len__(self) -> int:
-        return -(-self.n_tokens // self.length)
+        return (self.n_tokens + self.length - 1) // self.length
 
     @property
     def n_tokens(self) -> int:
@@ -86,7 +87,9 @@ class Cut:
         if hi == len(self.tokens):
             batch.targets[b, n - 1] = self.eos_id
         elif hi == self.end and self.end not in offsets + lo:
-            batch.weights[b, n - 1] = 0.0  # the part ends inside a document: its next token belongs to another part
+            batch.weights[b, n - 1] = (
+                0.0  # the part ends inside a document: its next token belongs to another part
+            )
         edges = [0, *(int(o) for o in offsets if o < n), n]
         for segment, (a, z) in enumerate(zip(edges, edges[1:]), 1):
             batch.segments[b, a:z] = segment
@@ -96,8 +99,9 @@ class Cut:
 class Fit:
     """Whole examples, several to a row.
 
-    `ids` and `learn` hold all examples one after another, example e at `edges[e] : edges[e+1]`. An example of n tokens
-    takes n-1 slots: its last token is only a target. `learn` says which tokens are targets that count.
+    `ids` and `learn` hold all examples one after another, example e at `edges[e] : edges[e+1]`. An example of
+    n tokens takes n-1 slots: its last token is only a target. `learn` says which tokens are targets that
+    count.
     """
 
     def __init__(
@@ -134,7 +138,8 @@ class Fit:
 def fit_plan(sizes: Sequence[int], length: int) -> list[list[int]]:
     """Which examples share a row: longest first, each into the fullest row that still has room for it.
 
-    Every size must be between 1 and `length`. Best-fit decreasing needs at most 11/9 of the fewest rows possible, plus one.
+    Every size must be between 1 and `length`. Best-fit decreasing needs at most 11/9 of the fewest rows
+    possible, plus one.
     """
     rows: list[list[int]] = []
     with_room: dict[int, list[int]] = {}  # free slots -> rows that have exactly so many
@@ -159,8 +164,10 @@ def fit_plan(sizes: Sequence[int], length: int) -> list[list[int]]:
 
 
 def permutation(n: int, *key: int) -> NDArray[np.int64]:
-    """0..n-1 in an order that `key` (seed, epoch) alone decides: ranks of Philox's raw output, which never changes
-    between numpy versions, machines or processes."""
+    """0..n-1 in an order that `key` (seed, epoch) alone decides.
+
+    Ranks of Philox's raw output, which is the same in every numpy version, process and machine.
+    """
     import numpy as np
 
     words = np.random.SeedSequence(key).generate_state(2, np.uint64)

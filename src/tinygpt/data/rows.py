@@ -3,8 +3,8 @@
 A file holds one JSON object a line (plain or .gz). Six shapes are known; keys beyond them are ignored:
 
     {"messages": [...], "tools": [...]?}               a conversation
-    {"prompt", "completion"}                           one question, one answer (an optional "system" comes first)
-    {"instruction", "input"?, "response" | "output"}   the input is joined to the instruction by a blank line
+    {"prompt", "completion"}                           one question, one answer; a "system" may come first
+    {"instruction", "input"?, "response" | "output"}   the input follows the instruction after a blank line
     {"question", "answer"}
     {"text"}                                           plain text, for the text source
 """
@@ -22,8 +22,16 @@ from tinygpt.core.errors import DataError, nearest
 T = TypeVar("T")
 Message = dict[str, Any]
 
-PAIRS = (("prompt", "completion"), ("instruction", "response"), ("instruction", "output"), ("question", "answer"))
-SHAPES = "{messages, tools?}, {prompt, completion}, {instruction, input?, response | output}, {question, answer}, {text}"
+PAIRS = (
+    ("prompt", "completion"),
+    ("instruction", "response"),
+    ("instruction", "output"),
+    ("question", "answer"),
+)
+SHAPES = (
+    "{messages, tools?}, {prompt, completion}, {instruction, input?, response | output}, "
+    "{question, answer}, {text}"
+)
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -38,7 +46,7 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReport:
-    """How reading went. Bad rows are left out, counted, and the first three are kept as (line number, reason)."""
+    """How reading went. Bad rows are left out and counted; the first three are kept as (line, reason)."""
 
     n_rows: int
     n_used: int
@@ -54,7 +62,7 @@ class ReadReport:
 
 
 def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tuple[list[T], ReadReport]:
-    """Every row of a file, converted. `convert` raises DataError for a row it cannot use; such rows are counted.
+    """Every row of a file, converted. Rows for which `convert` raises DataError are left out and counted.
 
     DataError: the file is missing, empty or not UTF-8; no row is usable; or, with `strict`, any row is bad.
     """
@@ -65,7 +73,9 @@ def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tu
             used.append(convert(_parse(line)))
         except DataError as error:
             if strict:
-                raise DataError(f"{path} line {number}: {error.message}", hint=error.hint or "fix the row") from error
+                raise DataError(
+                    f"{path} line {number}: {error.message}", hint=error.hint or "fix the row"
+                ) from error
             bad.append((number, error.message))
     report = ReadReport(
         n_rows=len(used) + len(bad), n_used=len(used), n_bad=len(bad), first_bad=tuple(bad[:3])
@@ -74,12 +84,15 @@ def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tu
         raise DataError(f"{path} is empty", hint=f"put one JSON object on each line: {SHAPES}")
     if not used:
         line, reason = bad[0]
-        raise DataError(f"none of the {len(bad)} rows of {path} is usable; line {line}: {reason}", hint=f"known shapes: {SHAPES}")
+        raise DataError(
+            f"none of the {len(bad)} rows of {path} is usable; line {line}: {reason}",
+            hint=f"known shapes: {SHAPES}",
+        )
     return used, report
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text) of every line that is not blank. A byte order mark at the start is dropped."""
+    """(number from 1, text) of every line that is not blank. A byte order mark at the start is dropped."""
     offset = 0
     for number, raw in enumerate(raw_lines(path), 1):
         start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
@@ -105,7 +118,9 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", hint="check the path") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is a damaged gzip file: {error}", hint="copy or download it again") from error
+        raise DataError(
+            f"{path} is a damaged gzip file: {error}", hint="copy or download it again"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -113,7 +128,8 @@ def raw_lines(path: Path) -> Iterator[bytes]:
 def not_utf8(path: Path, offset: int, line: int) -> DataError:
     """The error for text in another encoding; `offset` counts bytes from 0, `line` from 1."""
     return DataError(
-        f"{path} is not UTF-8: byte {offset}, on line {line}", hint="convert it: iconv -f latin1 -t utf-8 IN > OUT"
+        f"{path} is not UTF-8: byte {offset}, on line {line}",
+        hint="convert it: iconv -f latin1 -t utf-8 IN > OUT",
     )
 
 
@@ -136,7 +152,9 @@ def to_messages(row: Any) -> Conversation:
     """A row as a checked conversation with something to learn in it; DataError says what does not fit."""
     kind = shape(_object(row))
     if kind == "text":
-        raise DataError("a row of plain text has no question and answer", hint="train on it with the text source")
+        raise DataError(
+            "a row of plain text has no question and answer", hint="train on it with the text source"
+        )
     if kind == "messages":
         conversation = Conversation(messages=_messages(row["messages"]), tools=_tools(row.get("tools")))
     else:
@@ -195,7 +213,9 @@ def _message(message: Any, where: str) -> Message:
         raise DataError(f"{where} must be an object with a 'role'")
     role = message["role"]
     if role not in ROLES:
-        raise DataError(f"{where}: unknown role {role!r}.{nearest(str(role), ROLES)}", hint=f"roles: {', '.join(ROLES)}")
+        raise DataError(
+            f"{where}: unknown role {role!r}.{nearest(str(role), ROLES)}", hint=f"roles: {', '.join(ROLES)}"
+        )
     result: Message = {"role": role, "content": _content(message.get("content"), f"{where}.content")}
     if message.get("tool_calls"):
         if role != "assistant" or not isinstance(message["tool_calls"], list):
@@ -219,7 +239,10 @@ def _content(value: Any, where: str) -> str:
 
 
 def to_call(call: Any, where: str = "tool call") -> dict[str, Any]:
-    """A tool call as {"name", "arguments": dict}, from that form or OpenAI's {"function": {...}} with JSON text inside."""
+    """A tool call as {"name", "arguments": dict}, from that form or from OpenAI's.
+
+    OpenAI's is {"function": {"name", "arguments": JSON text}}.
+    """
     inner = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
         raise DataError(f"{where} must be an object with a 'name'")

@@ -52,6 +52,10 @@ class Loaded:
         data = read_json(self.path / "config.json")
         return data.get("dtype") or data.get("torch_dtype") or "float32"
 
+    def tensors(self) -> dict[str, mx.array]:
+        """The model's tensors by name."""
+        return dict(tree_flatten(self.model.parameters()))
+
     def state(self) -> dict[str, Any]:
         """The run state of a resumable checkpoint: step, seed and what the updater said of itself."""
         return read_json(self.path / "state.json")
@@ -66,10 +70,14 @@ def save(
     state: Mapping[str, Any] | None = None,
     optimizer: Mapping[str, mx.array] | None = None,
     run: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
     replace: bool = False,
     **facts: Any,
 ) -> Path:
-    """Write a model directory in one step. `ids` are the eos, bos and pad ids that config.json should name."""
+    """Write a model directory in one step.
+
+    `ids` are the eos, bos and pad ids that config.json should name; `dtype` is how weights are stored.
+    """
     odd = set(dict(tree_flatten(model.parameters()))) ^ set(dict(tree_flatten(LM(model.config).parameters())))
     if odd:
         raise UnsupportedError(
@@ -77,7 +85,7 @@ def save(
             hint="save the adapter on its own, or fuse it into the model first",
         )
     with files.atomic_directory(Path(path), replace=replace) as folder:
-        config = layout.to_hf(model.config, **(ids or {}))
+        config = {**layout.to_hf(model.config, **(ids or {})), "dtype": dtype}
         files.write_json(folder / "config.json", config)
         named = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         files.write_json(folder / "generation_config.json", {k: v for k, v in named.items() if v is not None})
@@ -225,7 +233,7 @@ def load(path: Path, *, hashes: bool = True) -> Loaded:
     if (path / MANIFEST).exists() or not (path / "config.json").exists():
         manifest = validate(path, hashes=hashes)
         if manifest["kind"] != "model":
-            raise CheckpointError(f"{path} is a {manifest['kind']}, not a model", hint="pass its base model instead")
+            raise CheckpointError(f"{path} is of kind {manifest['kind']}, not a model", hint="pass its base model instead")
     config = layout.from_hf(read_json(path / "config.json"), str(path / "config.json"))
     model = LM(config)
     tensors = layout.from_disk(read_tensors(path, "model"), config)

@@ -175,7 +175,10 @@ def to_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
 
 
 def from_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
-    """The inverse of to_disk. Names that do not belong to the layout come back as they are, to be reported."""
+    """The inverse of to_disk. Names that do not belong to the layout come back as they are, to be reported.
+
+    Tensors come back in row order: a product with a transposed view rounds differently, and a resumed run must not.
+    """
     if model_type(config) != "gpt2":
         return dict(weights)
     back = tuple((_escape(new), _unescape(old)) for old, new in _GPT2)
@@ -189,9 +192,10 @@ def from_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
             layer, part = fused.groups()
             rows = value.T if part == "weight" else value
             for h, piece in zip("qkv", mx.split(rows, 3, axis=0)):
-                result[f"model.layers.{layer}.self_attn.{h}_proj.{part}"] = piece
+                result[f"model.layers.{layer}.self_attn.{h}_proj.{part}"] = mx.contiguous(piece)
             continue
-        result[_rename(name, back)] = value.T if name.endswith(".weight") and ".c_" in name else value
+        turned = name.endswith(".weight") and ".c_" in name
+        result[_rename(name, back)] = mx.contiguous(value.T) if turned else value
     return result
 
 

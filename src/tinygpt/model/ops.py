@@ -23,6 +23,12 @@ _BLOCK = 128
 """Queries a block of causal attention: smaller skips more masked scores, larger gives bigger products."""
 
 
+_fused = functools.partial(compile, max_traces=64)
+"""One kernel out of elementwise expressions. Two traps (both make MLX run a piece unfused, exp then costs 11 ns):
+a lone operation is not fused, and neither is a value that two kernels share, which is why forward and backward below
+spell their common parts differently."""
+
+
 def _cpu(x: mx.array) -> bool:
     """Whether the CPU forms apply: CPU device, float32 (other types go through MLX's own operators)."""
     return x.dtype == mx.float32 and setup().device == "cpu"
@@ -31,14 +37,14 @@ def _cpu(x: mx.array) -> bool:
 # --- elementwise: one fused kernel forward, one backward --------------------------------------------------
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * mx.sigmoid(gate) * up
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _swiglu_grad(gate: mx.array, up: mx.array, d: mx.array) -> tuple[mx.array, mx.array]:
-    s = mx.sigmoid(gate)
+    s = 1 / (1 + mx.exp(-gate))  # not mx.sigmoid: see _fused
     a = gate * s
     return d * up * (s + a * (1 - s)), d * a
 
@@ -53,7 +59,7 @@ def _(primals: Any, d: mx.array, _out: Any) -> Any:
     return _swiglu_grad(*primals, d)
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x)."""
     return x * mx.sigmoid(x)
@@ -64,12 +70,12 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return _swiglu_cpu(gate, up) if _cpu(gate) else _swiglu(gate, up)
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _gelu_tanh(x: mx.array) -> mx.array:
     return 0.5 * x * (1 + mx.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _gelu_erf(x: mx.array) -> mx.array:
     return x * (1 + mx.erf(x / math.sqrt(2))) / 2
 
@@ -82,7 +88,7 @@ def gelu(x: mx.array, approximate: bool = False) -> mx.array:
 # --- softmax and cross-entropy ----------------------------------------------------------------------------
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _exp_minus(x: mx.array, m: mx.array) -> mx.array:
     return mx.exp(x - m)
 
@@ -130,22 +136,24 @@ def log_softmax(x: mx.array) -> mx.array:
 
 
 @mx.custom_function
-def _cross_entropy_cpu(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-    lse = _logsumexp(logits)
-    return (lse - mx.take_along_axis(logits, targets[..., None], axis=-1)).squeeze(-1), lse
+def _cross_entropy_cpu(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    m = logits.max(axis=-1, keepdims=True)
+    total = _exp_minus(logits, m).sum(axis=-1, keepdims=True)
+    picked = mx.take_along_axis(logits, targets[..., None], axis=-1)
+    return (mx.log(total) + (m - picked)).squeeze(-1), m, total
 
 
-@functools.partial(compile, shapeless=True)
-def _cross_entropy_grad(logits: mx.array, lse: mx.array, d: mx.array) -> mx.array:
-    return mx.exp(logits - lse) * d
+@_fused
+def _cross_entropy_grad(logits: mx.array, m: mx.array, d: mx.array) -> mx.array:
+    return mx.exp(logits - m) * d
 
 
 @_cross_entropy_cpu.vjp
 def _(primals: Any, d: Any, out: Any) -> Any:
-    logits, targets = primals
-    d = d[0][..., None]
+    (logits, targets), (_loss, m, total), d = primals, out, d[0][..., None]
+    # exp(x - max) / total, not exp(x - logsumexp): the logsumexp of large logits is rounded too coarsely.
+    full = _cross_entropy_grad(logits, m, d / total)
     at = targets[..., None]
-    full = _cross_entropy_grad(logits, out[1], d)
     return mx.put_along_axis(full, at, mx.take_along_axis(full, at, axis=-1) - d, axis=-1), mx.zeros_like(
         targets
     )
@@ -163,7 +171,7 @@ def cross_entropy(logits_NV: mx.array, targets_N: mx.array) -> mx.array:
 # --- norms ------------------------------------------------------------------------------------------------
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _scale_rows(x: mx.array, r: mx.array, w: mx.array) -> mx.array:
     return x * r * w
 
@@ -201,7 +209,7 @@ def layer_norm(x: mx.array, w: mx.array | None, b: mx.array | None, eps: float) 
 # --- rotary embedding -------------------------------------------------------------------------------------
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _rotate(x: mx.array, flipped: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
     return x * cos + flipped * sin
 
@@ -264,12 +272,12 @@ def rope(
 # --- attention --------------------------------------------------------------------------------------------
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _add(x: mx.array, y: mx.array) -> mx.array:
     return x + y
 
 
-@functools.partial(compile, shapeless=True)
+@_fused
 def _scores_grad(p: mx.array, dp: mx.array, dot: mx.array) -> mx.array:
     return p * (dp - dot)
 

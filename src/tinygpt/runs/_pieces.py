@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,15 +12,18 @@ from mlx.utils import tree_flatten
 
 import tinygpt
 from tinygpt.core import backend, files
-from tinygpt.core.config import Pick, resolve_picks, to_dict
+from tinygpt.core.config import Pick, from_dict, resolve_picks, to_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, FileSink, RunStarted, Saved
 from tinygpt.core.family import Family
 from tinygpt.core.lock import gpu_lock
-from tinygpt.data.tokenizer import hf
+from tinygpt.data.tokenizer import byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM, initialize
+from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
 from tinygpt.train.update import Gradient, Objective, arrays
 
@@ -38,11 +41,11 @@ class TrainSettings:
     out: Annotated[Path, "Run directory to make: run.json, events.jsonl, steps/ and final/."]
     resume: Annotated[bool, "Continue the run in --out from its last checkpoint, or start it if there is none."] = False
     force: Annotated[bool, "Replace an existing --out."] = False
-    steps: Annotated[int, "Optimizer steps."] = 500
-    batch: Annotated[int, "Rows of a step."] = 16
+    steps: Annotated[int | None, "Optimizer steps; not given: 500, or what --depth derives."] = None
+    batch: Annotated[int | None, "Rows of a step; not given: 16, or what --depth derives."] = None
     accumulate: Annotated[int, "Split a step's rows into this many parts to save memory."] = 1
     context: Annotated[int, "Tokens of a row; 0: the model's own context."] = 0
-    lr: Annotated[float, "Peak learning rate."] = 1e-3
+    lr: Annotated[float | None, "Peak learning rate; not given: 1e-3, or what --depth derives."] = None
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
     clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
@@ -59,11 +62,53 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         resolve_picks(self)
+        for name, default in {"steps": 500, "batch": 16, "lr": 1e-3, **self.derived()}.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         for name in ("steps", "batch", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
         if self.lr <= 0 or self.clip < 0 or self.context < 0:
             raise ConfigError("--lr must be positive, --clip and --context not negative")
+        if self.batch % self.accumulate:
+            raise ConfigError(f"--batch {self.batch} is not a multiple of --accumulate {self.accumulate}")
+
+    def derived(self) -> dict[str, Any]:
+        """Defaults that follow from other settings."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreshModel(TrainSettings):
+    """Settings of runs that may start from fresh weights."""
+
+    preset: Annotated[str, "Size of a fresh model: tiny, small, huge, mega, behemoth, titan, or gpt2-tiny ..."] = "tiny"
+    depth: Annotated[int, "Size by one number instead of a preset; also derives lr, batch and steps."] = 0
+    regime: Annotated[Literal["chinchilla", "overtrained"], "Token budget of --depth: 20 or 40 a parameter."] = "chinchilla"
+    model: Annotated[dict[str, Any], "Single fields of a fresh model, e.g. --set model.hidden_size=192."] = field(
+        default_factory=dict[str, Any]
+    )
+
+    def derived(self) -> dict[str, Any]:
+        if not self.depth:
+            return {}
+        found = self._by_depth(256)
+        return {"lr": found.lr, "batch": found.batch, "steps": found.steps}
+
+    def _by_depth(self, vocab_size: int) -> Depth:
+        ratio = 20 if self.regime == "chinchilla" else 40
+        return by_depth(self.depth, vocab_size=vocab_size, context=self.context or 1024, tokens_per_parameter=ratio)
+
+    def fresh(self, vocab_size: int, seed: int) -> LM:
+        """A model with fresh weights: the preset or depth, with the single fields of `model` on top."""
+        if self.depth:
+            base = self._by_depth(vocab_size).model
+        else:
+            base = preset(self.preset, vocab_size=vocab_size)
+        context = {"max_position_embeddings": self.context} if self.context else {}
+        # Derived sizes are derived anew when what they follow from changes.
+        sizes = {"num_key_value_heads": 0, "head_dim": 0, "intermediate_size": 0} if self.model else {}
+        return initialize(LM(from_dict(ModelConfig, {**to_dict(base), **sizes, **context, **self.model}, "model")), seed)
 
 
 class RunDirectory:
@@ -208,6 +253,16 @@ def open_model(path: Path) -> tuple[Loaded, Tokenizer]:
             f"{loaded.path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {loaded.config.vocab_size}"
         )
     return loaded, tokenizer
+
+
+def open_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a setting: "byte", or the path of a directory or tokenizer.json."""
+    return byte.load() if name == "byte" else hf.load(Path(name))
+
+
+def ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """What config.json should say of a tokenizer."""
+    return {"eos": tokenizer.eos_id, "bos": tokenizer.bos_id, "pad": tokenizer.pad_id}
 
 
 def n_parameters(module: Any) -> int:

@@ -1,8 +1,10 @@
-"""Batches by number: what a run reads at step i depends on the seed and i alone, so resuming is starting at i."""
+"""Batches by number: what a run reads at step i depends on the seed and i alone."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tinygpt.core.errors import ConfigError
@@ -13,9 +15,10 @@ from tinygpt.data.pack import Rows, empty, permutation
 class Source:
     """Packed rows served as batches.
 
-    A training source goes on for ever: row n of the run is row `n % n_rows` of epoch `n // n_rows`, and each epoch has
-    its own order, so every row is read once an epoch and a batch may end one epoch and begin the next. An evaluation
-    source (`seed=None`) goes through the rows once, in order; its last batch is filled up with padding.
+    A training source goes on for ever: row n of the run is row `n % n_rows` of epoch `n // n_rows`, and each
+    epoch has its own order, so every row is read once an epoch and a batch may end one epoch and begin the
+    next. An evaluation source (`seed=None`) goes through the rows once, in order; its last batch is filled up
+    with padding.
     """
 
     def __init__(
@@ -27,13 +30,21 @@ class Source:
         pad_id: int,
         seed: int | None,
         facts: dict[str, Any],
+        files: Sequence[Path] = (),
         held_out: Source | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"the batch size must be at least 1, got {batch_size}")
-        self.packed, self.length, self.batch_size, self.pad_id, self.seed = rows, length, batch_size, pad_id, seed
+        self.packed, self.length, self.batch_size, self.pad_id, self.seed = (
+            rows,
+            length,
+            batch_size,
+            pad_id,
+            seed,
+        )
         self.held_out = held_out
-        self._facts = facts
+        self.files = tuple(files)
+        self.facts = facts
 
     @property
     def n_rows(self) -> int:
@@ -47,7 +58,7 @@ class Source:
 
     def __len__(self) -> int:
         """Batches in one epoch, the last one counted even when it is not full."""
-        return -(-self.n_rows // self.batch_size)
+        return (self.n_rows + self.batch_size - 1) // self.batch_size
 
     def n_epochs_at(self, i: int) -> float:
         """How many epochs have been read before batch i."""
@@ -68,8 +79,11 @@ class Source:
     def describe(self) -> dict[str, Any]:
         """Counts for a run's events: documents, tokens, what was left out, how full the rows are."""
         slots = self.n_rows * self.length
-        facts = {**self._facts, "rows": self.n_rows, "batches_per_epoch": len(self)}
-        facts |= {"tokens": self.packed.n_tokens, "packing_efficiency": round(self.packed.n_tokens / slots, 4)}
+        facts = {**self.facts, "rows": self.n_rows, "batches_per_epoch": len(self), "files": len(self.files)}
+        facts |= {
+            "tokens": self.packed.n_tokens,
+            "packing_efficiency": round(self.packed.n_tokens / slots, 4),
+        }
         if self.held_out:
             facts["held_out"] = self.held_out.describe()
         return facts

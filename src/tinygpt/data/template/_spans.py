@@ -1,7 +1,8 @@
 """Spans: a rendered conversation in pieces, each marked with whether the model learns it.
 
-A template returns spans instead of one string for two reasons. The loss mask is exact, because every span is encoded by
-itself. And text that people wrote can never become a control token, because only spans marked `special` may.
+A template returns spans instead of one string for two reasons. The loss mask is exact, because every span is
+encoded by itself. And text that people wrote can never become a control token, because only spans marked
+`special` may.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of rendered text. `learn`: its tokens are targets. `special`: the text is one control token's name."""
+    """A piece of rendered text. `learn`: it is a target. `special`: it is the name of one control token."""
 
     text: str
     learn: bool = False
@@ -31,9 +32,9 @@ def join(spans: Iterable[Span]) -> str:
 def plan(spans: Iterable[Span], tokenizer: Tokenizer) -> list[Span]:
     """The pieces that are encoded one by one: neighbours that are alike become one piece.
 
-    Joining "user\\n" with what follows gives the ids that other libraries get from the whole string. The border between
-    prompt and answer stays, because at run time the prompt is encoded before the answer exists. A control token that the
-    tokenizer does not know is plain text.
+    Joining "user\\n" with what follows gives the ids that other libraries get from the whole string. The
+    border between prompt and answer stays, because at run time the prompt is encoded before the answer
+    exists. A control token that the tokenizer does not know is plain text.
     """
     pieces: list[Span] = []
     for span in spans:
@@ -52,8 +53,10 @@ def encode(spans: Iterable[Span], tokenizer: Tokenizer) -> tuple[list[int], list
     return ids, learn
 
 
-def encode_many(conversations: Sequence[Sequence[Span]], tokenizer: Tokenizer) -> list[tuple[list[int], list[bool]]]:
-    """`encode` for many conversations at once: every distinct piece is encoded once, all of them in one batch."""
+def encode_many(
+    conversations: Sequence[Sequence[Span]], tokenizer: Tokenizer
+) -> list[tuple[list[int], list[bool]]]:
+    """`encode` for many conversations at once; every distinct piece is encoded once."""
     plans = [plan(spans, tokenizer) for spans in conversations]
     texts = dict.fromkeys(piece.text for pieces in plans for piece in pieces if not piece.special)
     known = dict(zip(texts, tokenizer.encode_batch(list(texts)), strict=True))

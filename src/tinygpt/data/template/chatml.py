@@ -12,10 +12,11 @@
     a.txt
     </tool_response><|im_end|>
 
-Learned are exactly the assistant's content, its tool calls and the <|im_end|> that ends its turn. The two markers are
-OpenAI's, the tool tags are those of Hermes and Qwen, so parsers of other programs read what such a model writes.
-Differs: the tools are introduced in one short paragraph, since a small model pays for every token; a tool's result has
-the role "tool" (Qwen writes "user"); there is no default system message.
+Learned are exactly the assistant's content, its tool calls and the <|im_end|> that ends its turn. The two
+markers are OpenAI's, the tool tags are those of Hermes and Qwen, so parsers of other programs read what such
+a model writes.
+Differs: the tools are introduced in one short paragraph, since a small model pays for every token; a tool's
+result has the role "tool" (Qwen writes "user"); there is no default system message.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def render(
     if tools:
         system = rest.pop(0)["content"] if rest and rest[0]["role"] == "system" else ""
         listed = "".join(_json(tool) + "\n" for tool in tools)
-        spans += _turn("system", [Span((f"{system}\n\n" if system else "") + TOOLS_BEFORE + listed + TOOLS_AFTER)])
+        spans += _turn(
+            "system", [Span((f"{system}\n\n" if system else "") + TOOLS_BEFORE + listed + TOOLS_AFTER)]
+        )
     for message in rest:
         role, content = message["role"], message.get("content") or ""
         if role == "tool":
@@ -123,10 +126,11 @@ def render(
 
 
 def parse(text: str) -> dict[str, Any]:
-    """What a model wrote, as an assistant message: {"role", "content", "tool_calls"} and "error" where it is malformed.
+    """What a model wrote, as {"role", "content", "tool_calls"}, and "error" where it is malformed.
 
-    Reading stops at <|im_end|>. A last call without its closing tag counts when its JSON is whole, because engines may
-    stop at that tag. A block that is not a call stays in the content, and "error" says why; nothing is repaired.
+    Reading stops at <|im_end|>. A last call without its closing tag counts when its JSON is whole, because
+    engines may stop at that tag. A block that is not a call stays in the content, and "error" says why;
+    nothing is repaired.
     """
     text = text.split(END, 1)[0]
     calls: list[dict[str, Any]] = []
@@ -152,7 +156,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _read_call(text: str, start: int, where: str) -> tuple[dict[str, Any], int]:
-    """One call and where its block ends. The JSON is read first, since an argument may hold the closing tag."""
+    """One call and where its block ends. The JSON is read first: an argument may hold the closing tag."""
     start += len(text[start:]) - len(text[start:].lstrip())
     try:
         value, end = json.JSONDecoder().raw_decode(text, start)

@@ -18,7 +18,7 @@ def byte_letters() -> dict[int, str]:
 
 
 def added_token(id: int, name: str, special: bool = True) -> dict[str, Any]:
-    """A control token as tokenizer.json lists it. Tool tags are not `special`: other libraries hide special ones."""
+    """A control token as tokenizer.json lists it. Other libraries hide the `special` ones when decoding."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {"id": id, "content": name, **flags, "special": special}
 
@@ -37,6 +37,6 @@ def config_json(chat_template: str | None) -> dict[str, Any]:
 
 
 def content_hash(tokenizer_json: dict[str, Any], *ids: int | None) -> str:
-    """SHA-256 of a tokenizer.json, whatever its spacing and key order, with the ids that end and begin texts."""
+    """SHA-256 of a tokenizer.json, whatever its spacing and key order, and of the ids around texts."""
     text = json.dumps([tokenizer_json, ids], sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

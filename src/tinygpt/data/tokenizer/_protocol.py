@@ -29,7 +29,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Ids of a text. Names of control tokens inside it are plain text, unless `special`. Adds no bos or eos."""
+        """Ids of a text, without bos or eos. Control tokens named in it are plain text, unless `special`."""
         ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -37,7 +37,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:
-        """Text of ids; bytes that are not UTF-8 become U+FFFD. Control tokens are spelled out, unless not `special`."""
+        """Text of ids; bytes that are not UTF-8 become U+FFFD. `special`: control tokens are spelled out."""
         ...
 
     def id_to_bytes(self, id: int) -> bytes:
@@ -54,7 +54,7 @@ class Tokenizer(Protocol):
 
 
 class Stream:
-    """Incremental decoding: the pieces of `add` and the last of `flush` join to what `decode` gives for all ids.
+    """Incremental decoding: the pieces of `add` and `flush` join to what `decode` gives for all ids.
 
     A piece never ends inside a UTF-8 character: its first bytes wait until the rest arrives.
     """
@@ -80,7 +80,7 @@ class Stream:
 
 
 def byte_lengths(tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """(V,) the number of bytes of every id, 0 for control tokens: what turns loss per token into bits per byte."""
+    """(V,) bytes of every id, 0 for control tokens: what turns loss per token into bits per byte."""
     import numpy as np
 
     control = set(tokenizer.special.values())

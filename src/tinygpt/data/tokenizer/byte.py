@@ -1,7 +1,8 @@
 """Bytes: 256 ids, one for each byte, and a few control tokens after them.
 
-Needs no training, knows every text, copies anything, and a sequence is as long as its UTF-8 bytes. Good for tests and
-very small models; BPE reads 3-4 bytes a token. It is saved as a BPE without merges, so other libraries open it too.
+Needs no training, knows every text, copies anything, and a sequence is as long as its UTF-8 bytes. Good for
+tests and very small models; BPE reads 3-4 bytes a token. It is saved as a BPE without merges, so other
+libraries open it too.
 Paper: Xue et al., TACL 2022, arXiv:2105.13626 (ByT5)
 Differs: control tokens come after the bytes, so that an id below 256 is its byte; no encoder-decoder.
 """

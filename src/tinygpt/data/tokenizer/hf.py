@@ -1,9 +1,10 @@
-"""Any tokenizer.json: a Hugging Face model directory or a tokenizer trained here, read through `tokenizers` alone.
+"""Any tokenizer.json: a Hugging Face model directory or one trained here, read through `tokenizers` alone.
 
-Byte-level BPE (GPT-2, Llama 3, Qwen, ours) and SentencePiece-like files (Llama 2, Gemma) are read. Which ids begin, end
-and pad a text comes from tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json beside it.
-Differs: names of control tokens inside a text are plain text unless asked otherwise, so that what a person wrote cannot
-end a turn; no bos or eos is added, since the source or the template says where they belong.
+Byte-level BPE (GPT-2, Llama 3, Qwen, ours) and SentencePiece-like files (Llama 2, Gemma) are read. Which ids
+begin, end and pad a text comes from tokenizer_config.json, special_tokens_map.json, generation_config.json
+and config.json beside it.
+Differs: names of control tokens inside a text are plain text unless asked otherwise, so that what a person
+wrote cannot end a turn; no bos or eos is added, since the source or the template says where they belong.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config
 
 
 class HFTokenizer:
-    """See `Tokenizer`. `definition` is the content of a tokenizer.json, `beside` that of the JSON files next to it."""
+    """See `Tokenizer`. `definition` is a parsed tokenizer.json, `beside` the parsed JSON files next to it."""
 
-    def __init__(self, definition: dict[str, Any], beside: dict[str, dict[str, Any]], where: str = "tokenizer.json") -> None:
+    def __init__(
+        self, definition: dict[str, Any], beside: dict[str, dict[str, Any]], where: str = "tokenizer.json"
+    ) -> None:
         self._definition = definition
         self._beside = beside
         self._where = where
@@ -44,7 +47,9 @@ class HFTokenizer:
         self._to_bytes, self._strip = _byte_reader(definition, where)
         eos = self._ids("eos")
         if not eos:
-            raise DataError(f"{where} does not say which token ends a text", hint="add eos_token to tokenizer_config.json")
+            raise DataError(
+                f"{where} does not say which token ends a text", hint="add eos_token to tokenizer_config.json"
+            )
         self.eos_id = eos[0]
         self.stop_ids = tuple(dict.fromkeys(eos + [self.special[n] for n in TURN_ENDS if n in self.special]))
         self.bos_id: int | None = next(iter(self._ids("bos")), None)
@@ -63,7 +68,7 @@ class HFTokenizer:
 
     @functools.cached_property
     def _plain(self) -> tokenizers.Tokenizer:
-        """Sees control tokens in text as plain text: the library can do so for those marked special, so mark all."""
+        """Reads control tokens in text as plain text; the library can do so for special ones, so mark all."""
         added = [{**token, "special": True} for token in self._definition.get("added_tokens") or []]
         plain = _library({**self._definition, "added_tokens": added}, self._where)
         plain.encode_special_tokens = True
@@ -99,7 +104,9 @@ class HFTokenizer:
             if source.resolve() != (directory / "tokenizer.json").resolve():
                 shutil.copyfile(source, directory / "tokenizer.json")  # as its authors wrote it
         else:
-            write_text(directory / "tokenizer.json", json.dumps(self._definition, ensure_ascii=False, indent=1))
+            write_text(
+                directory / "tokenizer.json", json.dumps(self._definition, ensure_ascii=False, indent=1)
+            )
 
     @functools.cached_property
     def _table(self) -> dict[int, bytes]:
@@ -107,7 +114,7 @@ class HFTokenizer:
         return {id: self._to_bytes(name) for id, name in self._names.items() if id not in control} | control
 
     def _ids(self, which: str) -> list[int]:
-        """The ids of eos, bos or pad: the first file that names them wins; generation_config adds stop ids."""
+        """The ids of eos, bos or pad. The first file that names one wins; generation_config adds stop ids."""
         found: list[int] = []
         for file in BESIDE:
             data = self._beside.get(file, {})
@@ -127,12 +134,15 @@ class HFTokenizer:
 def load(path: Path | None) -> HFTokenizer:
     """A tokenizer from a directory with a tokenizer.json, or from that file itself."""
     if path is None:
-        raise DataError("no tokenizer was given", hint="pass a model directory or a tokenizer.json, or use 'byte'")
+        raise DataError(
+            "no tokenizer was given", hint="pass a model directory or a tokenizer.json, or use 'byte'"
+        )
     path = Path(path)
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
         raise DataError(
-            f"there is no tokenizer.json at {path}", hint="train one with: tinygpt tokenize-train, or use 'byte'"
+            f"there is no tokenizer.json at {path}",
+            hint="train one with: tinygpt tokenize-train, or use 'byte'",
         )
     beside = {name: _read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
     template = file.with_name("chat_template.jinja")
@@ -171,10 +181,15 @@ def _byte_reader(definition: dict[str, Any], where: str) -> tuple[Any, bool]:
     kinds = {part.get("type") for part in parts}
     if "ByteLevel" in kinds:
         to_byte = {letter: byte for byte, letter in byte_letters().items()}
-        return lambda name: bytes(to_byte[c] for c in name) if set(name) <= to_byte.keys() else name.encode(), False
+        return (
+            lambda name: bytes(to_byte[c] for c in name) if set(name) <= to_byte.keys() else name.encode(),
+            False,
+        )
     if kinds & {"Metaspace", "ByteFallback"} or any(part.get("type") == "Replace" for part in parts):
         strip = any(part.get("type") == "Strip" and part.get("start") for part in parts)
-        strip |= any(part.get("type") == "Metaspace" and part.get("prepend_scheme") != "never" for part in parts)
+        strip |= any(
+            part.get("type") == "Metaspace" and part.get("prepend_scheme") != "never" for part in parts
+        )
         return _sentence_piece, strip
     kind = (definition.get("model") or {}).get("type")
     raise UnsupportedError(

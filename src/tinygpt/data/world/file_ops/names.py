@@ -172,12 +172,12 @@ remember to V the N
 P has the A N
 hello P
 hello world
-# N left
+# packs of N left
 S = #
 S S
 A N , A N
 ask P about the N
-V # A N
+V # more N
 no N D
 lunch with P
 P owes me #

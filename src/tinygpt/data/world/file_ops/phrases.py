@@ -50,7 +50,7 @@ def stable_hash(text: str) -> int:
 
 def key_of(text: str) -> str:
     """The words of a template that make it a different one: no small words, no punctuation, no case."""
-    words = re.findall(r"\{\w\}|[a-z0-9']+|>>|>|->|\+=|&&|[;/&]|\.\.|[12][.)]|\\n|^-", text.lower())
+    words = re.findall(r"\{\w\}|[a-z0-9']+|>>|>|->|\+=|&&|[;/&]|\.\.|[123][.)]|- ", text.lower())
     return " ".join(w for w in words if w not in _SMALL_WORDS) or text
 
 

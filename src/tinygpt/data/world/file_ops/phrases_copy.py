@@ -18,6 +18,9 @@ PHRASES: dict[str, dict[str, str]] = {
             make a second version of {f} called {N}
             back up {f} as {N}
             keep a copy of {f} as {N}
+            copy the text of {f} over to a new file {N}
+            make {N} an exact copy of {f}
+            produce a twin of {f} with the name {N}
             cp {f} to {N}
             """,
         "ask": """
@@ -53,6 +56,8 @@ PHRASES: dict[str, dict[str, str]] = {
             send a copy of {f} to {d}
             make a copy of {f} in {d}
             store a copy of {f} in {d}
+            place a duplicate of {f} in {d}
+            give {d} its own copy of {f}
             cp {f} into {d}
             """,
         "ask": """
@@ -99,6 +104,8 @@ PHRASES: dict[str, dict[str, str]] = {
             cp -r {d} to {N}
             copy all of {d} to a new folder {N}
             keep a second copy of {d} under the name {N}
+            reproduce {d} with all files as {N}
+            make {N} an exact copy of {d}
             """,
         "ask": """
             can I have a copy of {d} named {N}, files included
@@ -216,6 +223,8 @@ PHRASES: dict[str, dict[str, str]] = {
             rm -r {d}
             delete the entire directory {D}
             remove {d} completely, files and all
+            clear out {d} for good, the folder as well
+            destroy {d} and whatever is inside
             """,
         "ask": """
             can {d} be deleted with all its contents
@@ -250,6 +259,8 @@ PHRASES: dict[str, dict[str, str]] = {
             drop the unused empty folder {D}
             erase the empty folder called {D}
             take away the empty directory named {D}
+            tidy up by removing the empty folder {D}
+            throw out {D}, an empty folder
             """,
         "ask": """
             can the empty folder {D} be deleted

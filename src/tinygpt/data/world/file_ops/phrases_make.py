@@ -58,6 +58,8 @@ PHRASES: dict[str, dict[str, str]] = {
             mkdir -p {N}
             make a folder path {N} in one go
             create all the folders in {N}
+            lay out the folders {N}, each inside the one before
+            prepare the directory tree {N}
             """,
         "ask": """
             can I have the folder path {N}, with the parents made too

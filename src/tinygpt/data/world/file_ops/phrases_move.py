@@ -19,6 +19,8 @@ PHRASES: dict[str, dict[str, str]] = {
             make {N} the new name of {f}
             relabel {f} as {N}
             switch the name of {f} over to {N}
+            replace the name of {f} by {N}
+            edit the name of {f}, it should read {N}
             """,
         "ask": """
             can {f} be called {N} instead
@@ -119,6 +121,9 @@ PHRASES: dict[str, dict[str, str]] = {
             move {w} out of {d} to right here
             fetch {w} from {d} and put it in this directory
             lift {w} out of {d} into the current folder
+            get {w} back here from {d}
+            take {w} from {d} and drop it in the current directory
+            retrieve {w} from {d} so it sits in this folder
             """,
         "ask": """
             can {w} come out of {d} to this folder
@@ -130,6 +135,8 @@ PHRASES: dict[str, dict[str, str]] = {
             I want {w} moved out of {d} to here
             {w} in {d} belongs in the current folder
             {w} is in {d}, but it should be here
+            I need {w} here rather than inside {d}
+            {w} doesn't belong in {d}, it belongs right here
             """,
         "terse": """
             mv {w} from {d} to here

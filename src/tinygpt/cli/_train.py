@@ -1,0 +1,28 @@
+"""How every training command ends: where the result lies, what to type next, and the exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinygpt.cli._exit import INTERRUPTED
+from tinygpt.cli._render import Output, cell
+
+if TYPE_CHECKING:
+    from tinygpt.train.loop import Result
+
+
+def finish(result: Result, out: Path, output: Output) -> int:
+    """Render the result; 130 when a signal ended the run after it saved."""
+    stopped = result.status == "interrupted"
+    where = out / "steps" if stopped else out / "final"
+
+    def render() -> None:
+        numbers = ", ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in result.metrics.items())
+        print(f"{result.status} at step {result.step}: {numbers}")
+        print(f"saved in {where}")
+        print("continue with the same command and --resume" if stopped else f"try: tinygpt sample {where}")
+
+    output.result({**dataclasses.asdict(result), "path": str(where)}, render)
+    return INTERRUPTED if stopped else 0

@@ -1,0 +1,22 @@
+"""Tune a model on conversations or question-answer rows, learning the answers only.
+
+With a base it trains an adapter (or all weights with --full); without one it trains a fresh model.
+
+Example:
+
+    tinygpt sft runs/book/final --data rows.jsonl --out runs/tuned --steps 200
+"""
+
+from __future__ import annotations
+
+from tinygpt.cli._options import from_config
+from tinygpt.cli._render import Output
+from tinygpt.cli._train import finish
+from tinygpt.runs.sft import Config, run
+
+
+def call(config: Config, out: Output) -> int:
+    return finish(run(config, out.events()), config.out, out)
+
+
+main = from_config(Config, call, arguments=("base",))

@@ -1,0 +1,53 @@
+"""What the model reads and writes: one system line, a compact listing with the request, tool calls in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .file_system import FileSystem, joined
+
+MAX_ENTRIES = 24
+
+
+def system_prompt() -> str:
+    """The one line that opens every conversation. The tools are fixed, so they are not repeated in it."""
+    return "You manage files with tools."
+
+
+def render_state(fs: FileSystem, limit: int = MAX_ENTRIES) -> str:
+    """The current directory and what it holds, one path a line, one level into subdirectories.
+
+    A directory that has entries shows as those (`logs/a.txt`), one without as `logs/`; what lies deeper is not shown.
+    Whole paths, because a call needs them whole: `cat logs/a.txt` copies a line.
+    """
+    lines = []
+    for name in fs.children(fs.cwd):
+        path = joined(fs.cwd, name)
+        inside = fs.children(path) if fs.is_dir(path) else []
+        lines += [f"{name}/{n}" + ("/" if fs.is_dir(joined(path, n)) else "") for n in inside]
+        if not inside:
+            lines.append(name + ("/" if fs.is_dir(path) else ""))
+    if len(lines) > limit:
+        lines = [*lines[:limit], f"+{len(lines) - limit} more"]
+    return "\n".join([fs.cwd + ":", *lines])
+
+
+def prompt(request: str, fs: FileSystem) -> list[dict[str, Any]]:
+    """The messages the model answers: system line, then state and request."""
+    return [
+        {"role": "system", "content": system_prompt()},
+        {"role": "user", "content": f"{render_state(fs)}\n\n{request}"},
+    ]
+
+
+def reply_of(calls: Iterable[Mapping[str, Any]], text: str = "") -> dict[str, Any]:
+    """An assistant message: tool calls to be run in order, or a text."""
+    entries = [
+        {"type": "function", "function": {"name": call["name"], "arguments": dict(call["arguments"])}}
+        for call in calls
+    ]
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if entries:
+        message["tool_calls"] = entries
+    return message

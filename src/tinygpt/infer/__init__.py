@@ -1,0 +1,1 @@
+"""Using a model: prefill, decode, sampling, stopping, scoring."""

@@ -1,0 +1,53 @@
+"""How the next token is chosen and when an answer ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+from tinygpt.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Knobs of generation. A field that is named like a file of infer/sample sets that rule, and the order of these
+    fields is the order in which the rules act (transformers' order). A rule at its neutral value costs nothing."""
+
+    repetition_penalty: Annotated[float, "Divide the odds of tokens already in prompt or answer; 1: off."] = 1.0
+    presence_penalty: Annotated[float, "Subtract this from the logit of every token of the answer; 0: off."] = 0.0
+    frequency_penalty: Annotated[float, "Subtract this once for every time a token is in the answer; 0: off."] = 0.0
+    temperature: Annotated[float, "Below 1 sharper, above 1 flatter; 0: always the likeliest token."] = 0.8
+    top_k: Annotated[int, "Keep only the k likeliest tokens; 0: all."] = 0
+    top_p: Annotated[float, "Keep the fewest likeliest tokens whose probability reaches p; 1: all."] = 1.0
+    min_p: Annotated[float, "Drop tokens less likely than this share of the likeliest one; 0: none."] = 0.0
+    seed: Annotated[int | None, "Same seed, same text; unset: a fresh one each time."] = None
+    max_tokens: Annotated[int, "Longest answer in tokens."] = 200
+    stop: Annotated[tuple[str, ...], "Texts that end the answer; they are not part of it."] = ()
+
+    def __post_init__(self) -> None:
+        positive = ("repetition_penalty",)
+        ranges = {"temperature": math.inf, "top_k": math.inf, "top_p": 1.0, "min_p": 1.0}
+        for name in (*positive, *ranges, "presence_penalty", "frequency_penalty"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or (name in positive and value <= 0):
+                raise ConfigError(f"'{name}' must be a {'positive' if name in positive else 'finite'} number, got {value}")
+        for name, top in ranges.items():
+            value = getattr(self, name)
+            if not 0 <= value <= top:
+                raise ConfigError(f"'{name}' must be {'at least 0' if top == math.inf else 'from 0 to 1'}, got {value}")
+        if self.max_tokens < 1:
+            raise ConfigError(f"'max_tokens' must be at least 1, got {self.max_tokens}")
+        if any(not text for text in self.stop):
+            raise ConfigError("an empty 'stop' text would end every answer before it starts", hint="leave it out")
+
+    @property
+    def greedy(self) -> bool:
+        """Always the likeliest token: nothing is drawn."""
+        return self.temperature == 0 or self.top_k == 1
+
+    def seeded(self) -> SampleConfig:
+        """The same with a seed: a fresh one where none was given, so that it can be shown and used again."""
+        return self if self.seed is not None else dataclasses.replace(self, seed=secrets.randbits(32))

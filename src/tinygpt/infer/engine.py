@@ -1,0 +1,359 @@
+"""The engine: prompts in, text out, one by one as a stream or many at once; and log-probabilities for scoring.
+
+Decoding is pipelined: the next step is handed to the device before the last token is looked at, so Python's work and the
+model's overlap; at worst one step is computed for nothing. Shapes: B rows, L tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events, Progress
+from tinygpt.data.template._spans import encode
+from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.sampler import Sampler
+from tinygpt.infer.writer import Writer
+from tinygpt.model import ops
+
+if TYPE_CHECKING:
+    from tinygpt.data.tokenizer._protocol import Tokenizer
+    from tinygpt.model.lm import LM
+
+Message = dict[str, Any]
+
+PREFILL = 512  # tokens of a prompt computed at once: bounds the scores' memory
+BATCH_ROWS = 128  # rows decoded together; more gains nothing on CPU
+BATCH_TOKENS = 1 << 16  # rows x (prompt + answer): bounds the caches' memory
+SCORE_TOKENS = 1 << 13  # tokens scored at once
+SCORE_LOGITS = 1 << 25  # logits held at once while scoring (float32: 128 MB)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One step of a stream. `text` may be empty, or several characters when a held-back part is let go."""
+
+    text: str
+    token: int
+    logprob: float | None = None
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """A whole answer. `ids` leave out the stop id; `finish_reason` is "stop" or "length"; `seed` gives it again."""
+
+    text: str
+    ids: list[int]
+    finish_reason: str
+    seed: int
+    logprob_sum: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatReply:
+    """A parsed answer: `message` is what the template read (content, tool_calls, error), `text` what was written."""
+
+    message: Message
+    text: str
+    finish_reason: str
+    n_tokens: int
+    n_prompt: int
+
+
+class Engine:
+    """A model, its tokenizer and its chat template (a module of data/template, or None)."""
+
+    def __init__(self, model: LM, tokenizer: Tokenizer, template: ModuleType | None = None) -> None:
+        self.model, self.tokenizer, self.template = model, tokenizer, template
+        self.stop_ids = frozenset(tokenizer.stop_ids)
+        self.context = model.config.max_position_embeddings
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise ConfigError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, the model only {model.config.vocab_size}",
+                hint="use the tokenizer that the model was trained with",
+            )
+
+    # Prompts
+
+    def start_id(self) -> int:
+        """The id that opens a document: bos, or eos where there is none."""
+        return self.tokenizer.eos_id if self.tokenizer.bos_id is None else self.tokenizer.bos_id
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text to continue. It begins with bos where the tokenizer has one; an empty text with `start_id`."""
+        bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+        return bos + self.tokenizer.encode(text) or [self.start_id()]
+
+    def encode_chat(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
+        """Ids of a conversation up to where the assistant begins to write."""
+        if self.template is None:
+            raise ConfigError("this model has no chat template", hint="use `tinygpt sample`, or give --template")
+        return encode(self.template.render(messages, tools, True), self.tokenizer)[0]
+
+    def room(self, prompt: Sequence[int], max_tokens: int) -> int:
+        """Tokens that an answer may have: max_tokens or what is left of the context. ConfigError when nothing is."""
+        if not prompt:
+            raise ConfigError("the prompt holds no token", hint="Engine.encode gives an empty text its start token")
+        if len(prompt) >= self.context:
+            raise ConfigError(
+                f"the prompt has {len(prompt)} tokens and leaves no room in a context of {self.context}",
+                hint="shorten it, or use a model with a longer context",
+            )
+        return min(max_tokens, self.context - len(prompt))
+
+    # One answer
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        config: SampleConfig | None = None,
+        *,
+        stop_ids: Sequence[int] | frozenset[int] | None = None,
+        logprobs: bool = False,
+    ) -> Iterator[Piece]:
+        """Stream one answer; the last piece has a finish_reason. The seed is `config.seed`: call `config.seeded()`
+        before to know a fresh one.
+
+        stop_ids: ids that end the answer, by default the tokenizer's; () turns them off.
+        logprobs: also give log p of each token under the model itself, before any rule.
+        """
+        config = (config or SampleConfig()).seeded()
+        room = self.room(prompt, config.max_tokens)
+        stops = self.stop_ids if stop_ids is None else frozenset(stop_ids)
+        return self._stream(list(prompt), config, room, stops, logprobs)
+
+    def _stream(
+        self, prompt: list[int], config: SampleConfig, room: int, stops: frozenset[int], logprobs: bool
+    ) -> Iterator[Piece]:
+        assert config.seed is not None
+        sampler = Sampler(config, [config.seed], [prompt], self.model.config.vocab_size)
+        writer = Writer(self.tokenizer.stream(), config.stop)
+        cache = self.model.make_cache()
+        step = self._first(mx.array([prompt]), cache, sampler, logprobs)
+        for t in range(room):
+            token_B, logprob_B = step
+            if t + 1 < room:
+                step = self._next(token_B, cache, sampler, t + 1, logprobs)
+            token = int(token_B.item())
+            logprob = None if logprob_B is None else float(logprob_B.item())
+            if token in stops:
+                yield Piece(writer.flush(), token, logprob, "stop")
+                return
+            text = writer.add(token)
+            if not writer.stopped and t + 1 == room:
+                text += writer.flush()
+                yield Piece(text, token, logprob, "stop" if writer.stopped else "length")
+                return
+            yield Piece(text, token, logprob, "stop" if writer.stopped else None)
+            if writer.stopped:
+                return
+
+    # Many answers
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        config: SampleConfig | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        stop_ids: Sequence[int] | frozenset[int] | None = None,
+        logprobs: bool = False,
+        events: Events | None = None,
+    ) -> list[Completion]:
+        """Answers to many prompts, in their order. Prompt i has the seed `seeds[i]`, by default `config.seed + i`."""
+        config = (config or SampleConfig()).seeded()
+        assert config.seed is not None
+        seeds = [config.seed + i for i in range(len(prompts))] if seeds is None else seeds
+        stops = self.stop_ids if stop_ids is None else frozenset(stop_ids)
+        rows = [
+            _Row(list(ids), seed, self.room(ids, config.max_tokens), Writer(self.tokenizer.stream(), config.stop))
+            for ids, seed in zip(prompts, seeds, strict=True)
+        ]
+        done = 0
+        for group in _groups(sorted(rows, key=lambda row: len(row.prompt))):
+            self._decode(group, config, stops, logprobs)
+            done += len(group)
+            if events is not None:
+                events.emit(Progress(task="generate", done=done, total=len(rows), unit="prompts"))
+        return [row.completion(logprobs) for row in rows]
+
+    def _decode(self, rows: list[_Row], config: SampleConfig, stops: frozenset[int], logprobs: bool) -> None:
+        """Decode the rows together until all are finished; finished ones leave the batch."""
+        length = max(len(row.prompt) for row in rows)
+        pads = [length - len(row.prompt) for row in rows]
+        cache = self.model.make_cache(pads if any(pads) else None)
+        tokens_BL = mx.array([[self.tokenizer.pad_id] * pad + row.prompt for pad, row in zip(pads, rows)])
+        sampler = Sampler(config, [r.seed for r in rows], [r.prompt for r in rows], self.model.config.vocab_size)
+        step = self._first(tokens_BL, cache, sampler, logprobs)
+        t = 0
+        while True:
+            token_B, logprob_B = step
+            if t + 1 < max(row.room for row in rows if not row.finish):
+                step = self._next(token_B, cache, sampler, t + 1, logprobs)
+            tokens = token_B.tolist()
+            logs = [0.0] * len(tokens) if logprob_B is None else logprob_B.tolist()
+            for row, token, logprob in zip(rows, tokens, logs):
+                if not row.finish:
+                    row.take(token, logprob, stops)
+            t += 1
+            kept = [i for i, row in enumerate(rows) if not row.finish]
+            if not kept:
+                return
+            # Leaving copies the caches, so a few finished rows are carried along, but not beyond the context.
+            outgrown = any(row.finish and len(row.prompt) + t >= self.context for row in rows)
+            if outgrown or len(kept) <= 0.75 * len(rows):
+                rows = [rows[i] for i in kept]
+                sampler.select(kept)
+                index = mx.array(kept)
+                for layer in cache:
+                    layer.select(index)
+                token_B, logprob_B = step
+                step = token_B[index], None if logprob_B is None else logprob_B[index]
+
+    def _first(self, tokens_BL: mx.array, cache: list[Any], sampler: Sampler, logprobs: bool) -> _Step:
+        """Read the prompts in chunks and choose the first token of each answer."""
+        length = tokens_BL.shape[1]
+        cut = (length - 1) // PREFILL * PREFILL
+        for start in range(0, cut, PREFILL):
+            self.model.hidden(tokens_BL[:, start : start + PREFILL], cache)
+            mx.eval([layer.state for layer in cache])
+        hidden_BLD = self.model.hidden(tokens_BL[:, cut:], cache)
+        return self._choose(self.model.head(hidden_BLD[:, -1]), sampler, 0, logprobs)
+
+    def _next(self, token_B: mx.array, cache: list[Any], sampler: Sampler, step: int, logprobs: bool) -> _Step:
+        """Start computing token `step` from the one before it."""
+        hidden_BLD = self.model.hidden(token_B[:, None], cache)
+        return self._choose(self.model.head(hidden_BLD[:, -1]), sampler, step, logprobs)
+
+    def _choose(self, logits_BV: mx.array, sampler: Sampler, step: int, logprobs: bool) -> _Step:
+        token_B = sampler(logits_BV, step)
+        logprob_B = -ops.cross_entropy(logits_BV, token_B) if logprobs else None
+        mx.async_eval(token_B if logprob_B is None else (token_B, logprob_B))
+        return token_B, logprob_B
+
+    # Chat
+
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None, config: SampleConfig | None = None
+    ) -> ChatReply:
+        """One reply, parsed. To stream it: generate(encode_chat(messages, tools))."""
+        return self.chat_batch([messages], tools, config)[0]
+
+    def chat_batch(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        tools: Sequence[dict[str, Any]] | None = None,
+        config: SampleConfig | None = None,
+        *,
+        events: Events | None = None,
+    ) -> list[ChatReply]:
+        """The replies to many conversations that share one list of tools, in their order."""
+        prompts = [self.encode_chat(messages, tools) for messages in conversations]
+        answers = self.generate_batch(prompts, config, events=events)
+        return [self.reply(answer, len(prompt)) for answer, prompt in zip(answers, prompts)]
+
+    def reply(self, answer: Completion, n_prompt: int) -> ChatReply:
+        """A completion read by the template."""
+        assert self.template is not None
+        return ChatReply(
+            message=self.template.parse(answer.text), text=answer.text, finish_reason=answer.finish_reason,
+            n_tokens=len(answer.ids), n_prompt=n_prompt,
+        )  # fmt: skip
+
+    # Scores
+
+    def logprobs(self, rows: Sequence[Sequence[int]], *, events: Events | None = None) -> list[list[float]]:
+        """log p(ids[j+1] | ids[..j]) for every j of every row: one number fewer than the row has ids."""
+        for ids in rows:
+            if len(ids) < 2 or len(ids) > self.context + 1:
+                raise ConfigError(
+                    f"a row to score has {len(ids)} tokens; this model takes 2 to {self.context + 1}",
+                    hint="split longer texts into windows",
+                )
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        result: list[list[float]] = [[] for _ in rows]
+        done = 0
+        while done < len(order):
+            longest = len(rows[order[done]]) - 1
+            fits = max(1, min(SCORE_TOKENS, SCORE_LOGITS // self.model.config.vocab_size) // longest)
+            group = order[done : done + fits]
+            scores_BL = self._score([rows[i] for i in group], longest)
+            for i, scores in zip(group, scores_BL):
+                result[i] = scores[: len(rows[i]) - 1]
+            done += len(group)
+            if events is not None:
+                events.emit(Progress(task="score", done=done, total=len(rows), unit="rows"))
+        return result
+
+    def _score(self, rows: Sequence[Sequence[int]], longest: int) -> list[list[float]]:
+        """Rows padded at the right: causal attention never looks there, so no mask is needed."""
+        padded = mx.array([[*ids, *[ids[-1]] * (longest + 1 - len(ids))] for ids in rows])
+        hidden_BLD = self.model.hidden(padded[:, :-1])
+        # Few rows of a large vocabulary may still be too much at once: go along the length.
+        stride = max(1, SCORE_LOGITS // (len(rows) * self.model.config.vocab_size))
+        parts = []
+        for start in range(0, longest, stride):
+            part = slice(start, start + stride)
+            logits_BLV = self.model.head(hidden_BLD[:, part])
+            targets_BL = padded[:, 1:][:, part]
+            losses_N = ops.cross_entropy(logits_BLV.reshape(-1, logits_BLV.shape[-1]), targets_BL.reshape(-1))
+            parts.append(-losses_N.reshape(targets_BL.shape))
+            mx.eval(parts[-1])
+        return mx.concatenate(parts, axis=1).tolist()
+
+
+_Step = tuple[mx.array, "mx.array | None"]
+
+
+class _Row:
+    """One answer of a batch while it grows."""
+
+    def __init__(self, prompt: list[int], seed: int, room: int, writer: Writer) -> None:
+        self.prompt, self.seed, self.room, self.writer = prompt, seed, room, writer
+        self.ids: list[int] = []
+        self.text = ""
+        self.logprob = 0.0
+        self.finish = ""
+
+    def take(self, token: int, logprob: float, stops: frozenset[int]) -> None:
+        """One more token. Text is made on the way only where a stop text could end it."""
+        self.logprob += logprob
+        if token in stops:
+            self.finish = "stop"
+            return
+        self.ids.append(token)
+        if self.writer.watches:
+            self.text += self.writer.add(token)
+            if self.writer.stopped:
+                self.finish = "stop"
+                return
+        if len(self.ids) == self.room:
+            self.finish = "length"
+
+    def completion(self, logprobs: bool) -> Completion:
+        text = self.text if self.writer.watches else "".join(map(self.writer.add, self.ids))
+        text += self.writer.flush()
+        return Completion(
+            text=text, ids=self.ids, finish_reason="stop" if self.writer.stopped else self.finish, seed=self.seed,
+            logprob_sum=self.logprob if logprobs else None,
+        )  # fmt: skip
+
+
+def _groups(rows: list[_Row]) -> Iterator[list[_Row]]:
+    """Rows of similar length, cut where rows or tokens would exceed their budget."""
+    group: list[_Row] = []
+    widest = 0
+    for row in rows:
+        width = len(row.prompt) + row.room
+        widest = max(widest, width)
+        if group and (len(group) == BATCH_ROWS or (len(group) + 1) * widest > BATCH_TOKENS):
+            yield group
+            group, widest = [], width
+        group.append(row)
+    if group:
+        yield group

@@ -1,0 +1,1 @@
+"""Sampling rules: each changes the next token's logits before one is drawn."""

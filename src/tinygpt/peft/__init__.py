@@ -1,0 +1,1 @@
+"""Adapters: small trained parts beside the frozen matrices of a base model."""

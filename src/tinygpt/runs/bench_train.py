@@ -1,0 +1,83 @@
+"""Time training steps of a preset on random tokens: what speed to expect before a long run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from tinygpt.core import backend
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events, Progress
+from tinygpt.core.lock import gpu_lock
+from tinygpt.data.batch import Batch
+from tinygpt.model import count
+from tinygpt.model.lm import LM, initialize
+from tinygpt.model.presets import preset
+from tinygpt.runs._pieces import OBJECTIVE, OPTIM
+from tinygpt.train.update import Gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to time."""
+
+    preset: Annotated[str, "Model size."] = "huge"
+    vocab_size: Annotated[int, "Number of token ids."] = 256
+    batch: Annotated[int, "Rows of a step."] = 4
+    context: Annotated[int, "Tokens of a row; 0: the preset's context."] = 0
+    steps: Annotated[int, "Steps to time."] = 10
+    warmup: Annotated[int, "Steps to run first, compilation included."] = 2
+    dtype: Annotated[str, "Compute dtype; auto: the device's best."] = "auto"
+    compile: Annotated[bool, "Compile the training step."] = True
+    seed: Annotated[int, "Seed of weights and tokens."] = 0
+    wait: Annotated[bool, "Wait for another run to free the machine."] = False
+    lock: Annotated[bool, "Take the machine's lock."] = True
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} must be at least 1")
+
+
+def run(config: Config, events: Events) -> dict[str, Any]:
+    """Median and best step time, tokens per second, the share of the machine's product speed that is used."""
+    model_config = preset(config.preset, vocab_size=config.vocab_size)
+    context = config.context or model_config.max_position_embeddings
+    model = initialize(LM(model_config), config.seed)
+    optim = OPTIM.load("adamw")
+    dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
+    updater = Gradient(
+        OBJECTIVE.load("next_token").build(model), optim.build(optim.Config()), lambda step: 1e-4,
+        dtype=dtype, compiled=config.compile,
+    )  # fmt: skip
+    batch = random_batch(config.vocab_size, config.batch, context, config.seed)
+    times = []
+    with gpu_lock("bench-train", wait=config.wait, enabled=config.lock):
+        for step in range(1, config.warmup + config.steps + 1):
+            began = time.perf_counter()
+            updater.step(batch, step)
+            times.append(time.perf_counter() - began)
+            events.emit(Progress(task="steps", done=step, total=config.warmup + config.steps, unit="steps"))
+    counted = times[config.warmup :]
+    median, tokens = statistics.median(counted), config.batch * context
+    flops = count.flops_per_token(model_config, context) * tokens
+    return {
+        "preset": config.preset, "parameters": count.parameters(model_config), "batch": config.batch, "context": context,
+        "dtype": dtype, "step_seconds_median": median, "step_seconds_min": min(counted), "tok_s": tokens / median,
+        "gflops": flops / median / 1e9, "gflops_of_a_product": backend.measure_gflops(),
+        "peak_memory_bytes": backend.memory_peak(),
+    }  # fmt: skip
+
+
+def random_batch(vocab_size: int, rows: int, length: int, seed: int) -> Batch:
+    """Rows of random tokens, all of them learned, one document a row."""
+    import numpy as np
+
+    tokens = np.random.default_rng(seed).integers(0, vocab_size, (rows, length + 1), dtype=np.int32)
+    positions = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
+    return Batch(
+        tokens=tokens[:, :-1].copy(), targets=tokens[:, 1:].copy(), weights=np.ones((rows, length), np.float32),
+        positions=positions, segments=np.ones((rows, length), np.int32),
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""Explain techniques from their own files: what, equation, paper, departures, knobs and how to set them."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tinygpt
+from tinygpt.core import config
+from tinygpt.core.config import Field, Pick
+from tinygpt.core.errors import unknown
+from tinygpt.core.family import Family
+
+# Reading a technique's file needs the repository's layout only for the path that is shown.
+ROOT = Path(tinygpt.__file__).parent
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A family as people meet it. `option` is the setting that picks a technique; "" when the command picks it."""
+
+    package: str
+    verb: str
+    option: str = ""
+    cites: bool = True  # its files name a paper and what differs from it
+
+    @property
+    def name(self) -> str:
+        return self.package.removeprefix("tinygpt.")
+
+    @property
+    def family(self) -> Family:
+        return Family(self.package, verb=self.verb)
+
+    @property
+    def title(self) -> str:
+        """Line 1 of the package."""
+        return self.family.folder.joinpath("__init__.py").read_text(encoding="utf-8").partition("\n")[0].strip('". ')
+
+
+# Every family of the house, in the order of the layers. A house test finds a family that is missing here, and holds verbs
+# and options against the code.
+KINDS = (
+    Kind("tinygpt.model.attention", "build", "model.attention"),
+    Kind("tinygpt.model.mlp", "build", "model.mlp"),
+    Kind("tinygpt.model.position", "build", "model.position"),
+    Kind("tinygpt.model.norm", "build", "model.norm"),
+    Kind("tinygpt.model.residual", "build", "model.residual"),
+    Kind("tinygpt.data.tokenizer", "load", cites=False),
+    Kind("tinygpt.data.template", "render", "template", cites=False),
+    Kind("tinygpt.data.source", "build", cites=False),
+    Kind("tinygpt.train.objective", "build"),
+    Kind("tinygpt.train.optim", "build", "optimizer"),
+    Kind("tinygpt.train.schedule", "at", "schedule"),
+    Kind("tinygpt.peft", "wrap", "peft"),
+)
+
+
+def families() -> list[dict[str, Any]]:
+    """Every family with its techniques' names and first lines; nothing is imported."""
+    return [
+        {
+            "family": kind.name,
+            "title": kind.title,
+            "verb": kind.verb,
+            "option": kind.option,
+            "techniques": {name: kind.family.summary(name) for name in kind.family.names()},
+        }
+        for kind in KINDS
+    ]
+
+
+def explain(name: str) -> list[dict[str, Any]]:
+    """All that is called `name`: a family ("optim"), a technique ("adamw"), or one of a family ("optim/adamw")."""
+    head, slash, tail = name.partition("/")
+    inside = [k for k in KINDS if head in (k.name, k.family.kind)] if slash else list(KINDS)
+    wanted = (tail if slash else name).replace("-", "_")
+    found = [technique(k, wanted) for k in inside if wanted in k.family.names()]
+    if not slash:
+        found += [technique(k, n) for k in KINDS if name in (k.name, k.family.kind) for n in k.family.names()]
+    if not found:
+        names = {n for k in KINDS for n in k.family.names()} | {k.family.kind for k in KINDS}
+        raise unknown("technique", name, names)
+    return found
+
+
+def technique(kind: Kind, name: str) -> dict[str, Any]:
+    """What one technique says about itself, and its knobs."""
+    told = kind.family.describe(name)
+    return {
+        "name": name,
+        "family": kind.name,
+        "file": "src/tinygpt/" + str(kind.family.path(name).relative_to(ROOT)),
+        **{key: value for key, value in dataclasses.asdict(told).items() if key != "name"},
+        "option": f"{kind.option}={name}" if kind.option else "",
+        "knobs": [knob(kind, f) for f in knobs(kind, name)],
+    }
+
+
+def knobs(kind: Kind, name: str) -> tuple[Field, ...]:
+    """The fields of the technique's Config; its file is imported only when it has one."""
+    tree = ast.parse(kind.family.path(name).read_text(encoding="utf-8"))
+    if not any(isinstance(node, ast.ClassDef) and node.name == "Config" for node in tree.body):
+        return ()
+    return config.fields(kind.family.config(name))
+
+
+def knob(kind: Kind, f: Field) -> dict[str, Any]:
+    """One knob: type, default, help, and the setting that changes it."""
+    default = f.default.name if isinstance(f.default, Pick) else config.to_dict(f.default)
+    shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
+    return {
+        "name": f.name,
+        "type": type_name(f),
+        "default": "required" if f.required else default,
+        "help": f.help,
+        "set": f"--set {kind.option}.{f.name}={'...' if f.required else shown}" if kind.option else "",
+    }
+
+
+def type_name(f: Field) -> str:
+    """A field's type as a person reads it: choices spelled out."""
+    if f.choices:
+        return "|".join(f.choices)
+    kind = f.type
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join("none" if a is type(None) else a.__name__ for a in typing.get_args(kind))
+    if typing.get_origin(kind) in (tuple, list):
+        return f"list of {typing.get_args(kind)[0].__name__}"
+    return getattr(kind, "__name__", str(kind))

@@ -1,0 +1,74 @@
+"""Supervised tuning: learn the answers of conversations, as an adapter on a base, in all its weights, or from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tinygpt.core.config import Pick
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events
+from tinygpt.data.source import chat
+from tinygpt.model import checkpoint
+from tinygpt.peft import _adapter
+from tinygpt.runs import _pieces
+from tinygpt.runs._pieces import FreshModel, RunDirectory
+from tinygpt.train.loop import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(FreshModel):
+    """Settings of a supervised tuning run."""
+
+    base: Annotated[Path | None, "Model to tune; not given: a fresh one (--preset or --depth, --tokenizer)."] = None
+    data: Annotated[tuple[Path, ...], "JSONL files of conversations or question-answer rows; may be repeated."]
+    adapter: Annotated[Pick, "How few weights learn.", _adapter.PEFT] = Pick("lora")
+    full: Annotated[bool, "Learn all weights instead of an adapter; a fresh model always does."] = False
+    learn: Annotated[Literal["answers", "all"], "Learn the assistant's tokens, or every token."] = "answers"
+    template: Annotated[Pick, "How a conversation is written as text.", chat.TEMPLATES] = Pick("chatml")
+    held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
+    strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = False
+    tokenizer: Annotated[str, "Tokenizer of a fresh model: 'byte', or a directory or tokenizer.json."] = "byte"
+
+
+def run(config: Config, events: Events) -> Result:
+    """Tune and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""
+    if not config.data:
+        raise ConfigError("there is nothing to learn from", hint="give --data a JSONL file")
+    directory = RunDirectory("sft", config)
+    if config.base is None:
+        tokenizer = _pieces.open_tokenizer(config.tokenizer)
+        model = config.fresh(tokenizer.vocab_size, directory.seed)
+    else:
+        loaded, tokenizer = _pieces.open_model(config.base)
+        model = loaded.model
+    source = chat.build(
+        chat.Config(
+            paths=config.data, template=config.template, learn=config.learn, held_out=config.held_out, strict=config.strict
+        ),
+        tokenizer, length=config.context or model.config.max_position_embeddings, batch_size=config.batch or 1,
+        seed=directory.seed, events=events,
+    )  # fmt: skip
+    whole = config.full or config.base is None
+    base = _pieces.model_path(config.base) if config.base else Path()
+    if not whole:
+        _adapter.attach(model, config.adapter, seed=directory.seed)
+
+    def write(path: Path, **parts: Any) -> Path:
+        if whole:
+            return checkpoint.save(path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer), **parts)
+        return _adapter.save_adapter(path, model, config.adapter, base=base, write_tokenizer=tokenizer.save, **parts)
+
+    def resume(path: Path) -> None:
+        if whole:
+            checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
+        else:
+            _adapter.fill(model, checkpoint.read_tensors(path, "adapter_model"), str(path))
+
+    objective = _pieces.OBJECTIVE.load("response" if config.learn == "answers" else "next_token").build(model)
+    facts = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
+    return _pieces.train(
+        directory, source=source, held_out=source.held_out, objective=objective, write=write, resume=resume,
+        events=events, facts=facts,
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Train a tokenizer on text files or on the rows of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tinygpt.core import files
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events
+from tinygpt.data import bpe, rows
+from tinygpt.data.source import text
+from tinygpt.data.template import chatml
+from tinygpt.data.template._spans import join
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(bpe.Config):
+    """What to train a tokenizer on; the rest are the trainer's own settings."""
+
+    out: Annotated[Path, "Directory to write tokenizer.json and tokenizer_config.json into."]
+    corpus: Annotated[tuple[Path, ...], "Text files, .jsonl files or folders; may be repeated."]
+    glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
+    held_out: Annotated[float, "Leave out the same files at the end that `train` will hold out."] = 0.02
+    force: Annotated[bool, "Replace an existing --out."] = False
+
+
+def run(config: Config, events: Events) -> dict[str, Any]:
+    """Train and save; returns the vocabulary size and the measured bytes per token on the training text."""
+    if not config.corpus:
+        raise ConfigError("there is nothing to train on", hint="give --corpus a file or a folder")
+    files.refuse_existing(config.out, force=config.force)
+    found = text.find(text.Config(paths=config.corpus, glob=config.glob))
+    found = without_held_out(found, config.held_out)
+    total = sum(f.stat().st_size for f in found)
+    settings = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
+    tokenizer = bpe.train_bpe(texts(found), bpe.Config(**settings), events=events, n_bytes=total)
+    with files.atomic_directory(config.out, replace=config.force) as folder:
+        tokenizer.save(folder)
+    sample = "".join(t for _, t in zip(range(200), texts(found)))[:1_000_000]
+    return {
+        "out": str(config.out), "vocab_size": tokenizer.vocab_size, "files": len(found), "bytes": total,
+        "bytes_per_token": len(sample.encode()) / max(1, len(tokenizer.encode(sample))),
+    }  # fmt: skip
+
+
+def texts(found: list[Path]) -> Iterator[str]:
+    """Texts of files; rows of conversations as the template writes them. Unreadable files are left to `train` to report."""
+    facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
+    for file in found:
+        if ".jsonl" in file.suffixes[-2:]:
+            yield from rows.read(file, _row_text)[0]
+        else:
+            yield from text.documents(file, facts)
+
+
+def _row_text(row: Any) -> str:
+    if rows.shape(row) == "text":
+        return rows.to_text(row)
+    conversation = rows.to_messages(row)
+    return join(chatml.render(conversation.messages, conversation.tools))
+
+
+def without_held_out(found: list[Path], fraction: float) -> list[Path]:
+    """The files without those at the end that a training run with the same fraction keeps for evaluation."""
+    budget = fraction * sum(f.stat().st_size for f in found)
+    kept = list(found)
+    while len(kept) > 1 and kept[-1].stat().st_size <= budget:
+        budget -= kept.pop().stat().st_size
+    return kept

@@ -1,0 +1,79 @@
+"""What every test gets: its own home and cache, no network, the nano model, a byte tokenizer and memory events."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before any peer is imported: no hub look-ups, no telemetry, no progress bars between test dots.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
+os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TINYGPT_CACHE", str(home / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _loopback(str(address[0])):
+            raise AssertionError(f"a test tried to reach {address[0]}: tests have no network")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def shape(request: pytest.FixtureRequest) -> str:
+    """Both shapes a model of ours can have, one after the other."""
+    return request.param
+
+
+@pytest.fixture
+def nano_model(shape: str) -> Any:
+    """The nano model in each shape."""
+    import nano
+
+    return nano.model(shape)
+
+
+@pytest.fixture
+def byte_tokenizer() -> Any:
+    """One token a byte."""
+    from tinygpt.data.tokenizer import byte
+
+    return byte.load(None)
+
+
+@pytest.fixture
+def memory() -> Any:
+    """A sink that keeps events in a list."""
+    from tinygpt.core.events import MemorySink
+
+    return MemorySink()
+
+
+@pytest.fixture
+def src() -> Path:
+    """The package's source folder."""
+    return Path(__file__).parent.parent / "src" / "tinygpt"

@@ -1,0 +1,230 @@
+"""What every adapter technique promises."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nano
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from tinygpt.core.backend import mx, nn
+from tinygpt.core.config import Pick
+from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError
+from tinygpt.model import checkpoint
+from tinygpt.model.lm import LM
+from tinygpt.peft import _adapter
+from tinygpt.peft._adapter import PEFT
+from tinygpt.train.objective import next_token
+from tinygpt.train.optim import adamw
+from tinygpt.train.update import Gradient
+
+# Numbers that learn beside a matrix of (out, in), by technique; a new technique adds its formula from the paper.
+FORMULA = {"lora": lambda config, n_out, n_in: config.rank * (n_in + n_out)}
+# Techniques whose start differs from the base model on purpose.
+NOT_IDENTITY: set[str] = set()
+
+pytestmark = pytest.mark.parametrize("name", PEFT.names())
+IDS = mx.array(nano.tokens(2, 12))
+
+
+def learn(model: LM, steps: int = 3) -> Gradient:
+    update = Gradient(next_token.build(model), adamw.build(adamw.Config()), lambda step: 1e-2, compiled=False)
+    for step in range(1, steps + 1):
+        update.step(nano.batch(2, 12, seed=step), step)
+    return update
+
+
+@pytest.fixture
+def saved(tmp_path: Path, name: str, shape: str) -> tuple[Path, Path, LM]:
+    """A base, an adapter trained on it for a few steps, and the model that carries it."""
+    model = nano.model(shape)
+    base = checkpoint.save(tmp_path / "base.tinygpt", model)
+    _adapter.attach(model, Pick(name, {"targets": ("all-linear",)}), seed=1)
+    update = learn(model)
+    path = _adapter.save_adapter(
+        tmp_path / "a.lora", model, Pick(name, {"targets": ("all-linear",)}), base=base,
+        state={"step": 3}, optimizer=update.state(),
+    )  # fmt: skip
+    return base, path, model
+
+
+def test_starts_as_the_base_model(name: str, nano_model: LM) -> None:
+    before = nano_model(IDS)
+    _adapter.attach(nano_model, Pick(name), seed=1)
+    if name not in NOT_IDENTITY:
+        assert mx.array_equal(nano_model(IDS), before)
+
+
+def test_only_the_adapter_learns(name: str, nano_model: LM) -> None:
+    _adapter.attach(nano_model, Pick(name), seed=1)
+    before = nano.flat(nano_model)
+    own = set(_adapter.tensors(nano_model))
+    assert set(dict(tree_flatten(nano_model.trainable_parameters()))) == own
+    learn(nano_model)
+    after = nano.flat(nano_model)
+    for tensor in before:
+        assert np.array_equal(before[tensor], after[tensor]) == (tensor not in own), tensor
+
+
+def test_number_of_parameters_is_the_formula(name: str, nano_model: LM) -> None:
+    options = PEFT.config(name)(rank=3)
+    expected = sum(FORMULA[name](options, *m.weight.shape) for m in _adapter.chosen(nano_model, options.targets).values())
+    _adapter.attach(nano_model, Pick(name, options))
+    assert sum(t.size for t in _adapter.tensors(nano_model).values()) == expected
+
+
+def test_same_seed_same_start(name: str) -> None:
+    def start(seed: int, targets: str = "q_proj") -> dict[str, mx.array]:
+        model = nano.model()
+        _adapter.attach(model, Pick(name, {"targets": targets.split(",")}), seed=seed)
+        return _adapter.tensors(model)
+
+    one, again, other, more = start(1), start(1), start(2), start(1, "q_proj,v_proj")
+    assert all(mx.array_equal(one[n], again[n]) for n in one)
+    assert any(not mx.array_equal(one[n], other[n]) for n in one)
+    # A tensor's draw depends on its own name only, not on what else is adapted.
+    assert all(mx.array_equal(one[n], more[n]) for n in one)
+
+
+def test_saved_and_loaded_gives_the_same_logits(name: str, saved: tuple[Path, Path, LM]) -> None:
+    base, path, model = saved
+    fresh = checkpoint.load(base).model
+    untouched = fresh(IDS)
+    loaded = _adapter.load_adapter(path, fresh, base=base)
+    assert loaded.pick.name == name and loaded.manifest["kind"] == "adapter"
+    assert mx.array_equal(fresh(IDS), model(IDS))
+    assert not mx.allclose(fresh(IDS), untouched, atol=1e-3)
+    assert set(dict(tree_flatten(fresh.trainable_parameters()))) == set(_adapter.tensors(fresh))
+
+
+def test_resumed_equals_straight(name: str, saved: tuple[Path, Path, LM]) -> None:
+    base, path, model = saved
+    model = checkpoint.load(base).model
+    _adapter.attach(model, Pick(name, {"targets": ("all-linear",)}), seed=1)
+    straight = learn(model, 5)
+
+    resumed = checkpoint.load(base).model
+    loaded = _adapter.load_adapter(path, resumed, base=base)
+    update = Gradient(next_token.build(resumed), adamw.build(adamw.Config()), lambda step: 1e-2, compiled=False)
+    update.restore(loaded.optimizer())
+    for step in range(loaded.state()["step"] + 1, 6):
+        update.step(nano.batch(2, 12, seed=step), step)
+    assert all(mx.array_equal(straight.weights[n], update.weights[n]) for n in straight.weights)
+    assert all(mx.array_equal(v, update.state()[n]) for n, v in straight.state().items())
+
+
+def test_fused_equals_unfused(name: str, saved: tuple[Path, Path, LM], tmp_path: Path) -> None:
+    base, _, model = saved
+    beside = model(IDS)
+    bits = nano.flat(model)
+    out = _adapter.fuse(model)
+    nano.close(model(IDS), beside, 1e-5)
+    assert not _adapter.adapters(model)
+    merged = checkpoint.save(tmp_path / "merged.tinygpt", model)
+    assert mx.array_equal(checkpoint.load(merged).model(IDS), model(IDS))
+    _adapter.unfuse(model, out)
+    assert mx.array_equal(model(IDS), beside)
+    assert all(np.array_equal(value, bits[n]) for n, value in nano.flat(model).items())
+
+
+def test_a_quantized_base_learns_and_refuses_to_fuse(name: str) -> None:
+    model = nano.model()
+    nn.quantize(model, group_size=32, bits=8, class_predicate=lambda path, m: isinstance(m, nn.Linear))
+    before = model(IDS)
+    _adapter.attach(model, Pick(name), seed=1)
+    assert mx.array_equal(model(IDS), before)
+    learn(model)
+    assert not mx.array_equal(model(IDS), before)
+    with pytest.raises(UnsupportedError, match="quantized"):
+        _adapter.fuse(model)
+
+
+def test_a_model_with_an_adapter_is_not_saved_as_a_model(name: str, nano_model: LM, tmp_path: Path) -> None:
+    _adapter.attach(nano_model, Pick(name))
+    with pytest.raises(UnsupportedError, match="fuse"):
+        checkpoint.save(tmp_path / "x", nano_model)
+    with pytest.raises(ConfigError, match="carries an adapter already"):
+        _adapter.attach(nano_model, Pick(name))
+
+
+def test_an_unknown_target_names_the_nearest(name: str, nano_model: LM) -> None:
+    with pytest.raises(ConfigError, match="'q_prj'.*Did you mean 'q_proj'"):
+        _adapter.attach(nano_model, Pick(name, {"targets": ("q_prj",)}))
+    with pytest.raises(ConfigError, match="unknown config key 'peft.rnk'.*'rank'"):
+        _adapter.attach(nano_model, Pick(name, {"rnk": 2}))
+
+
+def edit(path: Path, **changes: object) -> None:
+    data = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(data))
+
+
+def test_what_does_not_fit_is_refused_and_the_model_is_left_alone(
+    name: str, saved: tuple[Path, Path, LM], tmp_path: Path
+) -> None:
+    base, path, model = saved
+    other = checkpoint.save(tmp_path / "other.tinygpt", nano.model(seed=5))
+    wrong = checkpoint.load(other).model
+    with pytest.raises(CheckpointError, match="trained on other weights"):
+        _adapter.load_adapter(path, wrong, base=other)
+    narrow = nano.model("llama", hidden_size=16)
+    before = nano.flat(narrow)
+    with pytest.raises(CheckpointError, match=r"has shape|lacks the tensor|no place for"):
+        _adapter.load_adapter(path, narrow)
+    assert nano.flat(narrow).keys() == before.keys()
+    with pytest.raises(CheckpointError, match="of kind model, not an adapter"):
+        _adapter.load_adapter(base, checkpoint.load(base).model)
+    with pytest.raises(CheckpointError, match="of kind adapter, not a model"):
+        checkpoint.load(path)
+    with pytest.raises(CheckpointError, match="no adapter at"):
+        _adapter.load_adapter(tmp_path / "nowhere", wrong)
+
+    cut = shutil.copytree(path, tmp_path / "cut")
+    tensors = cut / "adapter_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="bytes, the manifest says"):
+        _adapter.load_adapter(cut, wrong)
+    with pytest.raises(ConfigError, match="carries an adapter already"):
+        _adapter.load_adapter(path, model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("use_dora", True), ("use_rslora", True), ("bias", "all"), ("rank_pattern", {"q_proj": 2}),
+     ("modules_to_save", ["lm_head"]), ("layers_to_transform", [0]), ("a_later_idea", 1), ("init_lora_weights", "pissa"),
+     ("peft_type", "IA3")],
+)  # fmt: skip
+def test_features_of_peft_we_lack_are_refused_by_name(
+    name: str, tmp_path: Path, key: str, value: object
+) -> None:
+    model = nano.model()
+    base = checkpoint.save(tmp_path / "base", model)
+    _adapter.attach(model, Pick(name))
+    path = _adapter.save_adapter(tmp_path / "a", model, Pick(name), base=base)
+    (path / "tinygpt.json").unlink()
+    _adapter.load_adapter(path, nano.model())  # a plain directory of peft's is fine
+    edit(path / "adapter_config.json", **{key: value})
+    with pytest.raises(CheckpointError, match=key):
+        _adapter.load_adapter(path, nano.model())
+
+
+def test_target_patterns_of_peft(name: str, tmp_path: Path) -> None:
+    """peft reads a string as a regular expression; names it does not cover have no tensors and are reported."""
+    model = nano.model()
+    base = checkpoint.save(tmp_path / "base", model)
+    pick = Pick(name, {"targets": ("layers.1.self_attn.q_proj",)})
+    assert _adapter.attach(model, pick) == ["model.layers.1.self_attn.q_proj"]
+    path = _adapter.save_adapter(tmp_path / "a", model, pick, base=base)
+    (path / "tinygpt.json").unlink()
+    edit(path / "adapter_config.json", target_modules=r".*\.1\..*q_proj")
+    fresh = nano.model()
+    loaded = _adapter.load_adapter(path, fresh)
+    assert loaded.pick.options.targets == ("model.layers.1.self_attn.q_proj",)
+    assert mx.array_equal(fresh(IDS), model(IDS))
+    edit(path / "adapter_config.json", target_modules=["q_proj"])
+    with pytest.raises(CheckpointError, match="lacks the tensor .*layers.0.self_attn.q_proj"):
+        _adapter.load_adapter(path, nano.model())

@@ -1,0 +1,87 @@
+"""The nano model (d=32, 2 layers, vocab 64) in both shapes, batches for it, and the gate of the parity tests."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_unflatten
+
+from tinygpt.core.backend import mx
+from tinygpt.core.config import Pick
+from tinygpt.data.batch import Batch
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM, initialize
+
+SHAPES = ("llama", "gpt2")
+
+
+def config(shape: str = "llama", **changes: Any) -> ModelConfig:
+    """A config of one of the two shapes; weights are drawn wide so that logits differ visibly."""
+    base: dict[str, Any] = {
+        "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "max_position_embeddings": 128, "initializer_range": 0.25,
+    }  # fmt: skip
+    if shape == "llama":
+        base |= {"num_key_value_heads": 2}
+    else:
+        slots = {"mlp": Pick("gelu"), "position": Pick("learned"), "norm": Pick("layernorm")}
+        base |= {**slots, "attention_bias": True, "mlp_bias": True}
+    return ModelConfig(**{**base, **changes})
+
+
+def model(shape: str = "llama", seed: int = 0, **changes: Any) -> LM:
+    """An initialised model whose norms and biases are off their usual ones and zeros."""
+    lm = initialize(LM(config(shape, **changes)), seed)
+    shaken = [
+        (name, value + 0.2 * mx.random.normal(value.shape, key=mx.random.key(i)))
+        for i, (name, value) in enumerate(tree_flatten(lm.parameters()))
+        if value.ndim < 2
+    ]
+    lm.update(tree_unflatten(shaken))
+    mx.eval(lm.parameters())
+    return lm
+
+
+def tokens(rows: int, length: int, *, seed: int = 0, vocab: int = 64) -> np.ndarray:
+    """Random token ids (rows, length)."""
+    return np.random.default_rng(seed).integers(0, vocab, (rows, length)).astype(np.int32)
+
+
+def batch(rows: int, length: int, *, seed: int = 0, real: list[int] | None = None, prompt: int = 0) -> Batch:
+    """Rows of one document each: `real` tokens a row (then padding), the first `prompt` targets not learned."""
+    ids = tokens(rows, length + 1, seed=seed)
+    steps = np.broadcast_to(np.arange(length), (rows, length))
+    lengths = np.asarray(real if real is not None else [length] * rows)[:, None]
+    return Batch(
+        tokens=np.where(steps < lengths, ids[:, :-1], 0).astype(np.int32),
+        targets=np.where(steps < lengths, ids[:, 1:], 0).astype(np.int32),
+        weights=((steps < lengths) & (steps >= prompt)).astype(np.float32),
+        positions=np.where(steps < lengths, steps, 0).astype(np.int32),
+        segments=(steps < lengths).astype(np.int32),
+    )
+
+
+def flat(module: Any) -> dict[str, np.ndarray]:
+    """All parameters by name, as numpy arrays."""
+    return {name: np.array(value) for name, value in tree_flatten(module.parameters())}
+
+
+def close(a: Any, b: Any, rel: float) -> None:
+    """Largest difference below `rel` times the largest value of `b`."""
+    a, b = np.array(a, dtype=np.float64), np.array(b, dtype=np.float64)
+    assert a.shape == b.shape, (a.shape, b.shape)
+    assert np.isfinite(a).all()
+    worst = np.abs(a - b).max() / max(1e-12, np.abs(b).max())
+    assert worst <= rel, f"differs by {worst:.2e} of the largest value, {rel:.0e} is allowed"
+
+
+def require(name: str) -> ModuleType:
+    """A peer package of the extra test-parity: skipped when absent, unless TINYGPT_REQUIRE_PARITY=1 (as in CI)."""
+    if os.environ.get("TINYGPT_REQUIRE_PARITY") == "1":
+        return importlib.import_module(name)
+    return pytest.importorskip(name)

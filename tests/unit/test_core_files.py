@@ -1,0 +1,179 @@
+"""Files are whole or absent, whatever kills the writer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinygpt.core import files
+from tinygpt.core.errors import ConfigError, DataError
+
+# A writer that dies at the n-th call of one of the steps of a replacement.
+WRITER = """
+import os, sys
+from pathlib import Path
+from tinygpt.core import files
+step, path = sys.argv[1], Path(sys.argv[2])
+calls = []
+def dying(name, real):
+    def call(*args, **kwargs):
+        calls.append(name)
+        if f"{name}{calls.count(name)}" == step:
+            os._exit(9)
+        return real(*args, **kwargs)
+    return call
+os.replace = dying("replace", os.replace)
+files.fsync_tree = dying("flush", files.fsync_tree)
+files.shutil.rmtree = dying("remove", files.shutil.rmtree)
+with files.atomic_directory(path, replace=True) as folder:
+    (folder / "a").write_text("new")
+    if step == "middle":
+        os._exit(9)
+    (folder / "b").write_text("new")
+print("finished")
+"""
+
+
+def content(path: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in path.iterdir()}
+
+
+def old(path: Path) -> Path:
+    path.mkdir()
+    for name in "ab":
+        (path / name).write_text("old")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("step", "survivor"),
+    [("middle", "old"), ("flush1", "old"), ("replace1", "old"), ("replace2", "old"), ("remove4", "new"), ("none", "new")],
+)
+def test_a_killed_replacement_leaves_the_old_or_the_new(tmp_path: Path, step: str, survivor: str) -> None:
+    path = old(tmp_path / "model")
+    run = subprocess.run([sys.executable, "-c", WRITER, step, str(path)], capture_output=True, text=True, timeout=60)
+    if step == "remove4" and "finished" in run.stdout:
+        pytest.fail("the replacement has fewer steps than this test thinks: the kill never fell")
+    assert run.returncode == (0 if step == "none" else 9), run.stderr
+    files.recover(path)
+    assert content(path) == {"a": survivor, "b": survivor}
+    assert [p.name for p in tmp_path.iterdir()] == ["model"], "what the dead writer left is removed"
+    # The next writer is not disturbed by what it finds.
+    with files.atomic_directory(path, replace=True) as folder:
+        (folder / "a").write_text("next")
+    assert content(path) == {"a": "next"} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_leftovers_of_every_step_do_not_stop_the_next_writer(tmp_path: Path) -> None:
+    path, aside = old(tmp_path / "model"), tmp_path / ".model.old"
+    old(aside)
+    with files.atomic_directory(path, replace=True) as folder:
+        (folder / "a").write_text("next")
+    assert content(path) == {"a": "next"} and not aside.exists()
+
+
+def test_a_failing_body_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "model"
+    with pytest.raises(ZeroDivisionError), files.atomic_directory(path) as folder:
+        (folder / "a").write_text("x")
+        _ = 1 / 0
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_existing_directory_is_replaced_only_on_request(tmp_path: Path) -> None:
+    path = old(tmp_path / "model")
+    with pytest.raises(ConfigError, match="exists.*--force"), files.atomic_directory(path):
+        pass
+    assert content(path)["a"] == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_existing_output_is_refused(tmp_path: Path) -> None:
+    files.refuse_existing(tmp_path / "nothing", force=False)
+    (tmp_path / "empty").mkdir()
+    files.refuse_existing(tmp_path / "empty", force=False)
+    path = old(tmp_path / "full")
+    for taken in (path, path / "a"):
+        with pytest.raises(ConfigError, match=r"the output .* exists"):
+            files.refuse_existing(taken, force=False)
+        files.refuse_existing(taken, force=True)
+
+
+def test_a_second_rename_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real, calls = old(tmp_path / "model"), os.replace, []
+
+    def replace(a: Path, b: Path) -> None:
+        calls.append(a)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        real(a, b)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(DataError, match="cannot write"), files.atomic_directory(path, replace=True) as folder:
+        (folder / "a").write_text("new")
+    assert content(path) == {"a": "old", "b": "old"} and len(list(tmp_path.iterdir())) == 1
+
+
+def full_disk(tmp_path: Path) -> Path | None:
+    """A file system of 64 KiB, where this user may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() == 0 and sys.platform == "linux":
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True)
+        return disk if done.returncode == 0 else None
+    return None
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nano
+
+    from tinygpt.core.events import FileSink, Note
+    from tinygpt.model import checkpoint
+
+    disk = full_disk(tmp_path)
+    if disk is None:
+        disk = tmp_path / "disk"
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        monkeypatch.setattr(checkpoint.mx, "save_safetensors", refuse)
+    try:
+        with pytest.raises(DataError, match=r"cannot write .*out\.tinygpt.*disk is full") as caught:
+            checkpoint.save(disk / "out.tinygpt", nano.model())
+        assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+        assert list(disk.iterdir()) == []
+        with pytest.raises(DataError, match=r"cannot write .*rows\.json.*disk is full"):
+            files.write_text(disk / "rows.json", "x" * 100_000)
+        assert list(disk.iterdir()) == []
+        if os.path.ismount(disk):
+            sink = FileSink(disk / "events.jsonl")
+            with pytest.raises(DataError, match=r"cannot write .*events\.jsonl.*disk is full"):
+                sink.write(Note(text="x" * 100_000))
+            with pytest.raises(DataError, match="disk is full"):
+                sink.close()
+    finally:
+        if os.path.ismount(disk):
+            subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_text_files_are_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.json"
+    files.write_json(path, {"é": 1})
+    assert path.read_text(encoding="utf-8") == '{\n  "é": 1\n}\n' and len(list(path.parent.iterdir())) == 1
+    with pytest.raises(DataError, match="cannot write"):
+        files.write_text(path / "below-a-file", "x")
+
+
+def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYGPT_CACHE", str(tmp_path / "c"))
+    assert files.cache_dir("a", "b") == tmp_path / "c" / "a" / "b" and (tmp_path / "c" / "a" / "b").is_dir()
+    monkeypatch.delenv("TINYGPT_CACHE")
+    assert files.cache_dir() == Path.home() / ".cache" / "tinygpt"
+    (tmp_path / "f").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

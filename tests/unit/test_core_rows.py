@@ -1,0 +1,70 @@
+"""Eval rows: the shared schema, lines that are not rows, and the interval of a proportion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tinygpt.core.errors import DataError
+from tinygpt.core.rows import REQUIRED, EvalRow, read_rows, wilson, write_rows
+
+
+def row(**changes: object) -> EvalRow:
+    facts = dict(model_path="m", model_name="m", task="t", metric="accuracy", score=0.5, n_examples=10, wall_seconds=1.0)
+    return EvalRow(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def test_round_trip_and_append(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [row(interval=wilson(5, 10), settings={"temperature": 0}), row(subtask="names", model_step=3)]
+    write_rows(path, rows)
+    assert read_rows(path) == (rows, [])
+    write_rows(path, [row(task="u", run_id="r")], append=True)
+    assert [r.task for r in read_rows(path)[0]] == ["t", "t", "u"]
+    write_rows(path, rows[:1])
+    assert len(read_rows(path)[0]) == 1
+    assert len({r.run_id for r in rows}) == 2
+
+
+def test_rows_of_the_original_are_read(tmp_path: Path) -> None:
+    """Only the first block of fields, and keys we do not know."""
+    path = tmp_path / "old.jsonl"
+    whole = json.loads(json.dumps(row().__dict__))
+    path.write_text(json.dumps({**{k: whole[k] for k in REQUIRED}, "model_step": 7, "something_else": 1}) + "\n\n")
+    rows, invalid = read_rows(path)
+    assert invalid == [] and rows[0].model_step == 7 and rows[0].interval is None
+
+
+def test_lines_that_are_not_rows_are_counted_with_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps(row().__dict__)
+    bad_score = json.dumps({**row().__dict__, "score": "high"})
+    path.write_text(f'{good}\n{{"task": \n[1]\n{{"task": "t"}}\n{bad_score}\n{good}\n')
+    rows, invalid = read_rows(path)
+    assert len(rows) == 2 and len(invalid) == 4
+    for sentence, number, part in zip(invalid, (2, 3, 4, 5), ("not JSON", "not an eval row", "lacks run_id", "not a number")):
+        assert f"rows.jsonl:{number}:" in sentence and part in sentence
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"\xff\xfe")
+    for name in ("a", "b"):
+        with pytest.raises(DataError, match="cannot read eval rows"):
+            read_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3 (z = 1.96).
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_against_published_values(successes: int, n: int, low: float, high: float) -> None:
+    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson(n - successes, n)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_wilson_without_examples_knows_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
