@@ -1,9 +1,7 @@
-"""Write docs/cli.md, techniques.md, events.md and checkpoint.md, and the golden surface, from the code itself.
+"""Write docs/cli.md, techniques.md, events.md and checkpoint.md from the code.
 
-    python scripts/docs.py              write the four pages                       (make docs)
-    python scripts/docs.py --check      exit 1 when a page is not what the code says
-    python scripts/docs.py --golden     add new commands and flags to tests/golden/surface.json  (make golden)
-    python scripts/docs.py --golden --remove    the same, and drop those that are gone
+python scripts/docs.py            write the four pages                                (make docs)
+python scripts/docs.py --check    exit 1 when a page is not what the code says
 """
 
 from __future__ import annotations
@@ -19,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SURFACE = "tests/golden/surface.json"
+CLI_INTRODUCTION = (
+    "`tinygpt COMMAND --help` shows the same. Results go to stdout, progress to stderr. Exit codes: 0 yes,",
+    "1 the answer is no, 2 usage or an expected error, 70 a bug, 130 interrupted and saved.",
+    "",
+)
+EVENTS_INTRODUCTION = (
+    "A run writes `events.jsonl`, one JSON object a line. Every line has `v` (version), `t` (seconds since",
+    "1970) and `kind`; the rest depends on the kind. Numbers that JSON cannot hold (NaN, infinity) are null.",
+    "`progress` is shown, not written.",
+)
 MADE = "<!-- Made by `make docs`: edit the code, not this page. -->\n\n"
 
 
@@ -27,11 +34,7 @@ def cli() -> str:
     """Every command: its help text, usage, arguments and options."""
     from tinygpt.cli._root import HEADINGS
 
-    lines = [
-        "# Commands", "",
-        "`tinygpt COMMAND --help` shows the same. Results go to stdout, progress to stderr. Exit codes: 0 yes, 1 the",
-        "answer is no, 2 usage or an expected error, 70 a bug, 130 interrupted and saved.", "",
-    ]  # fmt: skip
+    lines = ["# Commands", "", *CLI_INTRODUCTION]
     found = parsed()
     for heading, title in HEADINGS.items():
         names = [n for n, (file, _) in found.items() if file.heading == heading]
@@ -46,6 +49,7 @@ def cli() -> str:
 def parsed() -> dict[str, tuple[Any, Any]]:
     """(file, parsed command) of every command by name."""
     import typer.main
+
     from tinygpt.cli import _root
 
     files = _root.commands()
@@ -104,13 +108,14 @@ def techniques() -> str:
         family = kind.family
         lines += [f"## {kind.name}", "", f"{kind.title}. Verb `{kind.verb}`" + chosen(kind), ""]
         all_of = [explain.technique(kind, name) for name in family.names()]
-        lines += table(
-            ["technique", "what", "paper"], [(f"[{t['name']}](../{t['file']})", t["summary"], t["paper"]) for t in all_of]
-        )
+        rows = [(f"[{t['name']}](../{t['file']})", t["summary"], t["paper"]) for t in all_of]
+        lines += table(["technique", "what", "paper"], rows)
         for t in all_of:
             if t["knobs"]:
                 lines += [f"Knobs of `{t['name']}`:", ""]
-                rows = [(f"`{k['name']}`", k["type"], f"`{shown(k['default'])}`", k["help"]) for k in t["knobs"]]
+                rows = [
+                    (f"`{k['name']}`", k["type"], f"`{shown(k['default'])}`", k["help"]) for k in t["knobs"]
+                ]
                 lines += table(["knob", "type", "default", "meaning"], rows)
     return MADE + "\n".join(lines)
 
@@ -128,12 +133,7 @@ def events() -> str:
     from tinygpt.core import events as ev
 
     base = {f"`{name}`" for name in ("v", "t", "kind")}
-    lines = [
-        "# Events", "",
-        "A run writes `events.jsonl`, one JSON object a line. Every line has `v` (version, now "
-        f"{ev.VERSION}), `t` (seconds since 1970) and", "`kind`; the rest depends on the kind. Numbers that JSON "
-        "cannot hold (NaN, infinity) are null. `progress` is shown, not written.", "",
-    ]  # fmt: skip
+    lines = ["# Events", "", *EVENTS_INTRODUCTION, f"The version is {ev.VERSION}.", ""]
     for kind, cls in ev.KINDS.items():
         lines += [f"## {kind}", "", (cls.__doc__ or "").strip(), ""]
         rows = [(f"`{f.name}`", str(f.type).replace("|", "or")) for f in dataclasses.fields(cls)]
@@ -162,9 +162,24 @@ def checkpoint() -> str:
         tensor_rows = [(f"`{n}`", "x".join(map(str, t.shape))) for n, t in sorted(tensors.items())]
     source = (ROOT / "src/tinygpt/model/checkpoint.py").read_text(encoding="utf-8")
     lines = ["# Checkpoints", "", *docstring(ast.get_docstring(ast.parse(source)) or ""), ""]
-    lines += [f"Format version {ck.FORMAT}. Kinds: {', '.join(ck.KINDS)}.", "", "## What a nano model writes", ""]
+    lines += [
+        f"Format version {ck.FORMAT}. Kinds: {', '.join(ck.KINDS)}.",
+        "",
+        "## What a nano model writes",
+        "",
+    ]
     lines += [f"- `{name}`" for name in names]
-    lines += ["", "`config.json`:", "", "```json", json.dumps(config, indent=2), "```", "", f"`{ck.MANIFEST}`:", ""]
+    lines += [
+        "",
+        "`config.json`:",
+        "",
+        "```json",
+        json.dumps(config, indent=2),
+        "```",
+        "",
+        f"`{ck.MANIFEST}`:",
+        "",
+    ]
     lines += table(["key", "holds"], [(f"`{k}`", type(v).__name__) for k, v in manifest.items()])
     lines += ["Tensors of `model.safetensors`:", "", *table(["tensor", "shape"], tensor_rows)]
     lines += ["## Every way a checkpoint can be wrong", "", *[f"- {s}" for s in sentences(source)], ""]
@@ -175,23 +190,40 @@ def sentences(source: str) -> list[str]:
     """The message of every CheckpointError of a module, placeholders in braces."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
-            if ast.unparse(node.exc.func) == "CheckpointError":
-                found.append((node.lineno, message(node.exc.args[0])))
+        call = node.exc if isinstance(node, ast.Raise) else None
+        if isinstance(call, ast.Call) and call.args and ast.unparse(call.func) == "CheckpointError":
+            found.append((node.lineno, message(call.args[0])))
     return [f"`{text}`" for _, text in sorted(found)]
 
 
 def message(node: ast.expr) -> str:
-    if isinstance(node, ast.JoinedStr):
-        return "".join(message(v) for v in node.values)
-    if isinstance(node, ast.FormattedValue):
-        return "{" + ast.unparse(node.value).replace('"', "'") + "}"
+    """An f-string as a person reads it; what is worked out (counts, nearest names) is left out."""
+    match node:
+        case ast.JoinedStr():
+            return "".join(message(v) for v in node.values)
+        case (
+            ast.FormattedValue(value=ast.Call(args=[ast.Constant(value=name), *_]))
+            | ast.FormattedValue(value=ast.Subscript(slice=ast.Constant(value=str(name))))
+        ):
+            return "{" + str(name) + "}"
+        case ast.FormattedValue(value=ast.Call()):
+            return ""
+        case (
+            ast.FormattedValue(value=ast.Subscript(value=ast.Name(id=name)))
+            | ast.FormattedValue(value=ast.Name(id=name))
+        ):
+            return "{" + name + "}"
+        case ast.FormattedValue():
+            return "{" + ast.unparse(node.value) + "}"
     return str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "docs/cli.md": cli, "docs/techniques.md": techniques, "docs/events.md": events, "docs/checkpoint.md": checkpoint,
-}  # fmt: skip
+    "docs/cli.md": cli,
+    "docs/techniques.md": techniques,
+    "docs/events.md": events,
+    "docs/checkpoint.md": checkpoint,
+}
 
 
 def pages() -> dict[str, str]:
@@ -213,42 +245,8 @@ def stale(root: Path) -> list[str]:
     return found
 
 
-def surface() -> dict[str, list[str]]:
-    """Every command with its arguments and flags, sorted."""
-    found = {}
-    for name, (_, command) in sorted(parsed().items()):
-        found[name] = sorted(flag for p in command.params for flag in (*p.opts, *p.secondary_opts))
-    return found
-
-
-def changes(golden: dict[str, list[str]], now: dict[str, list[str]]) -> tuple[list[str], list[str]]:
-    """(added, removed): commands and flags as people type them."""
-
-    def flat(surface: dict[str, list[str]]) -> set[str]:
-        return {name for name in surface} | {f"{name} {flag}" for name, flags in surface.items() for flag in flags}
-
-    return sorted(flat(now) - flat(golden)), sorted(flat(golden) - flat(now))
-
-
-def write_golden(remove: bool) -> int:
-    path = ROOT / SURFACE
-    golden = json.loads(path.read_text()) if path.exists() else {}
-    now = surface()
-    added, removed = changes(golden, now)
-    if removed and not remove:
-        print("gone from the surface, which breaks people's scripts:", *removed, sep="\n  ", file=sys.stderr)
-        print("put them back, or run `python scripts/docs.py --golden --remove` and say why in docs/log.md", file=sys.stderr)
-        return 1
-    lines = [f"  {json.dumps(name)}: {json.dumps(flags)}" for name, flags in now.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    print(f"{SURFACE}: {len(now)} commands", *(f"  + {a}" for a in added), *(f"  - {r}" for r in removed), sep="\n")
-    return 0
-
-
 def main(arguments: list[str]) -> int:
     """0 when written or current, 1 when stale."""
-    if "--golden" in arguments:
-        return write_golden("--remove" in arguments)
     if "--check" in arguments:
         found = stale(ROOT)
         print(*(found or ["docs are current"]), sep="\n")

@@ -155,8 +155,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
             sink = FileSink(disk / "events.jsonl")
             with pytest.raises(DataError, match=r"cannot write .*events\.jsonl.*disk is full"):
                 sink.write(Note(text="x" * 100_000))
-            with pytest.raises(DataError, match="disk is full"):
-                sink.close()
+            sink.close()
     finally:
         if os.path.ismount(disk):
             subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -56,7 +56,7 @@ class Family:
     def path(self, name: str) -> Path:
         """The source file of a technique; ConfigError with the nearest names when there is none."""
         for candidate in (self.folder / f"{name}.py", self.folder / name / "__init__.py"):
-            if candidate.is_file() and not name.startswith("_"):
+            if name.isidentifier() and candidate.is_file() and not name.startswith("_"):
                 return candidate
         raise unknown(self.kind, name, self.names())
 

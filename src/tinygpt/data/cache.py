@@ -32,7 +32,7 @@ FILES = ("tokens.bin", "starts.bin", "sizes.bin")
 class Tokens:
     """A tokenised corpus: all documents in one array, where each begins, and its size in bytes of text."""
 
-    ids: NDArray[np.uint16] | NDArray[np.uint32]
+    ids: NDArray[np.unsignedinteger[Any]]
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
     facts: dict[str, Any]

@@ -11,7 +11,7 @@ Differs: best-fit decreasing instead of their histogram search.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tinygpt.data.batch import Batch
 
@@ -52,7 +52,7 @@ class Cut:
 
     def __init__(
         self,
-        tokens: NDArray[np.uint16] | NDArray[np.uint32],
+        tokens: NDArray[np.unsignedinteger[Any]],
         starts: NDArray[np.int64],
         begin: int,
         end: int,

@@ -15,7 +15,7 @@ from tinygpt.data.batch import Batch
 from tinygpt.model import count
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import preset
-from tinygpt.runs._pieces import OBJECTIVE, OPTIM
+from tinygpt.runs._train import OBJECTIVE, OPTIM
 from tinygpt.train.update import Gradient
 
 

@@ -22,7 +22,7 @@ ROOT = Path(tinygpt.__file__).parent
 
 @dataclass(frozen=True)
 class Kind:
-    """A family as people meet it. `option` is the setting that picks a technique; "" when the command picks it."""
+    """A family as people meet it. `option` is the setting that picks one; "": the command picks it."""
 
     package: str
     verb: str
@@ -40,11 +40,16 @@ class Kind:
     @property
     def title(self) -> str:
         """Line 1 of the package."""
-        return self.family.folder.joinpath("__init__.py").read_text(encoding="utf-8").partition("\n")[0].strip('". ')
+        return (
+            self.family.folder.joinpath("__init__.py")
+            .read_text(encoding="utf-8")
+            .partition("\n")[0]
+            .strip('". ')
+        )
 
 
-# Every family of the house, in the order of the layers. A house test finds a family that is missing here, and holds verbs
-# and options against the code.
+# Every family of the house, in the order of the layers. A house test finds a family that is missing here, and
+# holds verbs and options against the code.
 KINDS = (
     Kind("tinygpt.model.attention", "build", "model.attention"),
     Kind("tinygpt.model.mlp", "build", "model.mlp"),
@@ -76,7 +81,7 @@ def families() -> list[dict[str, Any]]:
 
 
 def explain(name: str) -> list[dict[str, Any]]:
-    """All that is called `name`: a family ("optim"), a technique ("adamw"), or one of a family ("optim/adamw")."""
+    """All that is called `name`: a family ("optim"), a technique ("adamw"), or both ("optim/adamw")."""
     head, slash, tail = name.partition("/")
     inside = [k for k in KINDS if head in (k.name, k.family.kind)] if slash else list(KINDS)
     wanted = (tail if slash else name).replace("-", "_")

@@ -10,8 +10,8 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import text
 from tinygpt.model import checkpoint
-from tinygpt.runs import _pieces
-from tinygpt.runs._pieces import FreshModel, RunDirectory
+from tinygpt.runs import _pieces, _train
+from tinygpt.runs._train import FreshModel, RunDirectory
 from tinygpt.train.loop import Result
 
 
@@ -51,7 +51,7 @@ def run(config: Config, events: Events) -> Result:
         checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
 
     facts = {"parameters": _pieces.n_parameters(model), **source.describe()}
-    return _pieces.train(
-        directory, source=source, held_out=source.held_out, objective=_pieces.OBJECTIVE.load("next_token").build(model),
+    return _train.train(
+        directory, source=source, held_out=source.held_out, objective=_train.OBJECTIVE.load("next_token").build(model),
         write=write, resume=resume, events=events, facts=facts,
     )  # fmt: skip

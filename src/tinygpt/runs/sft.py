@@ -12,8 +12,8 @@ from tinygpt.core.events import Events
 from tinygpt.data.source import chat
 from tinygpt.model import checkpoint
 from tinygpt.peft import _adapter
-from tinygpt.runs import _pieces
-from tinygpt.runs._pieces import FreshModel, RunDirectory
+from tinygpt.runs import _pieces, _train
+from tinygpt.runs._train import FreshModel, RunDirectory
 from tinygpt.train.loop import Result
 
 
@@ -66,9 +66,9 @@ def run(config: Config, events: Events) -> Result:
         else:
             _adapter.fill(model, checkpoint.read_tensors(path, "adapter_model"), str(path))
 
-    objective = _pieces.OBJECTIVE.load("response" if config.learn == "answers" else "next_token").build(model)
+    objective = _train.OBJECTIVE.load("response" if config.learn == "answers" else "next_token").build(model)
     facts = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
-    return _pieces.train(
+    return _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, write=write, resume=resume,
         events=events, facts=facts,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tinygpt.cli._options import Json
-from tinygpt.cli._render import Output, table
+from tinygpt.cli._render import Output
 
 
 def names() -> list[str]:

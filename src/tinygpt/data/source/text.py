@@ -247,10 +247,11 @@ def _split(tokens: cache.Tokens, fraction: float, tokenizer: Tokenizer) -> tuple
 
 
 def _tail(tokens: cache.Tokens, budget: int, tokenizer: Tokenizer) -> tuple[int, int]:
-    """(where the last `budget` bytes of the last document begin, how many they are), walking back in blocks."""
+    """(where the last `budget` bytes of the last document begin, how many they are)."""
     lengths = byte_lengths(tokenizer)
     least = int(tokens.starts[-1]) + 1  # its start token stays in training
     at, used = len(tokens.ids), 0
+    # Back over the tokens in blocks: the document may be larger than memory.
     while at > least:
         sizes = lengths[tokens.ids[max(least, at - (1 << 20)) : at]][::-1].cumsum()
         fits = int((sizes <= budget - used).sum())

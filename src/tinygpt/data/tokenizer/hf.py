@@ -38,7 +38,7 @@ class HFTokenizer:
         self._definition = definition
         self._beside = beside
         self._where = where
-        self._folder: Path | None = None
+        self.folder: Path | None = None
         added = definition.get("added_tokens") or []
         self.special: dict[str, int] = {token["content"]: token["id"] for token in added}
         vocab = self._full.get_vocab(with_added_tokens=True)
@@ -99,7 +99,7 @@ class HFTokenizer:
         config |= {"eos_token": self._names[self.eos_id], "pad_token": self._names[self.pad_id]}
         config["bos_token"] = None if self.bos_id is None else self._names[self.bos_id]
         write_json(directory / "tokenizer_config.json", config)
-        source = self._folder and self._folder / "tokenizer.json"
+        source = self.folder and self.folder / "tokenizer.json"
         if source and source.is_file():
             if source.resolve() != (directory / "tokenizer.json").resolve():
                 shutil.copyfile(source, directory / "tokenizer.json")  # as its authors wrote it
@@ -149,7 +149,7 @@ def load(path: Path | None) -> HFTokenizer:
     if template.is_file():
         beside.setdefault("tokenizer_config.json", {})["chat_template"] = template.read_text(encoding="utf-8")
     tokenizer = HFTokenizer(_read(file), beside, str(file))
-    tokenizer._folder = file.parent if file.name == "tokenizer.json" else None
+    tokenizer.folder = file.parent if file.name == "tokenizer.json" else None
     return tokenizer
 
 

@@ -12,33 +12,16 @@ from random import Random
 
 from .phrases import stable_hash
 
-_ONSETS = "b c d f g h j k l m n p r s t v w z b d k l m n p r s t v br dr gr kr pl tr st fl gl ch sh th".split()
-_VOWELS = "a e i o u a e i o a e o ai ea oo y".split()
+_ONSETS = ["b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "b", "d", "k", "l", "m", "n", "p", "r", "s", "t", "v", "br", "dr", "gr", "kr", "pl", "tr", "st", "fl", "gl", "ch", "sh", "th"]
+_VOWELS = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "a", "e", "o", "ai", "ea", "oo", "y"]
 _CODAS = ["", "", "", "", "", "n", "r", "l", "s", "m", "k", "t", "x", "nd", "rk"]
-_WORDS = """
-    account album alpha answer april archive artist autumn badge banana basket beach bench berlin bicycle bill bird
-    blog board book bottle bread bridge budget cabin camera campus candle canvas carbon castle chapter charter chess
-    cinema circle client closet cloud coast coffee color concert config contact contract cookie corner cotton course
-    credit dance data debt design desk device diary dinner doctor dragon drawing dream driver eagle earth echo edition
-    elephant engine essay event exam export fabric farm fashion feather festival figure film finance flight flower
-    forest formula frame friday fruit future galaxy gallery game garden gift glass goal grammar grape guest guide
-    guitar harbor health helper hotel house idea image index input insect invoice island january jazz journal journey
-    kernel kitchen label ladder lecture lemon lesson letter library license lion logo lunch magnet manual map march
-    market matrix meeting member memory menu mirror mobile model monday money monitor morning motor movie museum
-    music novel ocean office orange orchid order output owner paint paper parade parcel parser partner patch payment
-    pencil people phoenix photo physics piano picnic pilot planet plant plugin poem poetry policy portal poster potato
-    price prize profile project puzzle quarter queue quiz radio raven receipt recipe record reminder report result
-    review river robot rocket roster salad salary sample scene schema school science score season secret sensor server
-    silver sketch slides snow song source spring stable station story student studio summary summer sunday survey
-    target task tax teacher theory ticket tiger token topic tower travel treaty tutorial valley vendor video village
-    violin visitor volume voyage walnut water wedding weekly window winter wizard workshop yearly zebra
-    """.split()
+_WORDS = ["account", "album", "alpha", "answer", "april", "archive", "artist", "autumn", "badge", "banana", "basket", "beach", "bench", "berlin", "bicycle", "bill", "bird", "blog", "board", "book", "bottle", "bread", "bridge", "budget", "cabin", "camera", "campus", "candle", "canvas", "carbon", "castle", "chapter", "charter", "chess", "cinema", "circle", "client", "closet", "cloud", "coast", "coffee", "color", "concert", "config", "contact", "contract", "cookie", "corner", "cotton", "course", "credit", "dance", "data", "debt", "design", "desk", "device", "diary", "dinner", "doctor", "dragon", "drawing", "dream", "driver", "eagle", "earth", "echo", "edition", "elephant", "engine", "essay", "event", "exam", "export", "fabric", "farm", "fashion", "feather", "festival", "figure", "film", "finance", "flight", "flower", "forest", "formula", "frame", "friday", "fruit", "future", "galaxy", "gallery", "game", "garden", "gift", "glass", "goal", "grammar", "grape", "guest", "guide", "guitar", "harbor", "health", "helper", "hotel", "house", "idea", "image", "index", "input", "insect", "invoice", "island", "january", "jazz", "journal", "journey", "kernel", "kitchen", "label", "ladder", "lecture", "lemon", "lesson", "letter", "library", "license", "lion", "logo", "lunch", "magnet", "manual", "map", "march", "market", "matrix", "meeting", "member", "memory", "menu", "mirror", "mobile", "model", "monday", "money", "monitor", "morning", "motor", "movie", "museum", "music", "novel", "ocean", "office", "orange", "orchid", "order", "output", "owner", "paint", "paper", "parade", "parcel", "parser", "partner", "patch", "payment", "pencil", "people", "phoenix", "photo", "physics", "piano", "picnic", "pilot", "planet", "plant", "plugin", "poem", "poetry", "policy", "portal", "poster", "potato", "price", "prize", "profile", "project", "puzzle", "quarter", "queue", "quiz", "radio", "raven", "receipt", "recipe", "record", "reminder", "report", "result", "review", "river", "robot", "rocket", "roster", "salad", "salary", "sample", "scene", "schema", "school", "science", "score", "season", "secret", "sensor", "server", "silver", "sketch", "slides", "snow", "song", "source", "spring", "stable", "station", "story", "student", "studio", "summary", "summer", "sunday", "survey", "target", "task", "tax", "teacher", "theory", "ticket", "tiger", "token", "topic", "tower", "travel", "treaty", "tutorial", "valley", "vendor", "video", "village", "violin", "visitor", "volume", "voyage", "walnut", "water", "wedding", "weekly", "window", "winter", "wizard", "workshop", "yearly", "zebra"]
 # Letter runs a random name should not contain.
 _UNWANTED = re.compile("anal|anus|arse|cock|cum|dick|fag|fuck|nazi|piss|poo|porn|rape|sex|shit|slut|tit")
 
-TEXT_EXTENSIONS = "txt md csv json py log yaml html js toml xml sql cfg tex rst ini sh tsv css".split()
-_OTHER_EXTENSIONS = "pdf png jpg docx xlsx bak".split()
-AFFIXES = "old new copy draft final backup v1 v2 v3 tmp".split()
+TEXT_EXTENSIONS = ["txt", "md", "csv", "json", "py", "log", "yaml", "html", "js", "toml", "xml", "sql", "cfg", "tex", "rst", "ini", "sh", "tsv", "css"]
+_OTHER_EXTENSIONS = ["pdf", "png", "jpg", "docx", "xlsx", "bak"]
+AFFIXES = ["old", "new", "copy", "draft", "final", "backup", "v1", "v2", "v3", "tmp"]
 _NUMBER_WORDS = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
@@ -143,14 +126,10 @@ class Namer:
         return n, _NUMBER_WORDS[n - 2] if self.rng.random() < 0.25 else str(n)
 
 
-_NOUNS = """
-    milk apples eggs keys tickets stamps paint rice shoes chairs lamps plants tools pens cables batteries pages boxes
-    rent car dog cat door roof boat bike garage lawn phone laptop screen desk bed oven team boss neighbor landlord
-    plan deadline agenda form parcel photos slides bill test build release patch bug login password backup job
-    """.split()
-_VERBS = "check fix buy sell clean pack paint call send sign water move sort book return finish bring test ship".split()
-_ADJECTIVES = "new old red blue green small big broken cheap early late urgent quiet warm heavy spare second next".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday tomorrow tonight today".split()
+_NOUNS = ["milk", "apples", "eggs", "keys", "tickets", "stamps", "paint", "rice", "shoes", "chairs", "lamps", "plants", "tools", "pens", "cables", "batteries", "pages", "boxes", "rent", "car", "dog", "cat", "door", "roof", "boat", "bike", "garage", "lawn", "phone", "laptop", "screen", "desk", "bed", "oven", "team", "boss", "neighbor", "landlord", "plan", "deadline", "agenda", "form", "parcel", "photos", "slides", "bill", "test", "build", "release", "patch", "bug", "login", "password", "backup", "job"]
+_VERBS = ["check", "fix", "buy", "sell", "clean", "pack", "paint", "call", "send", "sign", "water", "move", "sort", "book", "return", "finish", "bring", "test", "ship"]
+_ADJECTIVES = ["new", "old", "red", "blue", "green", "small", "big", "broken", "cheap", "early", "late", "urgent", "quiet", "warm", "heavy", "spare", "second", "next"]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "tomorrow", "tonight", "today"]
 _FILL = {
     "N": lambda n: n.rng.choice(_NOUNS),
     "V": lambda n: n.rng.choice(_VERBS),

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from . import (
     phrases_copy,
@@ -105,7 +105,7 @@ def _build() -> tuple[Template, ...]:
 TEMPLATES: tuple[Template, ...] = _build()
 
 
-@lru_cache(maxsize=None)
+@cache
 def pool(intent: str, held_out: bool, styles: tuple[str, ...] = (), without: str = "") -> tuple[Template, ...]:
     """The templates of an intent or joint kind on one side of the split, optionally of some styles only.
 

@@ -17,12 +17,12 @@ from typing import Any
 from tinygpt.core.errors import DataError
 
 from .file_system import FileSystem
+from .intents_it import build
 from .interface import prompt, reply_of
 from .names import Namer, stems_in
 from .phrases import Template, pool
 from .plan import UNCLEAR, needs_order, pairs_of, steps_for
-from .intents_it import build
-from .scene import Ref, Scene
+from .scene import Scene
 from .tools import run
 from .wording import Voice, word_many, word_one, word_template
 

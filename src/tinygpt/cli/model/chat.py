@@ -1,0 +1,65 @@
+"""Talk with a model in the terminal: answers stream, history is kept, /reset forgets it, /quit ends.
+
+Without a terminal every line of stdin is one message.
+
+Example:
+
+    tinygpt chat specialists/file-ops-tiny
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from tinygpt.cli._options import from_config
+from tinygpt.cli._render import Output
+from tinygpt.core.errors import DataError
+from tinygpt.runs.generate import ChatConfig, Conversation
+
+
+def call(config: ChatConfig, out: Output) -> None:
+    talk = Conversation(config.seeded())
+    for text in lines(quiet=out.quiet or out.json):
+        if text in ("/quit", "/exit"):
+            return
+        if text == "/reset":
+            talk.reset()
+            print("forgotten", file=sys.stderr)
+            continue
+        before = talk.n_forgotten
+        try:
+            answer = ""
+            for piece in talk.say(text):
+                answer += piece
+                if not out.json:
+                    print(piece, end="", flush=True)
+        except DataError as error:  # one message that does not fit must not end the conversation
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        if out.json:
+            out.result({"user": text, "assistant": answer})
+        else:
+            print()
+        if talk.n_forgotten > before:
+            print(f"({talk.n_forgotten - before} oldest turns left the context)", file=sys.stderr)
+
+
+def lines(*, quiet: bool) -> Iterator[str]:
+    """What the person types, with line editing on a terminal, until the end of input."""
+    terminal = sys.stdin.isatty()
+    if terminal:
+        import readline  # noqa: F401  (gives input() its editing and history)
+
+        if not quiet:
+            print("type a message; /reset forgets, /quit ends", file=sys.stderr)
+    while True:
+        try:
+            text = (input("> ") if terminal else input()).strip()
+        except EOFError:
+            return
+        if text:
+            yield text
+
+
+main = from_config(ChatConfig, call, arguments=("model",))

@@ -1,0 +1,35 @@
+"""Continue a prompt, streaming the text as it is written.
+
+Example:
+
+    tinygpt sample runs/book/final --prompt "Once upon a time" --tokens 100 --temperature 0.7
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tinygpt.cli._options import from_config
+from tinygpt.cli._render import Output
+from tinygpt.runs.generate import Config, sample
+
+
+def call(config: Config, out: Output) -> None:
+    config = config.seeded()
+    prompt = sys.stdin.read() if config.prompt == "-" else config.prompt
+    if not out.quiet and not out.json:
+        print(f"seed {config.seed}", file=sys.stderr)
+    answers = [{"text": "", "tokens": 0, "finish_reason": "", "seed": config.seed + i} for i in range(config.n)]
+    for i, piece in sample(config, prompt):
+        answer = answers[i]
+        if not out.json:
+            start = (f"\n--- {i + 1} ---\n" if config.n > 1 else "") + prompt if not answer["tokens"] else ""
+            print(start + piece.text, end="" if piece.finish_reason is None else "\n", flush=True)
+        answer["text"] += piece.text
+        answer["tokens"] += 1
+        answer["finish_reason"] = piece.finish_reason or ""
+    if out.json:
+        out.result({"prompt": prompt, "answers": answers})
+
+
+main = from_config(Config, call, arguments=("model",), rename={"max_tokens": "tokens"})

@@ -1,0 +1,228 @@
+"""What training runs share: their settings, the run directory, and the call that joins the pieces to the loop."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tinygpt
+from tinygpt.core import backend, files
+from tinygpt.core.config import Pick, from_dict, resolve_picks, to_dict
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events, FileSink, RunStarted, Saved
+from tinygpt.core.family import Family
+from tinygpt.core.lock import gpu_lock
+from tinygpt.model import checkpoint
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM, initialize
+from tinygpt.model.presets import Depth, by_depth, preset
+from tinygpt.train.loop import Hook, Plan, Result, Source, fit
+from tinygpt.train.update import Gradient, Objective, arrays
+
+OPTIM = Family("tinygpt.train.optim")
+SCHEDULE = Family("tinygpt.train.schedule", verb="at")
+OBJECTIVE = Family("tinygpt.train.objective")
+# Settings that may differ between a run and its resumption without changing what is computed.
+FREE = {"out", "resume", "force", "wait", "lock", "save_every", "keep", "eval_every", "eval_batches", "max_minutes", "seed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Settings of every run that takes optimizer steps."""
+
+    out: Annotated[Path, "Run directory to make: run.json, events.jsonl, steps/ and final/."]
+    resume: Annotated[bool, "Continue the run in --out from its last checkpoint, or start it if there is none."] = False
+    force: Annotated[bool, "Replace an existing --out."] = False
+    steps: Annotated[int | None, "Optimizer steps; not given: 500, or what --depth derives."] = None
+    batch: Annotated[int | None, "Rows of a step; not given: 16, or what --depth derives."] = None
+    accumulate: Annotated[int, "Split a step's rows into this many parts to save memory."] = 1
+    context: Annotated[int, "Tokens of a row; 0: the model's own context."] = 0
+    lr: Annotated[float | None, "Peak learning rate; not given: 1e-3, or what --depth derives."] = None
+    optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
+    schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
+    clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."] = "auto"
+    compile: Annotated[bool, "Compile the training step."] = True
+    save_every: Annotated[int, "Steps between resumable checkpoints; 0: only at the end or when stopped."] = 0
+    keep: Annotated[int, "Resumable checkpoints to keep."] = 2
+    eval_every: Annotated[int, "Steps between held-out evaluations; 0: only at the end."] = 0
+    eval_batches: Annotated[int, "Held-out batches of an evaluation; 0: all."] = 8
+    max_minutes: Annotated[float, "Stop and save after this long; 0: no bound."] = 0.0
+    seed: Annotated[int | None, "Seed of weights and data order; drawn and recorded when not given."] = None
+    wait: Annotated[bool, "Wait for another run to free the machine."] = False
+    lock: Annotated[bool, "Take the machine's lock (one heavy run at a time)."] = True
+
+    def __post_init__(self) -> None:
+        resolve_picks(self)
+        for name, default in {"steps": 500, "batch": 16, "lr": 1e-3, **self.derived()}.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        for name in ("steps", "batch", "accumulate", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.lr <= 0 or self.clip < 0 or self.context < 0:
+            raise ConfigError("--lr must be positive, --clip and --context not negative")
+        if self.batch % self.accumulate:
+            raise ConfigError(f"--batch {self.batch} is not a multiple of --accumulate {self.accumulate}")
+
+    def derived(self) -> dict[str, Any]:
+        """Defaults that follow from other settings."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreshModel(TrainSettings):
+    """Settings of runs that may start from fresh weights."""
+
+    preset: Annotated[str, "Size of a fresh model: tiny, small, huge, mega, behemoth, titan, or gpt2-tiny ..."] = "tiny"
+    depth: Annotated[int, "Size by one number instead of a preset; also derives lr, batch and steps."] = 0
+    regime: Annotated[Literal["chinchilla", "overtrained"], "Token budget of --depth: 20 or 40 a parameter."] = "chinchilla"
+    model: Annotated[dict[str, Any], "Single fields of a fresh model, e.g. --set model.hidden_size=192."] = field(
+        default_factory=dict[str, Any]
+    )
+
+    def derived(self) -> dict[str, Any]:
+        if not self.depth:
+            return {}
+        found = self._by_depth(256)
+        return {"lr": found.lr, "batch": found.batch, "steps": found.steps}
+
+    def _by_depth(self, vocab_size: int) -> Depth:
+        ratio = 20 if self.regime == "chinchilla" else 40
+        return by_depth(self.depth, vocab_size=vocab_size, context=self.context or 1024, tokens_per_parameter=ratio)
+
+    def fresh(self, vocab_size: int, seed: int) -> LM:
+        """A model with fresh weights: the preset or depth, with the single fields of `model` on top."""
+        if self.depth:
+            base = self._by_depth(vocab_size).model
+        else:
+            base = preset(self.preset, vocab_size=vocab_size)
+        context = {"max_position_embeddings": self.context} if self.context else {}
+        # Derived sizes are derived anew when what they follow from changes.
+        sizes = {"num_key_value_heads": 0, "head_dim": 0, "intermediate_size": 0} if self.model else {}
+        return initialize(LM(from_dict(ModelConfig, {**to_dict(base), **sizes, **context, **self.model}, "model")), seed)
+
+
+class RunDirectory:
+    """`out/{run.json, events.jsonl, steps/000200/, final/}` and the rules about making and resuming it."""
+
+    def __init__(self, command: str, config: TrainSettings) -> None:
+        self.path = config.out
+        self.command, self.config = command, config
+        self.old: dict[str, Any] | None = None
+        if config.resume and (self.path / "run.json").exists():
+            self.old = checkpoint.read_json(self.path / "run.json")
+            self._check_same()
+        elif not config.resume:
+            files.refuse_existing(self.path, force=config.force, what="run directory")
+            if self.path.exists():
+                files.remove_directory(self.path)
+        old_seed = self.old["config"]["seed"] if self.old else None
+        self.seed: int = config.seed if config.seed is not None else old_seed if old_seed is not None else secrets.randbelow(2**31)
+        if self.old and self.seed != old_seed:
+            raise ConfigError(f"the run in {self.path} has seed {old_seed}, not {self.seed}", hint="leave --seed out to resume")
+        self.record = {"command": command, "tinygpt": tinygpt.__version__, "config": to_dict(config) | {"seed": self.seed}}
+        self.latest = self._latest()
+
+    def start(self) -> None:
+        """Write run.json; nothing exists on disk before the inputs were found to be good."""
+        files.write_json(self.path / "run.json", self.record)
+
+    def _check_same(self) -> None:
+        assert self.old is not None
+        if self.old.get("command") != self.command:
+            raise ConfigError(f"{self.path} holds a '{self.old.get('command')}' run", hint="choose another --out")
+        new = to_dict(self.config)
+        changed = [k for k, v in self.old["config"].items() if k not in FREE and new.get(k) != v]
+        if changed:
+            was = ", ".join(f"{k} {self.old['config'][k]!r} -> {new.get(k)!r}" for k in changed)
+            raise ConfigError(
+                f"cannot resume {self.path}: {was}", hint="resume with the same settings, or choose another --out"
+            )
+
+    def _latest(self) -> Path | None:
+        found = sorted(p for p in (self.path / "steps").glob("[0-9]*") if p.is_dir())
+        return found[-1] if found else None
+
+    def step(self) -> int:
+        """The step of the last checkpoint, 0 when there is none."""
+        return int(self.latest.name) if self.latest else 0
+
+    def prune(self) -> None:
+        """Keep the newest checkpoints only."""
+        for path in sorted(p for p in (self.path / "steps").glob("[0-9]*"))[: -self.config.keep]:
+            files.remove_directory(path)
+
+
+def train(
+    directory: RunDirectory,
+    *,
+    source: Source,
+    objective: Objective,
+    write: Callable[..., Path],
+    events: Events,
+    facts: dict[str, Any],
+    held_out: Source | None = None,
+    resume: Callable[[Path], None] | None = None,
+) -> Result:
+    """Join the pieces and run the loop: updater, resumption, evaluation, saving, the lock.
+
+    write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a checkpoint's weights back.
+    """
+    config = directory.config
+    schedule = SCHEDULE.load(config.schedule.name)
+    dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
+    updater = Gradient(
+        objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options),
+        lambda step: config.lr * schedule.at(step, config.steps, config.schedule.options),
+        accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
+    )  # fmt: skip
+    with gpu_lock(directory.command, wait=config.wait, enabled=config.lock):
+        start = directory.step()
+        directory.start()
+        if directory.latest is not None:
+            checkpoint.validate(directory.latest)
+            assert resume is not None
+            resume(directory.latest)
+            updater.restore(checkpoint.read_tensors(directory.latest, "optimizer"))
+        sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
+        told = Events(*events.sinks, sink)
+        told.emit(RunStarted(command=directory.command, step=start, steps=config.steps, facts={**facts, "seed": directory.seed}))
+
+        def save(step: int) -> None:
+            path = directory.path / "steps" / f"{step:06d}"
+            write(path, state={"step": step, "seed": directory.seed}, optimizer=updater.state(), run=directory.record, replace=True)
+            directory.prune()
+            told.emit(Saved(step=step, path=str(path), bytes=sum(p.stat().st_size for p in path.iterdir())))
+
+        evals: list[tuple[str, Hook]] = []
+        if held_out is not None:
+            evals.append(("held_out", held_out_loss(objective, held_out, config.eval_batches)))
+        plan = Plan(
+            steps=config.steps, save_every=config.save_every, eval_every=config.eval_every,
+            max_seconds=60 * config.max_minutes,
+        )  # fmt: skip
+        result = fit(source, updater, plan, told, start=start, save=save, evals=evals)
+        if result.status != "interrupted":
+            write(directory.path / "final", run=directory.record, step=result.step, replace=True)
+        sink.close()
+    return result
+
+
+def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:
+    """A hook that returns the mean loss over the first n batches of a held-out source (0: all of them)."""
+    batches = [source[i] for i in range(min(n, len(source)) if n else len(source))]
+
+    def hook(step: int) -> dict[str, float]:
+        total = weight = 0.0
+        for batch in batches:
+            given = arrays(batch)
+            count = float(objective.weights(given).sum().item())
+            total += float(objective.loss(given)[0].item()) * count
+            weight += count
+        return {"loss": total / max(weight, 1.0)}
+
+    return hook

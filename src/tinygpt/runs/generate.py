@@ -1,0 +1,109 @@
+"""Generate: continue a prompt, or hold a conversation, with a model and an optional adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.data.template import chatml
+from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.engine import Engine, Piece
+from tinygpt.peft import _adapter
+from tinygpt.runs import _pieces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(SampleConfig):
+    """Settings of `sample`."""
+
+    model: Annotated[Path, "A model, run or specialist directory."]
+    adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
+    prompt: Annotated[str, "Text to continue; '-' reads it from stdin."] = ""
+    n: Annotated[int, "How many answers."] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n < 1:
+            raise ConfigError(f"--n must be at least 1, got {self.n}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig(SampleConfig):
+    """Settings of `chat`."""
+
+    model: Annotated[Path, "A model, run or specialist directory."]
+    adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
+    system: Annotated[str | None, "System prompt; a packaged specialist brings its own."] = None
+    temperature: Annotated[float, "0: always the likeliest token."] = 0.0
+
+
+def open_engine(path: Path, adapter: Path | None = None) -> Engine:
+    """The engine of a model directory, with an adapter on top if one is given."""
+    loaded, tokenizer = _pieces.open_model(path)
+    if adapter is not None:
+        _adapter.load_adapter(_pieces.model_path(adapter), loaded.model, base=loaded.path)
+    return Engine(loaded.model, tokenizer, chatml)
+
+
+def sample(config: Config, prompt: str) -> Iterator[tuple[int, Piece]]:
+    """Stream `n` answers one after another as (number, piece); answer i has the seed `seed + i`."""
+    import dataclasses
+
+    engine = open_engine(config.model, config.adapter)
+    ids = engine.encode(prompt)
+    assert config.seed is not None, "the caller shows the seed, so it draws it"
+    for i in range(config.n):
+        for piece in engine.generate(ids, dataclasses.replace(config, seed=config.seed + i)):
+            yield i, piece
+
+
+class Conversation:
+    """A chat that keeps its history inside the model's context."""
+
+    def __init__(self, config: ChatConfig) -> None:
+        self.config = config
+        self.engine = open_engine(config.model, config.adapter)
+        own = config.model / "prompt.md"
+        system = config.system if config.system is not None else _read(own) if own.is_file() else ""
+        self.start: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+        self.messages = list(self.start)
+        self.n_forgotten = 0
+
+    def reset(self) -> None:
+        """Forget everything but the system prompt."""
+        self.messages = list(self.start)
+
+    def say(self, text: str) -> Iterator[str]:
+        """The reply to one more user message, piece by piece; it joins the history when it is complete."""
+        self.messages.append({"role": "user", "content": text})
+        ids = self._fit()
+        written = ""
+        for piece in self.engine.generate(ids, self.config):
+            written += piece.text
+            yield piece.text
+        self.messages.append(chatml.parse(written))
+
+    def _fit(self) -> list[int]:
+        """The rendered history; the oldest turns after the system prompt leave when they no longer fit."""
+        ids = self.engine.encode_chat(self.messages)
+        keep = max(16, min(self.config.max_tokens, self.engine.context // 4))
+        while len(ids) > self.engine.context - keep:
+            first = len(self.start)
+            later = next((i for i in range(first + 1, len(self.messages)) if self.messages[i]["role"] == "user"), None)
+            if later is None:
+                self.messages.pop()
+                raise DataError(
+                    f"the message has {len(ids)} tokens and leaves no room for an answer in a context of {self.engine.context}",
+                    hint="say it shorter",
+                )
+            self.n_forgotten += 1
+            del self.messages[first:later]
+            ids = self.engine.encode_chat(self.messages)
+        return ids
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
