@@ -106,7 +106,7 @@ def techniques() -> str:
     lines = ["# Techniques", "", "One file each; `tinygpt explain NAME` shows a page of it.", ""]
     for kind in explain.KINDS:
         family = kind.family
-        lines += [f"## {kind.name}", "", f"{kind.title}. Verb `{kind.verb}`" + chosen(kind), ""]
+        lines += [f"## {kind.name}", "", family_line(kind), ""]
         all_of = [explain.technique(kind, name) for name in family.names()]
         rows = [(f"[{t['name']}](../{t['file']})", t["summary"], t["paper"]) for t in all_of]
         lines += table(["technique", "what", "paper"], rows)
@@ -120,8 +120,9 @@ def techniques() -> str:
     return MADE + "\n".join(lines)
 
 
-def chosen(kind: Any) -> str:
-    return f", chosen with `--set {kind.option}=NAME`." if kind.option else "."
+def family_line(kind: Any) -> str:
+    choose = kind.choose("NAME")
+    return f"{kind.title}. Verb `{kind.verb}`" + (f"; chosen with `{choose}`." if choose else ".")
 
 
 def shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What every test gets: its own home and cache, no network, the nano model, a byte tokenizer and memory events."""
+"""What every test gets: its own home, no network, the nano model, a byte tokenizer, memory events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nano model (d=32, 2 layers, vocab 64) in both shapes, batches for it, and the gate of the parity tests."""
+"""The nano model (d=32, 2 layers, vocab 64) in both shapes, its batches, and the gate of parity tests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def tokens(rows: int, length: int, *, seed: int = 0, vocab: int = 64) -> np.ndar
 
 
 def batch(rows: int, length: int, *, seed: int = 0, real: list[int] | None = None, prompt: int = 0) -> Batch:
-    """Rows of one document each: `real` tokens a row (then padding), the first `prompt` targets not learned."""
+    """Rows of one document each: `real` tokens (then padding), the first `prompt` targets not learned."""
     ids = tokens(rows, length + 1, seed=seed)
     steps = np.broadcast_to(np.arange(length), (rows, length))
     lengths = np.asarray(real if real is not None else [length] * rows)[:, None]
@@ -81,7 +81,7 @@ def close(a: Any, b: Any, rel: float) -> None:
 
 
 def require(name: str) -> ModuleType:
-    """A peer package of the extra test-parity: skipped when absent, unless TINYGPT_REQUIRE_PARITY=1 (as in CI)."""
+    """A peer of the extra test-parity: skipped when absent, unless TINYGPT_REQUIRE_PARITY=1 (as in CI)."""
     if os.environ.get("TINYGPT_REQUIRE_PARITY") == "1":
         return importlib.import_module(name)
     return pytest.importorskip(name)

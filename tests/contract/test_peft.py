@@ -6,11 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
-import nano
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+import nano
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError
@@ -22,7 +22,7 @@ from tinygpt.train.objective import next_token
 from tinygpt.train.optim import adamw
 from tinygpt.train.update import Gradient
 
-# Numbers that learn beside a matrix of (out, in), by technique; a new technique adds its formula from the paper.
+# Numbers that learn beside a matrix of (out, in), by technique; a new one adds its formula from the paper.
 FORMULA = {"lora": lambda config, n_out, n_in: config.rank * (n_in + n_out)}
 # Techniques whose start differs from the base model on purpose.
 NOT_IDENTITY: set[str] = set()
@@ -72,7 +72,9 @@ def test_only_the_adapter_learns(name: str, nano_model: LM) -> None:
 
 def test_number_of_parameters_is_the_formula(name: str, nano_model: LM) -> None:
     options = PEFT.config(name)(rank=3)
-    expected = sum(FORMULA[name](options, *m.weight.shape) for m in _adapter.chosen(nano_model, options.targets).values())
+    expected = sum(
+        FORMULA[name](options, *m.weight.shape) for m in _adapter.chosen(nano_model, options.targets).values()
+    )
     _adapter.attach(nano_model, Pick(name, options))
     assert sum(t.size for t in _adapter.tensors(nano_model).values()) == expected
 
@@ -109,7 +111,9 @@ def test_resumed_equals_straight(name: str, saved: tuple[Path, Path, LM]) -> Non
 
     resumed = checkpoint.load(base).model
     loaded = _adapter.load_adapter(path, resumed, base=base)
-    update = Gradient(next_token.build(resumed), adamw.build(adamw.Config()), lambda step: 1e-2, compiled=False)
+    update = Gradient(
+        next_token.build(resumed), adamw.build(adamw.Config()), lambda step: 1e-2, compiled=False
+    )
     update.restore(loaded.optimizer())
     for step in range(loaded.state()["step"] + 1, 6):
         update.step(nano.batch(2, 12, seed=step), step)
@@ -195,8 +199,8 @@ def test_what_does_not_fit_is_refused_and_the_model_is_left_alone(
 @pytest.mark.parametrize(
     ("key", "value"),
     [("use_dora", True), ("use_rslora", True), ("bias", "all"), ("rank_pattern", {"q_proj": 2}),
-     ("modules_to_save", ["lm_head"]), ("layers_to_transform", [0]), ("a_later_idea", 1), ("init_lora_weights", "pissa"),
-     ("peft_type", "IA3")],
+     ("modules_to_save", ["lm_head"]), ("layers_to_transform", [0]), ("a_later_idea", 1),
+     ("init_lora_weights", "pissa"), ("peft_type", "IA3")],
 )  # fmt: skip
 def test_features_of_peft_we_lack_are_refused_by_name(
     name: str, tmp_path: Path, key: str, value: object
@@ -213,7 +217,7 @@ def test_features_of_peft_we_lack_are_refused_by_name(
 
 
 def test_target_patterns_of_peft(name: str, tmp_path: Path) -> None:
-    """peft reads a string as a regular expression; names it does not cover have no tensors and are reported."""
+    """peft reads a string as a regular expression; a name without tensors is reported."""
     model = nano.model()
     base = checkpoint.save(tmp_path / "base", model)
     pick = Pick(name, {"targets": ("layers.1.self_attn.q_proj",)})

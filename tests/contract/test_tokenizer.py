@@ -1,4 +1,4 @@
-"""Every tokenizer: round trips, incremental decoding, no control token from plain text, files other libraries open."""
+"""Every tokenizer: round trips, incremental decoding, no injected control tokens, files others can open."""
 
 from __future__ import annotations
 

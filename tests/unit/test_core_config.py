@@ -41,7 +41,9 @@ def build(**data: Any) -> Outer:
 
 
 def test_round_trip_through_json() -> None:
-    config = build(steps=3, names=["a", "b"], inner={"mode": "slow"}, optimizer={"name": "adamw", "beta2": 0.9})
+    config = build(
+        steps=3, names=["a", "b"], inner={"mode": "slow"}, optimizer={"name": "adamw", "beta2": 0.9}
+    )
     assert config.out == Path("x") and config.optimizer.options.beta2 == 0.9
     again = from_dict(Outer, json.loads(json.dumps(to_dict(config))))
     assert again == config and to_dict(again) == to_dict(config)
@@ -93,7 +95,15 @@ def test_large_whole_numbers_keep_their_digits() -> None:
 
 def test_overrides() -> None:
     data = to_dict(build())
-    settings = ["steps=5", "inner.rate=2", "optimizer.beta2=0.9", "names=[\"a\"]", "resume=true", "out=runs/a b", "seed=none"]
+    settings = [
+        "steps=5",
+        "inner.rate=2",
+        "optimizer.beta2=0.9",
+        'names=["a"]',
+        "resume=true",
+        "out=runs/a b",
+        "seed=none",
+    ]
     config = from_dict(Outer, override(data, settings))
     assert (config.steps, config.inner.rate, config.optimizer.options.beta2) == (5, 2.0, 0.9)
     assert (config.names, config.resume, config.out, config.seed) == (("a",), True, Path("runs/a b"), None)
@@ -103,7 +113,10 @@ def test_overrides() -> None:
     assert data == to_dict(build()), "the input is left as it was"
 
 
-@pytest.mark.parametrize(("setting", "sentence"), [("steps", "is not a setting"), ("=3", "is not a setting"), ("steps.a=1", "holds a value")])
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [("steps", "is not a setting"), ("=3", "is not a setting"), ("steps.a=1", "holds a value")],
+)
 def test_malformed_overrides(setting: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         override(to_dict(build()), [setting])

@@ -7,7 +7,17 @@ import math
 from pathlib import Path
 
 from tinygpt.core import events
-from tinygpt.core.events import Events, FileSink, MemorySink, Note, Progress, RunEnded, RunStarted, Saved, TrainStep
+from tinygpt.core.events import (
+    Events,
+    FileSink,
+    MemorySink,
+    Note,
+    Progress,
+    RunEnded,
+    RunStarted,
+    Saved,
+    TrainStep,
+)
 
 
 def step(n: int, loss: float = 1.0) -> TrainStep:

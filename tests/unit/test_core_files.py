@@ -52,11 +52,20 @@ def old(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("step", "survivor"),
-    [("middle", "old"), ("flush1", "old"), ("replace1", "old"), ("replace2", "old"), ("remove4", "new"), ("none", "new")],
+    [
+        ("middle", "old"),
+        ("flush1", "old"),
+        ("replace1", "old"),
+        ("replace2", "old"),
+        ("remove4", "new"),
+        ("none", "new"),
+    ],
 )
 def test_a_killed_replacement_leaves_the_old_or_the_new(tmp_path: Path, step: str, survivor: str) -> None:
     path = old(tmp_path / "model")
-    run = subprocess.run([sys.executable, "-c", WRITER, step, str(path)], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", WRITER, step, str(path)], capture_output=True, text=True, timeout=60
+    )
     if step == "remove4" and "finished" in run.stdout:
         pytest.fail("the replacement has fewer steps than this test thinks: the kill never fell")
     assert run.returncode == (0 if step == "none" else 9), run.stderr
@@ -103,7 +112,9 @@ def test_an_existing_output_is_refused(tmp_path: Path) -> None:
         files.refuse_existing(taken, force=True)
 
 
-def test_a_second_rename_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_rename_that_fails_puts_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, real, calls = old(tmp_path / "model"), os.replace, []
 
     def replace(a: Path, b: Path) -> None:
@@ -123,14 +134,15 @@ def full_disk(tmp_path: Path) -> Path | None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if os.geteuid() == 0 and sys.platform == "linux":
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+        )
         return disk if done.returncode == 0 else None
     return None
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nano
-
     from tinygpt.core.events import FileSink, Note
     from tinygpt.model import checkpoint
 

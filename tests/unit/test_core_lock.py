@@ -21,7 +21,9 @@ with gpu_lock("train --preset tiny"):
 
 
 def hold(seconds: float) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(seconds)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(seconds)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 
@@ -29,7 +31,12 @@ def hold(seconds: float) -> subprocess.Popen[str]:
 def test_the_second_is_told_who_holds_it_and_kill_frees_it() -> None:
     holder = hold(60)
     try:
-        with pytest.raises(LockedError, match=rf"'train --preset tiny' \(process {holder.pid}, since 2") as caught, gpu_lock("sft"):
+        with (
+            pytest.raises(
+                LockedError, match=rf"'train --preset tiny' \(process {holder.pid}, since 2"
+            ) as caught,
+            gpu_lock("sft"),
+        ):
             pytest.fail("two hold the lock")
         assert "--wait" in caught.value.hint and caught.value.exit_code == 2
         with gpu_lock("sft", enabled=False):

@@ -12,7 +12,15 @@ from tinygpt.core.rows import REQUIRED, EvalRow, read_rows, wilson, write_rows
 
 
 def row(**changes: object) -> EvalRow:
-    facts = dict(model_path="m", model_name="m", task="t", metric="accuracy", score=0.5, n_examples=10, wall_seconds=1.0)
+    facts = dict(
+        model_path="m",
+        model_name="m",
+        task="t",
+        metric="accuracy",
+        score=0.5,
+        n_examples=10,
+        wall_seconds=1.0,
+    )
     return EvalRow(**{**facts, **changes})  # type: ignore[arg-type]
 
 
@@ -32,7 +40,9 @@ def test_rows_of_the_original_are_read(tmp_path: Path) -> None:
     """Only the first block of fields, and keys we do not know."""
     path = tmp_path / "old.jsonl"
     whole = json.loads(json.dumps(row().__dict__))
-    path.write_text(json.dumps({**{k: whole[k] for k in REQUIRED}, "model_step": 7, "something_else": 1}) + "\n\n")
+    path.write_text(
+        json.dumps({**{k: whole[k] for k in REQUIRED}, "model_step": 7, "something_else": 1}) + "\n\n"
+    )
     rows, invalid = read_rows(path)
     assert invalid == [] and rows[0].model_step == 7 and rows[0].interval is None
 
@@ -44,7 +54,9 @@ def test_lines_that_are_not_rows_are_counted_with_their_numbers(tmp_path: Path) 
     path.write_text(f'{good}\n{{"task": \n[1]\n{{"task": "t"}}\n{bad_score}\n{good}\n')
     rows, invalid = read_rows(path)
     assert len(rows) == 2 and len(invalid) == 4
-    for sentence, number, part in zip(invalid, (2, 3, 4, 5), ("not JSON", "not an eval row", "lacks run_id", "not a number")):
+    for sentence, number, part in zip(
+        invalid, (2, 3, 4, 5), ("not JSON", "not an eval row", "lacks run_id", "not a number")
+    ):
         assert f"rows.jsonl:{number}:" in sentence and part in sentence
 
 

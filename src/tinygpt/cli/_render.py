@@ -70,7 +70,7 @@ def size(n: float) -> str:
 
 
 def _number_like(text: str) -> bool:
-    return bool(text) and text.strip("-+.,%x ± KMGB0123456789") == ""
+    return bool(text) and not set(text) - set("-+.,%x± KMGB0123456789")
 
 
 class ConsoleSink:
@@ -81,7 +81,8 @@ class ConsoleSink:
     def __init__(self) -> None:
         self.bar: Progress | None = None
         self.tasks: dict[str, TaskID] = {}
-        self.last = 0.0
+        self.told: set[str] = set()
+        self.last = time.monotonic()
         self.steps, self.start, self.began = 0, 0, time.monotonic()
 
     def write(self, event: ev.Event) -> None:
@@ -123,8 +124,10 @@ class ConsoleSink:
     def _advance(self, task: str, done: int, total: int, text: str) -> None:
         finished = total > 0 and done >= total
         if not sys.stderr.isatty():
-            if finished or time.monotonic() - self.last >= self.every:
+            # A task that ends before its first line was due says nothing.
+            if (finished and task in self.told) or time.monotonic() - self.last >= self.every:
                 self.last = time.monotonic()
+                self.told.add(task)
                 where = f"step {done}/{total} · " if task == "train" else f"{task}: "
                 print(where + text, file=sys.stderr, flush=True)
             return

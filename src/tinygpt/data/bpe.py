@@ -3,6 +3,15 @@
 Start from the 256 bytes; again and again merge the most frequent pair of neighbours into a new token, never
 across the pieces into which `pattern` cuts the text. Every text can be encoded, and the same texts give the
 same file.
+
+`pattern="copy"` is for models that must repeat names they never saw, such as file names in tool calls. A
+model of 1-3 M parameters copies by finding the same ids earlier in its context, so a name has to get the same
+ids everywhere: after a space (open notes.md), in quotes ("notes.md"), in JSON ({"path": "notes.md"}), at the
+start of a line. With the usual patterns it does not, because " notes" and "notes" are different tokens. Here
+no token crosses the border between letters and anything else, so the ids of a name depend on the name alone.
+That costs tokens, since a word no longer carries the space before it; what stands between names (quotes,
+braces, spaces) may join instead. A rare name falls into pieces; `max_token_length` and a higher
+`min_frequency` make them short and often seen.
 Paper: Sennrich et al., ACL 2016, arXiv:1508.07909; byte level: Radford et al. 2019 (GPT-2)
 """
 
@@ -21,17 +30,11 @@ from tinygpt.data.tokenizer.hf import HFTokenizer
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<|pad|>")
 
 # "gpt2" is the library's own expression. "word" also keeps an upper-case word together with the space before
-# it, joins at most three digits, and keeps line ends apart from indentation.
-#
-# "copy" is for models that must repeat names they never saw: file names, arguments. A 1-3 M parameter model
-# copies by finding the same ids earlier in its context, so a name has to get the same ids everywhere: after a
-# space (open notes.md), in quotes ("notes.md"), in JSON ({"path": "notes.md"}), at the start of a line. With
-# the usual patterns it does not: " notes" and "notes" are different tokens. Here a piece is one run of
-# letters, or one digit, or one other character, or a run of spaces. The ids of a name then depend on the name
-# alone. It costs tokens (every space is one), and pays them back.
+# it, joins at most three digits, and keeps line ends apart from indentation. "copy": a run of letters, one
+# digit, one sign that names hold, or a run of whatever stands between names.
 PATTERNS = {
     "word": r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-    "copy": r"[\p{L}\p{M}]+|\p{N}| +|[\s\S]",
+    "copy": r"[\p{L}\p{M}]+|\p{N}|[._\-/]|[^\p{L}\p{M}\p{N}._\-/]+",
 }
 
 

@@ -13,12 +13,19 @@ from tinygpt.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Knobs of generation. A field that is named like a file of infer/sample sets that rule, and the order of these
-    fields is the order in which the rules act (transformers' order). A rule at its neutral value costs nothing."""
+    """Knobs of generation. A field that is named like a file of infer/sample sets that rule, and the order of
+    these fields is the order in which the rules act (transformers' order). A rule at its neutral value costs
+    nothing."""
 
-    repetition_penalty: Annotated[float, "Divide the odds of tokens already in prompt or answer; 1: off."] = 1.0
-    presence_penalty: Annotated[float, "Subtract this from the logit of every token of the answer; 0: off."] = 0.0
-    frequency_penalty: Annotated[float, "Subtract this once for every time a token is in the answer; 0: off."] = 0.0
+    repetition_penalty: Annotated[float, "Divide the odds of tokens already in prompt or answer; 1: off."] = (
+        1.0
+    )
+    presence_penalty: Annotated[
+        float, "Subtract this from the logit of every token of the answer; 0: off."
+    ] = 0.0
+    frequency_penalty: Annotated[
+        float, "Subtract this once for every time a token is in the answer; 0: off."
+    ] = 0.0
     temperature: Annotated[float, "Below 1 sharper, above 1 flatter; 0: always the likeliest token."] = 0.8
     top_k: Annotated[int, "Keep only the k likeliest tokens; 0: all."] = 0
     top_p: Annotated[float, "Keep the fewest likeliest tokens whose probability reaches p; 1: all."] = 1.0
@@ -33,15 +40,19 @@ class SampleConfig:
         for name in (*positive, *ranges, "presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
             if not math.isfinite(value) or (name in positive and value <= 0):
-                raise ConfigError(f"'{name}' must be a {'positive' if name in positive else 'finite'} number, got {value}")
+                kind = "positive" if name in positive else "finite"
+                raise ConfigError(f"'{name}' must be a {kind} number, got {value}")
         for name, top in ranges.items():
             value = getattr(self, name)
             if not 0 <= value <= top:
-                raise ConfigError(f"'{name}' must be {'at least 0' if top == math.inf else 'from 0 to 1'}, got {value}")
+                bounds = "at least 0" if top == math.inf else "from 0 to 1"
+                raise ConfigError(f"'{name}' must be {bounds}, got {value}")
         if self.max_tokens < 1:
             raise ConfigError(f"'max_tokens' must be at least 1, got {self.max_tokens}")
         if any(not text for text in self.stop):
-            raise ConfigError("an empty 'stop' text would end every answer before it starts", hint="leave it out")
+            raise ConfigError(
+                "an empty 'stop' text would end every answer before it starts", hint="leave it out"
+            )
 
     @property
     def greedy(self) -> bool:

@@ -1,7 +1,9 @@
-"""The engine: prompts in, text out, one by one as a stream or many at once; and log-probabilities for scoring.
+"""The engine: prompts in, text out, one by one as a stream or many at once; and log-probabilities for
+scoring.
 
-Decoding is pipelined: the next step is handed to the device before the last token is looked at, so Python's work and the
-model's overlap; at worst one step is computed for nothing. Shapes: B rows, L tokens, V vocabulary.
+Decoding is pipelined: the next step is handed to the device before the last token is looked at, so Python's
+work and the model's overlap; at worst one step is computed for nothing. Shapes: B rows, L tokens, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data.template._spans import encode
+from tinygpt.infer import score
 from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.decode import Decoder, fixed_step
 from tinygpt.infer.sampler import Sampler
 from tinygpt.infer.writer import Writer
 from tinygpt.model import ops
@@ -26,11 +30,8 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
-PREFILL = 512  # tokens of a prompt computed at once: bounds the scores' memory
 BATCH_ROWS = 128  # rows decoded together; more gains nothing on CPU
 BATCH_TOKENS = 1 << 16  # rows x (prompt + answer): bounds the caches' memory
-SCORE_TOKENS = 1 << 13  # tokens scored at once
-SCORE_LOGITS = 1 << 25  # logits held at once while scoring (float32: 128 MB)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """A whole answer. `ids` leave out the stop id; `finish_reason` is "stop" or "length"; `seed` gives it again."""
+    """A whole answer. `ids` leave out the stop id; `finish_reason` is "stop" or "length"; `seed` gives it
+    again."""
 
     text: str
     ids: list[int]
@@ -56,7 +58,8 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatReply:
-    """A parsed answer: `message` is what the template read (content, tool_calls, error), `text` what was written."""
+    """A parsed answer: `message` is what the template read (content, tool_calls, error), `text` what was
+    written."""
 
     message: Message
     text: str
@@ -70,6 +73,7 @@ class Engine:
 
     def __init__(self, model: LM, tokenizer: Tokenizer, template: ModuleType | None = None) -> None:
         self.model, self.tokenizer, self.template = model, tokenizer, template
+        self._step = fixed_step(model)
         self.stop_ids = frozenset(tokenizer.stop_ids)
         self.context = model.config.max_position_embeddings
         if tokenizer.vocab_size > model.config.vocab_size:
@@ -85,20 +89,26 @@ class Engine:
         return self.tokenizer.eos_id if self.tokenizer.bos_id is None else self.tokenizer.bos_id
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text to continue. It begins with bos where the tokenizer has one; an empty text with `start_id`."""
+        """Ids of a text to continue. It begins with bos where the tokenizer has one; an empty text with
+        `start_id`."""
         bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
         return bos + self.tokenizer.encode(text) or [self.start_id()]
 
-    def encode_chat(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
         """Ids of a conversation up to where the assistant begins to write."""
         if self.template is None:
-            raise ConfigError("this model has no chat template", hint="use `tinygpt sample`, or give --template")
+            raise ConfigError("this model has no chat template", hint="use `tinygpt sample` for plain text")
         return encode(self.template.render(messages, tools, True), self.tokenizer)[0]
 
     def room(self, prompt: Sequence[int], max_tokens: int) -> int:
-        """Tokens that an answer may have: max_tokens or what is left of the context. ConfigError when nothing is."""
+        """Tokens that an answer may have: max_tokens or what is left of the context. ConfigError when nothing
+        is."""
         if not prompt:
-            raise ConfigError("the prompt holds no token", hint="Engine.encode gives an empty text its start token")
+            raise ConfigError(
+                "the prompt holds no token", hint="Engine.encode gives even an empty text a start"
+            )
         if len(prompt) >= self.context:
             raise ConfigError(
                 f"the prompt has {len(prompt)} tokens and leaves no room in a context of {self.context}",
@@ -116,8 +126,8 @@ class Engine:
         stop_ids: Sequence[int] | frozenset[int] | None = None,
         logprobs: bool = False,
     ) -> Iterator[Piece]:
-        """Stream one answer; the last piece has a finish_reason. The seed is `config.seed`: call `config.seeded()`
-        before to know a fresh one.
+        """Stream one answer; the last piece has a finish_reason. The seed is `config.seed`: call
+        `config.seeded()` before to know a fresh one.
 
         stop_ids: ids that end the answer, by default the tokenizer's; () turns them off.
         logprobs: also give log p of each token under the model itself, before any rule.
@@ -133,12 +143,12 @@ class Engine:
         assert config.seed is not None
         sampler = Sampler(config, [config.seed], [prompt], self.model.config.vocab_size)
         writer = Writer(self.tokenizer.stream(), config.stop)
-        cache = self.model.make_cache()
-        step = self._first(mx.array([prompt]), cache, sampler, logprobs)
+        decoder = Decoder(self.model, [0], self._step)
+        step = _choose(decoder.prefill(mx.array([prompt])), sampler, 0, logprobs)
         for t in range(room):
             token_B, logprob_B = step
             if t + 1 < room:
-                step = self._next(token_B, cache, sampler, t + 1, logprobs)
+                step = _choose(decoder.step(token_B), sampler, t + 1, logprobs)
             token = int(token_B.item())
             logprob = None if logprob_B is None else float(logprob_B.item())
             if token in stops:
@@ -165,13 +175,19 @@ class Engine:
         logprobs: bool = False,
         events: Events | None = None,
     ) -> list[Completion]:
-        """Answers to many prompts, in their order. Prompt i has the seed `seeds[i]`, by default `config.seed + i`."""
+        """Answers to many prompts, in their order. Prompt i has the seed `seeds[i]`, by default `config.seed
+        + i`."""
         config = (config or SampleConfig()).seeded()
         assert config.seed is not None
         seeds = [config.seed + i for i in range(len(prompts))] if seeds is None else seeds
         stops = self.stop_ids if stop_ids is None else frozenset(stop_ids)
         rows = [
-            _Row(list(ids), seed, self.room(ids, config.max_tokens), Writer(self.tokenizer.stream(), config.stop))
+            _Row(
+                list(ids),
+                seed,
+                self.room(ids, config.max_tokens),
+                Writer(self.tokenizer.stream(), config.stop),
+            )
             for ids, seed in zip(prompts, seeds, strict=True)
         ]
         done = 0
@@ -186,15 +202,17 @@ class Engine:
         """Decode the rows together until all are finished; finished ones leave the batch."""
         length = max(len(row.prompt) for row in rows)
         pads = [length - len(row.prompt) for row in rows]
-        cache = self.model.make_cache(pads if any(pads) else None)
+        decoder = Decoder(self.model, pads, self._step)
         tokens_BL = mx.array([[self.tokenizer.pad_id] * pad + row.prompt for pad, row in zip(pads, rows)])
-        sampler = Sampler(config, [r.seed for r in rows], [r.prompt for r in rows], self.model.config.vocab_size)
-        step = self._first(tokens_BL, cache, sampler, logprobs)
+        sampler = Sampler(
+            config, [r.seed for r in rows], [r.prompt for r in rows], self.model.config.vocab_size
+        )
+        step = _choose(decoder.prefill(tokens_BL), sampler, 0, logprobs)
         t = 0
         while True:
             token_B, logprob_B = step
             if t + 1 < max(row.room for row in rows if not row.finish):
-                step = self._next(token_B, cache, sampler, t + 1, logprobs)
+                step = _choose(decoder.step(token_B), sampler, t + 1, logprobs)
             tokens = token_B.tolist()
             logs = [0.0] * len(tokens) if logprob_B is None else logprob_B.tolist()
             for row, token, logprob in zip(rows, tokens, logs):
@@ -210,36 +228,17 @@ class Engine:
                 rows = [rows[i] for i in kept]
                 sampler.select(kept)
                 index = mx.array(kept)
-                for layer in cache:
-                    layer.select(index)
+                decoder.select(kept)
                 token_B, logprob_B = step
                 step = token_B[index], None if logprob_B is None else logprob_B[index]
-
-    def _first(self, tokens_BL: mx.array, cache: list[Any], sampler: Sampler, logprobs: bool) -> _Step:
-        """Read the prompts in chunks and choose the first token of each answer."""
-        length = tokens_BL.shape[1]
-        cut = (length - 1) // PREFILL * PREFILL
-        for start in range(0, cut, PREFILL):
-            self.model.hidden(tokens_BL[:, start : start + PREFILL], cache)
-            mx.eval([layer.state for layer in cache])
-        hidden_BLD = self.model.hidden(tokens_BL[:, cut:], cache)
-        return self._choose(self.model.head(hidden_BLD[:, -1]), sampler, 0, logprobs)
-
-    def _next(self, token_B: mx.array, cache: list[Any], sampler: Sampler, step: int, logprobs: bool) -> _Step:
-        """Start computing token `step` from the one before it."""
-        hidden_BLD = self.model.hidden(token_B[:, None], cache)
-        return self._choose(self.model.head(hidden_BLD[:, -1]), sampler, step, logprobs)
-
-    def _choose(self, logits_BV: mx.array, sampler: Sampler, step: int, logprobs: bool) -> _Step:
-        token_B = sampler(logits_BV, step)
-        logprob_B = -ops.cross_entropy(logits_BV, token_B) if logprobs else None
-        mx.async_eval(token_B if logprob_B is None else (token_B, logprob_B))
-        return token_B, logprob_B
 
     # Chat
 
     def chat(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None, config: SampleConfig | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] | None = None,
+        config: SampleConfig | None = None,
     ) -> ChatReply:
         """One reply, parsed. To stream it: generate(encode_chat(messages, tools))."""
         return self.chat_batch([messages], tools, config)[0]
@@ -268,46 +267,18 @@ class Engine:
     # Scores
 
     def logprobs(self, rows: Sequence[Sequence[int]], *, events: Events | None = None) -> list[list[float]]:
-        """log p(ids[j+1] | ids[..j]) for every j of every row: one number fewer than the row has ids."""
-        for ids in rows:
-            if len(ids) < 2 or len(ids) > self.context + 1:
-                raise ConfigError(
-                    f"a row to score has {len(ids)} tokens; this model takes 2 to {self.context + 1}",
-                    hint="split longer texts into windows",
-                )
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-        result: list[list[float]] = [[] for _ in rows]
-        done = 0
-        while done < len(order):
-            longest = len(rows[order[done]]) - 1
-            fits = max(1, min(SCORE_TOKENS, SCORE_LOGITS // self.model.config.vocab_size) // longest)
-            group = order[done : done + fits]
-            scores_BL = self._score([rows[i] for i in group], longest)
-            for i, scores in zip(group, scores_BL):
-                result[i] = scores[: len(rows[i]) - 1]
-            done += len(group)
-            if events is not None:
-                events.emit(Progress(task="score", done=done, total=len(rows), unit="rows"))
-        return result
-
-    def _score(self, rows: Sequence[Sequence[int]], longest: int) -> list[list[float]]:
-        """Rows padded at the right: causal attention never looks there, so no mask is needed."""
-        padded = mx.array([[*ids, *[ids[-1]] * (longest + 1 - len(ids))] for ids in rows])
-        hidden_BLD = self.model.hidden(padded[:, :-1])
-        # Few rows of a large vocabulary may still be too much at once: go along the length.
-        stride = max(1, SCORE_LOGITS // (len(rows) * self.model.config.vocab_size))
-        parts = []
-        for start in range(0, longest, stride):
-            part = slice(start, start + stride)
-            logits_BLV = self.model.head(hidden_BLD[:, part])
-            targets_BL = padded[:, 1:][:, part]
-            losses_N = ops.cross_entropy(logits_BLV.reshape(-1, logits_BLV.shape[-1]), targets_BL.reshape(-1))
-            parts.append(-losses_N.reshape(targets_BL.shape))
-            mx.eval(parts[-1])
-        return mx.concatenate(parts, axis=1).tolist()
+        """log p(ids[j+1] | ids[..j]) in nats for every j of every row: one number fewer than the row has ids."""
+        return score.logprobs(self.model, rows, events)
 
 
-_Step = tuple[mx.array, "mx.array | None"]
+def _choose(
+    logits_BV: mx.array, sampler: Sampler, step: int, logprobs: bool
+) -> tuple[mx.array, mx.array | None]:
+    """Token `step` of each row and, on request, its log-probability; the device starts on them at once."""
+    token_B = sampler(logits_BV, step)
+    logprob_B = -ops.cross_entropy(logits_BV, token_B) if logprobs else None
+    mx.async_eval(token_B if logprob_B is None else (token_B, logprob_B))
+    return token_B, logprob_B
 
 
 class _Row:
@@ -339,7 +310,8 @@ class _Row:
         text = self.text if self.writer.watches else "".join(map(self.writer.add, self.ids))
         text += self.writer.flush()
         return Completion(
-            text=text, ids=self.ids, finish_reason="stop" if self.writer.stopped else self.finish, seed=self.seed,
+            text=text, ids=self.ids, seed=self.seed,
+            finish_reason="stop" if self.writer.stopped else self.finish,
             logprob_sum=self.logprob if logprobs else None,
         )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """From logits to a token: the rules in their order, then one keyed draw a row.
 
-The draw of token t under seed s is a hash of (s, t), not the state of a generator. So a request gives the same text alone,
-in a batch of 64, on another back end, or when neighbours leave early; only a tie of rounding errors can change it.
+The draw of token t under seed s is a hash of (s, t), not the state of a generator. So a request gives the
+same text alone, in a batch of 64, on another back end, or when neighbours leave early; only a tie of rounding
+errors can change it.
 """
 
 from __future__ import annotations
@@ -51,14 +52,15 @@ def uniform(seed: int, step: int) -> float:
 
 
 class Sampler:
-    """Chooses the next token of each row; holds the rows' seeds and, where a rule asks for it, their history."""
+    """Chooses the next token of each row; holds the rows' seeds and, where a rule asks for it, their
+    history."""
 
     def __init__(
         self, config: SampleConfig, seeds: Sequence[int], prompts: Sequence[Sequence[int]], vocab_size: int
     ) -> None:
         self.greedy, self.seeds = config.greedy, list(seeds)
         active = _active(config)
-        # The rules before temperature read the history; those after it never change which token is the likeliest.
+        # Rules before temperature read the history; those from it on never change which token is likeliest.
         first = next((i for i, (name, _, _) in enumerate(active) if name in PICKING), len(active))
         self.rules = [(apply, value) for _, apply, value in (active[:first] if self.greedy else active)]
         self.history = History(prompts, vocab_size) if first else None
@@ -93,8 +95,8 @@ def _active(config: SampleConfig) -> list[tuple[str, Any, float]]:
 def draw(logits_BV: mx.array, uniform_B: mx.array) -> mx.array:
     """The token at which the running sum of probabilities passes a uniform number: (B,).
 
-    One number a row instead of one a token (Gumbel): 20x less work on CPU. A token at -inf adds nothing to the sum and
-    is never chosen; 23 bits of u keep u * total below total.
+    One number a row instead of one a token (Gumbel): 20x less work on CPU. A token at -inf adds nothing to
+    the sum and is never chosen; 23 bits of u keep u * total below total.
     """
     sums_BV = mx.cumsum(ops.softmax(logits_BV), axis=-1)
     return (sums_BV > uniform_B[:, None] * sums_BV[:, -1:]).argmax(axis=-1)

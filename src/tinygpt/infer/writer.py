@@ -17,7 +17,8 @@ class Stream(Protocol):
 class Writer:
     """Takes ids one by one and gives the text that can no longer become part of a stop text.
 
-    The first stop text to be complete ends the answer, so the result does not depend on how tokens cut the text.
+    The first stop text to be complete ends the answer, so the result does not depend on how tokens cut the
+    text.
     """
 
     def __init__(self, stream: Stream, stop: Sequence[str]) -> None:

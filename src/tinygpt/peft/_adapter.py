@@ -1,10 +1,11 @@
-"""Seams of every adapter: wrap chosen Linears, freeze the rest, save and load in PEFT's format, fuse and unfuse.
+"""Seams of every adapter: wrap chosen Linears, freeze the rest, save and load in PEFT's format, fuse, unfuse.
 
-A technique file offers `wrap(linear, config, key) -> module` with `base_layer` and `delta()`, and says with `to_peft` and
-`from_peft` how its config reads in adapter_config.json. Everything in the wrapper but `base_layer` is the adapter: its
-tensors learn, and are saved under PEFT's names. An adapter directory is sealed as a model is (model/checkpoint.py), and
-`peft.PeftModel.from_pretrained(base, directory)` opens it as it lies when the base is Llama-shaped; a GPT-2-shaped base
-has its q, k and v in one matrix elsewhere, so its adapters open in tinygpt only.
+A technique file offers `wrap(linear, config, key) -> module` with `base_layer` and `delta()`, and says
+with `to_peft` and `from_peft` how its config reads in adapter_config.json. Everything in the wrapper but
+`base_layer` is the adapter: its tensors learn, and are saved under PEFT's names. An adapter directory is
+sealed as a model is (model/checkpoint.py), and `peft.PeftModel.from_pretrained(base, directory)` opens it
+as it lies when the base is Llama-shaped; a GPT-2-shaped base has its q, k and v in one matrix elsewhere,
+so its adapters open in tinygpt only.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ ALL = "all-linear"
 PLAIN_LORA = "tinygpt opens plain LoRA adapters: rank, alpha and target modules"
 # In adapter_config.json, keys that change nothing in what a trained adapter computes.
 NEUTRAL = {
-    "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
-    "target_modules", "megatron_core", "qalora_group_size", "runtime_config",
+    "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision",
+    "inference_mode", "target_modules", "megatron_core", "qalora_group_size", "runtime_config",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An adapter read from disk; the model that was given carries it now. `manifest` is empty for a directory of peft's."""
+    """An adapter read from disk, which the model carries now. `manifest` is empty for one that peft wrote."""
 
     pick: Pick
     manifest: dict[str, Any]
@@ -98,7 +99,7 @@ def tensors(model: nn.Module) -> dict[str, mx.array]:
 
 
 def attach(model: nn.Module, pick: Pick, *, seed: int = 0) -> list[str]:
-    """Freeze the model, wrap the chosen Linears, and return their names. Each wrapper's key derives from (seed, name)."""
+    """Freeze the model, wrap the chosen Linears, return their names. Each key derives from (seed, name)."""
     if adapters(model):
         raise ConfigError(
             "the model carries an adapter already", hint="fuse it first, or start from the base model"
@@ -125,7 +126,7 @@ def _put(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
 
 
 def fuse(model: nn.Module) -> dict[str, nn.Module]:
-    """Add each change to its base matrix, in the base's dtype, and return the wrappers, which `unfuse` takes back."""
+    """Add each change to its base matrix, in the base's dtype; returns the wrappers for `unfuse`."""
     out = adapters(model)
     for name, module in out.items():
         if isinstance(module.base_layer, nn.QuantizedLinear):
@@ -162,7 +163,7 @@ def save_adapter(
     replace: bool = False,
     **facts: Any,
 ) -> Path:
-    """Write the adapter a model carries, in one step. `base` is the directory of the model it was trained on."""
+    """Write the adapter a model carries, in one step. `base` is the directory of the model it grew on."""
     found = tensors(model)
     if not found:
         raise ConfigError("the model carries no adapter to save", hint="attach one first")
@@ -171,8 +172,8 @@ def save_adapter(
     ends = sorted(ends if ALL in pick.options.targets else pick.options.targets)
     identity = {"path": str(base), "hash": checkpoint.identity(base)}
     config = {
-        **PEFT.load(pick.name).to_peft(pick.options), "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base),
-        "target_modules": ends, "inference_mode": True,
+        **PEFT.load(pick.name).to_peft(pick.options), "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base), "target_modules": ends, "inference_mode": True,
     }  # fmt: skip
     with files.atomic_directory(Path(path), replace=replace) as folder:
         files.write_json(folder / "adapter_config.json", config)
@@ -192,7 +193,7 @@ def save_adapter(
 def load_adapter(path: Path, model: nn.Module, *, base: Path | None = None, hashes: bool = True) -> Loaded:
     """Read an adapter, ours or peft's, onto a base model, and leave only the adapter learning.
 
-    With `base`, the directory the model was read from, an adapter of ours trained on other weights is refused; an adapter
+    With `base`, the directory the model was read from, one of ours trained on other weights is refused; one
     whose matrices do not fit the model is always refused.
     """
     path = Path(path)
@@ -254,7 +255,7 @@ def _read_config(path: Path, manifest: Mapping[str, Any]) -> Pick:
 
 
 def refuse_features(data: Mapping[str, Any], own: set[str]) -> None:
-    """Refuse every key of adapter_config.json that is switched on and neither neutral nor the technique's own."""
+    """Refuse each key of adapter_config.json that is switched on and neither neutral nor the technique's."""
     off = {"bias": "none"}
     for key, value in data.items():
         if key in own or key in NEUTRAL or value == off.get(key) or value in (None, False, "", [], {}):

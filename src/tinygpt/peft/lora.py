@@ -1,12 +1,14 @@
 """LoRA: learn a low-rank change of a frozen matrix, `y = W x + (alpha/r) B A x`.
 
-A (r, in) reads r directions of the input, B (out, r) writes them back; only A and B learn, r (in + out) numbers in
-place of in x out. B starts at zero, so the adapted model starts as the base model. The factor alpha/r keeps the size
-of the change, and so the learning rate, about the same when r is varied. Fused, it is `W + (alpha/r) B A`.
+A (r, in) reads r directions of the input, B (out, r) writes them back; only A and B learn, r (in + out)
+numbers in place of in x out. B starts at zero, so the adapted model starts as the base model. The factor
+alpha/r keeps the size of the change, and so the learning rate, about the same when r is varied. Fused, it
+is `W + (alpha/r) B A`.
 
 Paper: Hu et al., ICLR 2022, arXiv:2106.09685 (section 4.1).
-Differs: A is drawn uniformly in +-1/sqrt(in), as peft does, unless init is "gaussian". There is no dropout yet: blocks
-draw no implicit randomness, so masks must come from outside; the dropout of a foreign adapter is read and not applied.
+Differs: A is drawn uniformly in +-1/sqrt(in), as peft does, unless init is "gaussian". There is no dropout
+yet: blocks draw no implicit randomness, so masks must come from outside; the dropout that a foreign
+adapter was trained with is read and not applied.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class Config:
 
     rank: Annotated[int, "Rank r of the change of each matrix."] = 8
     alpha: Annotated[float, "Scale: the change is multiplied by alpha / rank."] = 16.0
-    targets: Annotated[tuple[str, ...], "Endings of the names to adapt, or all-linear: every matrix in the blocks."] = (
+    targets: Annotated[tuple[str, ...], "Endings of names to adapt; all-linear: all in the blocks."] = (
         "q_proj", "v_proj",
     )  # fmt: skip
     init: Annotated[Literal["kaiming", "gaussian"], "How A starts: uniform +-1/sqrt(in), or normal / r."] = (
@@ -44,7 +46,7 @@ class Config:
 
 
 class LoRA(nn.Module):
-    """x (..., in) -> (..., out). The tensors `lora_A.weight` (r, in) and `lora_B.weight` (out, r) are named as in peft."""
+    """x (..., in) -> (..., out). Tensors as in peft: `lora_A.weight` (r, in) and `lora_B.weight` (out, r)."""
 
     def __init__(self, base: nn.Module, config: Config, key: mx.array) -> None:
         super().__init__()
@@ -79,7 +81,7 @@ def to_peft(config: Config) -> dict[str, Any]:
     """What adapter_config.json says of this technique."""
     return {
         "peft_type": "LORA", "r": config.rank,
-        # peft wants an integer and writes one; a fraction is written as it is, and peft computes with it all the same.
+        # peft writes an integer; it computes with a fraction all the same.
         "lora_alpha": int(config.alpha) if config.alpha == int(config.alpha) else config.alpha,
         "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False, "use_rslora": False, "use_dora": False,
         "init_lora_weights": True if config.init == "kaiming" else "gaussian",
@@ -87,11 +89,11 @@ def to_peft(config: Config) -> dict[str, Any]:
 
 
 def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | None:
-    """The config of an adapter that peft wrote, None when it is of another type. What we cannot do is refused by name."""
+    """The config of an adapter that peft wrote, None when of another type; what we lack is refused."""
     if data.get("peft_type") != "LORA":
         return None
     start = data.get("init_lora_weights", True)
-    # The other ways to start (pissa, olora, loftq, ...) change the base matrix too, and the file does not hold that change.
+    # Other ways to start (pissa, olora, loftq, ...) change the base matrix too, which the file does not hold.
     if start not in (True, False, "gaussian", "orthogonal"):
         raise CheckpointError(f"init_lora_weights = {start!r} is not supported", hint=_adapter.PLAIN_LORA)
     own = {"r", "lora_alpha", "lora_dropout", "init_lora_weights"}

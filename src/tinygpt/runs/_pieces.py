@@ -9,10 +9,16 @@ from typing import Any
 from mlx.utils import tree_flatten
 
 from tinygpt.core.errors import CheckpointError
+from tinygpt.data import rows
+from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer import byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
+from tinygpt.peft import _adapter
+
+TEMPLATE = chatml
+write_jsonl = rows.write
 
 
 def model_path(path: Path) -> Path:
@@ -26,9 +32,11 @@ def model_path(path: Path) -> Path:
     return path
 
 
-def open_model(path: Path) -> tuple[Loaded, Tokenizer]:
-    """A model directory or run directory with its tokenizer."""
+def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokenizer]:
+    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given."""
     loaded = checkpoint.load(model_path(path))
+    if adapter is not None:
+        _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path)
     tokenizer = hf.load(loaded.path)
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(

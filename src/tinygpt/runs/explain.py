@@ -22,11 +22,12 @@ ROOT = Path(tinygpt.__file__).parent
 
 @dataclass(frozen=True)
 class Kind:
-    """A family as people meet it. `option` is the setting that picks one; "": the command picks it."""
+    """A family as people meet it."""
 
     package: str
     verb: str
     option: str = ""
+    """The setting that picks a technique; "*": each is a flag of its own; "": the command picks it."""
     cites: bool = True  # its files name a paper and what differs from it
 
     @property
@@ -47,6 +48,13 @@ class Kind:
             .strip('". ')
         )
 
+    def choose(self, name: str) -> str:
+        """What to type to get a technique; "" when the command picks it."""
+        if self.option == "*":
+            return f"--{name.replace('_', '-')} VALUE"
+        setting = f"--set {self.option}={name}" if "." in self.option else f"--{self.option} {name}"
+        return setting if self.option else ""
+
 
 # Every family of the house, in the order of the layers. A house test finds a family that is missing here, and
 # holds verbs and options against the code.
@@ -62,7 +70,9 @@ KINDS = (
     Kind("tinygpt.train.objective", "build"),
     Kind("tinygpt.train.optim", "build", "optimizer"),
     Kind("tinygpt.train.schedule", "at", "schedule"),
-    Kind("tinygpt.peft", "wrap", "peft"),
+    Kind("tinygpt.infer.sample", "apply", "*"),
+    Kind("tinygpt.peft", "wrap", "adapter"),
+    Kind("tinygpt.eval.suites", "score", cites=False),
 )
 
 
@@ -73,7 +83,7 @@ def families() -> list[dict[str, Any]]:
             "family": kind.name,
             "title": kind.title,
             "verb": kind.verb,
-            "option": kind.option,
+            "choose": kind.choose("NAME"),
             "techniques": {name: kind.family.summary(name) for name in kind.family.names()},
         }
         for kind in KINDS
@@ -84,7 +94,7 @@ def explain(name: str) -> list[dict[str, Any]]:
     """All that is called `name`: a family ("optim"), a technique ("adamw"), or both ("optim/adamw")."""
     head, slash, tail = name.partition("/")
     inside = [k for k in KINDS if head in (k.name, k.family.kind)] if slash else list(KINDS)
-    wanted = (tail if slash else name).replace("-", "_")
+    wanted = (tail or head).replace("-", "_")
     found = [technique(k, wanted) for k in inside if wanted in k.family.names()]
     if not slash:
         found += [technique(k, n) for k in KINDS if name in (k.name, k.family.kind) for n in k.family.names()]
@@ -102,7 +112,7 @@ def technique(kind: Kind, name: str) -> dict[str, Any]:
         "family": kind.name,
         "file": "src/tinygpt/" + str(kind.family.path(name).relative_to(ROOT)),
         **{key: value for key, value in dataclasses.asdict(told).items() if key != "name"},
-        "option": f"{kind.option}={name}" if kind.option else "",
+        "choose": kind.choose(name),
         "knobs": [knob(kind, f) for f in knobs(kind, name)],
     }
 
@@ -132,9 +142,7 @@ def type_name(f: Field) -> str:
     """A field's type as a person reads it: choices spelled out."""
     if f.choices:
         return "|".join(f.choices)
-    kind = f.type
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join("none" if a is type(None) else a.__name__ for a in typing.get_args(kind))
-    if typing.get_origin(kind) in (tuple, list):
-        return f"list of {typing.get_args(kind)[0].__name__}"
-    return getattr(kind, "__name__", str(kind))
+    inner = typing.get_args(f.type)
+    if typing.get_origin(f.type) in (typing.Union, types.UnionType):
+        return " or ".join("none" if a is type(None) else a.__name__ for a in inner)
+    return f"list of {inner[0].__name__}" if inner else f.type.__name__

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.data.template import chatml
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine, Piece
-from tinygpt.peft import _adapter
 from tinygpt.runs import _pieces
 
 
@@ -42,10 +40,8 @@ class ChatConfig(SampleConfig):
 
 def open_engine(path: Path, adapter: Path | None = None) -> Engine:
     """The engine of a model directory, with an adapter on top if one is given."""
-    loaded, tokenizer = _pieces.open_model(path)
-    if adapter is not None:
-        _adapter.load_adapter(_pieces.model_path(adapter), loaded.model, base=loaded.path)
-    return Engine(loaded.model, tokenizer, chatml)
+    loaded, tokenizer = _pieces.open_model(path, adapter)
+    return Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
 
 
 def sample(config: Config, prompt: str) -> Iterator[tuple[int, Piece]]:
@@ -84,7 +80,7 @@ class Conversation:
         for piece in self.engine.generate(ids, self.config):
             written += piece.text
             yield piece.text
-        self.messages.append(chatml.parse(written))
+        self.messages.append(_pieces.TEMPLATE.parse(written))
 
     def _fit(self) -> list[int]:
         """The rendered history; the oldest turns after the system prompt leave when they no longer fit."""

@@ -142,6 +142,11 @@ class Gradient:
         if set(tensors) != set(self.optimizer_state):
             odd = sorted(set(tensors) ^ set(self.optimizer_state))
             raise CheckpointError(f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ")
+        for name, held in self.optimizer_state.items():
+            if tensors[name].shape != held.shape:
+                raise CheckpointError(
+                    f"the saved optimizer state does not fit: {name} has shape {tensors[name].shape}, not {held.shape}"
+                )
         self.weights = _masters(self.objective.module)
         self.optimizer_state = dict(tensors)
         mx.eval(self.optimizer_state)

@@ -41,8 +41,8 @@ def main(
 
 def listing(families: list[dict[str, Any]]) -> None:
     for family in families:
-        option = f"   (--set {family['option']}=NAME)" if family["option"] else ""
-        print(f"{family['family']}: {family['title']}{option}")
+        choose = f"   ({family['choose']})" if family["choose"] else ""
+        print(f"{family['family']}: {family['title']}{choose}")
         for name, summary in family["techniques"].items():
             print(f"  {name:<12} {summary}")
         print()
@@ -54,7 +54,7 @@ def page(t: dict[str, Any]) -> str:
     lines += ["", t["body"]] if t["body"] else []
     lines += [f"\nPaper:   {t['paper']}"] if t["paper"] else []
     lines += [f"Differs: {t['differs']}"] if t["differs"] else []
-    lines += [f"\nChoose it with --set {t['option']}"] if t["option"] else []
+    lines += [f"\nChoose it with: {t['choose']}"] if t["choose"] else []
     if t["knobs"]:
         lines += ["", "Knobs:"]
         for knob in t["knobs"]:

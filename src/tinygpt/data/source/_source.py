@@ -35,6 +35,8 @@ class Source:
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"the batch size must be at least 1, got {batch_size}")
+        if seed is not None and seed < 0:
+            raise ConfigError(f"the seed must not be negative, got {seed}")
         self.packed, self.length, self.batch_size, self.pad_id, self.seed = (
             rows,
             length,

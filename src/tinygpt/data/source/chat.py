@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -156,8 +157,8 @@ def _pack(examples: Sequence[_Example], length: int, *, learn_all: bool) -> tupl
         raise DataError("no example fits", hint="use a longer context")
     sizes = [len(e.ids) - 1 for e in examples]
     edges = np.cumsum([0, *(n + 1 for n in sizes)])
-    ids = np.fromiter((i for e in examples for i in e.ids), np.int32, int(edges[-1]))
-    learn = np.fromiter((learned for e in examples for learned in e.learn), np.bool_, int(edges[-1]))
+    ids = np.fromiter(chain.from_iterable(e.ids for e in examples), np.int32, int(edges[-1]))
+    learn = np.fromiter(chain.from_iterable(e.learn for e in examples), np.bool_, int(edges[-1]))
     n_learned = int(learn.sum())
     if learn_all:
         learn[:] = True

@@ -64,13 +64,15 @@ def build(
 
     def write(writer: cache.Writer) -> None:
         _tokenise(files, tokenizer, start, writer, events)
+        _refuse_bad(config, writer.facts)
 
     if config.cache:
         name = cache.key("text", tokenizer.hash, *(f"{sha256(f)} {''.join(f.suffixes[-2:])}" for f in files))
         tokens = cache.cached(cache_dir("tokens") / name, tokenizer.vocab_size, write, events)
     else:
         tokens = cache.uncached(tokenizer.vocab_size, write)
-    _report_bad(config, files, tokens.facts, events)
+    _refuse_bad(config, tokens.facts)
+    _note_bad(files, tokens.facts, events)
 
     train, held = _split(tokens, config.held_out, tokenizer)
     if train.end < length:
@@ -155,15 +157,15 @@ def documents(file: Path, facts: dict[str, Any]) -> list[str]:
 def pieces(text: str, limit: int = PIECE) -> Iterator[str]:
     """A text in parts that encode to the same ids as the whole.
 
-    Parts end at a line end that has text right before and right after it: no pre-tokenizer in use joins
-    anything over such a place. (A SentencePiece file that puts a space before every text adds one at the
-    start of each part.)
+    Parts end at a line end with text right before and a letter or digit right after it: no pre-tokenizer in
+    use joins anything over such a place. (A SentencePiece file that puts a space before every text adds one
+    at the start of each part.)
     """
     start = 0
     while len(text) - start > limit:
         end = start + limit
         while (end := text.find("\n", end) + 1) and end < len(text):
-            if not text[end].isspace() and not text[end - 2].isspace():
+            if text[end].isalnum() and not text[end - 2].isspace():
                 break
         if not end or end == len(text):
             break
@@ -214,17 +216,20 @@ def _tokenise(
     writer.facts = facts
 
 
-def _report_bad(config: Config, files: list[Path], facts: dict[str, Any], events: Events | None) -> None:
-    """A file named by hand must be readable; one found in a folder may be left out, and is reported."""
-    n_bad = facts["bad_files"] + facts["bad_rows"]
-    if not n_bad:
-        return
-    reasons = "; ".join(facts["first_bad"])
-    if config.strict or (facts["bad_files"] and not any(path.is_dir() for path in config.paths)):
-        raise DataError(reasons, hint="convert the file: iconv -f latin1 -t utf-8 IN > OUT; or leave it out")
-    if events:
+def _refuse_bad(config: Config, facts: dict[str, Any]) -> None:
+    """A file named by hand must be readable; one found in a folder may be left out, unless `strict`."""
+    by_hand = not any(path.is_dir() for path in config.paths)
+    if facts["bad_files"] and (config.strict or by_hand) or facts["bad_rows"] and config.strict:
+        raise DataError(
+            "; ".join(facts["first_bad"]),
+            hint="convert it: iconv -f latin1 -t utf-8 IN > OUT; or leave it out",
+        )
+
+
+def _note_bad(files: list[Path], facts: dict[str, Any], events: Events | None) -> None:
+    if events and facts["bad_files"] + facts["bad_rows"]:
         what = f"{facts['bad_files']} of {len(files)} files and {facts['bad_rows']} rows"
-        events.note(f"{what} were left out: {reasons}", level="warning")
+        events.note(f"{what} were left out: {'; '.join(facts['first_bad'])}", level="warning")
 
 
 def _split(tokens: cache.Tokens, fraction: float, tokenizer: Tokenizer) -> tuple[_Part, _Part | None]:

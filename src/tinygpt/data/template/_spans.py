@@ -8,15 +8,13 @@ encoded by itself. And text that people wrote can never become a control token, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """A piece of rendered text. `learn`: it is a target. `special`: it is the name of one control token."""
 
     text: str
@@ -36,14 +34,14 @@ def plan(spans: Iterable[Span], tokenizer: Tokenizer) -> list[Span]:
     border between prompt and answer stays, because at run time the prompt is encoded before the answer
     exists. A control token that the tokenizer does not know is plain text.
     """
+    known = tokenizer.special
     pieces: list[Span] = []
-    for span in spans:
-        special = span.special and span.text in tokenizer.special
-        last = pieces[-1] if pieces else None
-        if last and not special and not last.special and last.learn == span.learn:
-            pieces[-1] = Span(last.text + span.text, last.learn)
-        elif span.text:
-            pieces.append(Span(span.text, span.learn, special))
+    for text, learn, special in spans:
+        special = special and text in known
+        if pieces and not special and pieces[-1][1:] == (learn, False):
+            pieces[-1] = Span(pieces[-1].text + text, learn)
+        elif text:
+            pieces.append(Span(text, learn, special))
     return pieces
 
 

@@ -1,6 +1,7 @@
 """Min-p: drop tokens whose probability is below a share of the likeliest token's.
 
-`keep i where p_i >= min_p * max(p)`. The bar falls when the model is unsure, so high temperatures stay readable.
+`keep i where p_i >= min_p * max(p)`. The bar falls when the model is unsure, so high temperatures stay
+readable.
 
 Paper: Nguyen et al., ICLR 2025, arXiv:2407.01082.
 Differs: compares logits, `z_i >= max(z) + log(min_p)`, which is the same without a softmax.

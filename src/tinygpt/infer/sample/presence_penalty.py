@@ -1,6 +1,7 @@
 """Presence penalty: subtract a constant from the logit of every token the answer already holds.
 
-`z_i - a [c_i > 0]` with c_i the count of token i in the answer. It asks for new words, however often the old ones came.
+`z_i - a [c_i > 0]` with c_i the count of token i in the answer. It asks for new words, however often the old
+ones came.
 
 Paper: none; defined by OpenAI's API reference (completions, presence_penalty).
 Differs: nothing; like that API, and unlike mlx-lm, it does not count the prompt.

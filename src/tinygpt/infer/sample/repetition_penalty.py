@@ -1,7 +1,8 @@
 """Repetition penalty: make every token that prompt or answer already holds less likely, by a factor.
 
-`z_i / r` where z_i > 0 and `z_i * r` where z_i < 0, for tokens seen so far; r > 1 discourages, r < 1 encourages.
-It also punishes what must be copied from the prompt (names, numbers), so it harms extraction and tool calls.
+`z_i / r` where z_i > 0 and `z_i * r` where z_i < 0, for tokens seen so far; r > 1 discourages, r < 1
+encourages. It also punishes what must be copied from the prompt (names, numbers), so it harms extraction and
+tool calls.
 
 Paper: Keskar et al. 2019 (CTRL), arXiv:1909.05858, section 4.1.
 Differs: negative logits are multiplied (the paper divides, which would reward them), as transformers does.

@@ -1,7 +1,7 @@
 """Top-k: keep the k likeliest tokens and drop the rest.
 
-`z_i = -inf where z_i < z_(k)`, with z_(k) the k-th largest logit. A fixed number of candidates is too many where the
-model is sure and too few where it is not; top-p and min-p adapt.
+`z_i = -inf where z_i < z_(k)`, with z_(k) the k-th largest logit. A fixed number of candidates is too many
+where the model is sure and too few where it is not; top-p and min-p adapt.
 
 Paper: Fan, Lewis and Dauphin, ACL 2018, arXiv:1805.04833.
 Differs: tokens tied with the k-th are kept too (as transformers does).

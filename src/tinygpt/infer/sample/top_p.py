@@ -1,7 +1,7 @@
 """Top-p (nucleus): keep the fewest likeliest tokens that together reach probability p.
 
-Sort by probability; the nucleus is the smallest head of that list whose sum is at least p. Where the model is sure it is
-one token, where it is not it may be hundreds.
+Sort by probability; the nucleus is the smallest head of that list whose sum is at least p. Where the model is
+sure it is one token, where it is not it may be hundreds.
 
 Paper: Holtzman et al., ICLR 2020, arXiv:1904.09751, section 3.1.
 Differs: tokens tied with the last one kept are kept too, so the result does not depend on a sorting order.

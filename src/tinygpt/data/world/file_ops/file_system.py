@@ -1,8 +1,9 @@
 """A small in-memory file system: directories, text files and a current directory.
 
-The whole tree is one dict from absolute path to text (None for a directory), so a copy costs microseconds and two
-trees are equal exactly when they hold the same paths and the same texts, whatever calls led there.
-The verbs behave like the commands of the same name; what they refuse, they refuse with a `PathError` of a fixed kind.
+The whole tree is one dict from absolute path to text (None for a directory), so a copy costs microseconds and
+two trees are equal exactly when they hold the same paths and the same texts, whatever calls led there. The
+verbs behave like the commands of the same name; what they refuse, they refuse with a `PathError` of a fixed
+kind.
 """
 
 from __future__ import annotations
@@ -78,17 +79,17 @@ class FileSystem:
         return self.nodes == other.nodes
 
     def plant(self, path: str, text: str | None) -> None:
-        """Put a file (text) or a directory (None) at an absolute path, with its parents. For building states."""
+        """Put a file (text) or directory (None) at an absolute path, with parents. For building states."""
         here = parent_of(path)
         while here not in self.nodes:
             self.nodes[here] = None
             here = parent_of(here)
         self.nodes[path] = text
 
-    # --- looking -------------------------------------------------------------------------------------------------
+    # --- looking --------------------------------------------------------------------------------------------
 
     def resolve(self, path: str) -> str:
-        """The absolute path of what was typed: `.`, `..`, `~` (the root) and doubled slashes are worked out by text."""
+        """The absolute path of what was typed; `.`, `..`, `~` (the root) and `//` are worked out by text."""
         if not path or "\0" in path or "\n" in path:
             raise PathError("bad_name", repr(path))
         if path == "~" or path.startswith("~/"):
@@ -155,7 +156,7 @@ class FileSystem:
             raise PathError("not_a_directory", path)
         return found
 
-    # --- changing ------------------------------------------------------------------------------------------------
+    # --- changing -------------------------------------------------------------------------------------------
 
     def change_directory(self, path: str) -> None:
         self.cwd = self.directory(path)
@@ -222,7 +223,9 @@ class FileSystem:
         if self.is_dir(found) and not recursive:
             raise PathError("is_a_directory", source)
         src, dst = self._pair(source, destination)
-        copied = {dst + p[len(src) :]: self.nodes[p] for p in [src, *(self.below(src) if self.is_dir(src) else [])]}
+        copied = {
+            dst + p[len(src) :]: self.nodes[p] for p in [src, *(self.below(src) if self.is_dir(src) else [])]
+        }
         for place, text in copied.items():
             if place in self.nodes and (self.nodes[place] is None) != (text is None):
                 raise PathError("is_a_directory" if text is not None else "not_a_directory", destination)
@@ -253,7 +256,7 @@ class FileSystem:
         if found == "/" or self.cwd == found or self.cwd.startswith(found + "/"):
             raise PathError("busy", typed)
 
-    # --- showing -------------------------------------------------------------------------------------------------
+    # --- showing --------------------------------------------------------------------------------------------
 
     def render(self, path: str = "/") -> str:
         """The tree as `tree` draws it, directories marked with a slash."""
@@ -263,7 +266,8 @@ class FileSystem:
             names = self.children(directory)
             for i, name in enumerate(names):
                 last, full = i == len(names) - 1, joined(directory, name)
-                lines.append(f"{indent}{'└── ' if last else '├── '}{name}{'/' if self.is_dir(full) else ''}")
+                slash = "/" if self.is_dir(full) else ""
+                lines.append(f"{indent}{'└── ' if last else '├── '}{name}{slash}")
                 if self.is_dir(full):
                     draw(full, indent + ("    " if last else "│   "))
 

@@ -26,7 +26,7 @@ def _intent(name: str) -> Callable[[Callable[[Scene], Built]], Callable[[Scene],
     return keep
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- looking ------------------------------------------------------------------------------------------------
 
 BUILD["pwd"] = lambda s: ({}, [call("pwd")])
 BUILD["ls_here"] = lambda s: ({}, [call("ls")])
@@ -77,7 +77,7 @@ def _find_ext(s: Scene) -> Built:
     return {"x": extension}, [call("find", name=f"*.{extension}")]
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 @_intent("cat")
@@ -125,7 +125,7 @@ def _grep_here(s: Scene) -> Built:
     return {"p": pattern}, [call("grep", pattern=pattern)]
 
 
-# --- making and writing ----------------------------------------------------------------------------------------------
+# --- making and writing -------------------------------------------------------------------------------------
 
 
 @_intent("mkdir")
@@ -187,7 +187,7 @@ def _file_to_change(s: Scene) -> Ref:
     return f
 
 
-# --- moving, copying, deleting ---------------------------------------------------------------------------------------
+# --- moving, copying, deleting ------------------------------------------------------------------------------
 
 
 @_intent("rename")
@@ -228,7 +228,9 @@ def _move_out(s: Scene) -> Built:
 def _copy_as(s: Scene) -> Built:
     f = s.old_file(nested=0)
     # with the copy said to be here, a source elsewhere would leave open where "here" is
-    new = s._ref(joined(s.here, f"{s.namer.file().rpartition('.')[0]}.{f.path.rpartition('.')[2]}"), False, new=True)
+    new = s._ref(
+        joined(s.here, f"{s.namer.file().rpartition('.')[0]}.{f.path.rpartition('.')[2]}"), False, new=True
+    )
     s.last = f
     return {"f": f, "N": new.said}, [call("cp", source=f.said, destination=new.said)]
 

@@ -1,4 +1,4 @@
-"""What the model reads and writes: one system line, a compact listing with the request, tool calls in OpenAI's shape."""
+"""What the model reads and writes: a system line, a listing with the request, calls in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def system_prompt() -> str:
 def render_state(fs: FileSystem, limit: int = MAX_ENTRIES) -> str:
     """The current directory and what it holds, one path a line, one level into subdirectories.
 
-    A directory that has entries shows as those (`logs/a.txt`), one without as `logs/`; what lies deeper is not shown.
+    A directory with entries shows as those (`logs/a.txt`), one without as `logs/`. Deeper ones are left out.
     Whole paths, because a call needs them whole: `cat logs/a.txt` copies a line.
     """
     lines = []

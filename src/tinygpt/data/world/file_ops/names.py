@@ -1,7 +1,7 @@
 """Names nobody has seen: stems from syllables or words, file and folder names, and short texts to write.
 
-Every stem belongs to one side by its hash: training draws from four fifths of all stems, the held-out sets from the
-rest. The syllables span millions of stems, so a model has to copy names; it cannot know them.
+Every stem belongs to one side by its hash: training draws from four fifths of all stems, the held-out sets
+from the rest. The syllables span millions of stems, so a model has to copy names; it cannot know them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,49 @@ from random import Random
 
 from .phrases import stable_hash
 
-_ONSETS = ["b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "b", "d", "k", "l", "m", "n", "p", "r", "s", "t", "v", "br", "dr", "gr", "kr", "pl", "tr", "st", "fl", "gl", "ch", "sh", "th"]
-_VOWELS = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "a", "e", "o", "ai", "ea", "oo", "y"]
-_CODAS = ["", "", "", "", "", "n", "r", "l", "s", "m", "k", "t", "x", "nd", "rk"]
-_WORDS = ["account", "album", "alpha", "answer", "april", "archive", "artist", "autumn", "badge", "banana", "basket", "beach", "bench", "berlin", "bicycle", "bill", "bird", "blog", "board", "book", "bottle", "bread", "bridge", "budget", "cabin", "camera", "campus", "candle", "canvas", "carbon", "castle", "chapter", "charter", "chess", "cinema", "circle", "client", "closet", "cloud", "coast", "coffee", "color", "concert", "config", "contact", "contract", "cookie", "corner", "cotton", "course", "credit", "dance", "data", "debt", "design", "desk", "device", "diary", "dinner", "doctor", "dragon", "drawing", "dream", "driver", "eagle", "earth", "echo", "edition", "elephant", "engine", "essay", "event", "exam", "export", "fabric", "farm", "fashion", "feather", "festival", "figure", "film", "finance", "flight", "flower", "forest", "formula", "frame", "friday", "fruit", "future", "galaxy", "gallery", "game", "garden", "gift", "glass", "goal", "grammar", "grape", "guest", "guide", "guitar", "harbor", "health", "helper", "hotel", "house", "idea", "image", "index", "input", "insect", "invoice", "island", "january", "jazz", "journal", "journey", "kernel", "kitchen", "label", "ladder", "lecture", "lemon", "lesson", "letter", "library", "license", "lion", "logo", "lunch", "magnet", "manual", "map", "march", "market", "matrix", "meeting", "member", "memory", "menu", "mirror", "mobile", "model", "monday", "money", "monitor", "morning", "motor", "movie", "museum", "music", "novel", "ocean", "office", "orange", "orchid", "order", "output", "owner", "paint", "paper", "parade", "parcel", "parser", "partner", "patch", "payment", "pencil", "people", "phoenix", "photo", "physics", "piano", "picnic", "pilot", "planet", "plant", "plugin", "poem", "poetry", "policy", "portal", "poster", "potato", "price", "prize", "profile", "project", "puzzle", "quarter", "queue", "quiz", "radio", "raven", "receipt", "recipe", "record", "reminder", "report", "result", "review", "river", "robot", "rocket", "roster", "salad", "salary", "sample", "scene", "schema", "school", "science", "score", "season", "secret", "sensor", "server", "silver", "sketch", "slides", "snow", "song", "source", "spring", "stable", "station", "story", "student", "studio", "summary", "summer", "sunday", "survey", "target", "task", "tax", "teacher", "theory", "ticket", "tiger", "token", "topic", "tower", "travel", "treaty", "tutorial", "valley", "vendor", "video", "village", "violin", "visitor", "volume", "voyage", "walnut", "water", "wedding", "weekly", "window", "winter", "wizard", "workshop", "yearly", "zebra"]
-# Letter runs a random name should not contain.
-_UNWANTED = re.compile("anal|anus|arse|cock|cum|dick|fag|fuck|nazi|piss|poo|porn|rape|sex|shit|slut|tit")
 
-TEXT_EXTENSIONS = ["txt", "md", "csv", "json", "py", "log", "yaml", "html", "js", "toml", "xml", "sql", "cfg", "tex", "rst", "ini", "sh", "tsv", "css"]
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_ONSETS = _words(
+    """
+    b c d f g h j k l m n p r s t v w z b d k l m n p r s t v br dr gr kr pl tr st fl gl ch sh th
+    """
+)
+_VOWELS = _words("a e i o u a e i o a e o ai ea oo y")
+_CODAS = ["", "", "", "", "", "n", "r", "l", "s", "m", "k", "t", "x", "nd", "rk"]
+_WORDS = _words(
+    """
+    account album alpha answer april archive artist autumn badge banana basket beach bench berlin bicycle
+    bill bird blog board book bottle bread bridge budget cabin camera campus candle canvas carbon castle
+    chapter charter chess cinema circle client closet cloud coast coffee color concert config contact
+    contract cookie corner cotton course credit dance data debt design desk device diary dinner doctor
+    dragon drawing dream driver eagle earth echo edition elephant engine essay event exam export fabric
+    farm fashion feather festival figure film finance flight flower forest formula frame friday fruit
+    future galaxy gallery game garden gift glass goal grammar grape guest guide guitar harbor health
+    helper hotel house idea image index input insect invoice island january jazz journal journey kernel
+    kitchen label ladder lecture lemon lesson letter library license lion logo lunch magnet manual map
+    march market matrix meeting member memory menu mirror mobile model monday money monitor morning motor
+    movie museum music novel ocean office orange orchid order output owner paint paper parade parcel
+    parser partner patch payment pencil people phoenix photo physics piano picnic pilot planet plant
+    plugin poem poetry policy portal poster potato price prize profile project puzzle quarter queue quiz
+    radio raven receipt recipe record reminder report result review river robot rocket roster salad salary
+    sample scene schema school science score season secret sensor server silver sketch slides snow song
+    source spring stable station story student studio summary summer sunday survey target task tax teacher
+    theory ticket tiger token topic tower travel treaty tutorial valley vendor video village violin
+    visitor volume voyage walnut water wedding weekly window winter wizard workshop yearly zebra
+    """
+)
+# Letter runs a random name should not contain.
+UNWANTED = re.compile(
+    "anal|anus|arse|cock|cum|dick|fag|fuck|nazi|piss|poo|porn|rape|sex|shit|slut|tit|cunt|pubic"
+)
+
+TEXT_EXTENSIONS = _words("txt md csv json py log yaml html js toml xml sql cfg tex rst ini sh tsv css")
 _OTHER_EXTENSIONS = ["pdf", "png", "jpg", "docx", "xlsx", "bak"]
-AFFIXES = ["old", "new", "copy", "draft", "final", "backup", "v1", "v2", "v3", "tmp"]
-_NUMBER_WORDS = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
+AFFIXES = _words("old new copy draft final backup v1 v2 v3 tmp")
+_NUMBER_WORDS = _words("two three four five six seven eight nine")
 
 
 @lru_cache(maxsize=200_000)
@@ -32,7 +64,7 @@ def is_held_out(stem: str) -> bool:
 
 
 def stems_in(name: str) -> set[str]:
-    """The stems of a file or folder name: its letter runs, without extension, affixes and runs under three letters."""
+    """The stems of a name: its runs of three letters and more, without extension and affixes."""
     base, dot, extension = name.rpartition(".")
     if not dot or extension.lower() not in (*TEXT_EXTENSIONS, *_OTHER_EXTENSIONS):
         base = name
@@ -55,11 +87,13 @@ class Namer:
                 stem = rng.choice(_WORDS)
             else:
                 n = 1 if rng.random() < 0.06 else 2 if short or rng.random() < 0.75 else 3
-                stem = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(n)) + rng.choice(_CODAS)
-            if 3 <= len(stem) <= (6 if short else 9) and stem not in self.used and not _UNWANTED.search(stem):
-                if is_held_out(stem) == self.held_out and stem not in AFFIXES:
-                    self.used.add(stem)
-                    return stem
+                stem = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(n)) + rng.choice(
+                    _CODAS
+                )
+            fits = 3 <= len(stem) <= (6 if short else 9) and stem not in AFFIXES and stem not in self.used
+            if fits and is_held_out(stem) == self.held_out and not UNWANTED.search(stem):
+                self.used.add(stem)
+                return stem
 
     def _base(self, plain: float) -> str:
         """A name without extension: one stem, two joined ones, with digits or in capitals."""
@@ -115,7 +149,9 @@ class Namer:
         if at < 0.6:
             return self.stem()
         if at < 0.75:
-            return self.rng.choice(["TODO", "FIXME", "error", "warning", "urgent", "total", "WARN", "done", "deadline"])
+            return self.rng.choice(
+                ["TODO", "FIXME", "error", "warning", "urgent", "total", "WARN", "done", "deadline"]
+            )
         if at < 0.9:
             return f"{self.rng.choice(_ADJECTIVES)} {self.rng.choice(_NOUNS)}"
         return str(self.rng.randrange(100, 10000))
@@ -126,10 +162,29 @@ class Namer:
         return n, _NUMBER_WORDS[n - 2] if self.rng.random() < 0.25 else str(n)
 
 
-_NOUNS = ["milk", "apples", "eggs", "keys", "tickets", "stamps", "paint", "rice", "shoes", "chairs", "lamps", "plants", "tools", "pens", "cables", "batteries", "pages", "boxes", "rent", "car", "dog", "cat", "door", "roof", "boat", "bike", "garage", "lawn", "phone", "laptop", "screen", "desk", "bed", "oven", "team", "boss", "neighbor", "landlord", "plan", "deadline", "agenda", "form", "parcel", "photos", "slides", "bill", "test", "build", "release", "patch", "bug", "login", "password", "backup", "job"]
-_VERBS = ["check", "fix", "buy", "sell", "clean", "pack", "paint", "call", "send", "sign", "water", "move", "sort", "book", "return", "finish", "bring", "test", "ship"]
-_ADJECTIVES = ["new", "old", "red", "blue", "green", "small", "big", "broken", "cheap", "early", "late", "urgent", "quiet", "warm", "heavy", "spare", "second", "next"]
-_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "tomorrow", "tonight", "today"]
+_NOUNS = _words(
+    """
+    milk apples eggs keys tickets stamps paint rice shoes chairs lamps plants tools pens cables batteries
+    pages boxes rent car dog cat door roof boat bike garage lawn phone laptop screen desk bed oven team
+    boss neighbor landlord plan deadline agenda form parcel photos slides bill test build release patch
+    bug login password backup job
+    """
+)
+_VERBS = _words(
+    """
+    check fix buy sell clean pack paint call send sign water move sort book return finish bring test ship
+    """
+)
+_ADJECTIVES = _words(
+    """
+    new old red blue green small big broken cheap early late urgent quiet warm heavy spare second next
+    """
+)
+_DAYS = _words(
+    """
+    Monday Tuesday Wednesday Thursday Friday Saturday Sunday tomorrow tonight today
+    """
+)
 _FILL = {
     "N": lambda n: n.rng.choice(_NOUNS),
     "V": lambda n: n.rng.choice(_VERBS),

@@ -1,8 +1,8 @@
 """How people ask to copy and delete: cp, rm and rmdir.
 
-One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a statement,
-`terse` a note, `tail` ends in a free text. Slots: {f} and {g}
-what exists, as people mention it, {d} a directory, {D} its bare name, {N} a bare new name.
+One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a
+statement, `terse` a note, `tail` ends in a free text. Slots: {f} and {g} what exists, as people mention it,
+{d} a directory, {D} its bare name, {N} a bare new name.
 """
 
 PHRASES: dict[str, dict[str, str]] = {

@@ -1,8 +1,8 @@
 """How people ask to go somewhere or to find a file: cd and find.
 
-One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a statement,
-`terse` a note, `tail` ends in a free text. Slots: {d} a directory as people mention it,
-{w} a bare file name, {x} an extension.
+One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a
+statement, `terse` a note, `tail` ends in a free text. Slots: {d} a directory as people mention it, {w} a bare
+file name, {x} an extension.
 """
 
 PHRASES: dict[str, dict[str, str]] = {

@@ -1,8 +1,8 @@
 """How people tie requests together and how politely they open them.
 
-`wrap` goes round one command or a joined one ({a}); the rest joins two or three of them. A leading ~ marks a joint
-that does not fix the order ("also"), so it is not used where the second step needs the first;
-\\n stands for a line break.
+`wrap` goes round one command or a joined one ({a}); the rest joins two or three of them. A leading ~ marks a
+joint that does not fix the order ("also"), so it is not used where the second step needs the first; \\n
+stands for a line break.
 """
 
 JOINTS: dict[str, str] = {
@@ -88,6 +88,12 @@ JOINTS: dict[str, str] = {
         {a}. Next, {b}. At the end, {c}
         {a}, next {b}, and last {c}
         {a}. {b}. {c}
+        {a}, then {b} and finally {c}
+        first of all {a}, next {b}, and in the end {c}
+        {a}. Second, {b}. Third, {c}
+        {a}, followed by this: {b}, and then {c}
+        {a}. As soon as that's done, {b}, and then {c}
+        {a}, and then {b}, and lastly {c}
         step one: {a}. Step two: {b}. Step three: {c}
         once you {a}, {b} and then {c}
         {a}. Once that's done, {b}. Then {c}
@@ -133,6 +139,9 @@ JOINTS: dict[str, str] = {
         {a}. And then please {b}
         {a}. Now {b}
         {a}. Then you can {b}
+        {a}. As soon as that's done, {b}
+        {a}. After this, please {b}
+        {a}, and then {b}
         ~{a}. Also, {b}
         ~{a}. And please {b}
         ~{a}. On top of that, {b}

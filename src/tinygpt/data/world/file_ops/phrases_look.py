@@ -1,7 +1,7 @@
 """How people ask to look around: pwd, ls and tree.
 
-One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a statement,
-`terse` a note, `tail` ends in a free text. Slots: {d} a directory as people mention it.
+One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a
+statement, `terse` a note, `tail` ends in a free text. Slots: {d} a directory as people mention it.
 """
 
 PHRASES: dict[str, dict[str, str]] = {

@@ -1,8 +1,8 @@
 """How people ask for new folders and files: mkdir and touch.
 
-One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a statement,
-`terse` a note, `tail` ends in a free text. Slots: {n} and {m} a new
-name, maybe with its place, {N} a bare new path.
+One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a
+statement, `terse` a note, `tail` ends in a free text. Slots: {n} and {m} a new name, maybe with its place,
+{N} a bare new path.
 """
 
 PHRASES: dict[str, dict[str, str]] = {

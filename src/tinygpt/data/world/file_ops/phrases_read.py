@@ -1,8 +1,8 @@
 """How people ask to read: cat, head, wc and grep.
 
-One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a statement,
-`terse` a note, `tail` ends in a free text. Slots: {f} and {g} files as people
-mention them, {k} a number, {p} a text to find.
+One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a
+statement, `terse` a note, `tail` ends in a free text. Slots: {f} and {g} files as people mention them, {k} a
+number, {p} a text to find.
 """
 
 PHRASES: dict[str, dict[str, str]] = {

@@ -1,8 +1,8 @@
 """How people ask to put text in a file: write and append.
 
-One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a statement,
-`terse` a note, `tail` ends in a free text. Slots: {n} a new name,
-{f} an existing file as people mention it, {t} a quoted text, {T} a text up to the end.
+One phrase a line. `do` is a bare command that fits after "please" or "then", `ask` a question, `say` a
+statement, `terse` a note, `tail` ends in a free text. Slots: {n} a new name, {f} an existing file as people
+mention it, {t} a quoted text, {T} a text up to the end.
 """
 
 PHRASES: dict[str, dict[str, str]] = {

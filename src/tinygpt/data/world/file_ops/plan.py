@@ -1,4 +1,4 @@
-"""Which steps a task has: how often each intent comes, and the tool pairs that training never sees together."""
+"""Which steps a task has: how often each intent comes, and which tool pairs training never sees."""
 
 from __future__ import annotations
 
@@ -46,7 +46,19 @@ _PLURAL = ("cat_two", "mkdir_two", "touch_two", "rm_two", "rm_two", "move_two", 
 _NO_NAMES = frozenset({"pwd", "ls_here", "tree_here", "cd_up"})
 _FIT_INSIDE_NEW = ("touch", "mkdir", "write_new", "touch", "mkdir")
 UNCLEAR = (  # intents whose main file or directory can be ambiguous
-    *("cat", "head", "wc", "grep_file", "append", "overwrite", "rename", "move", "copy_as", "copy_into", "rm"),
+    *(
+        "cat",
+        "head",
+        "wc",
+        "grep_file",
+        "append",
+        "overwrite",
+        "rename",
+        "move",
+        "copy_as",
+        "copy_into",
+        "rm",
+    ),
     *("cd_dir", "ls_dir", "tree_dir", "rm_dir", "copy_dir", "rm", "cat"),
 )
 
@@ -131,7 +143,9 @@ def _fits(intent: str, scene: Scene, steps: list[Step]) -> bool:
         return False  # "go to a and go to b" leaves open whether b is in a
     if scene.inside_new and intent not in _FIT_INSIDE_NEW:
         return False
-    return not (intent in done and (intent in _NO_NAMES or intent in ("find_ext", "grep_here", "mkdir_nested")))
+    return not (
+        intent in done and (intent in _NO_NAMES or intent in ("find_ext", "grep_here", "mkdir_nested"))
+    )
 
 
 def needs_order(steps: list[Step]) -> bool:

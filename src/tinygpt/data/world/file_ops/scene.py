@@ -1,8 +1,8 @@
 """A scene under construction: the state a request needs, built name by name while its steps are chosen.
 
-A builder asks for "an old file" or "a new folder" and gets a `Ref`; the scene plants what must exist beforehand, keeps
-what must not exist free, and follows the steps (`cd` moves `here`). Afterwards it is filled up with other files,
-among them ones whose names resemble those that matter.
+A builder asks for "an old file" or "a new folder" and gets a `Ref`; the scene plants what must exist
+beforehand, keeps what must not exist free, and follows the steps (`cd` moves `here`). Afterwards it is filled
+up with other files, among them ones whose names resemble those that matter.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from .names import AFFIXES, Namer
 
 @dataclass(kw_only=True)
 class Ref:
-    """A file or directory as it is spoken of: by exact name ("exact"), by a part of it ("stem", "stem_ext"), or by a
-    name that lies in a subdirectory without saying so ("bare")."""
+    """A file or directory as it is spoken of.
+
+    By its exact name ("exact"), by a part of it ("stem", "stem_ext"), or by the name of something in a
+    subdirectory, without saying so ("bare").
+    """
 
     path: str  # absolute
     said: str  # relative to where the user is at that step; what a call uses
@@ -49,11 +52,11 @@ class Scene:
     @classmethod
     def start(cls, rng: Random, namer: Namer, need_parent: bool) -> Scene:
         """An empty current directory: the root, or one or two levels down."""
-        depth = rng.choices([0, 1, 2], [0.4, 0.45, 0.15])[0] or int(need_parent)
+        depth = rng.choices([0, 1, 2], [0.45, 0.45, 0.1])[0] or int(need_parent)
         cwd = "".join("/" + namer.folder() for _ in range(depth)) or "/"
         return cls(rng=rng, namer=namer, fs=FileSystem({cwd: None}, cwd=cwd), here=cwd)
 
-    # --- what builders ask for -----------------------------------------------------------------------------------
+    # --- what builders ask for ------------------------------------------------------------------------------
 
     def relative(self, path: str) -> str:
         """An absolute path as said from here."""
@@ -71,7 +74,9 @@ class Scene:
         n = lines or self.rng.choice([1, 1, 2, 3])
         return "".join(self.namer.sentence() + "\n" for _ in range(n))
 
-    def old_file(self, lines: int | None = None, nested: float = 0.22, vague: bool = True, text: bool = True) -> Ref:
+    def old_file(
+        self, lines: int | None = None, nested: float = 0.22, vague: bool = True, text: bool = True
+    ) -> Ref:
         """A file that exists; sometimes in a subdirectory, sometimes spoken of by a part of its name."""
         if self.ambiguous:
             return self._ambiguous_file(lines, text)
@@ -88,7 +93,7 @@ class Scene:
         return ref
 
     def _vague_file(self) -> Ref:
-        """A file spoken of as "the lumo file"; nothing else here has that stem (or only with another extension)."""
+        """A file spoken of as "the lumo file": nothing else here fits those words."""
         stem, extension = self.namer.stem(), self.namer.extension()
         self.tags.add("vague")
         at = self.rng.random()
@@ -122,7 +127,10 @@ class Scene:
                 paths = [joined(self.here, f"{stem}.{e}") for e in sorted(extensions)]
             else:
                 extension, joint = self.namer.extension(), rng.choice("_-")
-                paths = [joined(self.here, f"{stem}{joint}{self.namer.stem(short=True)}.{extension}") for _ in range(n)]
+                paths = [
+                    joined(self.here, f"{stem}{joint}{self.namer.stem(short=True)}.{extension}")
+                    for _ in range(n)
+                ]
             ref = self._ref(paths[0], False, form="stem", words=stem)
         for path in paths:
             self.fs.plant(path, self.text(lines))
@@ -194,7 +202,7 @@ class Scene:
         """The user is now in another directory."""
         self.here, self.moved = path, True
 
-    # --- filling up ----------------------------------------------------------------------------------------------
+    # --- filling up -----------------------------------------------------------------------------------------
 
     def visible(self) -> int:
         """How many entries the prompt's listing has."""
@@ -208,7 +216,11 @@ class Scene:
         """Add look-alikes of the names that matter and other files, up to a handful of entries."""
         rng, wanted = self.rng, self.rng.choice([2, 3, 3, 4, 4, 5, 5, 6, 7])
         for ref in self.refs:
-            if ref.form == "exact" and parent_of(ref.path) == self.fs.cwd and rng.random() < (0.15 if ref.new else 0.35):
+            if (
+                ref.form == "exact"
+                and parent_of(ref.path) == self.fs.cwd
+                and rng.random() < (0.15 if ref.new else 0.35)
+            ):
                 self._add_look_alike(ref)
         while self.visible() < wanted:
             at = rng.random()

@@ -1,4 +1,4 @@
-"""File tasks as people put them: a seeded generator, its held-out sets and the check that they really are held out.
+"""File tasks as people put them: a seeded generator, its held-out sets, the check that they are held out.
 
 Three held-out sets, each new in its own way:
   names         phrasings known from training, names never seen (true of all three)
@@ -32,7 +32,7 @@ REFUSE_SHARE, CLARIFY_SHARE = 0.08, 0.08
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One request with its state and what must come of it. Treat the file systems as read-only: copy before running."""
+    """One request, its state, what must come of it. The file systems are read-only: copy before running."""
 
     id: str
     split: str
@@ -56,7 +56,7 @@ def make_task(seed: int, split: str, index: int, attempt: int = 0) -> Task:
     """Task `index` of a split: the same arguments give the same task, whatever else is generated."""
     rng = Random(f"{seed}:{split}:{index}:{attempt}")
     held_out_phrases, at = split == "phrases", rng.random()
-    # The kind is drawn once; a draw that does not fit together is repeated within the kind, so shares stay as set.
+    # The kind is drawn once; a draw that does not fit together is repeated within it, so shares stay as set.
     if split == "compositions" or at >= REFUSE_SHARE + CLARIFY_SHARE:
         n = rng.choices([1, 2, 3], [0.54, 0.33, 0.13] if split != "compositions" else [0, 0.72, 0.28])[0]
         make = lambda: _calls(rng, split, n, held_out_phrases)  # noqa: E731
@@ -100,7 +100,7 @@ def _calls(rng: Random, split: str, n: int, held_out: bool) -> dict[str, Any] | 
 def _refuse(rng: Random, split: str, held_out: bool) -> dict[str, Any]:
     scene, voice = _scene(rng, split), Voice.draw(rng)
     template = rng.choice(pool("refuse", held_out))
-    f, d = scene.old_file(vague=False, text=False), scene.old_folder(vague=False, nested=0)
+    f, d = scene.old_file(vague=False), scene.old_folder(vague=False, nested=0)
     worded = word_template(template, {"f": f, "d": d, "w": f.said.rpartition("/")[2]}, voice, held_out)
     scene.furnish()
     return _parts("refuse", scene, worded, {"refuse"}, text=f"I can't {template.topic} here.")
@@ -142,14 +142,14 @@ def to_messages(task: Task) -> list[dict[str, Any]]:
     return [*prompt(task.request, task.initial), reply_of(task.gold, task.text)]
 
 
-# --- splits ----------------------------------------------------------------------------------------------------------
+# --- splits -------------------------------------------------------------------------------------------------
 
 
 def splits(seed: int, n_train: int, n_held_out: int) -> dict[str, list[Task]]:
     """`train` and the three held-out sets of `n_held_out` tasks each, checked to be disjoint.
 
-    Requests without a name in them ("where am I?") read the same everywhere, so they occur in training only, except
-    in `phrases`, whose words are new.
+    Requests without a name in them ("where am I?") read the same everywhere, so they occur in training only,
+    except in `phrases`, whose words are new.
     """
     made = {"train": [make_task(seed, "train", i) for i in range(n_train)]}
     seen = {t.request for t in made["train"]}
@@ -175,7 +175,7 @@ def stems_of(task: Task) -> set[str]:
 
 
 def check_disjoint(train: Iterable[Task], held_out: Iterable[Task]) -> None:
-    """Refuse held-out tasks that share with training what their set says is new; DataError lists what they share."""
+    """Refuse held-out tasks that share with training what must be new; DataError lists what they share."""
     train, held_out = list(train), list(held_out)
     phrases = [t for t in held_out if t.split == "phrases"]
     compositions = [t for t in held_out if t.split == "compositions"]
@@ -187,7 +187,11 @@ def check_disjoint(train: Iterable[Task], held_out: Iterable[Task]) -> None:
     }
     known = _all(pairs_of(t.tools) for t in train)
     shared["tasks without a new tool pair"] = {t.id for t in compositions if pairs_of(t.tools) <= known}
-    found = [f"{len(what)} {name}: {', '.join(map(repr, sorted(what)[:3]))}" for name, what in shared.items() if what]
+    found = [
+        f"{len(what)} {name}: {', '.join(map(repr, sorted(what)[:3]))}"
+        for name, what in shared.items()
+        if what
+    ]
     if found:
         raise DataError(
             "training and held-out tasks overlap in " + "; ".join(found),

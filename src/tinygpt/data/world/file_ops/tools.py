@@ -1,7 +1,7 @@
 """The file tools: their OpenAI function entries and what each one does to a file system.
 
-A tool is declared once (name, description, arguments); the same declaration is published as JSON Schema and checks
-the arguments of a call, so a model's mistake becomes an error text, never an exception.
+A tool is declared once (name, description, arguments); the same declaration is published as JSON Schema and
+checks the arguments of a call, so a model's mistake becomes an error text, never an exception.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .file_system import FileSystem, PathError, joined, name_of
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one call gave: the text shown, the error kind (None when it worked), and what was learned by looking.
+    """What one call gave: the text shown, the error kind (None when it worked), and what was learned.
 
-    `fact` is the observation free of how it was asked (`ls`, `ls .` and `ls /here` learn the same); None for writes.
+    `fact` is the observation free of how it was asked (`ls` and `ls .` learn the same); None for writes.
     """
 
     text: str
@@ -31,14 +31,19 @@ def _string(text: str) -> dict[str, Any]:
     return {"type": "string", "description": text}
 
 
-def _entry(name: str, description: str, required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict:
+def _entry(
+    name: str, description: str, required: dict[str, Any], optional: dict[str, Any] | None = None
+) -> dict:
     parameters = {
         "type": "object",
         "properties": {**required, **(optional or {})},
         "required": list(required),
         "additionalProperties": False,
     }
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    }
 
 
 _RECURSIVE = {"recursive": {"type": "boolean", "description": "Needed when the source is a directory."}}
@@ -82,7 +87,9 @@ TOOLS: list[dict[str, Any]] = [
         {"recursive": {"type": "boolean", "description": "Needed to delete a directory."}},
     ),
     _entry("rmdir", "Delete an empty directory.", {"path": _string("Empty directory to delete.")}),
-    _entry("find", "Find files by name.", {"name": _string("Name or pattern, such as a.txt or *.txt.")}, _WHERE),
+    _entry(
+        "find", "Find files by name.", {"name": _string("Name or pattern, such as a.txt or *.txt.")}, _WHERE
+    ),
     _entry(
         "grep",
         "Show the lines that contain a text.",
@@ -112,7 +119,7 @@ def execute(fs: FileSystem, call: Mapping[str, Any]) -> str:
 
 
 def run(fs: FileSystem, call: Mapping[str, Any]) -> Outcome:
-    """Run one call {"name", "arguments"} (bare or in the OpenAI wrapper) on `fs`. Never raises on a model's output."""
+    """Run one call (bare or in the OpenAI wrapper) on `fs`. Never raises on a model's output."""
     name, arguments, problem = read_call(call)
     if problem is None:
         problem = _argument_problem(name, arguments)
@@ -157,14 +164,16 @@ def _argument_problem(name: str, arguments: dict[str, Any]) -> tuple[str, str] |
         if wanted is None:
             return "bad_argument", f"{name}: unknown argument {key!r}"
         # bool is an int in Python, but `lines: true` is a mistake
-        if not isinstance(value, _TYPES[wanted["type"]]) or (wanted["type"] == "integer" and isinstance(value, bool)):
+        if not isinstance(value, _TYPES[wanted["type"]]) or (
+            wanted["type"] == "integer" and isinstance(value, bool)
+        ):
             return "bad_argument", f"{name}: {key} must be a {wanted['type']}"
         if "minimum" in wanted and value < wanted["minimum"]:
             return "bad_argument", f"{name}: {key} must be at least {wanted['minimum']}"
     return None
 
 
-# --- the tools: (fs, arguments) -> (text, fact) ----------------------------------------------------------------------
+# --- the tools: (fs, arguments) -> (text, fact) -------------------------------------------------------------
 
 
 def _ls(fs: FileSystem, path: str = ".") -> tuple[str, tuple]:

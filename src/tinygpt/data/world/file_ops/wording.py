@@ -1,7 +1,7 @@
 """From steps to a request as someone types it: mentions, quotes, joints, case, small slips.
 
-Names and texts are kept out of the sentence as numbered marks until the end, so lower-casing and typos never touch
-what has to be copied.
+Names and texts are kept out of the sentence as numbered marks until the end, so lower-casing and typos never
+touch what has to be copied.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ from typing import Any
 
 from .file_system import name_of
 from .intents_it import Step
+from .names import UNWANTED
 from .phrases import Template, pool
 from .scene import Ref
 
 _NAME_QUOTES = [("", ""), ('"', '"'), ("'", "'"), ("`", "`")]
 _TEXT_QUOTES = [('"', '"'), ("'", "'"), ("“", "”")]
 _MARK = re.compile(r"\x01(\d+)\x02")
+# Commands stay in lower case where a sentence would start with a capital.
+_COMMAND = re.compile(r"\b(Rm|Mv|Cp|Ls|Cd|Pwd|Mkdir|Rmdir|Wc|Grep|Echo|Cat|Touch|Goto|Dir|Del)(?= |$)")
+# Phrases that are commands themselves take bare paths: `rm -r logs`, not `rm -r the folder logs`.
+_SHELL = re.compile(r"(rm|mv|cp|ls|cd|mkdir|rmdir|wc|grep|echo|cat|touch|head|tree|del)\b(?! over)")
 # Typed in a hurry, apostrophes go first.
-_DROPPED = {"what's": "whats", "don't": "dont", "i'm": "im", "can't": "cant", "that's": "thats", "where's": "wheres"}
+_DROPPED = {
+    "what's": "whats",
+    "don't": "dont",
+    "i'm": "im",
+    "can't": "cant",
+    "that's": "thats",
+    "where's": "wheres",
+}
 
 
 @dataclass(kw_only=True)
@@ -53,10 +65,10 @@ class Voice:
     def text(self, text: str) -> str:
         return self.keep(self.text_quotes[0] + text + self.text_quotes[1])
 
-    # --- mentions ------------------------------------------------------------------------------------------------
+    # --- mentions -------------------------------------------------------------------------------------------
 
     def mention(self, ref: Ref, linking: str = "") -> str:
-        """A noun phrase for something that exists. `linking`: the preposition for its place, "" when a path is clearer."""
+        """A noun phrase for something that exists. `linking`: the preposition for its place."""
         if ref.folder:
             return self._folder(ref)
         rng = self.rng
@@ -102,16 +114,19 @@ class Voice:
             return f"{self.name(name)} {preposition} {where}"
         return self.name(ref.said)
 
-    # --- sentences -----------------------------------------------------------------------------------------------
+    # --- sentences ------------------------------------------------------------------------------------------
 
     def clause(self, template: Template, slots: dict[str, Any]) -> str:
         """A template with its slots filled."""
         # "rename x from a to b" would be misread, and so would "add it to x from a"
         moving = template.intent in ("move", "copy_into", "rm", "move_into_it", "copy_into_it")
+        shell = _SHELL.match(template.text)
         filled = {}
         for slot in template.slots:
             value = slots[slot]
-            if slot in "fgd":
+            if shell and isinstance(value, Ref) and value.form == "exact":
+                filled[slot] = self.name(value.said)
+            elif slot in "fgd":
                 filled[slot] = self.mention(value, self.rng.choice(["from", "in"]) if moving else "in")
             elif slot in "nm" and isinstance(value, Ref):
                 filled[slot] = self.new(value)
@@ -139,7 +154,10 @@ class Voice:
             if rng.random() < 0.7:
                 closing = ""
         else:
-            text = re.sub(r"(^|[.!?] |\n)(- |\d[.)] )?([a-z])", lambda m: m[1] + (m[2] or "") + m[3].upper(), text)
+            text = re.sub(
+                r"(^|[.!?] |\n)(- |\d[.)] )?([a-z])", lambda m: m[1] + (m[2] or "") + m[3].upper(), text
+            )
+        text = _COMMAND.sub(lambda m: m[0].lower(), text)
         if rng.random() < 0.05:
             text = _slip(text, rng)
         if closing and not text.endswith((".", "?", "!")):
@@ -156,10 +174,12 @@ def _slip(text: str, rng: Random) -> str:
     i = word.start() + rng.randrange(1, len(word[0]) - 2)
     kind = rng.random()
     if kind < 0.4:
-        return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
-    if kind < 0.75:
-        return text[:i] + text[i + 1 :]
-    return text[:i] + text[i] + text[i:]
+        slipped = text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+    elif kind < 0.75:
+        slipped = text[:i] + text[i + 1 :]
+    else:
+        slipped = text[:i] + text[i] + text[i:]
+    return text if UNWANTED.search(slipped) else slipped  # "count" and "shift" are one letter away from rude
 
 
 def word_one(step: Step, voice: Voice, held_out: bool) -> tuple[str, list[Template]] | None:
@@ -191,12 +211,22 @@ def _wrap(text: str, voice: Voice, held_out: bool, used: list[Template]) -> tupl
     return wrapper.text.replace("{a}", text).rstrip("?"), "?" if wrapper.text.endswith("?") else "."
 
 
-def word_many(steps: list[Step], voice: Voice, held_out: bool, ordered: bool) -> tuple[str, list[Template]] | None:
+def word_many(
+    steps: list[Step], voice: Voice, held_out: bool, ordered: bool
+) -> tuple[str, list[Template]] | None:
     """A request for two or three steps. `ordered`: only joints that fix the order."""
     rng, n = voice.rng, len(steps)
     at = rng.random()
-    kind = "do" if at < 0.72 or steps[1].intent.endswith(("_it", "_original")) else "terse" if at < 0.87 else "mix"
-    styles = [("say",) if kind == "mix" and i == 0 else ("terse" if kind == "terse" else "do",) for i in range(n)]
+    kind = (
+        "do"
+        if at < 0.72 or steps[1].intent.endswith(("_it", "_original"))
+        else "terse"
+        if at < 0.87
+        else "mix"
+    )
+    styles = [
+        ("say",) if kind == "mix" and i == 0 else ("terse" if kind == "terse" else "do",) for i in range(n)
+    ]
     pools = [pool(s.intent, held_out, style, _forbidden(s)) for s, style in zip(steps, styles, strict=True)]
     joints = [j for j in pool(f"{kind}{n}", held_out) if j.ordered or not ordered]
     if not all(pools) or not joints:
@@ -222,4 +252,6 @@ def _forbidden(step: Step) -> str:
     """Slots and words that do not fit what the step speaks of."""
     name, thing = step.slots.get("D"), step.slots.get("f")
     without = "D" if isinstance(name, Ref) and name.form != "exact" else ""
-    return without + ("F" if isinstance(thing, Ref) and thing.folder else "")  # F: no "file X" for a directory
+    return without + (
+        "F" if isinstance(thing, Ref) and thing.folder else ""
+    )  # F: no "file X" for a directory

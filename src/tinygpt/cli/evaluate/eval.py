@@ -1,0 +1,24 @@
+"""Measure a model: held-out loss and bits per byte on text, or suites by name.
+
+Example:
+
+    tinygpt eval runs/book/final --corpus other.txt
+    tinygpt eval specialists/file-ops-tiny --suite executed_state --out rows.jsonl
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tinygpt.cli._options import from_config
+from tinygpt.cli._render import Output
+from tinygpt.cli._rows import show
+from tinygpt.runs.evaluate import Config, run
+
+
+def call(config: Config, out: Output) -> None:
+    rows = run(config, out.events())
+    out.result([dataclasses.asdict(r) for r in rows], lambda: show(rows))
+
+
+main = from_config(Config, call, arguments=("model",))

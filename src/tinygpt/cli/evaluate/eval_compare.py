@@ -1,0 +1,43 @@
+"""Compare eval rows: tasks against models, steps against tasks, or a ranking per task.
+
+Unlike metrics are never averaged. Lines that are not rows are counted and shown; --strict refuses them.
+
+Example:
+
+    tinygpt eval-compare base.jsonl tuned.jsonl --by model
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinygpt.cli._options import Json
+from tinygpt.cli._render import Output
+from tinygpt.cli._rows import compared, markdown
+
+
+def main(
+    files: Annotated[list[Path], typer.Argument(help="JSONL files of eval rows.")],
+    by: Annotated[str, typer.Option(metavar="model|step|task", help="What to compare.")] = "model",
+    sort: Annotated[bool, typer.Option("--sort", help="Order models by name.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse files with lines that are not eval rows.")] = False,
+    json_: Json = False,
+) -> None:
+    import dataclasses
+    import sys
+
+    from tinygpt.runs.compare import run
+
+    tables, invalid = run(files, by=by, sort=sort, strict=strict)
+    for line in invalid:
+        print(f"warning: {line}", file=sys.stderr)
+
+    def render() -> None:
+        for found in tables:
+            print(markdown(found)) if as_markdown else compared(found)
+
+    Output(json=json_).result([dataclasses.asdict(t) for t in tables], render)

@@ -1,0 +1,1 @@
+"""Simulated worlds that tasks are drawn from."""

@@ -1,0 +1,1 @@
+"""Measuring a model: suites that score an endpoint, and tables that compare the scores."""

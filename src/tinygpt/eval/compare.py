@@ -1,0 +1,216 @@
+"""Rows side by side: tasks against models, steps against tasks, or a ranking, as plain data for any renderer.
+
+Unlike things are never averaged: a line is one task, subtask, metric and version of the data. Several rows of
+one model in one line (reruns, seeds) become their mean with its 95 % interval; one row keeps the interval it
+was measured with.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tinygpt.core.errors import ConfigError, DataError, unknown
+from tinygpt.core.rows import EvalRow
+
+K = TypeVar("K")
+
+VIEWS = ("model", "step", "task")
+# A metric whose name holds one of these words gets better as it falls.
+LOWER = (
+    "ppl", "perplexity", "loss", "nll", "bits_per_byte", "latency", "seconds", "rss", "ttft", "error", "wer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number: a score, or the mean of `n_rows` scores. `n` counts examples (of one row, when they
+    agree)."""
+
+    score: float
+    low: float | None
+    high: float | None
+    n: int
+    n_rows: int
+    n_failed: int
+    n_truncated: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One task, or one step or model in the other views. `cells` follow the table's columns; None: not
+    measured."""
+
+    label: str
+    metric: str
+    lower_is_better: bool
+    cells: tuple[Cell | None, ...]
+    best: int | None
+    """Column of the best score; None when fewer than two columns have one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A view of rows. In the task view each table ranks the models of one task."""
+
+    title: str
+    first: str
+    """Heading of the labels."""
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What may share a line."""
+
+    task: str
+    subtask: str | None
+    metric: str
+    data_version: str | None
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller score of this metric is the better one."""
+    name = metric.lower()
+    return any(name == word or f"_{word}_" in f"_{name}_" for word in LOWER)
+
+
+def compare(rows: Sequence[EvalRow], by: str = "model", *, sort: bool = False) -> list[Table]:
+    """Tables of rows: by "model" (task x model, baselines first), "step" (step x task of the model with most
+    rows) or "task" (a ranking of models for each task). `sort` orders the models by their name instead of
+    first seen.
+    """
+    if by not in VIEWS:
+        raise unknown("view", by, VIEWS)
+    if not rows:
+        raise DataError("there is no eval row to compare", hint="`tinygpt eval --out rows.jsonl` writes some")
+    return {"model": _by_model, "step": _by_step, "task": _by_task}[by](rows, sort)
+
+
+def _by_model(rows: Sequence[EvalRow], sort: bool) -> list[Table]:
+    models = _models(rows, sort)
+    label = _labels(rows)
+    lines = []
+    for key, mine in _groups(rows, _key):
+        cells = [_cell([r for r in mine if r.model_name == model]) for model in models]
+        lines.append(_line(label[key], key.metric, cells))
+    return [Table(title="", first="task", columns=tuple(models), lines=tuple(lines), notes=_notes(rows))]
+
+
+def _by_step(rows: Sequence[EvalRow], sort: bool) -> list[Table]:
+    with_step = [r for r in rows if r.model_step is not None]
+    if not with_step:
+        raise ConfigError("no row says at which step its model was", hint="compare by model or task")
+    counts = {model: len(mine) for model, mine in _groups(with_step, lambda r: r.model_name)}
+    model = max(counts, key=lambda name: counts[name])
+    mine = [r for r in with_step if r.model_name == model]
+    label, keys = _labels(mine), list(dict.fromkeys(map(_key, mine)))
+    lines = []
+    for step in sorted({r.model_step for r in mine if r.model_step is not None}):
+        here = [r for r in mine if r.model_step == step]
+        cells = tuple(_cell([r for r in here if _key(r) == key]) for key in keys)
+        # The columns are different metrics: no cell of a line is better than its neighbour.
+        lines.append(Line(label=str(step), metric="", lower_is_better=False, cells=cells, best=None))
+    columns = tuple(f"{label[key]} {key.metric}" for key in keys)
+    others = sorted(set(counts) - {model})
+    notes = (f"shown is the model with most rows; left out: {', '.join(others)}",) if others else ()
+    return [Table(title=model, first="step", columns=columns, lines=tuple(lines), notes=notes + _notes(mine))]
+
+
+def _by_task(rows: Sequence[EvalRow], sort: bool) -> list[Table]:
+    label, tables = _labels(rows), []
+    for key, mine in _groups(rows, _key):
+        lower = lower_is_better(key.metric)
+        ranked = [(model, _cell(group)) for model, group in _groups(mine, lambda r: r.model_name)]
+        ranked.sort(key=lambda item: item[1].score if item[1] else 0.0, reverse=not lower)
+        lines = tuple(
+            Line(label=model, metric=key.metric, lower_is_better=lower, cells=(cell,), best=None)
+            for model, cell in ranked
+        )
+        tables.append(
+            Table(title=label[key], first="model", columns=(key.metric,), lines=lines, notes=_notes(mine))
+        )
+    return tables
+
+
+def _models(rows: Sequence[EvalRow], sort: bool) -> list[str]:
+    """Model names, baselines first."""
+    names = dict.fromkeys(r.model_name for r in rows)
+    ordered = sorted(names) if sort else list(names)
+    baselines = {r.model_name for r in rows if r.baseline}
+    return sorted(ordered, key=lambda name: name not in baselines)
+
+
+def _key(row: EvalRow) -> _Key:
+    return _Key(row.task, row.subtask, row.metric, row.data_version)
+
+
+def _labels(rows: Iterable[EvalRow]) -> dict[_Key, str]:
+    """task/subtask, with the data's version only where the same task was measured on several."""
+    keys = list(dict.fromkeys(map(_key, rows)))
+    labels = {}
+    for key in keys:
+        alike = [k for k in keys if (k.task, k.subtask, k.metric) == (key.task, key.subtask, key.metric)]
+        name = f"{key.task}/{key.subtask}" if key.subtask else key.task
+        labels[key] = f"{name} @{key.data_version or 'unknown data'}" if len(alike) > 1 else name
+    return labels
+
+
+def _groups(rows: Iterable[EvalRow], key: Callable[[EvalRow], K]) -> list[tuple[K, list[EvalRow]]]:
+    """Rows by key, in the order of first sight."""
+    found: dict[K, list[EvalRow]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return list(found.items())
+
+
+def _cell(rows: Sequence[EvalRow]) -> Cell | None:
+    """One row as it is, or the mean of several: mean +- 1.96 s / sqrt(k)."""
+    if not rows:
+        return None
+    scores = [r.score for r in rows]
+    if len(rows) == 1:
+        low, high = rows[0].interval or (None, None)
+    else:
+        half = 1.96 * statistics.stdev(scores) / len(rows) ** 0.5
+        low, high = statistics.fmean(scores) - half, statistics.fmean(scores) + half
+    return Cell(
+        score=statistics.fmean(scores),
+        low=low,
+        high=high,
+        n=max(r.n_examples for r in rows),
+        n_rows=len(rows),
+        n_failed=sum(r.n_failed for r in rows),
+        n_truncated=sum(r.n_truncated for r in rows),
+    )
+
+
+def _line(label: str, metric: str, cells: Sequence[Cell | None]) -> Line:
+    lower = lower_is_better(metric)
+    scored = [(cell.score, i) for i, cell in enumerate(cells) if cell is not None]
+    best = None
+    if len(scored) > 1:
+        score = min(scored)[0] if lower else max(scored)[0]
+        # A tie has no winner.
+        winners = [i for value, i in scored if value == score]
+        best = winners[0] if len(winners) == 1 else None
+    return Line(label=label, metric=metric, lower_is_better=lower, cells=tuple(cells), best=best)
+
+
+def _notes(rows: Sequence[EvalRow]) -> tuple[str, ...]:
+    """What a reader must know before believing the numbers."""
+    failed, cut = sum(r.n_failed for r in rows), sum(r.n_truncated for r in rows)
+    found = []
+    if failed or cut:
+        found.append(f"{failed} answers failed and {cut} were cut off; they count as they are")
+    hashes: dict[str, set[str | None]] = {}
+    for row in rows:
+        hashes.setdefault(row.model_name, set()).add(row.model_hash)
+    mixed = sorted(name for name, values in hashes.items() if len(values - {None}) > 1)
+    if mixed:
+        found.append(f"rows of different weights share a name: {', '.join(mixed)}")
+    return tuple(found)

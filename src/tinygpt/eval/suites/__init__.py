@@ -1,0 +1,1 @@
+"""Suites: `load(config)` gives examples, `score(endpoint, examples, config)` gives rows."""

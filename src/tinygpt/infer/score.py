@@ -1,0 +1,64 @@
+"""Scoring: the log-probability that a model gives to each token of a row.
+
+Shapes: B rows, L tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events, Progress
+from tinygpt.model import ops
+
+if TYPE_CHECKING:
+    from tinygpt.model.lm import LM
+
+TOKENS = 1 << 13  # tokens computed at once
+LOGITS = 1 << 25  # logits held at once (float32: 128 MB)
+
+
+def logprobs(model: LM, rows: Sequence[Sequence[int]], events: Events | None = None) -> list[list[float]]:
+    """log p(ids[j+1] | ids[..j]) in nats for every j of every row: one number fewer than the row has ids.
+
+    A row may have one token more than the model's context, since its last token is only predicted.
+    """
+    context, n_vocab = model.config.max_position_embeddings, model.config.vocab_size
+    for ids in rows:
+        if not 2 <= len(ids) <= context + 1:
+            raise ConfigError(
+                f"a row to score has {len(ids)} tokens; this model takes 2 to {context + 1}",
+                hint="split longer texts into windows",
+            )
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    result: list[list[float]] = [[] for _ in rows]
+    done = 0
+    while done < len(order):
+        longest = len(rows[order[done]])
+        fits = max(1, min(TOKENS, LOGITS // n_vocab) // longest)
+        group = order[done : done + fits]
+        for i, scores in zip(group, _score(model, [rows[i] for i in group], longest)):
+            result[i] = scores[: len(rows[i]) - 1]
+        done += len(group)
+        if events is not None:
+            events.emit(Progress(task="score", done=done, total=len(rows), unit="rows"))
+    return result
+
+
+def _score(model: LM, rows: Sequence[Sequence[int]], longest: int) -> list[list[float]]:
+    """Rows padded at the right: causal attention never looks there, so no mask is needed."""
+    padded_BL = mx.array([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in rows])
+    hidden_BLD = model.hidden(padded_BL[:, :-1])
+    targets_BL = padded_BL[:, 1:]
+    # Few rows of a large vocabulary may still be too much at once: go along the length.
+    stride = max(1, LOGITS // (len(rows) * model.config.vocab_size))
+    parts = []
+    for start in range(0, longest - 1, stride):
+        logits_BLV = model.head(hidden_BLD[:, start : start + stride])
+        targets = targets_BL[:, start : start + stride]
+        losses_N = ops.cross_entropy(logits_BLV.reshape(-1, logits_BLV.shape[-1]), targets.reshape(-1))
+        parts.append(-losses_N.reshape(targets.shape))
+        mx.eval(parts[-1])
+    return mx.concatenate(parts, axis=1).tolist()

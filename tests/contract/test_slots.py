@@ -1,0 +1,170 @@
+"""What every attention, MLP, position, norm and residual technique promises inside a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_map
+
+import nano
+from tinygpt.core.backend import mx, nn
+from tinygpt.core.config import Pick
+from tinygpt.core.errors import ConfigError
+from tinygpt.model import checkpoint, config
+from tinygpt.model.lm import LM
+
+FAMILIES = (config.ATTENTION, config.MLP, config.POSITION, config.NORM, config.RESIDUAL)
+SLOTS = [(family.kind, name) for family in FAMILIES for name in family.names()]
+IDS = nano.tokens(3, 11)
+
+
+@pytest.fixture(params=SLOTS, ids=lambda s: f"{s[0]}-{s[1]}")
+def slot(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param
+
+
+@pytest.fixture
+def model(slot: tuple[str, str]) -> LM:
+    """A Llama-shaped nano model with one slot filled otherwise, biases included."""
+    kind, name = slot
+    return nano.model(attention_bias=True, mlp_bias=True, **{kind: Pick(name)})
+
+
+def run(model: LM, ids: np.ndarray, cache: list | None = None, **how: mx.array) -> np.ndarray:
+    return np.array(model(mx.array(ids), cache, **how))
+
+
+def test_causal(model: LM) -> None:
+    changed = IDS.copy()
+    changed[:, 7:] = (changed[:, 7:] + 1) % 64
+    before, after = run(model, IDS), run(model, changed)
+    assert np.abs(before[:, :7] - after[:, :7]).max() == 0
+    assert np.abs(before[:, 7:] - after[:, 7:]).max(axis=(0, 2)).min() > 1e-3
+
+
+def test_a_batch_is_its_singles(model: LM) -> None:
+    whole = run(model, IDS)
+    for i in range(len(IDS)):
+        nano.close(run(model, IDS[i : i + 1]), whole[i : i + 1], 2e-6)
+
+
+def test_cached_is_uncached(model: LM) -> None:
+    whole = run(model, IDS)
+    cache = model.make_cache()
+    parts = [run(model, IDS[:, a:b], cache) for a, b in ((0, 5), (5, 6), (6, 9), (9, 10), (10, 11))]
+    nano.close(np.concatenate(parts, axis=1), whole, 5e-6)
+
+
+def test_a_cache_grows_past_its_blocks(model: LM) -> None:
+    ids = nano.tokens(1, 100, seed=4)
+    cache = model.make_cache()
+    parts = [run(model, ids[:, a:b], cache) for a, b in ((0, 63), (63, 64), (64, 65), (65, 100))]
+    nano.close(np.concatenate(parts, axis=1), run(model, ids), 5e-6)
+
+
+def test_a_trimmed_cache_is_a_shorter_one(model: LM) -> None:
+    cache = model.make_cache()
+    run(model, IDS[:, :9], cache)
+    for layer in cache:
+        assert layer.is_trimmable() and layer.trim(3) == 3
+    nano.close(run(model, IDS[:, 6:], cache), run(model, IDS)[:, 6:], 5e-6)
+
+
+def test_left_padded_rows_are_as_if_alone(model: LM) -> None:
+    lengths, total = [3, 7, 5], 7
+    padding = [total - n for n in lengths]
+    prompts = np.zeros((3, total), np.int32)
+    for i, n in enumerate(lengths):
+        prompts[i, padding[i] :] = IDS[i, :n]
+    cache = model.make_cache(left_padding=padding)
+    got = [run(model, prompts, cache)]
+    for step in range(2):
+        got.append(
+            run(model, np.stack([IDS[i, n + step : n + step + 1] for i, n in enumerate(lengths)]), cache)
+        )
+    joined = np.concatenate(got, axis=1)
+    assert np.isfinite(joined).all(), "padding never spreads"
+    for i, n in enumerate(lengths):
+        nano.close(joined[i, padding[i] :], run(model, IDS[i : i + 1, : n + 2])[0], 5e-6)
+    # Rows that are finished leave, and the others go on undisturbed.
+    for layer in cache:
+        layer.select(mx.array([2, 0]))
+    last = run(model, np.stack([IDS[2, 7:8], IDS[0, 5:6]]), cache)
+    nano.close(last[0], run(model, IDS[2:3, :8])[0, -1:], 5e-6)
+    nano.close(last[1], run(model, IDS[0:1, :6])[0, -1:], 5e-6)
+
+
+def test_packed_documents_are_as_if_alone(model: LM) -> None:
+    lengths = (4, 6)
+    row = np.concatenate([IDS[0, :4], IDS[1, :6], [0]])[None]
+    segments = np.array([[1] * 4 + [2] * 6 + [0]], np.int32)
+    positions = np.array([[*range(4), *range(6), 0]], np.int32)
+    packed = run(model, row, positions=mx.array(positions), segments=mx.array(segments))
+    assert np.isfinite(packed).all()
+    for i, (start, n) in enumerate(zip((0, 4), lengths)):
+        nano.close(packed[0, start : start + n], run(model, IDS[i : i + 1, :n])[0], 5e-6)
+
+
+def test_gradients_reach_every_parameter(model: LM, slot: tuple[str, str]) -> None:
+    ids, targets = mx.array(IDS[:, :-1]), mx.array(IDS[:, 1:])
+    gradients = nn.value_and_grad(model, lambda m: nn.losses.cross_entropy(m(ids), targets).mean())(model)[1]
+    dead = {n for n, g in tree_flatten(gradients) if mx.abs(g).max().item() < 1e-6}
+    if slot == ("position", "learned"):
+        # Without rotation a key bias adds the same to every score of a query, which softmax takes out.
+        dead -= {n for n in dead if n.endswith("k_proj.bias")}
+    assert not dead
+
+
+def test_every_parameter_is_saved_and_loaded(model: LM, tmp_path: Path) -> None:
+    loaded = checkpoint.load(checkpoint.save(tmp_path / "m", model)).model
+    before, after = nano.flat(model), nano.flat(loaded)
+    assert before.keys() == after.keys() and all(np.array_equal(before[n], after[n]) for n in before)
+    assert np.array_equal(run(loaded, IDS), run(model, IDS))
+
+
+def test_half_precision_stays_half(model: LM) -> None:
+    full = run(model, IDS)
+    model.update(tree_map(lambda w: w.astype(mx.bfloat16), model.parameters()))
+    hidden = model.hidden(mx.array(IDS))
+    assert hidden.dtype == mx.bfloat16
+    assert np.isfinite(np.array(model.head(hidden).astype(mx.float32))).all()
+    nano.close(model.head(hidden).astype(mx.float32), full, 0.15)
+
+
+def test_taps_see_and_change(model: LM) -> None:
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def look(name: str, x: mx.array) -> mx.array:
+        seen[name] = x.shape
+        return x
+
+    assert np.array_equal(run(model, IDS, tap=look), run(model, IDS))
+    for point in ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post"):
+        assert seen[f"blocks.0.{point}"] == seen[f"blocks.1.{point}"] == (3, 11, 32)
+    assert seen["hook_embed"] == seen["ln_final.hook_normalized"] == (3, 11, 32)
+    silent = run(model, IDS, tap=lambda name, x: x * 0 if name == "blocks.1.hook_mlp_out" else x)
+    assert np.abs(silent - run(model, IDS)).max() > 1e-3
+
+
+def test_learned_positions_refuse_what_does_not_fit() -> None:
+    model = nano.model("gpt2", max_position_embeddings=8)
+    with pytest.raises(ConfigError, match="9 tokens do not fit the model's 8 learned positions"):
+        run(model, IDS[:, :9])
+    cache = model.make_cache()
+    run(model, IDS[:, :8], cache)
+    with pytest.raises(ConfigError, match="9 tokens do not fit"):
+        run(model, IDS[:, 8:9], cache)
+    padded = model.make_cache(left_padding=[2, 0, 1])
+    run(model, IDS[:, :8], padded)
+    with pytest.raises(ConfigError, match="9 tokens do not fit"):
+        run(model, IDS[:, 8:9], padded)
+
+
+def test_learned_positions_count_real_tokens_only() -> None:
+    """All rows are padded, so one more token still fits."""
+    model = nano.model("gpt2", max_position_embeddings=8)
+    padded = model.make_cache(left_padding=[2, 3, 1])
+    run(model, IDS[:, :8], padded)
+    run(model, IDS[:, 8:9], padded)

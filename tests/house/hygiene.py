@@ -1,0 +1,95 @@
+"""Small rules of every line: who prints, what is caught, who sleeps, what is promised, what is named."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from house.tree import text_files, walk
+
+QUARANTINE = "tests/QUARANTINE.md"
+# Files that may wait by sleeping: file -> reason.
+SLEEPS = {"src/tinygpt/core/files.py": "a reader gives a living writer time between its two renames"}
+# Gates of the parity tests: they skip only where a peer package is not installed, and never in CI.
+GATES = ("tests/nano.py", "tests/conftest.py")
+PROMISES = re.compile(r"#.*\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b|raise NotImplemented" + "Error")
+# In pieces, so that this file does not match itself.
+MACHINE = re.compile(
+    "|".join(("/wo" + "rk/", "/ro" + "ot/", "/tmp/ve" + "nv", "/opt/py" + "pi", "/ho" + r"me/\w+/"))
+)
+INDEX = re.compile("index" + "-url|INDEX" + "_URL|find" + "-links|FIND" + "_LINKS", re.IGNORECASE)
+PUBLIC = {"https://pypi.org", "https://files.pythonhosted.org"}
+
+
+def check(root: Path) -> list[str]:
+    """One line for each breach."""
+    return [*prints(root), *caught(root), *sleeps(root), *promises(root), *machines(root), *skips(root)]
+
+
+def prints(root: Path) -> Iterator[str]:
+    """Only cli/ and scripts/ print."""
+    for name, node in walk(root, "src/tinygpt"):
+        match node:
+            case ast.Call(func=ast.Name(id="print" | "input")) if not name.startswith("src/tinygpt/cli/"):
+                yield f"{name}:{node.lineno}: the library prints nothing: emit an event or return the value"
+
+
+def caught(root: Path) -> Iterator[str]:
+    """No bare except, and no error dropped without a word: the line of its `pass` says why."""
+    for name, node in walk(root, "src", "tests", "scripts"):
+        match node:
+            case ast.ExceptHandler(type=None):
+                yield f"{name}:{node.lineno}: a bare except also catches Ctrl-C: name the error"
+            case ast.ExceptHandler(body=[ast.Pass(lineno=at) | ast.Expr(value=ast.Constant(), lineno=at)]):
+                line = (root / name).read_text(encoding="utf-8").splitlines()[at - 1]
+                if "#" not in line:
+                    yield f"{name}:{at}: an error is dropped: handle it, or say why in a comment on this line"
+
+
+def sleeps(root: Path) -> Iterator[str]:
+    """Waiting is for an event or a deadline, not for a while."""
+    for name, node in walk(root, "src", "tests"):
+        match node:
+            case ast.Call(func=func) if ast.unparse(func) in ("time.sleep", "sleep") and name not in SLEEPS:
+                yield f"{name}:{node.lineno}: time.sleep: wait for the thing itself, or explain in SLEEPS"
+
+
+def promises(root: Path) -> Iterator[str]:
+    """What is not there is in PLAN.md, not in a comment."""
+    for path in sorted((root / "src").rglob("*.py")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if PROMISES.search(line):
+                yield f"{path.relative_to(root)}:{number}: a promise: it belongs into PLAN.md as 'to do'"
+
+
+def machines(root: Path) -> Iterator[str]:
+    """No paths of one machine, no private package index."""
+    for path in text_files(root):
+        name = str(path.relative_to(root))
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue  # weights and pictures
+        for number, line in enumerate(lines, 1):
+            if MACHINE.search(line):
+                yield f"{name}:{number}: names a path of one machine: {MACHINE.findall(line)[0]}"
+            if INDEX.search(line) and name.startswith(("Makefile", "pyproject", ".ci", ".github", "scripts")):
+                yield f"{name}:{number}: names a package index: that is the machine's business"
+        if name == "uv.lock":
+            hosts = set(re.findall(r"https?://[^/\"]+", "\n".join(lines)))
+            yield from (f"uv.lock: names the host {host}" for host in sorted(hosts - PUBLIC))
+
+
+def skips(root: Path) -> Iterator[str]:
+    """A test that is skipped or expected to fail has a line in tests/QUARANTINE.md."""
+    page = root / QUARANTINE
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    for name, node in walk(root, "tests"):
+        if name in GATES or not isinstance(node, ast.Attribute) or name in text:
+            continue
+        if ast.unparse(node) in {f"pytest.{w}" for w in ("skip", "importorskip", "xfail")} | {
+            f"pytest.mark.{w}" for w in ("skip", "skipif", "xfail")
+        }:
+            yield f"{name}:{node.lineno}: a skip that {QUARANTINE} does not explain"

@@ -1,0 +1,40 @@
+"""`tinygpt explain` shows what the files say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tinygpt.cli import _root
+from tinygpt.core.errors import ConfigError
+from tinygpt.runs import explain
+
+
+def test_a_technique_with_its_paper_and_knobs(capsys: pytest.CaptureFixture[str]) -> None:
+    _root.dispatch(["explain", "adamw"])
+    shown = capsys.readouterr().out
+    for part in ("train.optim/adamw", "arXiv:1711.05101", "Differs: decay", "--set optimizer.beta2=0.95"):
+        assert part in shown
+
+
+def test_names_of_families_and_of_both() -> None:
+    assert [t["name"] for t in explain.explain("schedule")] == ["constant", "cosine"]
+    assert [t["family"] for t in explain.explain("schedule/cosine")] == ["train.schedule"]
+    assert explain.explain("next-token") == explain.explain("next_token")
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="'adamw'"):
+        explain.explain("adamv")
+
+
+def test_everything_can_be_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    _root.dispatch(["explain", "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert [f["family"] for f in listed] == [k.name for k in explain.KINDS]
+    for family in listed:
+        for name, summary in family["techniques"].items():
+            found = explain.explain(f"{family['family']}/{name}")
+            assert [t["summary"] for t in found] == [summary]
+            assert all(k["help"] for k in found[0]["knobs"])

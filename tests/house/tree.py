@@ -1,0 +1,71 @@
+"""What every house check reads: the files of a tree, parsed once, and how a place in them is written."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SKIPPED = {
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    "dist",
+    "build",
+    "runs",
+}
+
+if str(ROOT / "scripts") not in sys.path:  # the generators are scripts; the tests call their functions
+    sys.path.insert(0, str(ROOT / "scripts"))
+
+
+def sources(root: Path, *folders: str) -> list[Path]:
+    """Python files below the named folders, sorted."""
+    return sorted(
+        p
+        for folder in folders
+        for p in (root / folder).rglob("*.py")
+        if "__pycache__" not in p.parts and not p.name.startswith(".")
+    )
+
+
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return _parse(path.read_text(encoding="utf-8"))
+
+
+# By content: the planted copies of the house share the trees of all files but one.
+@functools.cache
+def _parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def walk(root: Path, *folders: str) -> Iterator[tuple[str, ast.AST]]:
+    """(file relative to root, node) for every node of every file."""
+    for path in sources(root, *folders):
+        name = str(path.relative_to(root))
+        for node in ast.walk(parse(path)):
+            yield name, node
+
+
+def first_line(path: Path) -> str:
+    """Line 1 of a file's docstring, or ""."""
+    return (ast.get_docstring(parse(path)) or "").partition("\n")[0]
+
+
+def text_files(root: Path) -> list[Path]:
+    """Files that are, or would be, tracked: git's list in a repository, else everything but caches."""
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = [root / name for name in listed.split("\0") if name]
+    else:
+        found = [p for p in root.rglob("*") if not SKIPPED.intersection(p.relative_to(root).parts)]
+    return sorted(p for p in found if p.is_file())
