@@ -1,4 +1,4 @@
-"""Count PLAN.md, and list rows still 'to do' though their files exist: give each a test, then call it shipped."""
+"""Count PLAN.md, and list the rows still 'to do' though their files exist."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from house.ledger import Row, rows  # noqa: E402
 
 found = [row for row in rows(ROOT) if isinstance(row, Row)]
-ready = [r for r in found if r.status == "to do" and r.files and all((ROOT / f).exists() for f in r.files)]
 print(", ".join(f"{n} {status}" for status, n in Counter(r.status for r in found).most_common()))
-for row in ready:
-    print(
-        f"PLAN.md:{row.line}: {row.what}: {' '.join(row.files)} exists, test: {' '.join(row.tests) or 'none named'}"
-    )
+for row in found:
+    if row.status == "to do" and row.files and all((ROOT / f).exists() for f in row.files):
+        print(f"PLAN.md:{row.line}: {row.what}: {row.files[0]}, test: {' '.join(row.tests) or 'none'}")

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from house.tree import first_line, parse, sources
-from tinygpt.runs.explain import KINDS, Kind
+from tinygpt.runs._families import KINDS, Kind
 
 # Packages below a family's parent that are not families themselves.
 OTHERS = {
     "tinygpt.model.cache": "caches belong to the attention that makes them",
-    "tinygpt.data.world": "simulated worlds, one package each, picked by the run",
 }
 PARENTS = ("model", "data", "train", "infer", "eval", "distill", "interp")
 
@@ -33,13 +32,13 @@ def undocumented(root: Path) -> Iterator[str]:
 
 
 def unknown(root: Path) -> Iterator[str]:
-    """Families that tinygpt.runs.explain does not list, or lists with another verb."""
+    """Families that tinygpt.runs._families does not list, or lists with another verb."""
     known = {k.package: k.verb for k in KINDS}
     for parent in PARENTS:
         for folder in sorted((root / "src/tinygpt" / parent).glob("*/")):
             package = f"tinygpt.{parent}.{folder.name}"
             if not folder.name.startswith("_") and package not in known and package not in OTHERS:
-                yield f"{folder.relative_to(root)}: a family that is not in KINDS of runs/explain.py"
+                yield f"{folder.relative_to(root)}: a family that is not in KINDS of runs/_families.py"
     for path in sources(root, "src"):
         for node in ast.walk(parse(path)):
             match node:
@@ -49,7 +48,7 @@ def unknown(root: Path) -> Iterator[str]:
                     verb = next((ast.literal_eval(w.value) for w in words if w.arg == "verb"), "build")
                     if known.get(package, verb) != verb or package not in known:
                         place = f"{path.relative_to(root)}:{node.lineno}"
-                        yield f"{place}: Family({package!r}, verb={verb!r}) disagrees with runs/explain.py"
+                        yield f"{place}: Family({package!r}, verb={verb!r}) disagrees with runs/_families.py"
 
 
 def _family(root: Path, kind: Kind) -> Iterator[str]:
@@ -57,7 +56,7 @@ def _family(root: Path, kind: Kind) -> Iterator[str]:
     if not (folder / "__init__.py").is_file():
         yield f"{folder.relative_to(root)}/__init__.py: missing: its docstring is the family's title"
         return
-    for path in sorted(folder.glob("[!_]*.py")):
+    for path in [*sorted(folder.glob("[!_]*.py")), *sorted(folder.glob("[!_]*/__init__.py"))]:
         name = str(path.relative_to(root))
         text = ast.get_docstring(parse(path)) or ""
         for part in ("Paper:", "Differs:") if kind.cites else ():
@@ -69,6 +68,7 @@ def _family(root: Path, kind: Kind) -> Iterator[str]:
 
 def _verb(name: str, tree: ast.Module, verb: str) -> Iterator[str]:
     names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    names |= {a.asname or a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
     if verb not in names:
         yield f"{name}:1: lacks the family's verb `{verb}`"
 

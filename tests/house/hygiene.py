@@ -61,7 +61,7 @@ def promises(root: Path) -> Iterator[str]:
     for path in sorted((root / "src").rglob("*.py")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if PROMISES.search(line):
-                yield f"{path.relative_to(root)}:{number}: a promise: it belongs into PLAN.md as 'to do'"
+                yield f"{path.relative_to(root)}:{number}: put it into PLAN.md, or raise UnsupportedError"
 
 
 def machines(root: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import golden
 from tinygpt.cli import _root
 from tinygpt.core.errors import ConfigError
 from tinygpt.runs import explain
@@ -38,3 +39,11 @@ def test_everything_can_be_listed_and_explained(capsys: pytest.CaptureFixture[st
             found = explain.explain(f"{family['family']}/{name}")
             assert [t["summary"] for t in found] == [summary]
             assert all(k["help"] for k in found[0]["knobs"])
+
+
+def test_rules_that_are_flags_are_flags_of_some_command() -> None:
+    flags = {flag for flags in golden.surface().values() for flag in flags}
+    rules = [k.choose(name) for k in explain.KINDS if k.option == "*" for name in k.family.names()]
+    assert rules
+    for rule in rules:
+        assert rule.split()[0] in flags, f"tinygpt explain says {rule}, but no command has that flag"

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from house import budgets, commands, families, hygiene, layers, ledger
 from house.tree import ROOT
 
 SRC = "src/tinygpt"
-Rule = Callable[[Path], list[str]]
+Rule = Callable[[Path], Iterable[str]]
 
 
 def copy(to: Path) -> Path:
@@ -60,65 +60,165 @@ def breaches(rule: Rule, root: Path) -> frozenset[str]:
 
 FAULTS: dict[str, tuple[Rule, str, str, str]] = {
     # name: (rule, file, text planted in it, what the rule must say)
-    "sibling import": (layers.check, f"{SRC}/train/stop.py", "\nimport tinygpt.infer\n", "imports its sibling"),
+    "sibling import": (
+        layers.check,
+        f"{SRC}/train/stop.py",
+        "\nimport tinygpt.infer\n",
+        "imports its sibling",
+    ),
     "sibling in a function": (
-        layers.check, f"{SRC}/model/count.py", "\ndef f():\n    from tinygpt.data import rows\n    return rows\n",
+        layers.check,
+        f"{SRC}/model/count.py",
+        "\ndef f():\n    from tinygpt.data import rows\n    return rows\n",
         "imports its sibling tinygpt.data.rows",
     ),
-    "upward import": (layers.check, f"{SRC}/core/files.py", "\nfrom tinygpt import runs\n", "imports upwards: tinygpt.runs"),
-    "upward family": (layers.check, f"{SRC}/model/lm.py", '\nX = Family("tinygpt.peft")\n', "imports upwards"),
-    "a run imports a run": (layers.check, f"{SRC}/runs/sft.py", "\nfrom tinygpt.runs import pretrain\n", "only runs/_*.py"),
-    "a command imports a command": (
-        layers.check, f"{SRC}/cli/_root.py", "\nfrom tinygpt.cli.start import doctor\n", "only cli/_*.py",
+    "upward import": (
+        layers.check,
+        f"{SRC}/core/files.py",
+        "\nfrom tinygpt import runs\n",
+        "imports upwards: tinygpt.runs",
     ),
-    "heavy module": (layers.check, f"{SRC}/train/loop.py", "\nimport numpy as np\n", "inside the function that needs it"),
-    "mlx past the backend": (layers.check, f"{SRC}/train/loop.py", "\nimport mlx.core as mx\n", "prepares it first"),
+    "upward family": (
+        layers.check,
+        f"{SRC}/model/lm.py",
+        '\nX = Family("tinygpt.peft")\n',
+        "imports upwards",
+    ),
+    "a run imports a run": (
+        layers.check,
+        f"{SRC}/runs/sft.py",
+        "\nfrom tinygpt.runs import pretrain\n",
+        "only runs/_*.py",
+    ),
+    "a command imports a command": (
+        layers.check,
+        f"{SRC}/cli/_root.py",
+        "\nfrom tinygpt.cli.start import doctor\n",
+        "only cli/_*.py",
+    ),
+    "heavy module": (
+        layers.check,
+        f"{SRC}/train/loop.py",
+        "\nimport numpy as np\n",
+        "inside the function that needs it",
+    ),
+    "mlx past the backend": (
+        layers.check,
+        f"{SRC}/train/loop.py",
+        "\nimport mlx.core as mx\n",
+        "prepares it first",
+    ),
     "mlx in data": (layers.check, f"{SRC}/data/pack.py", "\nfrom mlx.utils import tree_map\n", "without MLX"),
-    "core beyond the standard library": (layers.check, f"{SRC}/core/rows.py", "\nimport rich\n", "only the standard library"),
+    "core beyond the standard library": (
+        layers.check,
+        f"{SRC}/core/rows.py",
+        "\nimport rich\n",
+        "only the standard library",
+    ),
     "a package without a layer": (layers.check, f"{SRC}/magic/__init__.py", "import os\n", "has no layer"),
-    "over-long technique": (budgets.check, f"{SRC}/train/optim/adamw.py", "# x\n" * 300, "a technique has at most 300"),
-    "over-long command": (budgets.check, f"{SRC}/cli/start/doctor.py", "# x\n" * 80, "a command has at most 80"),
+    "over-long technique": (
+        budgets.check,
+        f"{SRC}/train/optim/adamw.py",
+        "# x\n" * 300,
+        "a technique has at most 300",
+    ),
+    "over-long command": (
+        budgets.check,
+        f"{SRC}/cli/start/doctor.py",
+        "# x\n" * 80,
+        "a command has at most 80",
+    ),
     "over-long run": (budgets.check, f"{SRC}/runs/doctor.py", "# x\n" * 150, "a run has at most 150"),
     "over-long file": (budgets.check, "scripts/docs.py", "# x\n" * 400, "a file has at most 400"),
     "vague name": (budgets.check, f"{SRC}/data/utils.py", "", "a name that says nothing"),
-    "technique without a paper": (families.check, f"{SRC}/train/optim/new.py", "def build(): ...\n", "no line `Paper:`"),
+    "technique without a paper": (
+        families.check,
+        f"{SRC}/train/optim/new.py",
+        "def build(): ...\n",
+        "no line `Paper:`",
+    ),
     "technique without its verb": (families.check, f"{SRC}/peft/new.py", "def build(): ...\n", "verb `wrap`"),
     "knob without help": (
-        families.check, f"{SRC}/train/schedule/new.py", "class Config:\n    x: int = 1\n", "`x` has no help",
+        families.check,
+        f"{SRC}/train/schedule/new.py",
+        "class Config:\n    x: int = 1\n",
+        "`x` has no help",
     ),
     "unknown family": (families.check, f"{SRC}/train/magic/__init__.py", "", "not in KINDS"),
     "unlisted command": (
-        commands.check, f"{SRC}/cli/look/new.py", "def main(): ...\n", "does not list the command new",
+        commands.check,
+        f"{SRC}/cli/look/new.py",
+        "def main(): ...\n",
+        "does not list the command new",
     ),
     "command without an example": (
-        commands.check, f"{SRC}/cli/look/new.py", "def main(): ...\n", "new.py:1: no example",
+        commands.check,
+        f"{SRC}/cli/look/new.py",
+        "def main(): ...\n",
+        "new.py:1: no example",
     ),
     "unlisted heading": (commands.check, f"{SRC}/cli/magic/new.py", "", "not in HEADINGS"),
-    "print in the library": (hygiene.check, f"{SRC}/train/loop.py", "\nprint(1)\n", "prints nothing"),
-    "bare except": (hygiene.check, f"{SRC}/train/loop.py", "\ntry:\n    x = 1\nexcept:\n    x = 2\n", "bare except"),
-    "dropped error": (
-        hygiene.check, f"{SRC}/train/loop.py", "\ntry:\n    x = 1\nexcept OSError:\n    pass\n", "is dropped",
+    "print in the library": (hygiene.prints, f"{SRC}/train/loop.py", "\nprint(1)\n", "prints nothing"),
+    "bare except": (
+        hygiene.caught,
+        f"{SRC}/train/loop.py",
+        "\ntry:\n    x = 1\nexcept:\n    x = 2\n",
+        "bare except",
     ),
-    "sleep": (hygiene.check, f"{SRC}/train/loop.py", "\nimport time\ntime.sleep(1)\n", "time.sleep"),
-    "promise": (hygiene.check, f"{SRC}/train/loop.py", "\n# TO" + "DO: later\n", "belongs into PLAN.md"),
-    "path of one machine": (hygiene.check, "docs/design.md", "\nsee /ro" + "ot/x\n", "path of one machine"),
-    "package index": (hygiene.check, "Makefile", "\npip --index" + "-url=http://x\n", "package index"),
-    "private host in the lock": (hygiene.check, "uv.lock", '\n"https://pypi.example/x"\n', "https://pypi.example"),
+    "dropped error": (
+        hygiene.caught,
+        f"{SRC}/train/loop.py",
+        "\ntry:\n    x = 1\nexcept OSError:\n    pass\n",
+        "is dropped",
+    ),
+    "sleep": (hygiene.sleeps, f"{SRC}/train/loop.py", "\nimport time\ntime.sleep(1)\n", "time.sleep"),
+    "promise": (hygiene.promises, f"{SRC}/train/loop.py", "\n# TO" + "DO: later\n", "put it into PLAN.md"),
+    "path of one machine": (
+        hygiene.machines,
+        "docs/design.md",
+        "\nsee /ro" + "ot/x\n",
+        "path of one machine",
+    ),
+    "package index": (hygiene.machines, "Makefile", "\npip --index" + "-url=http://x\n", "package index"),
+    "private host in the lock": (
+        hygiene.machines,
+        "uv.lock",
+        '\n"https://pypi.example/x"\n',
+        "https://pypi.example",
+    ),
     "unexplained skip": (
-        hygiene.check, "tests/test_new.py", "\nimport pytest\npytest.mark.skip\n", "does not explain",
+        hygiene.skips,
+        "tests/test_new.py",
+        "\nimport pytest\npytest.mark.skip\n",
+        "does not explain",
     ),
     "PLAN row without a proof": (ledger.check, "PLAN.md", "| x | shipped | - | - | - |\n", "without a proof"),
     "PLAN row with a dead file": (
-        ledger.check, "PLAN.md", "| x | shipped | `src/none.py` | - | - |\n", "src/none.py does not exist",
+        ledger.check,
+        "PLAN.md",
+        "| x | shipped | `src/none.py` | - | - |\n",
+        "src/none.py does not exist",
     ),
     "PLAN row with a dead test": (
-        ledger.check, "PLAN.md", "| x | shipped | `PLAN.md` | `tests/house/test_house.py::test_none` | - |\n",
+        ledger.check,
+        "PLAN.md",
+        "| x | shipped | `PLAN.md` | `tests/house/test_house.py::test_none` | - |\n",
         "test_none does not exist",
     ),
-    "PLAN row skipped without a reason": (ledger.check, "PLAN.md", "| x | skipped | - | - | |\n", "without a reason"),
+    "PLAN row skipped without a reason": (
+        ledger.check,
+        "PLAN.md",
+        "| x | skipped | - | - | |\n",
+        "without a reason",
+    ),
     "PLAN row in an unknown state": (ledger.check, "PLAN.md", "| x | done | - | - | |\n", "is none of"),
-    "PLAN with a name twice": (ledger.check, "PLAN.md", "| `train` | to do | - | - | |\n", "train has 2 rows"),
-}  # fmt: skip
+    "PLAN with a name twice": (
+        ledger.check,
+        "PLAN.md",
+        "| `train` | to do | - | - | |\n",
+        "train has 2 rows",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)

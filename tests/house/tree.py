@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +20,6 @@ SKIPPED = {
     "build",
     "runs",
 }
-
-if str(ROOT / "scripts") not in sys.path:  # the generators are scripts; the tests call their functions
-    sys.path.insert(0, str(ROOT / "scripts"))
 
 
 def sources(root: Path, *folders: str) -> list[Path]:

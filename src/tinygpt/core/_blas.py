@@ -25,7 +25,32 @@ _SLOT_TYPES = {6, 7, 1025, 1026}  # R_X86_64_GLOB_DAT, _JUMP_SLOT, R_AARCH64_GLO
 _PROT_READ, _PROT_WRITE = 1, 2
 
 # Every BLAS and LAPACK routine libmlx.so 0.32 imports. LP64 (32-bit integers), as in the scipy-openblas32 wheel.
-BLAS_SYMBOLS = ["cblas_sgemm", "cblas_dgemm", "cblas_cgemm", "sgeev_", "dgeev_", "cgeev_", "sgesdd_", "dgesdd_", "cgesdd_", "ssyevd_", "dsyevd_", "cheevd_", "sgeqrf_", "dgeqrf_", "sorgqr_", "dorgqr_", "sgetrf_", "dgetrf_", "sgetri_", "dgetri_", "spotrf_", "dpotrf_", "strtri_", "dtrtri_"]
+BLAS_SYMBOLS = [
+    "cblas_sgemm",
+    "cblas_dgemm",
+    "cblas_cgemm",
+    "sgeev_",
+    "dgeev_",
+    "cgeev_",
+    "sgesdd_",
+    "dgesdd_",
+    "cgesdd_",
+    "ssyevd_",
+    "dsyevd_",
+    "cheevd_",
+    "sgeqrf_",
+    "dgeqrf_",
+    "sorgqr_",
+    "dorgqr_",
+    "sgetrf_",
+    "dgetrf_",
+    "sgetri_",
+    "dgetri_",
+    "spotrf_",
+    "dpotrf_",
+    "strtri_",
+    "dtrtri_",
+]
 
 
 class SlotError(RuntimeError):

@@ -56,7 +56,9 @@ def install(library: str, mlx_version: str, compiler: str) -> None:
     libc.popen.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
     stat = os.stat(compiler)
     key = f"{_cpu()}|{compiler}|{stat.st_size}|{stat.st_mtime_ns}|{FLAGS}|{HEADER.read_text()}"
-    name = ctypes.create_string_buffer(f"{mlx_version}-{hashlib.sha256(key.encode()).hexdigest()[:12]}".encode())
+    name = ctypes.create_string_buffer(
+        f"{mlx_version}-{hashlib.sha256(key.encode()).hexdigest()[:12]}".encode()
+    )
 
     @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
     def popen(line: bytes, mode: bytes) -> int | None:

@@ -163,7 +163,9 @@ def _scalar(f: Field, kind: Any, value: Any, where: str) -> Any:
     if typing.get_origin(kind) is typing.Literal or f.choices:
         if str(value) not in f.choices:
             close = nearest(str(value), f.choices)
-            raise ConfigError(f"'{where}' cannot be '{value}'.{close}", hint=f"choose from: {', '.join(f.choices)}")
+            raise ConfigError(
+                f"'{where}' cannot be '{value}'.{close}", hint=f"choose from: {', '.join(f.choices)}"
+            )
         return value
     if kind is bool:
         if isinstance(value, bool):
@@ -178,7 +180,11 @@ def _scalar(f: Field, kind: Any, value: Any, where: str) -> Any:
             if number is not None and kind is float and math.isfinite(number):
                 return number
             if number is not None and kind is int and number == int(number):
-                return int(value) if isinstance(value, int | str) and str(value).lstrip("+-").isdigit() else int(number)
+                return (
+                    int(value)
+                    if isinstance(value, int | str) and str(value).lstrip("+-").isdigit()
+                    else int(number)
+                )
         except (TypeError, ValueError, OverflowError):
             pass
         raise _wrong(where, "a whole number" if kind is int else "a number", value)
@@ -202,7 +208,9 @@ def load_file(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
+        raise ConfigError(
+            f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}"
+        ) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold one table of settings")
     # run.json wraps the config with the command and version that made it.
@@ -215,7 +223,10 @@ def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise ConfigError(f"'{setting}' is not a setting", hint="write it as a.b=value, for example optimizer.beta2=0.99")
+            raise ConfigError(
+                f"'{setting}' is not a setting",
+                hint="write it as a.b=value, for example optimizer.beta2=0.99",
+            )
         *parents, last = key.strip().split(".")
         node = result
         for parent in parents:

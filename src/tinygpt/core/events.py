@@ -189,7 +189,12 @@ class FileSink:
 
 def to_json(event: Event) -> dict[str, Any]:
     """The line of an event: version, time, kind, then its fields; numbers that JSON cannot hold become null."""
-    return {"v": VERSION, "t": round(time.time(), 3), "kind": event.kind, **_finite(dataclasses.asdict(event))}
+    return {
+        "v": VERSION,
+        "t": round(time.time(), 3),
+        "kind": event.kind,
+        **_finite(dataclasses.asdict(event)),
+    }
 
 
 def _finite(value: Any) -> Any:

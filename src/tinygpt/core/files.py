@@ -73,7 +73,9 @@ def write_json(path: Path, value: Any) -> None:
 def refuse_existing(path: Path, *, force: bool, what: str = "output") -> None:
     """An existing, non-empty output is never overwritten silently."""
     if not force and path.exists() and (path.is_file() or any(path.iterdir())):
-        raise ConfigError(f"the {what} {path} exists", hint="choose another --out, or pass --force to replace it")
+        raise ConfigError(
+            f"the {what} {path} exists", hint="choose another --out, or pass --force to replace it"
+        )
 
 
 @contextlib.contextmanager
@@ -95,7 +97,9 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         fsync_tree(temporary)
         if path.exists():
             if not replace:
-                raise ConfigError(f"{path} exists", hint="choose another --out, or pass --force to replace it")
+                raise ConfigError(
+                    f"{path} exists", hint="choose another --out, or pass --force to replace it"
+                )
             os.replace(path, aside)
         os.replace(temporary, path)
         fsync(path.parent)

@@ -75,7 +75,7 @@ class _Key:
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller score of this metric is the better one."""
-    name = metric.lower()
+    name = metric.lower().replace("-", "_")
     return any(name == word or f"_{word}_" in f"_{name}_" for word in LOWER)
 
 

@@ -267,7 +267,7 @@ class Engine:
     # Scores
 
     def logprobs(self, rows: Sequence[Sequence[int]], *, events: Events | None = None) -> list[list[float]]:
-        """log p(ids[j+1] | ids[..j]) in nats for every j of every row: one number fewer than the row has ids."""
+        """log p(ids[j+1] | ids[..j]) in nats for every j of every row: one fewer than the row has ids."""
         return score.logprobs(self.model, rows, events)
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core import backend
+from tinygpt.core.config import Pick, resolve_picks
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
 from tinygpt.core.lock import gpu_lock
 from tinygpt.data.batch import Batch
 from tinygpt.model import count
+from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import preset
 from tinygpt.runs._train import OBJECTIVE, OPTIM
@@ -31,11 +33,13 @@ class Config:
     warmup: Annotated[int, "Steps to run first, compilation included."] = 2
     dtype: Annotated[str, "Compute dtype; auto: the device's best."] = "auto"
     compile: Annotated[bool, "Compile the training step."] = True
+    optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     seed: Annotated[int, "Seed of weights and tokens."] = 0
     wait: Annotated[bool, "Wait for another run to free the machine."] = False
     lock: Annotated[bool, "Take the machine's lock."] = True
 
     def __post_init__(self) -> None:
+        resolve_picks(self)
         for name in ("batch", "steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1")
@@ -45,22 +49,12 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     """Median and best step time, tokens per second, the share of the machine's product speed that is used."""
     model_config = preset(config.preset, vocab_size=config.vocab_size)
     context = config.context or model_config.max_position_embeddings
-    model = initialize(LM(model_config), config.seed)
-    optim = OPTIM.load("adamw")
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
-    updater = Gradient(
-        OBJECTIVE.load("next_token").build(model), optim.build(optim.Config()), lambda step: 1e-4,
-        dtype=dtype, compiled=config.compile,
-    )  # fmt: skip
-    batch = random_batch(config.vocab_size, config.batch, context, config.seed)
-    times = []
     with gpu_lock("bench-train", wait=config.wait, enabled=config.lock):
-        for step in range(1, config.warmup + config.steps + 1):
-            began = time.perf_counter()
-            updater.step(batch, step)
-            times.append(time.perf_counter() - began)
-            events.emit(Progress(task="steps", done=step, total=config.warmup + config.steps, unit="steps"))
-    counted = times[config.warmup :]
+        counted = time_steps(
+            model_config, batch=config.batch, context=context, steps=config.steps, warmup=config.warmup, dtype=dtype,
+            compiled=config.compile, seed=config.seed, optimizer=config.optimizer, events=events,
+        )  # fmt: skip
     median, tokens = statistics.median(counted), config.batch * context
     flops = count.flops_per_token(model_config, context) * tokens
     return {
@@ -69,6 +63,37 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         "gflops": flops / median / 1e9, "gflops_of_a_product": backend.measure_gflops(),
         "peak_memory_bytes": backend.memory_peak(),
     }  # fmt: skip
+
+
+def time_steps(
+    model_config: ModelConfig,
+    *,
+    batch: int,
+    context: int,
+    steps: int,
+    warmup: int = 2,
+    dtype: str = "float32",
+    compiled: bool = True,
+    seed: int = 0,
+    optimizer: Pick = Pick("adamw"),  # noqa: B008  (frozen)
+    events: Events | None = None,
+) -> list[float]:
+    """Seconds of each timed step of a fresh model on random tokens."""
+    model = initialize(LM(model_config), seed)
+    optimizer = optimizer.resolve(OPTIM, "optimizer")
+    updater = Gradient(
+        OBJECTIVE.load("next_token").build(model), OPTIM.load(optimizer.name).build(optimizer.options),
+        lambda step: 1e-4, dtype=dtype, compiled=compiled,
+    )  # fmt: skip
+    given = random_batch(model_config.vocab_size, batch, context, seed)
+    times: list[float] = []
+    for step in range(1, warmup + steps + 1):
+        began = time.perf_counter()
+        updater.step(given, step)
+        times.append(time.perf_counter() - began)
+        if events is not None:
+            events.emit(Progress(task="steps", done=step, total=warmup + steps, unit="steps"))
+    return times[warmup:]
 
 
 def random_batch(vocab_size: int, rows: int, length: int, seed: int) -> Batch:

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +13,10 @@ import tinygpt
 from tinygpt.core import config
 from tinygpt.core.config import Field, Pick
 from tinygpt.core.errors import unknown
-from tinygpt.core.family import Family
+from tinygpt.runs._families import KINDS, Kind
 
 # Reading a technique's file needs the repository's layout only for the path that is shown.
 ROOT = Path(tinygpt.__file__).parent
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A family as people meet it."""
-
-    package: str
-    verb: str
-    option: str = ""
-    """The setting that picks a technique; "*": each is a flag of its own; "": the command picks it."""
-    cites: bool = True  # its files name a paper and what differs from it
-
-    @property
-    def name(self) -> str:
-        return self.package.removeprefix("tinygpt.")
-
-    @property
-    def family(self) -> Family:
-        return Family(self.package, verb=self.verb)
-
-    @property
-    def title(self) -> str:
-        """Line 1 of the package."""
-        return (
-            self.family.folder.joinpath("__init__.py")
-            .read_text(encoding="utf-8")
-            .partition("\n")[0]
-            .strip('". ')
-        )
-
-    def choose(self, name: str) -> str:
-        """What to type to get a technique; "" when the command picks it."""
-        if self.option == "*":
-            return f"--{name.replace('_', '-')} VALUE"
-        setting = f"--set {self.option}={name}" if "." in self.option else f"--{self.option} {name}"
-        return setting if self.option else ""
-
-
-# Every family of the house, in the order of the layers. A house test finds a family that is missing here, and
-# holds verbs and options against the code.
-KINDS = (
-    Kind("tinygpt.model.attention", "build", "model.attention"),
-    Kind("tinygpt.model.mlp", "build", "model.mlp"),
-    Kind("tinygpt.model.position", "build", "model.position"),
-    Kind("tinygpt.model.norm", "build", "model.norm"),
-    Kind("tinygpt.model.residual", "build", "model.residual"),
-    Kind("tinygpt.data.tokenizer", "load", cites=False),
-    Kind("tinygpt.data.template", "render", "template", cites=False),
-    Kind("tinygpt.data.source", "build", cites=False),
-    Kind("tinygpt.train.objective", "build"),
-    Kind("tinygpt.train.optim", "build", "optimizer"),
-    Kind("tinygpt.train.schedule", "at", "schedule"),
-    Kind("tinygpt.infer.sample", "apply", "*"),
-    Kind("tinygpt.peft", "wrap", "adapter"),
-    Kind("tinygpt.eval.suites", "score", cites=False),
-)
 
 
 def families() -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tinygpt.cli._render import Output
 
 
 def names() -> list[str]:
-    from tinygpt.runs.explain import KINDS
+    from tinygpt.runs._families import KINDS
 
     return sorted(name for kind in KINDS for name in [kind.family.kind, *kind.family.names()])
 

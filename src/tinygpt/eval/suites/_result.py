@@ -64,7 +64,7 @@ def row(
 ) -> EvalRow:
     """A row about an endpoint."""
     return EvalRow(
-        model_path=endpoint.path, model_name=endpoint.name, model_step=endpoint.step, 
+        model_path=endpoint.path, model_name=endpoint.name, model_step=endpoint.step,
         model_hash=endpoint.model_hash, baseline=endpoint.baseline,
         task=task, metric=metric, score=score, n_examples=n, wall_seconds=seconds, data_version=data_version,
         harness_version=f"tinygpt {tinygpt.__version__}", **more,

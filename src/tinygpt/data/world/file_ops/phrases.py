@@ -28,7 +28,7 @@ from . import (
 
 HELD_OUT_SHARE = 0.2
 # The first phrases of each list are the plainest ("delete x", "a and b") and always in training: a specialist
-# that never met them would fail its users. So the held-out phrasings are the rarer ones and the set is harder.
+# that never met them would fail its users. The held-out phrasings are so the rarer ones, and the set harder.
 _PLAINEST = {"do": 2, "joint": 4}
 _SMALL_WORDS = frozenset({"a", "an", "the", "please", "me", "just", "my", "some", "now", "of", "to", "in"})
 
@@ -42,7 +42,7 @@ class Template:
     style: str
     text: str
     held_out: bool
-    slots: frozenset[str]
+    slots: tuple[str, ...]  # in order of appearance: filling them draws random numbers
     ordered: bool = True  # joints: the words fix the order
     topic: str = ""  # refusals: what cannot be done
 
@@ -107,7 +107,7 @@ def _build() -> tuple[Template, ...]:
                 style=style,
                 text=words,
                 held_out=(intent, key) in held_out,
-                slots=frozenset(re.findall(r"\{(\w)\}", words)),
+                slots=tuple(dict.fromkeys(re.findall(r"\{(\w)\}", words))),
                 ordered=not text.startswith("~"),
                 topic=topic,
             )
@@ -132,6 +132,6 @@ def pool(
         if t.intent == intent
         and t.held_out == held_out
         and (not styles or t.style in styles)
-        and not t.slots & set(without)
+        and not set(t.slots) & set(without)
         and not ("F" in without and "file" in t.text)
     )

@@ -14,7 +14,7 @@ PHRASES: dict[str, dict[str, str]] = {
             rename {f} so that it's called {N}
             call {f} {N} from now on
             set the name of {f} to {N}
-            mv {f} to {N}
+            retitle {f} as {N}
             swap the name of {f} for {N}
             make {N} the new name of {f}
             relabel {f} as {N}
@@ -39,7 +39,7 @@ PHRASES: dict[str, dict[str, str]] = {
         "terse": """
             rename {f} to {N}
             rename {f} {N}
-            {f} -> {N}
+            other name for {f}: {N}
             new name for {f}: {N}
             {f} becomes {N}
             """,

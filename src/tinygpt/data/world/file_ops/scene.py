@@ -48,6 +48,7 @@ class Scene:
     refs: list[Ref] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     tags: set[str] = field(default_factory=set)
+    lines: set[str] = field(default_factory=set)
 
     @classmethod
     def start(cls, rng: Random, namer: Namer, need_parent: bool) -> Scene:
@@ -70,9 +71,15 @@ class Scene:
         return ref
 
     def text(self, lines: int | None = None) -> str:
-        """A file's text of a few lines."""
+        """A file's text: lines that no other file has, so what was read tells which file was read."""
         n = lines or self.rng.choice([1, 1, 2, 3])
-        return "".join(self.namer.sentence() + "\n" for _ in range(n))
+        drawn: list[str] = []
+        while len(drawn) < n:
+            line = self.namer.sentence()
+            if line not in self.lines:
+                self.lines.add(line)
+                drawn.append(line + "\n")
+        return "".join(drawn)
 
     def old_file(
         self, lines: int | None = None, nested: float = 0.22, vague: bool = True, text: bool = True

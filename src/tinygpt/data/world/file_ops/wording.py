@@ -118,8 +118,9 @@ class Voice:
 
     def clause(self, template: Template, slots: dict[str, Any]) -> str:
         """A template with its slots filled."""
-        # "rename x from a to b" would be misread, and so would "add it to x from a"
+        # "move x in a to b" is clumsy; "rename x from a to b" would be misread, as would "add it to x from a"
         moving = template.intent in ("move", "copy_into", "rm", "move_into_it", "copy_into_it")
+        linking = "in" if not moving or "d" not in template.slots and self.rng.random() < 0.5 else "from"
         shell = _SHELL.match(template.text)
         filled = {}
         for slot in template.slots:
@@ -127,7 +128,7 @@ class Voice:
             if shell and isinstance(value, Ref) and value.form == "exact":
                 filled[slot] = self.name(value.said)
             elif slot in "fgd":
-                filled[slot] = self.mention(value, self.rng.choice(["from", "in"]) if moving else "in")
+                filled[slot] = self.mention(value, linking)
             elif slot in "nm" and isinstance(value, Ref):
                 filled[slot] = self.new(value)
             elif slot == "D":

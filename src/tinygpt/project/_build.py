@@ -1,0 +1,142 @@
+"""From rows to a trained specialist in a given number of minutes: the stages that every quickstart shares."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygpt.core import backend, files
+from tinygpt.core.config import Pick
+from tinygpt.core.events import Events, RunStarted, TrainStep
+from tinygpt.data import bpe
+from tinygpt.data.tokenizer._protocol import Tokenizer
+from tinygpt.infer.engine import Engine
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM, initialize
+from tinygpt.runs import _pieces, bench_train, sft
+from tinygpt.runs.evaluate import LocalEndpoint
+from tinygpt.train.loop import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a specialist is trained from scratch. Sizes are the model's, `share` is the mean length of a row of text."""
+
+    vocab_size: int
+    pattern: str
+    layers: int
+    width: int
+    heads: int
+    groups: int
+    context: int
+    batch: int
+    lr: float
+    optimizer: Pick
+    warmup: float = 0.05
+    init: float = 0.05
+
+    def model(self, vocab_size: int) -> ModelConfig:
+        """The model's config."""
+        return ModelConfig(
+            vocab_size=vocab_size, hidden_size=self.width, num_hidden_layers=self.layers,
+            num_attention_heads=self.heads, num_key_value_heads=self.groups, max_position_embeddings=self.context,
+            initializer_range=self.init,
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """What a model card says of it."""
+        return {
+            "model": f"{self.layers} layers x {self.width}, {self.heads} heads, context {self.context}",
+            "tokenizer": f"byte-level BPE, pattern {self.pattern}, {self.vocab_size} ids",
+            "training": f"{self.optimizer.name}, peak lr {self.lr}, {self.batch} rows of {self.context} tokens a step",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained model with its tokenizer, and what training was like."""
+
+    endpoint: LocalEndpoint
+    untrained: LocalEndpoint
+    path: Path
+    result: Result
+    steps: int
+    facts: dict[str, Any]
+
+
+def train_tokenizer(texts: Iterable[str], recipe: Recipe, out: Path, events: Events) -> Tokenizer:
+    """Train and save a tokenizer."""
+    config = bpe.Config(vocab_size=recipe.vocab_size, pattern=recipe.pattern)  # type: ignore[arg-type]
+    tokenizer = bpe.train_bpe(texts, config, events=events)
+    with files.atomic_directory(out, replace=True) as folder:
+        tokenizer.save(folder)
+    return tokenizer
+
+
+def steps_in(minutes: float, recipe: Recipe, vocab_size: int) -> int:
+    """How many steps fit into the minutes here: a few are timed first, so slow machines take fewer, fast ones more."""
+    times = bench_train.time_steps(
+        recipe.model(vocab_size), batch=recipe.batch, context=recipe.context, steps=4, optimizer=recipe.optimizer,
+        dtype=backend.setup().default_dtype,
+    )  # fmt: skip
+    return max(20, int(60 * minutes / statistics.median(times)))
+
+
+def train(
+    data: Path, tokenizer: Tokenizer, tokenizer_path: Path, recipe: Recipe, out: Path, events: Events,
+    *, minutes: float, steps: int = 0, seed: int, wait: bool, lock: bool,
+) -> Trained:  # fmt: skip
+    """Train a fresh model on rows, answers only, for so many minutes (or exactly `steps`)."""
+    steps = steps or steps_in(minutes, recipe, tokenizer.vocab_size)
+    wanted = recipe.model(tokenizer.vocab_size)
+    settings = sft.Config(
+        out=out, data=(data,), tokenizer=str(tokenizer_path), steps=steps, batch=recipe.batch, lr=recipe.lr,
+        optimizer=recipe.optimizer, schedule=Pick("cosine", {"warmup": recipe.warmup, "final": 0.02}), seed=seed,
+        held_out=0.01, save_every=max(1, steps // 8), keep=1, eval_every=max(1, steps // 4), force=True, wait=wait,
+        lock=lock, context=recipe.context, max_minutes=2 * minutes,
+        model={
+            "hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "num_attention_heads": recipe.heads,
+            "num_key_value_heads": recipe.groups, "initializer_range": recipe.init,
+        },
+    )  # fmt: skip
+    seen = _Seen()
+    result = sft.run(settings, Events(*events.sinks, seen))
+    untrained = Engine(initialize(LM(wanted), seed), tokenizer, _pieces.TEMPLATE)
+    blank = LocalEndpoint(untrained, name="untrained", events=events)
+    blank.baseline = True
+    endpoint = LocalEndpoint.open(out / "final", events=events)
+    endpoint.name = "trained"
+    return Trained(
+        endpoint=endpoint, untrained=blank, path=out / "final", result=result, steps=steps,
+        facts={
+            "parameters": seen.facts.get("learned_parameters"), "training_rows": seen.facts.get("documents"),
+            "steps": result.step, "training_minutes": round(result.seconds / 60, 1),
+            "rows_read": int(recipe.batch * result.step * seen.rows_per_row),
+            "tokens_per_second": round(seen.tokens / max(1e-9, result.seconds)), "device": backend.setup().device,
+        },
+    )  # fmt: skip
+
+
+class _Seen:
+    """Listens for what the card should say."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.tokens = 0
+
+    @property
+    def rows_per_row(self) -> float:
+        """Examples that share a packed row."""
+        return self.facts.get("documents", 0) / max(1, self.facts.get("rows", 1))
+
+    def write(self, event: Any) -> None:
+        if isinstance(event, RunStarted):
+            self.facts = event.facts
+        elif isinstance(event, TrainStep):
+            self.tokens += event.tokens
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,60 @@
+"""The families of the house: where each is, its verb, and how a person chooses one of its techniques."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinygpt.core.family import Family
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A family as people meet it."""
+
+    package: str
+    verb: str
+    option: str = ""
+    """The setting that picks a technique; "*": each is a flag of its own; "": the command picks it."""
+    cites: bool = True  # its files name a paper and what differs from it
+
+    @property
+    def name(self) -> str:
+        return self.package.removeprefix("tinygpt.")
+
+    @property
+    def family(self) -> Family:
+        return Family(self.package, verb=self.verb)
+
+    @property
+    def title(self) -> str:
+        """Line 1 of the package."""
+        with self.family.folder.joinpath("__init__.py").open(encoding="utf-8") as file:
+            return file.readline().strip('". \n')
+
+    def choose(self, name: str) -> str:
+        """What to type to get a technique; "" when the command picks it."""
+        if self.option == "*":
+            return f"--{name.replace('_', '-')} VALUE"
+        setting = f"--set {self.option}={name}" if "." in self.option else f"--{self.option} {name}"
+        return setting if self.option else ""
+
+
+# Every family of the house, in the order of the layers. A house test finds a family that is missing here, and
+# holds verbs and options against the code.
+KINDS = (
+    Kind("tinygpt.model.attention", "build", "model.attention"),
+    Kind("tinygpt.model.mlp", "build", "model.mlp"),
+    Kind("tinygpt.model.position", "build", "model.position"),
+    Kind("tinygpt.model.norm", "build", "model.norm"),
+    Kind("tinygpt.model.residual", "build", "model.residual"),
+    Kind("tinygpt.data.tokenizer", "load", cites=False),
+    Kind("tinygpt.data.template", "render", "template", cites=False),
+    Kind("tinygpt.data.source", "build", cites=False),
+    Kind("tinygpt.data.world", "check", cites=False),
+    Kind("tinygpt.train.objective", "build"),
+    Kind("tinygpt.train.optim", "build", "optimizer"),
+    Kind("tinygpt.train.schedule", "at", "schedule"),
+    Kind("tinygpt.infer.sample", "apply", "*"),
+    Kind("tinygpt.peft", "wrap", "adapter"),
+    Kind("tinygpt.eval.suites", "score", cites=False),
+)

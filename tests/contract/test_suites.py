@@ -1,0 +1,108 @@
+"""Every suite against scripted endpoints: all right, all wrong, failed, and rows that fit the schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted import ScriptedEndpoint
+from tinygpt.core.family import Family
+from tinygpt.core.rows import read_rows, write_rows
+from tinygpt.eval.endpoint import Prompt, Reply
+
+SUITES = Family("tinygpt.eval.suites", verb="score")
+ANSWERED = [name for name in SUITES.names() if name != "heldout_loss"]
+
+
+def _config(name: str, folder: Path) -> Any:
+    """A small config: suites that read a file get one."""
+    cls = SUITES.config(name)
+    if name == "heldout_loss":
+        (folder / "a.txt").write_text(
+            "one line\nand another, long enough for two windows of sixty-four bytes.\n" * 2
+        )
+        (folder / "b.txt").write_text("é")
+        return cls(paths=(folder,))
+    if name == "exact_match":
+        rows = [{"prompt": f"{i}+1?", "answer": str(i + 1)} for i in range(9)]
+        call = {"name": "ls", "arguments": {"path": "a"}}
+        rows.append(
+            {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}]}
+        )
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return cls(path=folder / "rows.jsonl")
+    small = {"n": 6, "n_train": 20} if name == "executed_state" else {"n": 6}
+    return cls(**small)
+
+
+def _run(name: str, folder: Path, wrong: Any = None, **options: Any) -> Any:
+    suite, config = SUITES.load(name), _config(name, folder)
+    examples = suite.load(config)
+    right: dict[str, Any] = {}
+    if name in ANSWERED:
+        for item in examples.items:
+            right[repr(item.get("messages") or item["prompt"])] = suite.gold(item)
+
+    def answer(prompt: Prompt) -> Any:
+        return right[repr(prompt)] if wrong is None else wrong
+
+    return suite.score(ScriptedEndpoint(answer, **options), examples, config)
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_all_right_is_one(name: str, tmp_path: Path) -> None:
+    result = _run(name, tmp_path)
+    assert result.rows and all(row.score == 1.0 for row in result.rows)
+    assert all(example["correct"] for example in result.examples)
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_all_wrong_is_zero(name: str, tmp_path: Path) -> None:
+    # A bare question mark: no answer, no refusal, no question that names a candidate.
+    result = _run(name, tmp_path, wrong="?")
+    assert result.rows and all(row.score == 0.0 for row in result.rows)
+    assert result.rows[0].n_failed == result.rows[0].n_truncated == 0
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_failed_and_cut_answers_are_counted(name: str, tmp_path: Path) -> None:
+    failed = _run(name, tmp_path, wrong=Reply.failed("the server is gone"))
+    assert failed.rows[0].score == 0.0 and failed.rows[0].n_failed == failed.rows[0].n_examples
+    assert failed.examples[0]["error"] == "the server is gone"
+    cut = Reply(message={"role": "assistant", "content": "?"}, text="?", finish_reason="length", n_tokens=1)
+    assert (row := _run(name, tmp_path, wrong=cut).rows[0]).n_truncated == row.n_examples
+
+
+def test_held_out_loss_of_certainty_is_zero_and_of_a_coin_one_bit(tmp_path: Path) -> None:
+    scores = {row.metric: row.score for row in _run("heldout_loss", tmp_path).rows}
+    assert scores == {"loss": 0.0, "perplexity": 1.0, "bits_per_byte": 0.0}
+    coin = {row.metric: row.score for row in _run("heldout_loss", tmp_path, logprob=-math.log(2)).rows}
+    assert coin == pytest.approx({"loss": math.log(2), "perplexity": 2.0, "bits_per_byte": 1.0})
+
+
+@pytest.mark.parametrize("name", SUITES.names())
+def test_rows_fit_the_schema_and_records_are_json(name: str, tmp_path: Path) -> None:
+    result = _run(name, tmp_path)
+    write_rows(tmp_path / "rows.out", result.rows)
+    back, invalid = read_rows(tmp_path / "rows.out")
+    assert not invalid and [dataclasses.asdict(r) for r in back] == [
+        json.loads(json.dumps(dataclasses.asdict(r))) | {"interval": r.interval} for r in result.rows
+    ]
+    for row in result.rows:
+        assert row.model_name == "scripted" and row.model_step == 7 and row.data_version
+        low, high = row.interval or (row.score, row.score)
+        assert low - 1e-9 <= row.score <= high + 1e-9
+    assert json.dumps(result.examples)
+
+
+@pytest.mark.parametrize("name", SUITES.names())
+def test_same_config_same_examples(name: str, tmp_path: Path) -> None:
+    suite, config = SUITES.load(name), _config(name, tmp_path)
+    assert suite.load(config).version == suite.load(config).version
+    found = SUITES.describe(name)
+    assert found.summary and found.body and found.paper and found.differs

@@ -1,0 +1,8 @@
+"""The generators are scripts; these tests call their functions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))

@@ -1,0 +1,100 @@
+"""Comparison tables: what shares a line, what is averaged, what wins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.rows import EvalRow
+from tinygpt.eval.compare import compare, lower_is_better
+
+
+def _row(model: str, score: float, **more: Any) -> EvalRow:
+    base = {"task": "t", "metric": "accuracy", "n_examples": 10, "wall_seconds": 1.0, "data_version": "v1"}
+    return EvalRow(model_path="", model_name=model, score=score, **{**base, **more})
+
+
+def test_models_are_columns_and_baselines_come_first() -> None:
+    rows = [_row("b", 0.6, interval=(0.5, 0.7)), _row("a", 0.7), _row("rules", 0.5, baseline=True)]
+    (table,) = compare(rows)
+    assert table.columns == ("rules", "b", "a") and table.lines[0].label == "t" and table.lines[0].best == 2
+    cell = table.lines[0].cells[1]
+    assert cell is not None and (cell.score, cell.low, cell.high, cell.n, cell.n_rows) == (
+        0.6,
+        0.5,
+        0.7,
+        10,
+        1,
+    )
+    assert compare(rows, sort=True)[0].columns == ("rules", "a", "b")
+
+
+def test_repeated_rows_become_a_mean_with_an_interval() -> None:
+    (table,) = compare([_row("a", s) for s in (0.4, 0.5, 0.6)])
+    cell = table.lines[0].cells[0]
+    assert cell is not None and cell.score == pytest.approx(0.5) and cell.n_rows == 3
+    assert cell.low == pytest.approx(0.5 - 1.96 * 0.1 / 3**0.5)
+    assert table.lines[0].best is None
+
+
+def test_unlike_things_never_share_a_line() -> None:
+    rows = [
+        _row("a", 0.5), _row("a", 2.0, metric="loss"), _row("a", 0.3, subtask="names"),
+        _row("a", 0.9, data_version="v2"),
+    ]  # fmt: skip
+    lines = compare(rows)[0].lines
+    assert [(line.label, line.metric) for line in lines] == [
+        ("t @v1", "accuracy"), ("t", "loss"), ("t/names", "accuracy"), ("t @v2", "accuracy"),
+    ]  # fmt: skip
+    assert all(cell is None or cell.n_rows == 1 for line in lines for cell in line.cells)
+
+
+def test_lower_is_better_where_the_metric_says_so() -> None:
+    names = (
+        "loss",
+        "val_loss",
+        "perplexity",
+        "bits_per_byte",
+        "wer",
+        "error_rate",
+        "wall_seconds",
+        "tinystories-ppl",
+    )
+    assert all(lower_is_better(name) for name in names)
+    assert not any(
+        lower_is_better(name) for name in ("accuracy", "exact_match", "state_correct", "lossless", "power")
+    )
+    lines = compare([_row("a", 2.0, metric="loss"), _row("b", 1.0, metric="loss")])[0].lines
+    assert lines[0].best == 1
+    assert compare([_row("a", 1.0), _row("b", 1.0)])[0].lines[0].best is None
+
+
+def test_steps_of_the_model_with_most_rows() -> None:
+    rows = [_row("a", s / 10, model_step=s) for s in (3, 1, 2)] + [
+        _row("b", 0.1, model_step=9),
+        _row("a", 0.2),
+    ]
+    (table,) = compare(rows, by="step")
+    assert table.title == "a" and [line.label for line in table.lines] == ["1", "2", "3"]
+    assert table.columns == ("t accuracy",) and "left out: b" in table.notes[0]
+    with pytest.raises(ConfigError, match="step"):
+        compare([_row("a", 1.0)], by="step")
+
+
+def test_a_ranking_for_each_task() -> None:
+    rows = [_row(m, s, metric=metric) for metric in ("loss", "accuracy") for m, s in (("a", 0.1), ("b", 0.2))]
+    loss, accuracy = compare(rows, by="task")
+    assert [line.label for line in loss.lines] == ["a", "b"] and loss.lines[0].lower_is_better
+    assert [line.label for line in accuracy.lines] == ["b", "a"]
+
+
+def test_notes_and_refusals() -> None:
+    rows = [_row("a", 0.1, n_failed=2, n_truncated=1, model_hash="x"), _row("a", 0.1, model_hash="y")]
+    notes = " ".join(compare(rows)[0].notes)
+    assert "2 answers failed" in notes and "1 were cut off" in notes and "different weights" in notes
+    with pytest.raises(DataError, match="no eval row"):
+        compare([])
+    with pytest.raises(ConfigError, match="model"):
+        compare(rows, by="modle")
