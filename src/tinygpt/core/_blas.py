@@ -1,10 +1,11 @@
 """Give MLX on Linux a fast BLAS: point libmlx.so's own symbol slots at another library's functions.
 
-MLX's CPU wheel for Linux is linked against reference BLAS (6 GFLOP/s in float32 on 2 cores where OpenBLAS does
-200). The calls go through the dynamic linker's table of function addresses (the "global offset table", GOT), one
-eight-byte slot a symbol. `patch` finds that table in the loaded image and writes other addresses into the slots:
-no file is changed, no environment variable is set, no other library is affected, and `Patch.undo` puts the old
-addresses back. It works for any 64-bit ELF image with x86-64 or AArch64 relocations; anything else is refused.
+MLX's CPU wheel for Linux is linked against reference BLAS (6 GFLOP/s in float32 on 2 cores where OpenBLAS
+does 200). The calls go through the dynamic linker's table of function addresses (the "global offset table",
+GOT), one eight-byte slot a symbol. `patch` finds that table in the loaded image and writes other addresses
+into the slots: no file is changed, no environment variable is set, no other library is affected, and
+`Patch.undo` puts the old addresses back. It works for any 64-bit ELF image with x86-64 or AArch64
+relocations; anything else is refused.
 
 Sources: System V ABI chapter 5 (dynamic linking), `man 3 dl_iterate_phdr`, `man 5 elf`.
 """
@@ -24,7 +25,7 @@ _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_JMPREL = 2, 5, 6
 _SLOT_TYPES = {6, 7, 1025, 1026}  # R_X86_64_GLOB_DAT, _JUMP_SLOT, R_AARCH64_GLOB_DAT, _JUMP_SLOT
 _PROT_READ, _PROT_WRITE = 1, 2
 
-# Every BLAS and LAPACK routine libmlx.so 0.32 imports. LP64 (32-bit integers), as in the scipy-openblas32 wheel.
+# Every BLAS and LAPACK routine libmlx.so 0.32 imports, with 32-bit integers as in the scipy-openblas32 wheel.
 BLAS_SYMBOLS = [
     "cblas_sgemm",
     "cblas_dgemm",
@@ -67,7 +68,7 @@ class _Info(ctypes.Structure):
 
 
 def _image(stem: str) -> tuple[int, list[tuple[int, int, int, int]], str]:
-    """Load address, program headers as (type, vaddr, memsz, flags), and path of the loaded library named `stem`."""
+    """Load address, program headers (type, vaddr, memsz, flags) and path of the loaded library `stem`."""
     found: list[tuple[int, list[tuple[int, int, int, int]], str]] = []
 
     def visit(info: ctypes._Pointer[_Info], _size: int, _data: object) -> int:
@@ -204,7 +205,7 @@ def wheel_path() -> Path | None:
 
 
 def load(path: str) -> Blas:
-    """Open the BLAS at `path` (symbols may carry scipy's prefix). Raises SlotError when it has no cblas_sgemm."""
+    """Open the BLAS at `path`; its symbols may carry scipy's prefix. Without cblas_sgemm: SlotError."""
     try:
         library = ctypes.CDLL(path)
     except OSError as error:

@@ -1,11 +1,11 @@
 """Better flags for the C++ kernels that `mx.compile` builds on CPU.
 
-MLX calls `g++ -std=c++17 -O3` for the oldest CPU of the family, so the kernels use a quarter of the vector width and
-leave exp scalar. The call goes through libc's `popen` slot of libmlx.so; that slot is pointed at `_Popen`, which adds
-flags and the header core/jit_math.h to the command, writes to a temporary name and renames (two processes may build
-the same kernel), and passes everything else through. MLX keys its kernel cache ($TMPDIR/mlx/VERSION/cpu) by the
-formula alone, so the version it sees is extended by a hash of CPU, compiler, flags and header: kernels built for
-another machine or with other flags are never picked up.
+MLX calls `g++ -std=c++17 -O3` for the oldest CPU of the family, so the kernels use a quarter of the vector
+width and leave exp scalar. The call goes through libc's `popen` slot of libmlx.so; that slot is pointed at
+`_Popen`, which adds flags and the header core/jit_math.h to the command, writes to a temporary name and
+renames (two processes may build the same kernel), and passes everything else through. MLX keys its kernel
+cache ($TMPDIR/mlx/VERSION/cpu) by the formula alone, so the version it sees is extended by a hash of CPU,
+compiler, flags and header: kernels built for another machine or with other flags are never picked up.
 """
 
 from __future__ import annotations

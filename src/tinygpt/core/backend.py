@@ -1,16 +1,21 @@
 """The one place that knows which device MLX runs on, and that makes its CPU back end fast.
 
-Every module imports MLX from here (`from tinygpt.core.backend import mx, nn`), so that the preparation in `setup`
-has happened before the first array is made. Metal and CUDA need none of it. On Linux CPUs three things cost most,
-and each has its cure, undone or skipped without harm when it fails (`Backend.notes` then says so):
+Every module imports MLX from here (`from tinygpt.core.backend import mx, nn`), so that the preparation in
+`setup` has happened before the first array is made. Metal and CUDA need none of it. On Linux CPUs three
+things cost most, and each has its cure, undone or skipped without harm when it fails (`Backend.notes` then
+says so):
 
 - products run on reference BLAS: an OpenBLAS wheel is put in its place (core/_blas.py), 6 -> 200 GFLOP/s;
-- fused kernels are built for the oldest CPU of the family, with a scalar exp: the compiler call gets better flags and
-  a vector-friendly exp and tanh (core/_jit.py, core/jit_math.h), 11 -> 0.5 ns an exp; model/ops.py builds on it;
-- everything but products runs on one thread: `streams` gives one CPU stream a core, to put shards of a batch on;
-- freed buffers go back to the kernel and are faulted in again: the heap is kept, and in huge pages (`_keep_heap`).
+- fused kernels are built for the oldest CPU of the family, with a scalar exp: the compiler call gets better
+  flags and a vector-friendly exp and tanh (core/_jit.py, core/jit_math.h), 11 -> 0.5 ns an exp; model/ops.py
+  builds on it;
+- everything but products runs on one thread: `streams` gives one CPU stream a core, to put shards of a batch
+  on;
+- freed buffers go back to the kernel and are faulted in again: the heap is kept, and in huge pages
+  (`_keep_heap`).
 
-Environment: TINYGPT_BLAS=reference|/path/to/libblas.so, TINYGPT_DEVICE=cpu, OPENBLAS_NUM_THREADS, OMP_NUM_THREADS.
+Environment: TINYGPT_BLAS=reference|/path/to/libblas.so, TINYGPT_DEVICE=cpu, OPENBLAS_NUM_THREADS,
+OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -127,9 +132,10 @@ def _threads() -> int:
 def _keep_heap() -> None:
     """Make glibc keep freed memory, in huge pages where the kernel allows: 5-17% of a training step.
 
-    Without this every array above 32 MiB is mapped, faulted in page by page, and unmapped again. The heap is grown
-    once to half of the machine's memory, marked for huge pages and freed: only touched pages are ever resident.
-    `release_memory` gives free pages back. Skipped without harm where libc is not glibc or refuses the size.
+    Without this every array above 32 MiB is mapped, faulted in page by page, and unmapped again. The heap is
+    grown once to half of the machine's memory, marked for huge pages and freed: only touched pages are ever
+    resident. `release_memory` gives free pages back. Skipped without harm where libc is not glibc or refuses
+    the size.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version") or os.environ.get("TINYGPT_BLAS") == "reference":
@@ -197,11 +203,12 @@ def _product_is_right() -> bool:
 
 
 def streams(n_rows: int) -> tuple[mx.Stream, ...]:
-    """Streams to spread a batch of `n_rows` rows over: one a core on CPU (at most one a row), else the default one.
+    """Streams to spread a batch of `n_rows` rows over: one a core on CPU (at most one a row), else the
+    default one.
 
-    MLX runs the operators of one CPU stream on one thread; only products use more. Shards on several streams use the
-    cores fully, 1.3-1.4x a training step on 2 cores. Rows go to streams in a fixed way, so results repeat exactly on
-    machines with as many cores. Inside or outside of a compiled function:
+    MLX runs the operators of one CPU stream on one thread; only products use more. Shards on several streams
+    use the cores fully, 1.3-1.4x a training step on 2 cores. Rows go to streams in a fixed way, so results
+    repeat exactly on machines with as many cores. Inside or outside of a compiled function:
 
         streams = backend.streams(len(rows))
         with backend.shards(streams):            # while it runs, each product keeps to its stream's core
@@ -236,11 +243,12 @@ def shards(streams: tuple[mx.Stream, ...]) -> Iterator[None]:
 
 
 def compile(fn: Callable[..., Any], *, max_traces: int | None = None, **options: Any) -> Callable[..., Any]:
-    """`mx.compile` where it can work (GPU, or CPU with a C++ compiler that builds a trial kernel), else `fn` itself.
+    """`mx.compile` where it can work (GPU, or CPU with a C++ compiler that builds a trial kernel), else `fn`
+    itself.
 
-    The choice is made at the first call, so that decorating at import time costs nothing. MLX keeps a trace for every
-    shape it has met, for ever; with `max_traces` all are dropped when arguments of one more shape than that arrive
-    (arguments must then be arrays, passed by position).
+    The choice is made at the first call, so that decorating at import time costs nothing. MLX keeps a trace
+    for every shape it has met, for ever; with `max_traces` all are dropped when arguments of one more shape
+    than that arrive (arguments must then be arrays, passed by position).
     """
     chosen: list[Callable[..., Any]] = []
     seen: set[tuple[Any, ...]] = set()

@@ -132,7 +132,7 @@ def _convert(f: Field, kind: Any, value: Any, where: str) -> Any:
                     raise
     if kind is Pick:
         assert f.family is not None, where
-        pick = value if isinstance(value, Pick) else _pick(value, where)
+        pick = value if isinstance(value, Pick) else _pick(f, value, where)
         return pick.resolve(f.family, where)
     if dataclasses.is_dataclass(kind):
         if isinstance(value, kind):
@@ -151,11 +151,14 @@ def _convert(f: Field, kind: Any, value: Any, where: str) -> Any:
     return _scalar(f, kind, value, where)
 
 
-def _pick(value: Any, where: str) -> Pick:
+def _pick(f: Field, value: Any, where: str) -> Pick:
     if isinstance(value, str):
         return Pick(value, {})
-    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-        return Pick(value["name"], {k: v for k, v in value.items() if k != "name"})
+    if isinstance(value, Mapping):
+        # `--set optimizer.beta2=0.99` names no technique: it means the default one.
+        name = value.get("name", f.default.name if isinstance(f.default, Pick) else None)
+        if isinstance(name, str):
+            return Pick(name, {k: v for k, v in value.items() if k != "name"})
     raise _wrong(where, "a technique's name or a table with a 'name'", value)
 
 
@@ -185,8 +188,8 @@ def _scalar(f: Field, kind: Any, value: Any, where: str) -> Any:
                     if isinstance(value, int | str) and str(value).lstrip("+-").isdigit()
                     else int(number)
                 )
-        except (TypeError, ValueError, OverflowError):
-            pass
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _wrong(where, "a whole number" if kind is int else "a number", value) from error
         raise _wrong(where, "a whole number" if kind is int else "a number", value)
     if kind in (str, Path):
         if isinstance(value, str | Path):

@@ -69,7 +69,7 @@ def _compiles() -> bool:
 
 
 class _Slots:
-    """One layer's cache in the compiled step: fixed buffers, written at `offset`; a mask hides the free part."""
+    """One layer's cache in the compiled step: fixed buffers written at `offset`; a mask hides the rest."""
 
     def __init__(self, keys: mx.array, values: mx.array, at_B: mx.array, mask: mx.array) -> None:
         self.keys, self.values, self.offset, self._mask = keys, values, at_B, mask

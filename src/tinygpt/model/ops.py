@@ -1,12 +1,12 @@
 """The operators a transformer is made of, each in the form that is fast on the device at hand.
 
-On GPUs every function is MLX's own. On CPU MLX's softmax, norms, rotary embedding and cross-entropy are several
-passes over memory with scalar exp calls, and autograd adds more; here each is a few fused passes with a gradient
-written by hand (`mx.custom_function`). tests/equal/test_ops.py holds every form to its plain-MLX twin, values and
-gradients. First gradients only: a hand-written one is not differentiable again.
+On GPUs every function is MLX's own. On CPU MLX's softmax, norms, rotary embedding and cross-entropy are
+several passes over memory with scalar exp calls, and autograd adds more; here each is a few fused passes with
+a gradient written by hand (`mx.custom_function`). tests/equal/test_ops.py holds every form to its plain-MLX
+twin, values and gradients. First gradients only: a hand-written one is not differentiable again.
 
-Shapes: B batch, L queries, S keys, H query heads, G key/value heads (H a multiple of G), R = H / G, K head dim,
-N tokens, V vocabulary, D width.
+Shapes: B batch, L queries, S keys, H query heads, G key/value heads (H a multiple of G), R = H / G, K head
+dim, N tokens, V vocabulary, D width.
 """
 
 from __future__ import annotations
@@ -15,18 +15,10 @@ import functools
 import math
 from typing import Any
 
-from tinygpt.core.backend import compile, mx, setup
+from tinygpt.core.backend import mx, setup
+from tinygpt.model._blocked import blocked_attention, exp_minus, fused
 
 Mask = str | None | mx.array
-
-_BLOCK = 128
-"""Queries a block of causal attention: smaller skips more masked scores, larger gives bigger products."""
-
-
-_fused = functools.partial(compile, max_traces=64)
-"""One kernel out of elementwise expressions. Two traps (both make MLX run a piece unfused, exp then costs 11 ns):
-a lone operation is not fused, and neither is a value that two kernels share, which is why forward and backward below
-spell their common parts differently."""
 
 
 def _cpu(x: mx.array) -> bool:
@@ -37,12 +29,12 @@ def _cpu(x: mx.array) -> bool:
 # --- elementwise: one fused kernel forward, one backward --------------------------------------------------
 
 
-@_fused
+@fused
 def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * mx.sigmoid(gate) * up
 
 
-@_fused
+@fused
 def _swiglu_grad(gate: mx.array, up: mx.array, d: mx.array) -> tuple[mx.array, mx.array]:
     s = 1 / (1 + mx.exp(-gate))  # not mx.sigmoid: see _fused
     a = gate * s
@@ -59,7 +51,7 @@ def _(primals: Any, d: mx.array, _out: Any) -> Any:
     return _swiglu_grad(*primals, d)
 
 
-@_fused
+@fused
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x)."""
     return x * mx.sigmoid(x)
@@ -70,12 +62,12 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return _swiglu_cpu(gate, up) if _cpu(gate) else _swiglu(gate, up)
 
 
-@_fused
+@fused
 def _gelu_tanh(x: mx.array) -> mx.array:
     return 0.5 * x * (1 + mx.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
-@_fused
+@fused
 def _gelu_erf(x: mx.array) -> mx.array:
     return x * (1 + mx.erf(x / math.sqrt(2))) / 2
 
@@ -88,19 +80,9 @@ def gelu(x: mx.array, approximate: bool = False) -> mx.array:
 # --- softmax and cross-entropy ----------------------------------------------------------------------------
 
 
-@_fused
-def _exp_minus(x: mx.array, m: mx.array) -> mx.array:
-    return mx.exp(x - m)
-
-
-def _finite(m: mx.array) -> mx.array:
-    """A maximum to subtract: rows without any finite entry keep 0, so that exp gives zeros and not NaN."""
-    return mx.where(m == -mx.inf, 0.0, m)
-
-
 @mx.custom_function
 def _softmax_cpu(x: mx.array) -> mx.array:
-    e = _exp_minus(x, x.max(axis=-1, keepdims=True))
+    e = exp_minus(x, x.max(axis=-1, keepdims=True))
     return e * (1 / e.sum(axis=-1, keepdims=True))
 
 
@@ -116,7 +98,7 @@ def softmax(x: mx.array) -> mx.array:
 
 def _logsumexp(x: mx.array) -> mx.array:
     m = x.max(axis=-1, keepdims=True)
-    return mx.log(_exp_minus(x, m).sum(axis=-1, keepdims=True)) + m
+    return mx.log(exp_minus(x, m).sum(axis=-1, keepdims=True)) + m
 
 
 @mx.custom_function
@@ -126,7 +108,7 @@ def _log_softmax_cpu(x: mx.array) -> mx.array:
 
 @_log_softmax_cpu.vjp
 def _(_x: mx.array, d: mx.array, out: mx.array) -> mx.array:
-    return d - _exp_minus(out, mx.array(0.0)) * d.sum(axis=-1, keepdims=True)
+    return d - exp_minus(out, mx.array(0.0)) * d.sum(axis=-1, keepdims=True)
 
 
 def log_softmax(x: mx.array) -> mx.array:
@@ -138,12 +120,12 @@ def log_softmax(x: mx.array) -> mx.array:
 @mx.custom_function
 def _cross_entropy_cpu(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     m = logits.max(axis=-1, keepdims=True)
-    total = _exp_minus(logits, m).sum(axis=-1, keepdims=True)
+    total = exp_minus(logits, m).sum(axis=-1, keepdims=True)
     picked = mx.take_along_axis(logits, targets[..., None], axis=-1)
     return (mx.log(total) + (m - picked)).squeeze(-1), m, total
 
 
-@_fused
+@fused
 def _cross_entropy_grad(logits: mx.array, m: mx.array, d: mx.array) -> mx.array:
     return mx.exp(logits - m) * d
 
@@ -171,7 +153,7 @@ def cross_entropy(logits_NV: mx.array, targets_N: mx.array) -> mx.array:
 # --- norms ------------------------------------------------------------------------------------------------
 
 
-@_fused
+@fused
 def _scale_rows(x: mx.array, r: mx.array, w: mx.array) -> mx.array:
     return x * r * w
 
@@ -209,7 +191,7 @@ def layer_norm(x: mx.array, w: mx.array | None, b: mx.array | None, eps: float) 
 # --- rotary embedding -------------------------------------------------------------------------------------
 
 
-@_fused
+@fused
 def _rotate(x: mx.array, flipped: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
     return x * cos + flipped * sin
 
@@ -242,10 +224,12 @@ def rope(
     freqs: mx.array | None = None,
     scale: float = 1.0,
 ) -> mx.array:
-    """Rotary embedding (Su et al. 2021, arXiv:2104.09864) on the first `dims` of K, halves rotated as in llama.
+    """Rotary embedding (Su et al. 2021, arXiv:2104.09864) on the first `dims` of K, halves rotated as in
+    llama.
 
-    The position of token l is offset + l (offset an int, a scalar or a (B,) array), or `positions`, (L) or (B, L).
-    freqs: the wavelengths base^(2i/dims) where they are not the plain ones; scale multiplies positions.
+    The position of token l is offset + l (offset an int, a scalar or a (B,) array), or `positions`, (L) or
+    (B, L). freqs: the wavelengths base^(2i/dims) where they are not the plain ones; scale multiplies
+    positions.
     """
     dims = dims or x_BHLK.shape[-1]
     if positions is None and not _cpu(x_BHLK):
@@ -272,98 +256,6 @@ def rope(
 # --- attention --------------------------------------------------------------------------------------------
 
 
-@_fused
-def _add(x: mx.array, y: mx.array) -> mx.array:
-    return x + y
-
-
-@_fused
-def _scores_grad(p: mx.array, dp: mx.array, dot: mx.array) -> mx.array:
-    return p * (dp - dot)
-
-
-def _forward(
-    q: mx.array, k: mx.array, v: mx.array, bias: mx.array | None
-) -> tuple[mx.array, mx.array, mx.array]:
-    """Attention of one block of scaled queries: output (…, L, K), exp(scores - max) (…, S, L), their sums (…, 1, L).
-
-    Scores are kept transposed (keys first): maxima and sums over keys then run down columns, which MLX vectorises.
-    """
-    s = k @ q.swapaxes(-1, -2)
-    if bias is not None:
-        s = _add(s, bias)
-    p = _exp_minus(s, _finite(s.max(axis=-2, keepdims=True)))
-    total = mx.maximum(p.sum(axis=-2, keepdims=True), 1e-30)  # 0 only where nothing may be attended to
-    return (p.swapaxes(-1, -2) @ v) * (1 / total).swapaxes(-1, -2), p, total
-
-
-@functools.lru_cache(maxsize=64)
-def _causal_bias(n_queries: int, n_keys: int) -> mx.array:
-    """(n_keys, n_queries) float32: -inf where the key lies after the query; the last key meets the last query."""
-    ahead = mx.arange(n_keys)[:, None] - (n_keys - n_queries) > mx.arange(n_queries)[None]
-    bias = mx.where(ahead, -mx.inf, 0.0)
-    mx.eval(bias)
-    return bias
-
-
-def _blocks(L: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
-    """(first query, last query + 1, keys it needs) of every block."""
-    if not causal:
-        return [(0, L, S)]
-    return [(a, min(a + _BLOCK, L), S - L + min(a + _BLOCK, L)) for a in range(0, L, _BLOCK)]
-
-
-@functools.lru_cache(maxsize=8)
-def _attention_function(causal: bool) -> Any:
-    """Attention on q (B, G, R, L, K), k and v (B, G, 1, S, K); saves the exponentials for the gradient."""
-
-    def biases(a: int, b: int, n: int, extra: mx.array | None) -> mx.array | None:
-        bias = _causal_bias(b - a, n) if causal else None
-        if extra is None:
-            return bias
-        extra = extra[..., :n, a:b]
-        return extra if bias is None else bias + extra
-
-    @mx.custom_function
-    def attend(q: mx.array, k: mx.array, v: mx.array, *extra: mx.array) -> Any:
-        outs, saved = [], []
-        for a, b, n in _blocks(q.shape[-2], k.shape[-2], causal):
-            bias = biases(a, b, n, extra[0] if extra else None)
-            o, p, total = _forward(q[..., a:b, :], k[..., :n, :], v[..., :n, :], bias)
-            outs.append(o)
-            saved += [p, total]
-        return [outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-2), *saved]
-
-    @attend.vjp
-    def _(primals: Any, d: Any, outputs: Any) -> Any:
-        q, k, v, *extra = primals
-        out, *saved = outputs
-        dout = d[0]
-        S = k.shape[-2]
-        dqs, dk, dv, dextra = [], None, None, None
-        for i, (a, b, n) in enumerate(_blocks(q.shape[-2], S, causal)):
-            p, total = saved[2 * i : 2 * i + 2]
-            do = dout[..., a:b, :]
-            dot = (do * out[..., a:b, :]).sum(axis=-1)[..., None, :] / total
-            do = do * (1 / total).swapaxes(-1, -2)  # p is not normalised, so the output's gradient is
-            ds = _scores_grad(p, v[..., :n, :] @ do.swapaxes(-1, -2), dot)
-            dqs.append(ds.swapaxes(-1, -2) @ k[..., :n, :])
-            dk_i, dv_i = ((x).sum(axis=2, keepdims=True) for x in (ds @ q[..., a:b, :], p @ do))
-            if n < S:
-                pad = [(0, 0)] * 3 + [(0, S - n), (0, 0)]
-                dk_i, dv_i = mx.pad(dk_i, pad), mx.pad(dv_i, pad)
-            dk, dv = (dk_i, dv_i) if dk is None else (dk + dk_i, dv + dv_i)
-            dextra = ds
-        dq = dqs[0] if len(dqs) == 1 else mx.concatenate(dqs, axis=-2)
-        rest = []
-        if extra:
-            axes = [i for i, n in enumerate(extra[0].shape) if n == 1]
-            rest = [mx.zeros_like(extra[0]) if causal else dextra.sum(axis=axes, keepdims=True)]
-        return [dq, dk, dv, *rest]
-
-    return attend
-
-
 def attention(
     q_BHLK: mx.array,
     k_BGSK: mx.array,
@@ -375,9 +267,10 @@ def attention(
 ) -> mx.array:
     """softmax(scale * q k^T + mask) v, shape of q.
 
-    mask: "causal" (lower-right aligned when L != S), None, bool (True = may attend) or additive; arrays broadcast to
-    (B, H, L, S). segments: (B, S) integer ids of packed documents, a query then attends only to keys of its own id
-    (the queries are the last L positions). On CPU, queries that may attend to nothing give zeros.
+    mask: "causal" (lower-right aligned when L != S), None, bool (True = may attend) or additive; arrays
+    broadcast to (B, H, L, S). segments: (B, S) integer ids of packed documents, a query then attends only to
+    keys of its own id (the queries are the last L positions). On CPU, queries that may attend to nothing give
+    zeros.
     """
     (B, H, L, K), (_, G, S, _) = q_BHLK.shape, k_BGSK.shape
     same = None
@@ -399,6 +292,9 @@ def attention(
         n_heads = array.shape[1]
         array = array[:, :, None] if n_heads == 1 else array.reshape(-1, G, H // G, S, L)
         extra = [array]
-    attend = _attention_function(mask == "causal" if isinstance(mask, str) else False)
     q = (q_BHLK * scale).reshape(B, G, H // G, L, K)
-    return attend(q, k_BGSK[:, :, None], v_BGSK[:, :, None], *extra)[0].reshape(B, H, L, K)
+    k, v = (
+        mx.contiguous(k_BGSK)[:, :, None],
+        mx.contiguous(v_BGSK)[:, :, None],
+    )  # else every block copies them
+    return blocked_attention(q, k, v, extra, causal=isinstance(mask, str)).reshape(B, H, L, K)
