@@ -1,6 +1,8 @@
-"""Time of one float32 training step on this CPU: PyTorch eager, tinygpt's operators, and MLX as it is installed.
+"""Time of one float32 training step on this CPU: PyTorch eager, tinygpt's operators, and MLX as it is
+installed.
 
-    python scripts/bench_step.py [--layers 12 --width 256 --length 512 --batch 4 --vocab 2000 --runs 5] [--stock]
+    python scripts/bench_step.py [--layers 12 --width 256 --length 512 --batch 4 --vocab 2000 --runs 5]
+    [--stock]
 
 The same llama-shaped model (RoPE, RMSNorm, SwiGLU, tied embeddings, AdamW) three times, torch and tinygpt
 interleaved in one process with the same number of threads; minima over the runs, and their ratio.
@@ -55,7 +57,9 @@ def torch_step(a: argparse.Namespace, tokens, threads: int):
             x = x + F.linear(h.transpose(1, 2).reshape(B, L, D), p[f"{i}.o"])
             h = F.rms_norm(x, (D,), p[f"{i}.n2"], 1e-5)
             x = x + F.linear(F.silu(F.linear(h, p[f"{i}.gate"])) * F.linear(h, p[f"{i}.up"]), p[f"{i}.down"])
-        return F.cross_entropy(F.linear(F.rms_norm(x, (D,), p["norm"], 1e-5), p["embed"]).view(B * L, -1), y_ids)
+        return F.cross_entropy(
+            F.linear(F.rms_norm(x, (D,), p["norm"], 1e-5), p["embed"]).view(B * L, -1), y_ids
+        )
 
     def step() -> float:
         opt.zero_grad()
@@ -68,18 +72,20 @@ def torch_step(a: argparse.Namespace, tokens, threads: int):
 
 
 def tinygpt_step(a: argparse.Namespace, tokens):
-    from tinygpt.core.backend import compile, mx
+    from tinygpt.core.backend import compile, mx, shards, streams
     from tinygpt.model import ops
 
     mx.random.seed(0)
     p = {n: mx.ones(s) if len(s) == 1 else mx.random.normal(s) * 0.02 for n, s in shapes(a).items()}
     moments = [{n: mx.zeros_like(v) for n, v in p.items()} for _ in range(2)]
     B, L, D, H = a.batch, a.length, a.width, a.width // HEAD
-    x_ids, y_ids = mx.array(tokens[:, :-1]), mx.array(tokens[:, 1:]).reshape(-1)
+    lanes = streams(B)
+    B = B // len(lanes)  # rows a lane
+    x_ids, y_ids = mx.array(tokens[:, :-1]), mx.array(tokens[:, 1:])
     state = [p, *moments, mx.array(0.0)]
     mx.eval(state, x_ids, y_ids)
 
-    def loss_fn(p):
+    def loss_fn(p, x_ids, y_ids):
         x = p["embed"][x_ids]
         for i in range(a.layers):
             h = ops.rms_norm(x, p[f"{i}.n1"], 1e-5)
@@ -89,7 +95,7 @@ def tinygpt_step(a: argparse.Namespace, tokens):
             h = ops.rms_norm(x, p[f"{i}.n2"], 1e-5)
             x = x + ops.swiglu(h @ p[f"{i}.gate"].T, h @ p[f"{i}.up"].T) @ p[f"{i}.down"].T
         logits = ops.rms_norm(x, p["norm"], 1e-5).reshape(B * L, D) @ p["embed"].T
-        return ops.cross_entropy(logits, y_ids).mean()
+        return ops.cross_entropy(logits, y_ids.reshape(-1)).sum()
 
     def adamw(p, g, m, v, c1, c2):
         m = 0.9 * m + 0.1 * g
@@ -97,28 +103,43 @@ def tinygpt_step(a: argparse.Namespace, tokens):
         return p * (1 - 1e-5) - 1e-4 * (m * c1) / (mx.sqrt(v * c2) + 1e-8), m, v
 
     def train(p, m, v, t):
-        loss, g = mx.value_and_grad(loss_fn)(p)
+        parts = []
+        for i, lane in enumerate(lanes):
+            with mx.stream(lane):
+                parts.append(mx.value_and_grad(loss_fn)(p, x_ids[i :: len(lanes)], y_ids[i :: len(lanes)]))
+        n_tokens = x_ids.size
+        loss = sum(part[0] for part in parts) / n_tokens
         t = t + 1
         c1, c2 = 1 / (1 - 0.9**t), 1 / (1 - 0.95**t)
-        new = {n: adamw(p[n], g[n], m[n], v[n], c1, c2) for n in p}
+        new = {}
+        for i, n in enumerate(p):
+            with mx.stream(lanes[i % len(lanes)]):
+                g = sum(part[1][n] for part in parts) / n_tokens
+                new[n] = adamw(p[n], g, m[n], v[n], c1, c2)
         return loss, [{n: x[i] for n, x in new.items()} for i in range(3)] + [t]
 
-    compiled = compile(train) if not a.eager else train
+    compiled = compile(train)
 
     def step() -> float:
-        loss, state[:] = compiled(*state)
-        mx.eval(loss, state)
+        with shards(lanes):
+            loss, state[:] = compiled(*state)
+            mx.eval(loss, state)
         return loss.item()
 
     return step
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in dict(layers=12, width=256, hidden=688, length=512, batch=4, vocab=2000, runs=5).items():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, value in dict(
+        layers=12, width=256, hidden=688, length=512, batch=4, vocab=2000, runs=5
+    ).items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--stock", action="store_true", help="also MLX as installed, in a subprocess (40 s a step)")
-    parser.add_argument("--eager", action="store_true", help="do not compile the tinygpt step")
+    parser.add_argument(
+        "--stock", action="store_true", help="also MLX as installed, in a subprocess (40 s a step)"
+    )
     parser.add_argument("--only", choices=["tinygpt", "torch"], help="time one of them alone")
     a = parser.parse_args()
     import numpy as np
@@ -146,7 +167,7 @@ def main() -> None:
     if len(best) == 2:
         print(f"tinygpt / torch = {best['tinygpt'] / best['torch']:.2f}")
     if a.stock:
-        code = [sys.executable, __file__, "--only", "tinygpt", "--runs", "1", "--eager"]
+        code = [sys.executable, __file__, "--only", "tinygpt", "--runs", "1"]
         subprocess.run(code, env=os.environ | {"TINYGPT_BLAS": "reference"}, check=True)
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nano import require
 from tinygpt.core.family import Family
 from tinygpt.data.bpe import Config, train_bpe
 from tinygpt.data.rows import to_messages
@@ -96,7 +97,7 @@ def test_openai_calls_render_like_short_ones() -> None:
 
 @pytest.mark.parity
 def test_transformers_renders_the_same(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    transformers = require("transformers")
     byte.load().save(tmp_path)
     peer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for tools in (None, TOOLS):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nano import require
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
 from tinygpt.core.family import Family
 from tinygpt.data.bpe import Config, train_bpe
@@ -130,7 +131,7 @@ def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize("name", BYTE_LEVEL)
 def test_transformers_opens_the_directory(name: str, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    transformers = require("transformers")
     tokenizer = make(name)
     tokenizer.save(tmp_path)
     peer = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -144,7 +145,7 @@ def test_transformers_opens_the_directory(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parity
 def test_mlx_lm_opens_the_directory(tmp_path: Path) -> None:
-    peer = pytest.importorskip("mlx_lm.tokenizer_utils")
+    peer = require("mlx_lm.tokenizer_utils")
     make("copy").save(tmp_path)
     opened = peer.load(tmp_path)
     assert opened.encode(TRICKY) == make("copy").encode(TRICKY, special=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -178,8 +179,8 @@ def test_attention(L, S, K, H, G) -> None:
     scale = K**-0.5
     for mask, keep in (("causal", causal_keep(L, S)), (None, None)):
         same_value_and_gradients(
-            lambda q, k, v: ops.attention(q, k, v, scale=scale, mask=mask),
-            lambda q, k, v: plain_attention(q, k, v, scale, keep),
+            functools.partial(ops.attention, scale=scale, mask=mask),
+            functools.partial(plain_attention, scale=scale, keep=keep),
             q, k, v,
         )  # fmt: skip
 
@@ -211,8 +212,8 @@ def test_attention_over_packed_documents(L) -> None:
     same = segments[:, None, :, None] == segments[:, None, None, :]
     for mask, keep in (("causal", same & causal_keep(L, L)), (None, same)):
         same_value_and_gradients(
-            lambda q, k, v: ops.attention(q, k, v, scale=0.2, mask=mask, segments=segments),
-            lambda q, k, v: plain_attention(q, k, v, 0.2, keep),
+            functools.partial(ops.attention, scale=0.2, mask=mask, segments=segments),
+            functools.partial(plain_attention, scale=0.2, keep=keep),
             q, k, v,
         )  # fmt: skip
 

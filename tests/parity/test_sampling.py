@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nano import require
 from tinygpt.core.backend import mx
 from tinygpt.infer.sampler import ORDER, RULES, History
 
 pytestmark = pytest.mark.parity
-torch = pytest.importorskip("torch")
-process = pytest.importorskip("transformers.generation.logits_process")
+torch = require("torch")
+process = require("transformers.generation.logits_process")
 
 PROMPTS = [[1, 5, 9, 9], [2, 2, 3, 40]]
 PEERS = {

@@ -1,8 +1,8 @@
 """Options made from a config class: one flag per field, its help from the annotation, its default shown.
 
-A flag that is not given leaves the field to the config file or the default, so the order is: defaults < --config < flags <
---set. A technique is chosen by its name (`--optimizer lion`); its own knobs are set with `--set optimizer.beta1=0.95`.
-"""
+A flag that is not given leaves the field to the config file or the default, so the order is: defaults <
+--config < flags < --set. A technique is chosen by its name (`--optimizer lion`); its own knobs are set with
+`--set optimizer.beta1=0.95`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,20 @@ C = TypeVar("C")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML or JSON file of settings, or an earlier run.json.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one nested setting; may be repeated.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML or JSON file of settings, or an earlier run.json.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one nested setting; may be repeated.")
+]
 
 
 def from_config(
-    cls: type[C], call: Callable[[C, Output], Any], *, arguments: Sequence[str] = (), rename: dict[str, str] | None = None
+    cls: type[C],
+    call: Callable[[C, Output], Any],
+    *,
+    arguments: Sequence[str] = (),
+    rename: dict[str, str] | None = None,
 ) -> Callable[..., Any]:
     """A Typer function whose options are the fields of `cls`; it builds the config and hands it to `call`.
 
@@ -50,7 +58,9 @@ def from_config(
     common = {"config_file": ConfigFile, "set_": Set, "json_": Json, "quiet": Quiet}
     for name, hint in common.items():
         default = False if hint in (Json, Quiet) else None
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        )
     main.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     main.__annotations__ = {p.name: p.annotation for p in parameters}
     return main

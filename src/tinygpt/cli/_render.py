@@ -25,7 +25,8 @@ class Output:
         return ev.Events() if self.quiet else ev.Events(ConsoleSink())
 
     def result(self, value: Any, render: Callable[[], None] | None = None) -> None:
-        """The command's result: JSON when asked for (or when there is no other form), else what `render` prints."""
+        """The command's result: JSON when asked for (or when there is no other form), else what `render`
+        prints."""
         if self.json or render is None:
             print(json.dumps(value, ensure_ascii=False, indent=None if self.json else 2, default=str))
         else:
@@ -119,7 +120,9 @@ class ConsoleSink:
         self._advance("train", e.step, self.steps, text)
 
     def _progress(self, e: ev.Progress) -> None:
-        self._advance(e.task, e.done, e.total, f"{e.done:,}{f' of {e.total:,}' if e.total else ''} {e.unit}".strip())
+        self._advance(
+            e.task, e.done, e.total, f"{e.done:,}{f' of {e.total:,}' if e.total else ''} {e.unit}".strip()
+        )
 
     def _advance(self, task: str, done: int, total: int, text: str) -> None:
         finished = total > 0 and done >= total
@@ -136,9 +139,13 @@ class ConsoleSink:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self.bar = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[text]}"), console=Console(stderr=True), transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[text]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
             self.bar.start()
         if task not in self.tasks:
             self.tasks[task] = self.bar.add_task(task, total=total or None, text=text)

@@ -45,7 +45,9 @@ class CommandFile:
         """Import the command's file and register its `main`. Its docstring is the help, example included."""
         text = ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or ""
         # \b keeps the lines of an example as they are written.
-        app.command(self.name, help=text.replace("\n\n", "\n\n\b\n"))(importlib.import_module(self.module).main)
+        app.command(self.name, help=text.replace("\n\n", "\n\n\b\n"))(
+            importlib.import_module(self.module).main
+        )
 
 
 @functools.cache

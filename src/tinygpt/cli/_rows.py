@@ -16,7 +16,9 @@ def show(rows: list[EvalRow]) -> None:
     lines = []
     for r in rows:
         interval = f"{r.interval[0]:.3f} to {r.interval[1]:.3f}" if r.interval else ""
-        trouble = ", ".join(f"{n} {what}" for n, what in ((r.n_failed, "failed"), (r.n_truncated, "cut off")) if n)
+        trouble = ", ".join(
+            f"{n} {what}" for n, what in ((r.n_failed, "failed"), (r.n_truncated, "cut off")) if n
+        )
         task = f"{r.task}/{r.subtask}" if r.subtask else r.task
         lines.append((task, r.metric, f"{r.score:.4f}", interval, r.n_examples, trouble))
     table(["task", "metric", "score", "95 % interval", "n", ""], lines)

@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _PT_DYNAMIC, _PT_GNU_RELRO = 2, 0x6474E552
 _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_JMPREL = 2, 5, 6, 7, 8, 23
@@ -71,7 +72,7 @@ def _image(stem: str) -> tuple[int, list[tuple[int, int, int, int]], str]:
     """Load address, program headers (type, vaddr, memsz, flags) and path of the loaded library `stem`."""
     found: list[tuple[int, list[tuple[int, int, int, int]], str]] = []
 
-    def visit(info: ctypes._Pointer[_Info], _size: int, _data: object) -> int:
+    def visit(info: Any, _size: int, _data: object) -> int:
         name = os.fsdecode(info.contents.name or b"")
         if Path(name).name == stem:
             raw = ctypes.string_at(info.contents.phdr, 56 * info.contents.phnum)

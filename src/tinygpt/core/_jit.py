@@ -2,8 +2,8 @@
 
 MLX calls `g++ -std=c++17 -O3` for the oldest CPU of the family, so the kernels use a quarter of the vector
 width and leave exp scalar. The call goes through libc's `popen` slot of libmlx.so; that slot is pointed at
-`_Popen`, which adds flags and the header core/jit_math.h to the command, writes to a temporary name and
-renames (two processes may build the same kernel), and passes everything else through. MLX keys its kernel
+one of ours, which adds flags and the header core/jit_math.h to the command, writes to a temporary name and
+renames it (two processes may build the same kernel), and passes everything else through. MLX keys its kernel
 cache ($TMPDIR/mlx/VERSION/cpu) by the formula alone, so the version it sees is extended by a hash of CPU,
 compiler, flags and header: kernels built for another machine or with other flags are never picked up.
 """

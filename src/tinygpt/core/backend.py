@@ -1,7 +1,7 @@
 """The one place that knows which device MLX runs on, and that makes its CPU back end fast.
 
 Every module imports MLX from here (`from tinygpt.core.backend import mx, nn`), so that the preparation in
-`setup` has happened before the first array is made. Metal and CUDA need none of it. On Linux CPUs three
+`setup` has happened before the first array is made. Metal and CUDA need none of it. On Linux CPUs four
 things cost most, and each has its cure, undone or skipped without harm when it fails (`Backend.notes` then
 says so):
 
@@ -9,8 +9,7 @@ says so):
 - fused kernels are built for the oldest CPU of the family, with a scalar exp: the compiler call gets better
   flags and a vector-friendly exp and tanh (core/_jit.py, core/jit_math.h), 11 -> 0.5 ns an exp; model/ops.py
   builds on it;
-- everything but products runs on one thread: `streams` gives one CPU stream a core, to put shards of a batch
-  on;
+- everything but products runs on one thread: `streams` gives one CPU stream a core for shards of a batch;
 - freed buffers go back to the kernel and are faulted in again: the heap is kept, and in huge pages
   (`_keep_heap`).
 
@@ -29,7 +28,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,7 @@ class Backend:
     device: str
     """ "metal", "cuda" or "cpu"."""
     default_dtype: str
-    """Name of the mx dtype to compute in: "bfloat16" on GPUs, "float32" on CPUs (bf16 products are slow there)."""
+    """Name of the mx dtype to compute in: "bfloat16" on GPUs, "float32" on CPUs (bf16 is slow there)."""
     blas: str
     """Name of the BLAS in use, "reference", or "none needed" on GPUs and Apple's Accelerate."""
     threads: int
@@ -60,6 +59,8 @@ class Backend:
     """Path of the C++ compiler mx.compile uses on CPU; None when there is none or none is needed."""
     notes: tuple[str, ...]
     """What was tried and failed, one line each, with what to do."""
+    stock: bool = False
+    """TINYGPT_BLAS=reference was set: MLX exactly as installed, the base line of scripts/bench_step.py."""
 
 
 _state: dict[str, Any] = {"backend": None, "compile_works": None, "set_threads": None}
@@ -90,7 +91,7 @@ def _prepare() -> Backend:
         notes.append(f"TINYGPT_DEVICE={wanted} is not known: use cpu or leave it unset")
     if wanted == "cpu":
         mx.set_default_device(mx.cpu)
-    device = "cpu"
+    device: str = "cpu"
     if mx.default_device().type == mx.DeviceType.gpu:
         device = "metal" if mx.metal.is_available() else "cuda"
     if device != "cpu" or sys.platform == "darwin":
@@ -98,15 +99,17 @@ def _prepare() -> Backend:
             device, "bfloat16" if device != "cpu" else "float32", "none needed", 0, None, tuple(notes)
         )
     threads = _threads()
-    blas = _fast_blas(threads, notes)
-    # MLX orders a graph depth-first within this width (default 20, read at the first eval); two shards of a batch
-    # only overlap when their operators alternate in the order.
+    if os.environ.get("TINYGPT_BLAS") == "reference":
+        return Backend(device, "float32", "reference", threads, shutil.which("g++"), tuple(notes), stock=True)
+    # MLX orders a graph breadth-first up to this width (default 20, read at the very first eval), and shards of
+    # a batch only overlap when their operators alternate in that order. Costs 7% memory.
     os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
     _keep_heap()
+    blas = _fast_blas(threads, notes)
     compiler = shutil.which("g++")
     if compiler is None:
         notes.append("no C++ compiler (g++) found: operators run unfused, 2-4x slower; install g++")
-    elif os.environ.get("TINYGPT_BLAS") != "reference":  # the benchmark's stock MLX
+    else:
         try:
             _jit.install(_LIBRARY, mx.__version__, compiler)
         except (_blas.SlotError, OSError) as error:
@@ -115,7 +118,7 @@ def _prepare() -> Backend:
 
 
 def _threads() -> int:
-    """Threads to use: what the user said, else the CPUs this process may run on, capped by the cgroup's quota."""
+    """Threads to use: what the user said, else the CPUs of this process, capped by the cgroup's quota."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(name, "").split(",")[0]
         if value.isdigit() and int(value) > 0:
@@ -138,7 +141,7 @@ def _keep_heap() -> None:
     the size.
     """
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version") or os.environ.get("TINYGPT_BLAS") == "reference":
+    if not hasattr(libc, "gnu_get_libc_version"):
         return
     m_trim_threshold, m_mmap_max, m_arena_max, madv_hugepage = -1, -4, -8, 14
     libc.mallopt(m_mmap_max, 0)
@@ -169,8 +172,6 @@ def _memory_bytes() -> int:
 def _fast_blas(threads: int, notes: list[str]) -> str:
     """Put a fast BLAS under libmlx.so and check it; returns its name, or "reference" with a note."""
     choice = os.environ.get("TINYGPT_BLAS", "")
-    if choice == "reference":
-        return "reference"
     try:
         owner = _blas.owner_of(_LIBRARY, "cblas_sgemm")
         if not choice and any(name in owner.lower() for name in ("openblas", "mkl", "blis", "armpl")):
@@ -196,22 +197,21 @@ def _fast_blas(threads: int, notes: list[str]) -> str:
 
 
 def _product_is_right() -> bool:
-    """A product of small integers, exact in float32, against sums of elementwise products (no BLAS in those)."""
+    """A product of small integers, exact in float32, against sums of elementwise products (no BLAS)."""
     a = (mx.arange(7 * 5).reshape(7, 5) % 11 - 3).astype(mx.float32)
     b = (mx.arange(5 * 9).reshape(9, 5) % 7 - 2).astype(mx.float32)
     return mx.array_equal(a @ b.T, (a[:, None, :] * b[None, :, :]).sum(axis=-1)).item()
 
 
 def streams(n_rows: int) -> tuple[mx.Stream, ...]:
-    """Streams to spread a batch of `n_rows` rows over: one a core on CPU (at most one a row), else the
-    default one.
+    """Streams to spread a batch of `n_rows` rows over: on CPU one a core, elsewhere the default one.
 
     MLX runs the operators of one CPU stream on one thread; only products use more. Shards on several streams
     use the cores fully, 1.3-1.4x a training step on 2 cores. Rows go to streams in a fixed way, so results
     repeat exactly on machines with as many cores. Inside or outside of a compiled function:
 
         streams = backend.streams(len(rows))
-        with backend.shards(streams):            # while it runs, each product keeps to its stream's core
+        with backend.shards(streams):  # while it runs, each product keeps to its stream's core
             for i, stream in enumerate(streams):
                 with mx.stream(stream):
                     sums.append(loss_and_grads(rows[i :: len(streams)]))
@@ -219,7 +219,7 @@ def streams(n_rows: int) -> tuple[mx.Stream, ...]:
 
     Streams belong to the thread that asks. They are made once and reused.
     """
-    if setup().device != "cpu" or sys.platform == "darwin":
+    if setup().device != "cpu" or sys.platform == "darwin" or setup().stock:
         return (mx.default_stream(mx.default_device()),)
     own: list[mx.Stream] = _local.__dict__.setdefault("streams", [mx.default_stream(mx.cpu)])
     n = max(1, min(n_rows, setup().threads))
@@ -229,8 +229,8 @@ def streams(n_rows: int) -> tuple[mx.Stream, ...]:
 
 
 @contextlib.contextmanager
-def shards(streams: tuple[mx.Stream, ...]) -> Iterator[None]:
-    """Within, a product uses threads / len(streams) threads. Evaluate inside: the setting holds for what runs now."""
+def shards(streams: tuple[mx.Stream, ...]) -> Generator[None]:
+    """Within, a product uses threads / len(streams) threads. Evaluate inside: it holds for what runs now."""
     switch, threads = _state["set_threads"], setup().threads
     if switch is None or len(streams) < 2:
         yield
@@ -276,7 +276,7 @@ def _compile_works() -> bool:
                 mx.eval(mx.compile(lambda x: x * x + x)(mx.ones((3,))))
             except RuntimeError as error:  # MLX reports the compiler's own output
                 works = False
-                line = str(error).strip().splitlines()[0][:200]
+                line = " ".join(str(error).split())[-200:]
                 note = f"the C++ compiler {backend.compiler} does not work, operators run unfused: {line}"
                 _state["backend"] = replace(backend, compiler=None, notes=(*backend.notes, note))
         _state["compile_works"] = works

@@ -1,8 +1,8 @@
 """Strict configuration: frozen dataclasses from and to dicts, TOML, JSON and `a.b=c` overrides.
 
-A config class is a frozen keyword-only dataclass whose fields are `Annotated[type, "help", ...]`. Unknown keys and
-wrong types are errors that name the field and the nearest known key. The resolved config of a run is its `run.json`.
-"""
+A config class is a frozen keyword-only dataclass whose fields are `Annotated[type, "help", ...]`. Unknown
+keys and wrong types are errors that name the field and the nearest known key. The resolved config of a run is
+its `run.json`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
-    """Build a config, refusing unknown keys, missing ones and wrong types. `where` names the source in errors."""
+    """Build a config, refusing unknown keys, missing ones and wrong types. `where` names the source in
+    errors."""
     known = {f.name: f for f in fields(cls)}
     prefix = f"{where}." if where else ""
     for key in data:
@@ -177,7 +178,8 @@ def _scalar(f: Field, kind: Any, value: Any, where: str) -> Any:
             return str(value).lower() in ("true", "yes", "on", "1")
         raise _wrong(where, "true or false", value)
     if kind in (int, float):
-        # A whole float is a fine int (1e3), a bool is not a number, and text is parsed: overrides arrive as text.
+        # A whole float is a fine int (1e3), a bool is not a number, and text is parsed: overrides arrive as
+        # text.
         try:
             number = float(value) if not isinstance(value, bool) else None
             if number is not None and kind is float and math.isfinite(number):

@@ -1,8 +1,8 @@
 """Facts of a run as they happen: one dataclass a kind, one JSON object a line, any number of sinks.
 
-The `Events` object is passed in, never global. A run writes `events.jsonl`; tests listen in memory; the terminal draws
-progress; a page follows by server-sent events. Kinds are the classes below: `train.step` is TrainStep.
-"""
+The `Events` object is passed in, never global. A run writes `events.jsonl`; tests listen in memory; the
+terminal draws progress; a page follows by server-sent events. Kinds are the classes below: `train.step` is
+TrainStep."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """A run begins or resumes at `step` of `steps`; `facts` holds counts worth showing (parameters, tokens, rows)."""
+    """A run begins or resumes at `step` of `steps`; `facts` holds counts worth showing (parameters, tokens,
+    rows)."""
 
     kind: ClassVar[str] = "run.started"
     command: str
@@ -40,7 +41,8 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep(Event):
-    """One optimizer step: mean loss over the learned tokens, global gradient norm before clipping, tokens per second."""
+    """One optimizer step: mean loss over the learned tokens, global gradient norm before clipping, tokens per
+    second."""
 
     kind: ClassVar[str] = "train.step"
     step: int
@@ -160,7 +162,8 @@ class MemorySink:
 
 
 class FileSink:
-    """Appends one JSON object a line. With `resume_at`, facts after that step and a torn last line are dropped first."""
+    """Appends one JSON object a line. With `resume_at`, facts after that step and a torn last line are
+    dropped first."""
 
     def __init__(self, path: Path, *, resume_at: int | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +191,8 @@ class FileSink:
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """The line of an event: version, time, kind, then its fields; numbers that JSON cannot hold become null."""
+    """The line of an event: version, time, kind, then its fields; numbers that JSON cannot hold become
+    null."""
     return {
         "v": VERSION,
         "t": round(time.time(), 3),

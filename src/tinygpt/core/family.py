@@ -1,8 +1,7 @@
 """A family of techniques: a folder is the registry, a file is a technique, its name is the public name.
 
-Nothing is listed twice. `names()` and `summary()` read the folder and the first lines without importing, so that
-`--help` stays fast; `load()` imports one file and checks that it offers the family's verb.
-"""
+Nothing is listed twice. `names()` and `summary()` read the folder and the first lines without importing, so
+that `--help` stays fast; `load()` imports one file and checks that it offers the family's verb."""
 
 from __future__ import annotations
 

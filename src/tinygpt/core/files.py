@@ -31,7 +31,8 @@ def sha256(path: Path) -> str:
 
 
 def fsync(path: Path) -> None:
-    """Ask the kernel to put a file or directory on disk. Some file systems refuse it for directories; that is fine."""
+    """Ask the kernel to put a file or directory on disk. Some file systems refuse it for directories; that is
+    fine."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,9 +83,9 @@ def refuse_existing(path: Path, *, force: bool, what: str = "output") -> None:
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a hidden sibling to write into; on success it becomes `path`, on failure it is removed.
 
-    Everything is flushed before the rename. With `replace` the old directory is moved aside first and removed last, so a
-    kill leaves either the old or the new one; `recover()` puts an old one back when the kill fell between two renames.
-    """
+    Everything is flushed before the rename. With `replace` the old directory is moved aside first and removed
+    last, so a kill leaves either the old or the new one; `recover()` puts an old one back when the kill fell
+    between two renames."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     aside = path.with_name(f".{path.name}.old")

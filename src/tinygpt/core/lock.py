@@ -16,9 +16,9 @@ from tinygpt.core.files import cache_dir
 def gpu_lock(command: str, *, wait: bool = False, enabled: bool = True) -> Iterator[None]:
     """Hold the machine's one training-or-serving lock.
 
-    The lock is `flock` on a file, so a killed holder frees it. The file's text says who holds it: {pid, command, started}.
-    `wait` blocks until it is free; `enabled=False` (`--no-lock`) does nothing. Raises LockedError naming the holder.
-    """
+    The lock is `flock` on a file, so a killed holder frees it. The file's text says who holds it: {pid,
+    command, started}. `wait` blocks until it is free; `enabled=False` (`--no-lock`) does nothing. Raises
+    LockedError naming the holder."""
     if not enabled:
         yield
         return

@@ -1,8 +1,7 @@
 """The shared eval row (E0): every evaluator writes it, compare and gate read it.
 
-One JSON object a line. The first block of fields is the original's schema (readers of it keep working); the second says
-under which conditions the score was measured.
-"""
+One JSON object a line. The first block of fields is the original's schema (readers of it keep working); the
+second says under which conditions the score was measured."""
 
 from __future__ import annotations
 
@@ -18,8 +17,17 @@ from tinygpt.core.errors import DataError
 from tinygpt.core.files import write_text
 
 REQUIRED = (
-    "run_id", "model_path", "model_name", "baseline", "task", "metric", "score", "n_examples", "wall_seconds", "timestamp"
-)  # fmt: skip
+    "run_id",
+    "model_path",
+    "model_name",
+    "baseline",
+    "task",
+    "metric",
+    "score",
+    "n_examples",
+    "wall_seconds",
+    "timestamp",
+)
 
 
 def _now() -> str:

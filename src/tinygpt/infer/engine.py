@@ -1,5 +1,4 @@
-"""The engine: prompts in, text out, one by one as a stream or many at once; and log-probabilities for
-scoring.
+"""The engine: prompts in, text out, as a stream or many at once; and log-probabilities for scoring.
 
 Decoding is pipelined: the next step is handed to the device before the last token is looked at, so Python's
 work and the model's overlap; at worst one step is computed for nothing. Shapes: B rows, L tokens, V

@@ -23,8 +23,8 @@ _BLOCK = 128
 """Queries a block: smaller skips more masked scores, larger gives bigger products (64, 128, 256 measured)."""
 
 fused = functools.partial(compile, max_traces=64)
-"""One kernel out of elementwise expressions. Two traps (both make MLX run a piece unfused, exp then costs 11 ns):
-a lone operation is not fused, and neither is a value that two kernels share, which is why forward and backward
+"""One kernel out of elementwise expressions. Two traps make MLX run a piece unfused (exp then costs 11 ns): a
+lone operation is not fused, and neither is a value that two kernels share, which is why forward and backward
 spell their common parts differently."""
 
 
@@ -68,7 +68,7 @@ def _forward(
 
 @functools.lru_cache(maxsize=64)
 def _causal_bias(n_queries: int, n_keys: int) -> mx.array:
-    """(n_keys, n_queries) float32: -inf where the key lies after the query; the last key meets the last query."""
+    """(n_keys, n_queries) float32: -inf where the key lies after the query; last key meets last query."""
     ahead = mx.arange(n_keys)[:, None] - (n_keys - n_queries) > mx.arange(n_queries)[None]
     bias = mx.where(ahead, -mx.inf, 0.0)
     mx.eval(bias)
@@ -136,5 +136,5 @@ def _attention_function(causal: bool) -> Any:
 def blocked_attention(
     q: mx.array, k: mx.array, v: mx.array, bias: list[mx.array], *, causal: bool
 ) -> mx.array:
-    """Attention of scaled queries; bias is [] or one additive array (B or 1, G or 1, R or 1, S, L), keys first."""
+    """Attention of scaled queries; bias: [] or one additive (B or 1, G or 1, R or 1, S, L), keys first."""
     return _attention_function(causal)(q, k, v, *bias)[0]

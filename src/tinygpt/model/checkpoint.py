@@ -1,14 +1,14 @@
 """The checkpoint directory: a superset of a Hugging Face model directory, whole or absent.
 
     out.tinygpt/
-      tinygpt.json         manifest: format version, kind, sha256 and size of every file, base of add-ons. WRITTEN LAST
+      tinygpt.json         manifest: format version, kind, sha256 and size of every file, base of add-ons.
+      WRITTEN LAST
       config.json  model.safetensors  tokenizer.json ...      what transformers and mlx_lm read
       state.json  optimizer.safetensors                       only in resumable ones
       run.json                                                the resolved config that made it
 
-Writing goes through a hidden sibling, fsync and rename. Reading checks the manifest, sizes and hashes before any tensor
-is used; each way a directory can be wrong has its own sentence.
-"""
+Writing goes through a hidden sibling, fsync and rename. Reading checks the manifest, sizes and hashes before
+any tensor is used; each way a directory can be wrong has its own sentence."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ def write_tensors(folder: Path, stem: str, tensors: Mapping[str, mx.array]) -> N
         _write_file(folder / file, shard)
         where |= dict.fromkeys(shard, file)
     total = sum(t.nbytes for t in tensors.values())
-    files.write_json(folder / f"{stem}.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
+    files.write_json(
+        folder / f"{stem}.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where}
+    )
 
 
 def _write_file(path: Path, tensors: dict[str, mx.array]) -> None:
@@ -149,12 +151,16 @@ def _write_file(path: Path, tensors: dict[str, mx.array]) -> None:
 def read_tensors(folder: Path, stem: str) -> dict[str, mx.array]:
     """The tensors of a stem, one file or shards; lazy, so nothing is copied until it is used."""
     index = folder / f"{stem}.safetensors.index.json"
-    names = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else [f"{stem}.safetensors"]
+    names = (
+        sorted(set(read_json(index)["weight_map"].values())) if index.exists() else [f"{stem}.safetensors"]
+    )
     tensors: dict[str, mx.array] = {}
     for name in names:
         path = folder / name
         if not path.is_file():
-            raise CheckpointError(f"{folder} lacks {name}", hint="the directory is not whole: copy or save it again")
+            raise CheckpointError(
+                f"{folder} lacks {name}", hint="the directory is not whole: copy or save it again"
+            )
         try:
             loaded = mx.load(str(path))
         except (RuntimeError, ValueError) as error:
@@ -176,7 +182,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def validate(path: Path, *, hashes: bool = True) -> dict[str, Any]:
-    """Check a directory against its manifest and return the manifest; every defect is a CheckpointError naming it."""
+    """Check a directory against its manifest and return the manifest; every defect is a CheckpointError
+    naming it."""
     path = Path(path)
     files.recover(path)
     if not path.is_dir():
@@ -205,35 +212,46 @@ def validate(path: Path, *, hashes: bool = True) -> dict[str, Any]:
         size = file.stat().st_size
         if size != facts["bytes"]:
             raise CheckpointError(
-                f"{file} has {size} bytes, the manifest says {facts['bytes']}", hint="it is cut off: copy it again"
+                f"{file} has {size} bytes, the manifest says {facts['bytes']}",
+                hint="it is cut off: copy it again",
             )
         if hashes and files.sha256(file) != facts["sha256"]:
-            raise CheckpointError(f"{file} was changed after it was saved: its SHA-256 differs from the manifest's")
+            raise CheckpointError(
+                f"{file} was changed after it was saved: its SHA-256 differs from the manifest's"
+            )
     return manifest
 
 
 def identity(path: Path) -> str:
-    """One hash of a model's weights, the same for every copy: SHA-256 over its tensor files' names and hashes."""
+    """One hash of a model's weights, the same for every copy: SHA-256 over its tensor files' names and
+    hashes."""
     path = Path(path)
     found = sorted(path.glob("model*.safetensors"))
     if not found:
-        raise CheckpointError(f"{path} holds no model*.safetensors", hint="give the path of a model directory")
+        raise CheckpointError(
+            f"{path} holds no model*.safetensors", hint="give the path of a model directory"
+        )
     listed = read_json(path / MANIFEST).get("files", {}) if (path / MANIFEST).is_file() else {}
     lines = [f"{p.name} {listed[p.name]['sha256'] if p.name in listed else files.sha256(p)}\n" for p in found]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def load(path: Path, *, hashes: bool = True) -> Loaded:
-    """Open a model directory: ours (checked against its manifest) or a plain Hugging Face one of a known type."""
+    """Open a model directory: ours (checked against its manifest) or a plain Hugging Face one of a known
+    type."""
     path = Path(path)
     files.recover(path)
     if not path.exists():
-        raise CheckpointError(f"there is no model at {path}", hint="check the path; `tinygpt train --out` makes one")
+        raise CheckpointError(
+            f"there is no model at {path}", hint="check the path; `tinygpt train --out` makes one"
+        )
     manifest: dict[str, Any] = {}
     if (path / MANIFEST).exists() or not (path / "config.json").exists():
         manifest = validate(path, hashes=hashes)
         if manifest["kind"] != "model":
-            raise CheckpointError(f"{path} is of kind {manifest['kind']}, not a model", hint="pass its base model instead")
+            raise CheckpointError(
+                f"{path} is of kind {manifest['kind']}, not a model", hint="pass its base model instead"
+            )
     config = layout.from_hf(read_json(path / "config.json"), str(path / "config.json"))
     model = LM(config)
     tensors = layout.from_disk(read_tensors(path, "model"), config)
@@ -250,7 +268,9 @@ def fill(module: nn.Module, tensors: Mapping[str, mx.array], where: str) -> None
     extra = sorted(set(tensors) - set(wanted))
     missing = sorted(set(wanted) - set(tensors))
     if missing:
-        raise CheckpointError(f"{where} lacks the tensor {missing[0]}{_more(missing)}.{nearest(missing[0], extra)}")
+        raise CheckpointError(
+            f"{where} lacks the tensor {missing[0]}{_more(missing)}.{nearest(missing[0], extra)}"
+        )
     if extra:
         raise CheckpointError(
             f"{where} has the tensor {extra[0]}{_more(extra)}, which this model has no place for",

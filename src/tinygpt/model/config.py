@@ -26,13 +26,17 @@ class ModelConfig:
     num_attention_heads: Annotated[int, "Number of query heads."]
     num_key_value_heads: Annotated[int, "Number of key and value heads; 0: as many as query heads."] = 0
     head_dim: Annotated[int, "Width of a head; 0: hidden_size / num_attention_heads."] = 0
-    intermediate_size: Annotated[int, "Width inside the MLP; 0: 4x (GELU) or 8/3x rounded up to 32 (SwiGLU)."] = 0
+    intermediate_size: Annotated[
+        int, "Width inside the MLP; 0: 4x (GELU) or 8/3x rounded up to 32 (SwiGLU)."
+    ] = 0
     max_position_embeddings: Annotated[int, "Longest context in tokens."] = 1024
     tie_word_embeddings: Annotated[bool, "Use the embedding matrix as the output matrix."] = True
     attention_bias: Annotated[bool, "Biases in the attention projections."] = False
     mlp_bias: Annotated[bool, "Biases in the MLP."] = False
     norm_eps: Annotated[float, "Added to the variance before the square root."] = 1e-5
-    initializer_range: Annotated[float, "Standard deviation of fresh weights; residual outputs get it / sqrt(2 layers)."] = 0.02
+    initializer_range: Annotated[
+        float, "Standard deviation of fresh weights; residual outputs get it / sqrt(2 layers)."
+    ] = 0.02
     attention: Annotated[Pick, "How tokens read one another.", ATTENTION] = Pick("gqa")
     mlp: Annotated[Pick, "What each token does on its own.", MLP] = Pick("swiglu")
     position: Annotated[Pick, "How order enters.", POSITION] = Pick("rope")
@@ -41,7 +45,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         resolve_picks(self)
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"):
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "max_position_embeddings",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' must be at least 1, got {getattr(self, name)}")
         for name in ("num_key_value_heads", "head_dim", "intermediate_size"):
@@ -58,7 +68,8 @@ class ModelConfig:
         derived = {
             "num_key_value_heads": groups,
             "head_dim": self.head_dim or self.hidden_size // heads,
-            "intermediate_size": self.intermediate_size or MLP.load(self.mlp.name).default_width(self.hidden_size),
+            "intermediate_size": self.intermediate_size
+            or MLP.load(self.mlp.name).default_width(self.hidden_size),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)

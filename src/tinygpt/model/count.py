@@ -32,8 +32,8 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
 
     6 N for the matrices a token passes (embedding look-ups are free, the tied output product is not) plus
     12 L H K T for the attention products, half of it when causal blocks are skipped (not assumed here).
-    Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
-    """
+    Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix
+    B."""
     matrices = sum(
         a * b
         for name, (a, b) in ((n, s) for n, s in tensors(LM(config)).items() if len(s) == 2)
@@ -60,14 +60,15 @@ class Memory:
 def training_memory(config: ModelConfig, *, batch: int, context: int, compute_bytes: int = 4) -> Memory:
     """An estimate: fp32 master weights and gradients, two fp32 moments, and what the backward pass must keep.
 
-    Kept per layer and token: about 8 D of stream and norms, the heads, 3 M of the MLP, and H T attention weights;
-    at the top the logits and their gradient.
-    """
+    Kept per layer and token: about 8 D of stream and norms, the heads, 3 M of the MLP, and H T attention
+    weights; at the top the logits and their gradient."""
     n = parameters(config)
     d, m = config.hidden_size, config.intermediate_size
     heads = config.num_attention_heads * config.head_dim + 2 * config.num_key_value_heads * config.head_dim
     per_token = 8 * d + 2 * heads + 3 * m + 2 * config.num_attention_heads * context
-    activations = batch * context * (config.num_hidden_layers * per_token + 3 * config.vocab_size) * compute_bytes
+    activations = (
+        batch * context * (config.num_hidden_layers * per_token + 3 * config.vocab_size) * compute_bytes
+    )
     return Memory(weights=4 * n, gradients=4 * n, optimizer=8 * n, activations=activations)
 
 

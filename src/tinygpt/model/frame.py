@@ -16,7 +16,8 @@ class Frame:
     """One forward pass. Shapes: B batch, L new tokens.
 
     positions: (B, L) position of each token in its document, or None for 0..L-1 after what the cache holds.
-    segments:  (B, L) document id of each token, 0 for padding, or None; tokens attend only inside their document.
+    segments:  (B, L) document id of each token, 0 for padding, or None; tokens attend only inside their
+    document.
     tap:       `tap(name, x) -> x` at points named as TransformerLens names them, or None.
     shared:    values that one layer hands to later ones (YOCO keys and values, routing losses).
     """
@@ -33,10 +34,11 @@ class Frame:
         return x if self.tap is None else self.tap(name, x)
 
     def mask(self, cache: Any | None) -> mx.array | str | None:
-        """What new queries may read: "causal", None (everything) or a boolean array broadcastable to (B, 1, L, S).
+        """What new queries may read: "causal", None (everything) or a boolean array broadcastable to (B, 1,
+        L, S).
 
-        A cache knows how much it holds and what in it is padding, so the answer is the cache's (mlx-lm's protocol).
-        """
+        A cache knows how much it holds and what in it is padding, so the answer is the cache's (mlx-lm's
+        protocol)."""
         if cache is not None and hasattr(cache, "make_mask"):
             return cache.make_mask(self.length, return_array=False, window_size=None)
         return "causal" if self.length > 1 else None

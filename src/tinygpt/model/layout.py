@@ -1,8 +1,8 @@
 """How a model lies on disk: config.json and tensor names as other tools expect them.
 
-A config whose slots are Llama's or GPT-2's is written with that `model_type`, names and layout, so `transformers` and
-`mlx_lm` open the directory as it lies. Any other config has `model_type` "tinygpt" and its slots spelled out.
-"""
+A config whose slots are Llama's or GPT-2's is written with that `model_type`, names and layout, so
+`transformers` and `mlx_lm` open the directory as it lies. Any other config has `model_type` "tinygpt" and its
+slots spelled out."""
 
 from __future__ import annotations
 
@@ -16,22 +16,62 @@ from tinygpt.core.errors import CheckpointError, ConfigError, nearest
 from tinygpt.model.config import ModelConfig
 
 SIZES = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "intermediate_size", "max_position_embeddings", "tie_word_embeddings", "attention_bias", "mlp_bias",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+    "attention_bias",
+    "mlp_bias",
     "initializer_range",
-)  # fmt: skip
+)
 SLOTS = ("attention", "mlp", "position", "norm", "residual")
 # Written for other readers; they say nothing that our config does not already say.
 DERIVED = {
-    "architectures", "model_type", "torch_dtype", "dtype", "hidden_act", "rope_parameters", "rope_scaling", "use_cache",
-    "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "pretraining_tp", "attention_dropout",
-}  # fmt: skip
+    "architectures",
+    "model_type",
+    "torch_dtype",
+    "dtype",
+    "hidden_act",
+    "rope_parameters",
+    "rope_scaling",
+    "use_cache",
+    "transformers_version",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "pretraining_tp",
+    "attention_dropout",
+}
 GPT2_DERIVED = {
-    "architectures", "model_type", "torch_dtype", "dtype", "n_ctx", "embd_pdrop", "attn_pdrop", "resid_pdrop", "use_cache",
-    "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "add_cross_attention", "reorder_and_upcast_attn",
-    "scale_attn_by_inverse_layer_idx", "scale_attn_weights", "summary_activation", "summary_first_dropout",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj", "tie_word_embeddings",
-}  # fmt: skip
+    "architectures",
+    "model_type",
+    "torch_dtype",
+    "dtype",
+    "n_ctx",
+    "embd_pdrop",
+    "attn_pdrop",
+    "resid_pdrop",
+    "use_cache",
+    "transformers_version",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "add_cross_attention",
+    "reorder_and_upcast_attn",
+    "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "tie_word_embeddings",
+}
 Weights = dict[str, mx.array]
 
 
@@ -49,36 +89,61 @@ def model_type(config: ModelConfig) -> str:
     return "tinygpt"
 
 
-def to_hf(config: ModelConfig, *, eos: int | None = None, bos: int | None = None, pad: int | None = None) -> dict[str, Any]:
+def to_hf(
+    config: ModelConfig, *, eos: int | None = None, bos: int | None = None, pad: int | None = None
+) -> dict[str, Any]:
     """The content of config.json."""
     kind = model_type(config)
     ids = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
     if kind == "gpt2":
         gelu = config.mlp.options.approximate
         return {
-            "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2",
-            "vocab_size": config.vocab_size, "n_embd": config.hidden_size, "n_layer": config.num_hidden_layers,
-            "n_head": config.num_attention_heads, "n_positions": config.max_position_embeddings,
-            "n_ctx": config.max_position_embeddings, "n_inner": config.intermediate_size,
-            "activation_function": "gelu_new" if gelu == "tanh" else "gelu", "layer_norm_epsilon": config.norm_eps,
-            "initializer_range": config.initializer_range, "tie_word_embeddings": True,
-            "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, **ids,
-        }  # fmt: skip
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "vocab_size": config.vocab_size,
+            "n_embd": config.hidden_size,
+            "n_layer": config.num_hidden_layers,
+            "n_head": config.num_attention_heads,
+            "n_positions": config.max_position_embeddings,
+            "n_ctx": config.max_position_embeddings,
+            "n_inner": config.intermediate_size,
+            "activation_function": "gelu_new" if gelu == "tanh" else "gelu",
+            "layer_norm_epsilon": config.norm_eps,
+            "initializer_range": config.initializer_range,
+            "tie_word_embeddings": True,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+            "resid_pdrop": 0.0,
+            **ids,
+        }
     sizes = {name: getattr(config, name) for name in SIZES}
     if kind == "llama":
         theta = config.position.options.theta
         # Both spellings: transformers 5 reads rope_parameters, mlx_lm and older readers rope_theta.
         rope = {"rope_theta": theta, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}
         return {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
-            **sizes, "rms_norm_eps": config.norm_eps, **rope, **ids,
-        }  # fmt: skip
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_act": "silu",
+            **sizes,
+            "rms_norm_eps": config.norm_eps,
+            **rope,
+            **ids,
+        }
     slots = {slot: to_dict(getattr(config, slot)) for slot in SLOTS}
-    return {"architectures": ["TinyGPT"], "model_type": "tinygpt", **sizes, "norm_eps": config.norm_eps, **slots, **ids}
+    return {
+        "architectures": ["TinyGPT"],
+        "model_type": "tinygpt",
+        **sizes,
+        "norm_eps": config.norm_eps,
+        **slots,
+        **ids,
+    }
 
 
 def from_hf(data: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
-    """A ModelConfig from config.json. Keys that could change the mathematics and are not known are refused by name."""
+    """A ModelConfig from config.json. Keys that could change the mathematics and are not known are refused by
+    name."""
     kind = data.get("model_type")
     try:
         if kind == "gpt2":
@@ -108,9 +173,13 @@ def _from_llama(data: Mapping[str, Any], where: str) -> ModelConfig:
     _refuse(data, {*SIZES, *DERIVED, "rms_norm_eps", "rope_theta"}, where)
     rope = data.get("rope_parameters") or {}
     scaling = data.get("rope_scaling") or {}
-    kind = rope.get("rope_type", "default") if rope else scaling.get("rope_type", scaling.get("type", "default"))
+    kind = (
+        rope.get("rope_type", "default") if rope else scaling.get("rope_type", scaling.get("type", "default"))
+    )
     if kind != "default" or data.get("hidden_act", "silu") != "silu":
-        raise CheckpointError(f"{where}: rope type '{kind}' or activation '{data.get('hidden_act')}' is not supported yet")
+        raise CheckpointError(
+            f"{where}: rope type '{kind}' or activation '{data.get('hidden_act')}' is not supported yet"
+        )
     _refuse(rope, {"rope_type", "rope_theta"}, f"{where}: rope_parameters")
     theta = rope.get("rope_theta", data.get("rope_theta", 10000.0))
     sizes = {name: data[name] for name in SIZES if data.get(name) is not None}
@@ -132,10 +201,15 @@ def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:
     if data.get("activation_function", "gelu_new") not in gelus:
         raise CheckpointError(f"{where}: activation '{data['activation_function']}' is not supported")
     names = {
-        "vocab_size": "vocab_size", "n_embd": "hidden_size", "n_layer": "num_hidden_layers",
-        "n_head": "num_attention_heads", "n_positions": "max_position_embeddings", "n_inner": "intermediate_size",
-        "layer_norm_epsilon": "norm_eps", "initializer_range": "initializer_range",
-    }  # fmt: skip
+        "vocab_size": "vocab_size",
+        "n_embd": "hidden_size",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "n_positions": "max_position_embeddings",
+        "n_inner": "intermediate_size",
+        "layer_norm_epsilon": "norm_eps",
+        "initializer_range": "initializer_range",
+    }
     sizes = {ours: data[theirs] for theirs, ours in names.items() if data.get(theirs) is not None}
     slots = {
         "mlp": {"name": "gelu", "approximate": gelus[data.get("activation_function", "gelu_new")]},
@@ -177,8 +251,8 @@ def to_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
 def from_disk(weights: Mapping[str, mx.array], config: ModelConfig) -> Weights:
     """The inverse of to_disk. Names that do not belong to the layout come back as they are, to be reported.
 
-    Tensors come back in row order: a product with a transposed view rounds differently, and a resumed run must not.
-    """
+    Tensors come back in row order: a product with a transposed view rounds differently, and a resumed run
+    must not."""
     if model_type(config) != "gpt2":
         return dict(weights)
     back = tuple((_escape(new), _unescape(old)) for old, new in _GPT2)

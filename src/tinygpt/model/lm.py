@@ -1,8 +1,8 @@
 """The decoder: embeddings, a table of blocks, a final norm and the output matrix.
 
-`model(tokens, cache=None) -> logits`, `.layers` and `make_cache()` are mlx-lm's model protocol. Tensor names are those
-of Llama's files (`model.layers.0.self_attn.q_proj.weight`), so a model whose slots are Llama's opens elsewhere as it lies.
-"""
+`model(tokens, cache=None) -> logits`, `.layers` and `make_cache()` are mlx-lm's model protocol. Tensor names
+are those of Llama's files (`model.layers.0.self_attn.q_proj.weight`), so a model whose slots are Llama's
+opens elsewhere as it lies."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Mask = str | None | mx.array
 
 def _cpu(x: mx.array) -> bool:
     """Whether the CPU forms apply: CPU device, float32 (other types go through MLX's own operators)."""
-    return x.dtype == mx.float32 and setup().device == "cpu"
+    return x.dtype == mx.float32 and setup().device == "cpu" and not setup().stock
 
 
 # --- elementwise: one fused kernel forward, one backward --------------------------------------------------

@@ -60,9 +60,9 @@ class Depth:
 def by_depth(depth: int, *, vocab_size: int, context: int = 1024, tokens_per_parameter: int = 20) -> Depth:
     """One-knob sizing: width 64 x depth, one head per 64 features, and a compute-optimal token budget.
 
-    Rules (the original's `--depth`): peak LR = clamp(3e-3 sqrt(512 / d), 1e-4, 6e-3), batch = max(1, 32 d / context) rows,
-    tokens = k 12 L d^2 with k = 20 (Hoffmann et al. 2022, arXiv:2203.15556) or 40 (overtrained, better to serve).
-    """
+    Rules (the original's `--depth`): peak LR = clamp(3e-3 sqrt(512 / d), 1e-4, 6e-3), batch = max(1, 32 d /
+    context) rows, tokens = k 12 L d^2 with k = 20 (Hoffmann et al. 2022, arXiv:2203.15556) or 40
+    (overtrained, better to serve)."""
     if depth < 1:
         raise ConfigError(f"--depth must be at least 1, got {depth}")
     width = 64 * depth

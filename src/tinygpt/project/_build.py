@@ -23,7 +23,8 @@ from tinygpt.train.loop import Result
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a specialist is trained from scratch. Sizes are the model's, `share` is the mean length of a row of text."""
+    """How a specialist is trained from scratch. Sizes are the model's, `share` is the mean length of a row of
+    text."""
 
     vocab_size: int
     pattern: str
@@ -41,17 +42,22 @@ class Recipe:
     def model(self, vocab_size: int) -> ModelConfig:
         """The model's config."""
         return ModelConfig(
-            vocab_size=vocab_size, hidden_size=self.width, num_hidden_layers=self.layers,
-            num_attention_heads=self.heads, num_key_value_heads=self.groups, max_position_embeddings=self.context,
+            vocab_size=vocab_size,
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.groups,
+            max_position_embeddings=self.context,
             initializer_range=self.init,
-        )  # fmt: skip
+        )
 
     def facts(self) -> dict[str, Any]:
         """What a model card says of it."""
         return {
             "model": f"{self.layers} layers x {self.width}, {self.heads} heads, context {self.context}",
             "tokenizer": f"byte-level BPE, pattern {self.pattern}, {self.vocab_size} ids",
-            "training": f"{self.optimizer.name}, peak lr {self.lr}, {self.batch} rows of {self.context} tokens a step",
+            "training": f"{self.optimizer.name}, peak lr {self.lr}, "
+            f"{self.batch} rows of {self.context} tokens a step",
         }
 
 
@@ -77,11 +83,16 @@ def train_tokenizer(texts: Iterable[str], recipe: Recipe, out: Path, events: Eve
 
 
 def steps_in(minutes: float, recipe: Recipe, vocab_size: int) -> int:
-    """How many steps fit into the minutes here: a few are timed first, so slow machines take fewer, fast ones more."""
+    """How many steps fit into the minutes here: a few are timed first, so slow machines take fewer, fast ones
+    more."""
     times = bench_train.time_steps(
-        recipe.model(vocab_size), batch=recipe.batch, context=recipe.context, steps=4, optimizer=recipe.optimizer,
+        recipe.model(vocab_size),
+        batch=recipe.batch,
+        context=recipe.context,
+        steps=4,
+        optimizer=recipe.optimizer,
         dtype=backend.setup().default_dtype,
-    )  # fmt: skip
+    )
     return max(20, int(60 * minutes / statistics.median(times)))
 
 
@@ -93,15 +104,32 @@ def train(
     steps = steps or steps_in(minutes, recipe, tokenizer.vocab_size)
     wanted = recipe.model(tokenizer.vocab_size)
     settings = sft.Config(
-        out=out, data=(data,), tokenizer=str(tokenizer_path), steps=steps, batch=recipe.batch, lr=recipe.lr,
-        optimizer=recipe.optimizer, schedule=Pick("cosine", {"warmup": recipe.warmup, "final": 0.02}), seed=seed,
-        held_out=0.01, save_every=max(1, steps // 8), keep=1, eval_every=max(1, steps // 4), force=True, wait=wait,
-        lock=lock, context=recipe.context, max_minutes=2 * minutes,
+        out=out,
+        data=(data,),
+        tokenizer=str(tokenizer_path),
+        steps=steps,
+        batch=recipe.batch,
+        lr=recipe.lr,
+        optimizer=recipe.optimizer,
+        schedule=Pick("cosine", {"warmup": recipe.warmup, "final": 0.02}),
+        seed=seed,
+        held_out=0.01,
+        save_every=max(1, steps // 8),
+        keep=1,
+        eval_every=max(1, steps // 4),
+        force=True,
+        wait=wait,
+        lock=lock,
+        context=recipe.context,
+        max_minutes=2 * minutes,
         model={
-            "hidden_size": recipe.width, "num_hidden_layers": recipe.layers, "num_attention_heads": recipe.heads,
-            "num_key_value_heads": recipe.groups, "initializer_range": recipe.init,
+            "hidden_size": recipe.width,
+            "num_hidden_layers": recipe.layers,
+            "num_attention_heads": recipe.heads,
+            "num_key_value_heads": recipe.groups,
+            "initializer_range": recipe.init,
         },
-    )  # fmt: skip
+    )
     seen = _Seen()
     result = sft.run(settings, Events(*events.sinks, seen))
     untrained = Engine(initialize(LM(wanted), seed), tokenizer, _pieces.TEMPLATE)
@@ -110,14 +138,21 @@ def train(
     endpoint = LocalEndpoint.open(out / "final", events=events)
     endpoint.name = "trained"
     return Trained(
-        endpoint=endpoint, untrained=blank, path=out / "final", result=result, steps=steps,
+        endpoint=endpoint,
+        untrained=blank,
+        path=out / "final",
+        result=result,
+        steps=steps,
         facts={
-            "parameters": seen.facts.get("learned_parameters"), "training_rows": seen.facts.get("documents"),
-            "steps": result.step, "training_minutes": round(result.seconds / 60, 1),
+            "parameters": seen.facts.get("learned_parameters"),
+            "training_rows": seen.facts.get("documents"),
+            "steps": result.step,
+            "training_minutes": round(result.seconds / 60, 1),
             "rows_read": int(recipe.batch * result.step * seen.rows_per_row),
-            "tokens_per_second": round(seen.tokens / max(1e-9, result.seconds)), "device": backend.setup().device,
+            "tokens_per_second": round(seen.tokens / max(1e-9, result.seconds)),
+            "device": backend.setup().device,
         },
-    )  # fmt: skip
+    )
 
 
 class _Seen:

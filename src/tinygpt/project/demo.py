@@ -1,4 +1,5 @@
-"""The demo: a file-operations specialist, from nothing to a measured package, in minutes on a laptop's CPU."""
+"""The demo: a file-operations specialist, from nothing to a measured package, in minutes on a laptop's
+CPU."""
 
 from __future__ import annotations
 
@@ -23,11 +24,20 @@ from tinygpt.project._build import Recipe, Trained
 
 NAME = "file-ops-tiny"
 RECIPE = Recipe(
-    vocab_size=1500, pattern="copy", layers=4, width=192, heads=6, groups=3, context=256, batch=16, lr=3e-3,
+    vocab_size=1500,
+    pattern="copy",
+    layers=4,
+    width=192,
+    heads=6,
+    groups=3,
+    context=256,
+    batch=16,
+    lr=3e-3,
     optimizer=Pick("muon"),
-)  # fmt: skip
+)
 LIMITS = (
-    "It knows one toy file system and its 17 tools; the listing it reads shows one level below the current directory.",
+    "It knows one toy file system and its 17 tools; the listing that it reads shows one level below the "
+    "current directory.",
     "It answers one request at a time and does not read results of its calls.",
     "Names unlike the training names (other alphabets, very long ones) are copied less reliably.",
 )
@@ -38,7 +48,9 @@ class Config:
     """Settings of the demo."""
 
     out: Annotated[Path, "Directory of everything the demo makes."] = Path("runs/demo")
-    minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = 6.0
+    minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = (
+        6.0
+    )
     steps: Annotated[int, "Exact number of steps instead of --minutes; 0: use the time."] = 0
     n_train: Annotated[int, "Training tasks to write."] = 24000
     n_held_out: Annotated[int, "Tasks in each held-out set."] = 150
@@ -53,7 +65,8 @@ class Config:
 
 
 def run(config: Config, events: Events, recipe: Recipe = RECIPE) -> dict[str, Any]:
-    """Make the data, train, measure untrained, rules and trained on each held-out set, package, show three requests."""
+    """Make the data, train, measure untrained, rules and trained on each held-out set, package, show three
+    requests."""
     began = time.perf_counter()
     files.refuse_existing(config.out, force=config.force, what="demo directory")
     events.note(f"1/5 writing {config.n_train} tasks and three held-out sets")
@@ -67,9 +80,18 @@ def run(config: Config, events: Events, recipe: Recipe = RECIPE) -> dict[str, An
     tokenizer = _build.train_tokenizer(texts, recipe, config.out / "tokenizer", events)
     events.note("3/5 training the model from scratch, learning the answers only")
     trained = _build.train(
-        data, tokenizer, config.out / "tokenizer", recipe, config.out / "run", events, minutes=config.minutes,
-        steps=config.steps, seed=config.seed, wait=config.wait, lock=config.lock,
-    )  # fmt: skip
+        data,
+        tokenizer,
+        config.out / "tokenizer",
+        recipe,
+        config.out / "run",
+        events,
+        minutes=config.minutes,
+        steps=config.steps,
+        seed=config.seed,
+        wait=config.wait,
+        lock=config.lock,
+    )
     events.note("4/5 measuring untrained, rules and trained on what none of them has seen")
     held_out = {name: sets[name] for name in world.HELD_OUT_SETS}
     found = measure(trained, held_out)
@@ -79,9 +101,11 @@ def run(config: Config, events: Events, recipe: Recipe = RECIPE) -> dict[str, An
     return {
         "scores": [score(found, name) for name in world.HELD_OUT_SETS],
         "live": [live(trained, next(t for t in sets[name] if changes(t))) for name in world.HELD_OUT_SETS],
-        "package": str(package), "facts": trained.facts, "rows": str(config.out / "rows.jsonl"),
+        "package": str(package),
+        "facts": trained.facts,
+        "rows": str(config.out / "rows.jsonl"),
         "seconds": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
+    }
 
 
 def measure(trained: Trained, held_out: dict[str, Sequence[Any]]) -> list[EvalRow]:
@@ -96,9 +120,10 @@ def score(found: list[EvalRow], name: str) -> dict[str, Any]:
     """One line of the table: a held-out set, and each contestant's share of right tasks with its interval."""
     mine = [r for r in found if r.subtask == name]
     return {
-        "set": name, "n": mine[0].n_examples,
+        "set": name,
+        "n": mine[0].n_examples,
         **{r.model_name: {"score": r.score, "interval": r.interval} for r in mine},
-    }  # fmt: skip
+    }
 
 
 def changes(task: Any) -> bool:
@@ -114,9 +139,15 @@ def live(trained: Trained, task: Any) -> dict[str, Any]:
     calls = [rows.to_call(call) for call in reply.message.get("tool_calls") or ()]
     results = [world.execute(after, call) for call in calls]
     return {
-        "request": task.request, "before": task.initial.render(), "calls": calls, "text": reply.message["content"],
-        "results": [str(r) for r in results], "after": after.render(), "correct": verdict.correct, "why": verdict.why,
-    }  # fmt: skip
+        "request": task.request,
+        "before": task.initial.render(),
+        "calls": calls,
+        "text": reply.message["content"],
+        "results": [str(r) for r in results],
+        "after": after.render(),
+        "correct": verdict.correct,
+        "why": verdict.why,
+    }
 
 
 def package_model(config: Config, recipe: Recipe, trained: Trained, found: list[EvalRow]) -> Path:
@@ -124,17 +155,28 @@ def package_model(config: Config, recipe: Recipe, trained: Trained, found: list[
     card = specialist.Card(
         name=NAME,
         summary="A small language model, trained from nothing, that turns requests about files into tool calls.",
-        data=f"{config.n_train} tasks written by the seeded simulator `tinygpt.data.world.file_ops` (seed {config.seed}). "
-        "Held-out sets: `names` has names never seen, `phrases` has phrasings never seen, `compositions` has pairs of "
-        "intents never seen together. A reply is right when executing it gives the right state.",
-        recipe={**recipe.facts(), "command": f"tinygpt quickstart --demo --steps {trained.steps} --n-train {config.n_train} "
-                f"--seed {config.seed}"},
+        data=f"{config.n_train} tasks written by the seeded simulator `tinygpt.data.world.file_ops` "
+        f"(seed {config.seed}). Held-out sets: `names` has names never seen, `phrases` has phrasings never "
+        "seen, `compositions` has pairs of tools never seen together. A reply is right when executing it gives "
+        "the right state.",
+        recipe={
+            **recipe.facts(),
+            "command": f"tinygpt quickstart --demo --steps {trained.steps} --n-train {config.n_train} "
+            f"--seed {config.seed}",
+        },
         facts=trained.facts,
         limits=LIMITS,
-        use="`tinygpt chat DIRECTORY`, or measure it again: `tinygpt eval DIRECTORY --suite executed_state`. The prompt is "
-        "`prompt.md`, then the listing of the current directory and the request; the tools are in `tools.json`.",
-    )  # fmt: skip
+        use="`tinygpt chat DIRECTORY`, or measure it again: `tinygpt eval DIRECTORY --suite executed_state`. "
+        "The prompt is `prompt.md`, then the listing of the current directory and the request; the tools are in "
+        "`tools.json`.",
+    )
     main = [r for r in found if "/" not in (r.subtask or "")]
     return specialist.package(
-        config.out / NAME, trained.path, card, main, prompt=world.system_prompt(), tools=world.TOOLS, replace=config.force
+        config.out / NAME,
+        trained.path,
+        card,
+        main,
+        prompt=world.system_prompt(),
+        tools=world.TOOLS,
+        replace=config.force,
     )

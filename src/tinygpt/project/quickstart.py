@@ -1,4 +1,5 @@
-"""Quickstart: a person's own JSONL in, a trained, measured and packaged specialist out, with honest words about it."""
+"""Quickstart: a person's own JSONL in, a trained, measured and packaged specialist out, with honest words
+about it."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ class Config:
 
     data: Annotated[Path, "JSONL rows: messages, prompt/completion, instruction/response or question/answer."]
     out: Annotated[Path, "Directory of everything it makes."] = Path("runs/quickstart")
-    minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = 6.0
+    minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = (
+        6.0
+    )
     steps: Annotated[int, "Exact number of steps instead of --minutes; 0: use the time."] = 0
     n_held_out: Annotated[int, "Rows kept apart and measured; at most a tenth of all."] = 100
     strict: Annotated[bool, "Refuse a file with a bad row, instead of counting it."] = False
@@ -55,7 +58,10 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     events.note(f"1/5 {config.data}: {report.sentence()}")
     train, held_out = split(conversations, config.n_held_out)
     if len(train) < FEW:
-        events.note(f"{len(train)} rows are few: expect the model to repeat them rather than learn from them", "warning")
+        events.note(
+            f"{len(train)} rows are few: expect the model to repeat them rather than learn from them",
+            "warning",
+        )
     data, kept = config.out / "train.jsonl", config.out / "held_out.jsonl"
     rows.write(data, map(_row, train))
     rows.write(kept, map(_row, held_out))
@@ -76,14 +82,18 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     words = verdict(found, trained)
     package = package_model(config, recipe, trained, found, report.sentence(), words)
     return {
-        "rows": [(r.model_name, r.metric, r.score, r.n_examples) for r in found], "verdict": words,
-        "samples": [answer(trained, c) for c in held_out[:3]], "package": str(package), "facts": trained.facts,
+        "rows": [(r.model_name, r.metric, r.score, r.n_examples) for r in found],
+        "verdict": words,
+        "samples": [answer(trained, c) for c in held_out[:3]],
+        "package": str(package),
+        "facts": trained.facts,
         "seconds": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
+    }
 
 
 def split(conversations: list[Conversation], n: int) -> tuple[list[Conversation], list[Conversation]]:
-    """(training, held-out), by a hash of the row's content: equal rows are never on both sides, the order is mixed."""
+    """(training, held-out), by a hash of the row's content: equal rows are never on both sides, the order is
+    mixed."""
     unique = {_digest(c): c for c in conversations}
     ordered = [unique[key] for key in sorted(unique)]
     n = max(1, min(n, len(ordered) // 10))
@@ -97,30 +107,44 @@ def _digest(conversation: Conversation) -> str:
 
 
 def _row(conversation: Conversation) -> dict[str, Any]:
-    return {"messages": conversation.messages, **({"tools": conversation.tools} if conversation.tools else {})}
+    return {
+        "messages": conversation.messages,
+        **({"tools": conversation.tools} if conversation.tools else {}),
+    }
 
 
 def choose(train: list[Conversation]) -> Recipe:
-    """A recipe for the amount and kind of data: tool calls must be copied exactly, prose wants longer tokens."""
+    """A recipe for the amount and kind of data: tool calls must be copied exactly, prose wants longer
+    tokens."""
     calls = any(m.get("tool_calls") for c in train for m in c.messages)
     size = sum(len(m["content"]) for c in train for m in c.messages)
     small = size < 300_000
     return Recipe(
-        vocab_size=1024 if small else 1500 if calls else 4096, pattern="copy" if calls else "word",
-        layers=4, width=128 if small else 192, heads=4 if small else 6, groups=2 if small else 3, context=256, batch=16,
-        lr=3e-3, optimizer=Pick("muon"),
-    )  # fmt: skip
+        vocab_size=1024 if small else 1500 if calls else 4096,
+        pattern="copy" if calls else "word",
+        layers=4,
+        width=128 if small else 192,
+        heads=4 if small else 6,
+        groups=2 if small else 3,
+        context=256,
+        batch=16,
+        lr=3e-3,
+        optimizer=Pick("muon"),
+    )
 
 
 def with_context(recipe: Recipe, train: list[Conversation], tokenizer: Tokenizer) -> Recipe:
-    """The recipe with a context that holds 99 of 100 rows (64 to 1024), and as many tokens a step as before."""
+    """The recipe with a context that holds 99 of 100 rows (64 to 1024), and as many tokens a step as
+    before."""
     import dataclasses
 
     rendered = [list(chatml.render(c.messages, c.tools)) for c in train[:2000]]
     lengths = sorted(len(ids) for ids, _ in encode_many(rendered, tokenizer))
     wanted = lengths[min(len(lengths) - 1, int(0.99 * len(lengths)))]
     context = next((size for size in (64, 128, 256, 512) if size >= wanted), 1024)
-    return dataclasses.replace(recipe, context=context, batch=max(4, recipe.batch * recipe.context // context))
+    return dataclasses.replace(
+        recipe, context=context, batch=max(4, recipe.batch * recipe.context // context)
+    )
 
 
 def measure(trained: Trained, kept: Path, held_out: list[Conversation]) -> list[EvalRow]:
@@ -146,17 +170,21 @@ def verdict(found: list[EvalRow], trained: Trained) -> list[str]:
     exact = value["trained", "exact_match"]
     right = round(exact.score * exact.n_examples)
     lines = [
-        f"It predicts rows it has not seen with {bits[1]:.2f} bits a byte; before training it was {bits[0]:.2f}.",
+        f"It predicts rows it has not seen with {bits[1]:.2f} bits a byte; "
+        f"before training it was {bits[0]:.2f}.",
         f"It answers {right} of {exact.n_examples} held-out rows exactly right.",
     ]
     if exact.score < 0.05:
         lines.append(
             "So it learned the form of your answers, not how to find them: "
-            f"{trained.facts['parameters']:,} parameters and {trained.facts['training_minutes']} minutes are too few for "
-            "this task. Narrow the task, add rows, train longer (--minutes), or tune a pretrained base with `tinygpt sft`."
+            f"{trained.facts['parameters']:,} parameters and {trained.facts['training_minutes']} minutes are "
+            "too few for this task. Narrow the task, add rows, train longer (--minutes), or tune a pretrained "
+            "base with `tinygpt sft`."
         )
     elif exact.score < 0.8:
-        lines.append("It has part of the task. More rows, more time (--minutes) or a narrower task should raise it.")
+        lines.append(
+            "It has part of the task. More rows, more time (--minutes) or a narrower task should raise it."
+        )
     else:
         lines.append("It has learned the task as these rows show it; try it on rows that other people wrote.")
     return lines
@@ -176,10 +204,16 @@ def package_model(
     """Write the specialist's directory."""
     name = f"{config.data.name.split('.')[0]}-tiny"
     card = specialist.Card(
-        name=name, summary=" ".join(words), data=f"{config.data.name}: {report}.",
-        recipe={**recipe.facts(), "command": f"tinygpt quickstart --data {config.data.name} --steps {trained.steps} "
-                f"--seed {config.seed}"},
-        facts=trained.facts, limits=("Trained from scratch on these rows alone: it knows nothing else.",),
+        name=name,
+        summary=" ".join(words),
+        data=f"{config.data.name}: {report}.",
+        recipe={
+            **recipe.facts(),
+            "command": f"tinygpt quickstart --data {config.data.name} --steps {trained.steps} "
+            f"--seed {config.seed}",
+        },
+        facts=trained.facts,
+        limits=("Trained from scratch on these rows alone: it knows nothing else.",),
         use="`tinygpt chat DIRECTORY`",
-    )  # fmt: skip
+    )
     return specialist.package(config.out / name, trained.path, card, found, prompt="", replace=config.force)

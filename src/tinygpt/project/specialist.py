@@ -1,11 +1,11 @@
 """A packaged specialist: a model directory with its card, prompt, tools, eval report and a lock of hashes.
 
-    specialists/NAME/
-      model/                 the checkpoint directory
-      model_card.md          what it is, what it was trained on, what it scored, what it cannot do
-      prompt.md  tools.json  the system prompt to use verbatim, and the tools it was trained to call
-      eval_report.json       every score with its interval, and the conditions of measurement
-      tinygpt.lock.json      size and SHA-256 of each file above
+specialists/NAME/
+  model/                 the checkpoint directory
+  model_card.md          what it is, what it was trained on, what it scored, what it cannot do
+  prompt.md  tools.json  the system prompt to use verbatim, and the tools it was trained to call
+  eval_report.json       every score with its interval, and the conditions of measurement
+  tinygpt.lock.json      size and SHA-256 of each file above
 """
 
 from __future__ import annotations
@@ -57,20 +57,31 @@ def package(
         files.write_text(new / "prompt.md", prompt + "\n")
         if tools is not None:
             files.write_json(new / "tools.json", tools)
-        report = {"name": card.name, "recipe": card.recipe, "facts": card.facts, "scores": [dataclasses.asdict(r) for r in rows]}
+        report = {
+            "name": card.name,
+            "recipe": card.recipe,
+            "facts": card.facts,
+            "scores": [dataclasses.asdict(r) for r in rows],
+        }
         files.write_json(new / "eval_report.json", report)
         listed = {
             str(p.relative_to(new)): {"bytes": p.stat().st_size, "sha256": files.sha256(p)}
             for p in sorted(new.rglob("*"))
             if p.is_file()
         }
-        lock = {"schema": SCHEMA, "name": card.name, "made_by": f"tinygpt {tinygpt.__version__}", "files": listed}
+        lock = {
+            "schema": SCHEMA,
+            "name": card.name,
+            "made_by": f"tinygpt {tinygpt.__version__}",
+            "files": listed,
+        }
         files.write_json(new / LOCK, lock)
     return folder
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The lock of a specialist whose files are all as locked; a CheckpointError names the first that is not."""
+    """The lock of a specialist whose files are all as locked; a CheckpointError names the first that is
+    not."""
     path = folder / LOCK
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {LOCK}", hint="it is not a packaged specialist")
@@ -84,7 +95,9 @@ def verify(folder: Path) -> dict[str, Any]:
         if not file.is_file():
             raise CheckpointError(f"{folder} lacks {name}, which its lock lists")
         if file.stat().st_size != facts["bytes"] or files.sha256(file) != facts["sha256"]:
-            raise CheckpointError(f"{file} is not the file that was locked", hint="restore it, or package again")
+            raise CheckpointError(
+                f"{file} is not the file that was locked", hint="restore it, or package again"
+            )
     return lock
 
 
@@ -94,7 +107,9 @@ def _card(card: Card, rows: list[EvalRow]) -> str:
     for row in rows:
         low, high = row.interval or (row.score, row.score)
         name = f"{row.subtask or row.task} ({row.model_name})"
-        lines.append(f"| {name} | {row.metric} | {row.score:.1%} | {low:.1%} to {high:.1%} | {row.n_examples} |")
+        lines.append(
+            f"| {name} | {row.metric} | {row.score:.1%} | {low:.1%} to {high:.1%} | {row.n_examples} |"
+        )
     lines += ["", "## Use", "", card.use, "", "## Data", "", card.data, "", "## Recipe", ""]
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in {**card.facts, **card.recipe}.items()]
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in card.limits)]

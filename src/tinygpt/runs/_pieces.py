@@ -40,7 +40,8 @@ def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokeniz
     tokenizer = hf.load(loaded.path)
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
-            f"{loaded.path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {loaded.config.vocab_size}"
+            f"{loaded.path}: the tokenizer has {tokenizer.vocab_size} ids, "
+            f"the model only {loaded.config.vocab_size}"
         )
     return loaded, tokenizer
 

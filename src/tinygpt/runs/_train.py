@@ -1,4 +1,5 @@
-"""What training runs share: their settings, the run directory, and the call that joins the pieces to the loop."""
+"""What training runs share: their settings, the run directory, and the call that joins the pieces to the
+loop."""
 
 from __future__ import annotations
 
@@ -26,7 +27,19 @@ OPTIM = Family("tinygpt.train.optim")
 SCHEDULE = Family("tinygpt.train.schedule", verb="at")
 OBJECTIVE = Family("tinygpt.train.objective")
 # Settings that may differ between a run and its resumption without changing what is computed.
-FREE = {"out", "resume", "force", "wait", "lock", "save_every", "keep", "eval_every", "eval_batches", "max_minutes", "seed"}
+FREE = {
+    "out",
+    "resume",
+    "force",
+    "wait",
+    "lock",
+    "save_every",
+    "keep",
+    "eval_every",
+    "eval_batches",
+    "max_minutes",
+    "seed",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +47,9 @@ class TrainSettings:
     """Settings of every run that takes optimizer steps."""
 
     out: Annotated[Path, "Run directory to make: run.json, events.jsonl, steps/ and final/."]
-    resume: Annotated[bool, "Continue the run in --out from its last checkpoint, or start it if there is none."] = False
+    resume: Annotated[
+        bool, "Continue the run in --out from its last checkpoint, or start it if there is none."
+    ] = False
     force: Annotated[bool, "Replace an existing --out."] = False
     steps: Annotated[int | None, "Optimizer steps; not given: 500, or what --depth derives."] = None
     batch: Annotated[int | None, "Rows of a step; not given: 16, or what --depth derives."] = None
@@ -44,7 +59,9 @@ class TrainSettings:
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
     clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
+    ] = "auto"
     compile: Annotated[bool, "Compile the training step."] = True
     save_every: Annotated[int, "Steps between resumable checkpoints; 0: only at the end or when stopped."] = 0
     keep: Annotated[int, "Resumable checkpoints to keep."] = 2
@@ -77,11 +94,15 @@ class TrainSettings:
 class FreshModel(TrainSettings):
     """Settings of runs that may start from fresh weights."""
 
-    preset: Annotated[str, "Size of a fresh model: tiny, small, huge, mega, behemoth, titan, or gpt2-tiny ..."] = "tiny"
+    preset: Annotated[
+        str, "Size of a fresh model: tiny, small, huge, mega, behemoth, titan, or gpt2-tiny ..."
+    ] = "tiny"
     depth: Annotated[int, "Size by one number instead of a preset; also derives lr, batch and steps."] = 0
-    regime: Annotated[Literal["chinchilla", "overtrained"], "Token budget of --depth: 20 or 40 a parameter."] = "chinchilla"
-    model: Annotated[dict[str, Any], "Single fields of a fresh model, e.g. --set model.hidden_size=192."] = field(
-        default_factory=dict[str, Any]
+    regime: Annotated[
+        Literal["chinchilla", "overtrained"], "Token budget of --depth: 20 or 40 a parameter."
+    ] = "chinchilla"
+    model: Annotated[dict[str, Any], "Single fields of a fresh model, e.g. --set model.hidden_size=192."] = (
+        field(default_factory=dict[str, Any])
     )
 
     def derived(self) -> dict[str, Any]:
@@ -92,7 +113,9 @@ class FreshModel(TrainSettings):
 
     def _by_depth(self, vocab_size: int) -> Depth:
         ratio = 20 if self.regime == "chinchilla" else 40
-        return by_depth(self.depth, vocab_size=vocab_size, context=self.context or 1024, tokens_per_parameter=ratio)
+        return by_depth(
+            self.depth, vocab_size=vocab_size, context=self.context or 1024, tokens_per_parameter=ratio
+        )
 
     def fresh(self, vocab_size: int, seed: int) -> LM:
         """A model with fresh weights: the preset or depth, with the single fields of `model` on top."""
@@ -103,7 +126,9 @@ class FreshModel(TrainSettings):
         context = {"max_position_embeddings": self.context} if self.context else {}
         # Derived sizes are derived anew when what they follow from changes.
         sizes = {"num_key_value_heads": 0, "head_dim": 0, "intermediate_size": 0} if self.model else {}
-        return initialize(LM(from_dict(ModelConfig, {**to_dict(base), **sizes, **context, **self.model}, "model")), seed)
+        return initialize(
+            LM(from_dict(ModelConfig, {**to_dict(base), **sizes, **context, **self.model}, "model")), seed
+        )
 
 
 class RunDirectory:
@@ -121,10 +146,23 @@ class RunDirectory:
             if self.path.exists():
                 files.remove_directory(self.path)
         old_seed = self.old["config"]["seed"] if self.old else None
-        self.seed: int = config.seed if config.seed is not None else old_seed if old_seed is not None else secrets.randbelow(2**31)
+        self.seed: int = (
+            config.seed
+            if config.seed is not None
+            else old_seed
+            if old_seed is not None
+            else secrets.randbelow(2**31)
+        )
         if self.old and self.seed != old_seed:
-            raise ConfigError(f"the run in {self.path} has seed {old_seed}, not {self.seed}", hint="leave --seed out to resume")
-        self.record = {"command": command, "tinygpt": tinygpt.__version__, "config": to_dict(config) | {"seed": self.seed}}
+            raise ConfigError(
+                f"the run in {self.path} has seed {old_seed}, not {self.seed}",
+                hint="leave --seed out to resume",
+            )
+        self.record = {
+            "command": command,
+            "tinygpt": tinygpt.__version__,
+            "config": to_dict(config) | {"seed": self.seed},
+        }
         self.latest = self._latest()
 
     def start(self) -> None:
@@ -134,13 +172,16 @@ class RunDirectory:
     def _check_same(self) -> None:
         assert self.old is not None
         if self.old.get("command") != self.command:
-            raise ConfigError(f"{self.path} holds a '{self.old.get('command')}' run", hint="choose another --out")
+            raise ConfigError(
+                f"{self.path} holds a '{self.old.get('command')}' run", hint="choose another --out"
+            )
         new = to_dict(self.config)
         changed = [k for k, v in self.old["config"].items() if k not in FREE and new.get(k) != v]
         if changed:
             was = ", ".join(f"{k} {self.old['config'][k]!r} -> {new.get(k)!r}" for k in changed)
             raise ConfigError(
-                f"cannot resume {self.path}: {was}", hint="resume with the same settings, or choose another --out"
+                f"cannot resume {self.path}: {was}",
+                hint="resume with the same settings, or choose another --out",
             )
 
     def _latest(self) -> Path | None:
@@ -170,8 +211,8 @@ def train(
 ) -> Result:
     """Join the pieces and run the loop: updater, resumption, evaluation, saving, the lock.
 
-    write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a checkpoint's weights back.
-    """
+    write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a checkpoint's
+    weights back."""
     config = directory.config
     schedule = SCHEDULE.load(config.schedule.name)
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
@@ -190,11 +231,24 @@ def train(
             updater.restore(checkpoint.read_tensors(directory.latest, "optimizer"))
         sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
         told = Events(*events.sinks, sink)
-        told.emit(RunStarted(command=directory.command, step=start, steps=config.steps, facts={**facts, "seed": directory.seed}))
+        told.emit(
+            RunStarted(
+                command=directory.command,
+                step=start,
+                steps=config.steps,
+                facts={**facts, "seed": directory.seed},
+            )
+        )
 
         def save(step: int) -> None:
             path = directory.path / "steps" / f"{step:06d}"
-            write(path, state={"step": step, "seed": directory.seed}, optimizer=updater.state(), run=directory.record, replace=True)
+            write(
+                path,
+                state={"step": step, "seed": directory.seed},
+                optimizer=updater.state(),
+                run=directory.record,
+                replace=True,
+            )
             directory.prune()
             told.emit(Saved(step=step, path=str(path), bytes=sum(p.stat().st_size for p in path.iterdir())))
 

@@ -52,17 +52,32 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
     with gpu_lock("bench-train", wait=config.wait, enabled=config.lock):
         counted = time_steps(
-            model_config, batch=config.batch, context=context, steps=config.steps, warmup=config.warmup, dtype=dtype,
-            compiled=config.compile, seed=config.seed, optimizer=config.optimizer, events=events,
-        )  # fmt: skip
+            model_config,
+            batch=config.batch,
+            context=context,
+            steps=config.steps,
+            warmup=config.warmup,
+            dtype=dtype,
+            compiled=config.compile,
+            seed=config.seed,
+            optimizer=config.optimizer,
+            events=events,
+        )
     median, tokens = statistics.median(counted), config.batch * context
     flops = count.flops_per_token(model_config, context) * tokens
     return {
-        "preset": config.preset, "parameters": count.parameters(model_config), "batch": config.batch, "context": context,
-        "dtype": dtype, "step_seconds_median": median, "step_seconds_min": min(counted), "tok_s": tokens / median,
-        "gflops": flops / median / 1e9, "gflops_of_a_product": backend.measure_gflops(),
+        "preset": config.preset,
+        "parameters": count.parameters(model_config),
+        "batch": config.batch,
+        "context": context,
+        "dtype": dtype,
+        "step_seconds_median": median,
+        "step_seconds_min": min(counted),
+        "tok_s": tokens / median,
+        "gflops": flops / median / 1e9,
+        "gflops_of_a_product": backend.measure_gflops(),
         "peak_memory_bytes": backend.memory_peak(),
-    }  # fmt: skip
+    }
 
 
 def time_steps(
@@ -103,6 +118,9 @@ def random_batch(vocab_size: int, rows: int, length: int, seed: int) -> Batch:
     tokens = np.random.default_rng(seed).integers(0, vocab_size, (rows, length + 1), dtype=np.int32)
     positions = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
     return Batch(
-        tokens=tokens[:, :-1].copy(), targets=tokens[:, 1:].copy(), weights=np.ones((rows, length), np.float32),
-        positions=positions, segments=np.ones((rows, length), np.int32),
-    )  # fmt: skip
+        tokens=tokens[:, :-1].copy(),
+        targets=tokens[:, 1:].copy(),
+        weights=np.ones((rows, length), np.float32),
+        positions=positions,
+        segments=np.ones((rows, length), np.int32),
+    )

@@ -22,7 +22,9 @@ def examine() -> dict[str, Any]:
     advice = list(facts.pop("notes", ()))
     free = shutil.disk_usage(cache_dir()).free
     if free < 2 * 10**9:
-        advice.append(f"only {free / 1e9:.1f} GB free in {cache_dir()}: make room, or set TINYGPT_CACHE to another disk")
+        advice.append(
+            f"only {free / 1e9:.1f} GB free in {cache_dir()}: make room, or set TINYGPT_CACHE to another disk"
+        )
     extras = {name: importlib.util.find_spec(package) is not None for name, package in EXTRAS.items()}
     return {
         "tinygpt": tinygpt.__version__,

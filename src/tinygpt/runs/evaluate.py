@@ -37,7 +37,9 @@ class LocalEndpoint:
         """The endpoint of a model, run or specialist directory."""
         loaded, tokenizer = _pieces.open_model(path, adapter)
         name = f"{path.resolve().name}+{adapter.name}" if adapter else path.resolve().name
-        found = cls(Engine(loaded.model, tokenizer, _pieces.TEMPLATE), name=name, path=str(path), events=events)
+        found = cls(
+            Engine(loaded.model, tokenizer, _pieces.TEMPLATE), name=name, path=str(path), events=events
+        )
         found.step = loaded.manifest.get("step")
         found.model_hash = _pieces.checkpoint.identity(loaded.path)
         return found
@@ -50,15 +52,22 @@ class LocalEndpoint:
         stop: Sequence[str] = (),
         tools: Sequence[dict[str, Any]] | None = None,
     ) -> list[Reply]:
-        """One reply a prompt. A prompt that does not fit the context fails alone, and is counted by the suite."""
+        """One reply a prompt. A prompt that does not fit the context fails alone, and is counted by the
+        suite."""
         replies: list[Reply | None] = [None] * len(prompts)
         fitting: list[tuple[int, list[int]]] = []
         for i, prompt in enumerate(prompts):
-            ids = self.engine.encode(prompt) if isinstance(prompt, str) else self.engine.encode_chat(prompt, tools)
+            ids = (
+                self.engine.encode(prompt)
+                if isinstance(prompt, str)
+                else self.engine.encode_chat(prompt, tools)
+            )
             if len(ids) < self.engine.context:
                 fitting.append((i, ids))
             else:
-                replies[i] = Reply.failed(f"the prompt has {len(ids)} tokens, the context {self.engine.context}")
+                replies[i] = Reply.failed(
+                    f"the prompt has {len(ids)} tokens, the context {self.engine.context}"
+                )
         config = SampleConfig(temperature=0.0, max_tokens=max_tokens, stop=tuple(stop), seed=0)
         answers = self.engine.generate_batch([ids for _, ids in fitting], config, events=self.events)
         for (i, _), answer in zip(fitting, answers, strict=True):
@@ -70,8 +79,12 @@ class LocalEndpoint:
 
 
 def _reply(answer: Completion, plain: bool) -> Reply:
-    message: Message = {"role": "assistant", "content": answer.text} if plain else _pieces.TEMPLATE.parse(answer.text)
-    return Reply(message=message, text=answer.text, finish_reason=answer.finish_reason, n_tokens=len(answer.ids))
+    message: Message = (
+        {"role": "assistant", "content": answer.text} if plain else _pieces.TEMPLATE.parse(answer.text)
+    )
+    return Reply(
+        message=message, text=answer.text, finish_reason=answer.finish_reason, n_tokens=len(answer.ids)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +95,11 @@ class Config:
     adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
     corpus: Annotated[tuple[Path, ...], "Text files or folders: measure the held-out loss on them."] = ()
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
-    suite: Annotated[tuple[str, ...], "Suites to run, e.g. executed_state, exact_match, sort_6; may be repeated."] = ()
-    options: Annotated[dict[str, Any], "Settings of a suite, e.g. --set options.executed_state.n=400."] = field(
-        default_factory=dict[str, Any]
+    suite: Annotated[
+        tuple[str, ...], "Suites to run, e.g. executed_state, exact_match, sort_6; may be repeated."
+    ] = ()
+    options: Annotated[dict[str, Any], "Settings of a suite, e.g. --set options.executed_state.n=400."] = (
+        field(default_factory=dict[str, Any])
     )
     name: Annotated[str, "Model name in the rows; empty: the directory's."] = ""
     out: Annotated[Path | None, "JSONL file to append the rows to."] = None
@@ -101,7 +116,9 @@ def run(config: Config, events: Events) -> list[EvalRow]:
 
     endpoint = LocalEndpoint.open(config.model, config.adapter, events)
     endpoint.name = config.name or endpoint.name
-    wanted: list[tuple[str, dict[str, Any]]] = [(name, dict(config.options.get(name, {}))) for name in config.suite]
+    wanted: list[tuple[str, dict[str, Any]]] = [
+        (name, dict(config.options.get(name, {}))) for name in config.suite
+    ]
     if config.corpus:
         paths = {"paths": [str(p) for p in config.corpus], "glob": config.glob}
         wanted.insert(0, (heldout_loss.TASK, paths | config.options.get(heldout_loss.TASK, {})))

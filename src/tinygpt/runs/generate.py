@@ -88,11 +88,14 @@ class Conversation:
         keep = max(16, min(self.config.max_tokens, self.engine.context // 4))
         while len(ids) > self.engine.context - keep:
             first = len(self.start)
-            later = next((i for i in range(first + 1, len(self.messages)) if self.messages[i]["role"] == "user"), None)
+            later = next(
+                (i for i in range(first + 1, len(self.messages)) if self.messages[i]["role"] == "user"), None
+            )
             if later is None:
                 self.messages.pop()
                 raise DataError(
-                    f"the message has {len(ids)} tokens and leaves no room for an answer in a context of {self.engine.context}",
+                    f"the message has {len(ids)} tokens and leaves no room for an answer "
+                    f"in a context of {self.engine.context}",
                     hint="say it shorter",
                 )
             self.n_forgotten += 1

@@ -19,7 +19,9 @@ from tinygpt.train.loop import Result
 class Config(FreshModel):
     """Settings of a pretraining run."""
 
-    corpus: Annotated[tuple[Path, ...], "Text files, .jsonl files with {text} rows, or folders; may be repeated."]
+    corpus: Annotated[
+        tuple[Path, ...], "Text files, .jsonl files with {text} rows, or folders; may be repeated."
+    ]
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     held_out: Annotated[float, "Fraction of the bytes, whole files at the end, kept for evaluation."] = 0.02
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
@@ -45,13 +47,21 @@ def run(config: Config, events: Events) -> Result:
     )  # fmt: skip
 
     def write(path: Path, **parts: Any) -> Path:
-        return checkpoint.save(path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer), **parts)
+        return checkpoint.save(
+            path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer), **parts
+        )
 
     def resume(path: Path) -> None:
         checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
 
     facts = {"parameters": _pieces.n_parameters(model), **source.describe()}
     return _train.train(
-        directory, source=source, held_out=source.held_out, objective=_train.OBJECTIVE.load("next_token").build(model),
-        write=write, resume=resume, events=events, facts=facts,
-    )  # fmt: skip
+        directory,
+        source=source,
+        held_out=source.held_out,
+        objective=_train.OBJECTIVE.load("next_token").build(model),
+        write=write,
+        resume=resume,
+        events=events,
+        facts=facts,
+    )

@@ -1,4 +1,5 @@
-"""Supervised tuning: learn the answers of conversations, as an adapter on a base, in all its weights, or from scratch."""
+"""Supervised tuning: learn the answers of conversations, as an adapter on a base, in all its weights, or from
+scratch."""
 
 from __future__ import annotations
 
@@ -21,15 +22,23 @@ from tinygpt.train.loop import Result
 class Config(FreshModel):
     """Settings of a supervised tuning run."""
 
-    base: Annotated[Path | None, "Model to tune; not given: a fresh one (--preset or --depth, --tokenizer)."] = None
-    data: Annotated[tuple[Path, ...], "JSONL files of conversations or question-answer rows; may be repeated."]
+    base: Annotated[
+        Path | None, "Model to tune; not given: a fresh one (--preset or --depth, --tokenizer)."
+    ] = None
+    data: Annotated[
+        tuple[Path, ...], "JSONL files of conversations or question-answer rows; may be repeated."
+    ]
     adapter: Annotated[Pick, "How few weights learn.", _adapter.PEFT] = Pick("lora")
     full: Annotated[bool, "Learn all weights instead of an adapter; a fresh model always does."] = False
     learn: Annotated[Literal["answers", "all"], "Learn the assistant's tokens, or every token."] = "answers"
     template: Annotated[Pick, "How a conversation is written as text.", chat.TEMPLATES] = Pick("chatml")
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
-    strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = False
-    tokenizer: Annotated[str, "Tokenizer of a fresh model: 'byte', or a directory or tokenizer.json."] = "byte"
+    strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
+        False
+    )
+    tokenizer: Annotated[str, "Tokenizer of a fresh model: 'byte', or a directory or tokenizer.json."] = (
+        "byte"
+    )
 
 
 def run(config: Config, events: Events) -> Result:
@@ -45,11 +54,18 @@ def run(config: Config, events: Events) -> Result:
         model = loaded.model
     source = chat.build(
         chat.Config(
-            paths=config.data, template=config.template, learn=config.learn, held_out=config.held_out, strict=config.strict
+            paths=config.data,
+            template=config.template,
+            learn=config.learn,
+            held_out=config.held_out,
+            strict=config.strict,
         ),
-        tokenizer, length=config.context or model.config.max_position_embeddings, batch_size=config.batch or 1,
-        seed=directory.seed, events=events,
-    )  # fmt: skip
+        tokenizer,
+        length=config.context or model.config.max_position_embeddings,
+        batch_size=config.batch or 1,
+        seed=directory.seed,
+        events=events,
+    )
     whole = config.full or config.base is None
     base = _pieces.model_path(config.base) if config.base else Path()
     if not whole:
@@ -57,8 +73,12 @@ def run(config: Config, events: Events) -> Result:
 
     def write(path: Path, **parts: Any) -> Path:
         if whole:
-            return checkpoint.save(path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer), **parts)
-        return _adapter.save_adapter(path, model, config.adapter, base=base, write_tokenizer=tokenizer.save, **parts)
+            return checkpoint.save(
+                path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer), **parts
+            )
+        return _adapter.save_adapter(
+            path, model, config.adapter, base=base, write_tokenizer=tokenizer.save, **parts
+        )
 
     def resume(path: Path) -> None:
         if whole:

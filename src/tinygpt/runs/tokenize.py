@@ -47,7 +47,8 @@ def run(config: Config, events: Events) -> dict[str, Any]:
 
 
 def texts(found: list[Path]) -> Iterator[str]:
-    """Texts of files; rows of conversations as the template writes them. Unreadable files are left to `train` to report."""
+    """Texts of files; rows of conversations as the template writes them. Unreadable files are left to `train`
+    to report."""
     facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
     for file in found:
         if ".jsonl" in file.suffixes[-2:]:

@@ -1,9 +1,8 @@
 """The one training loop: take batch i, step, tell, now and then evaluate and save, stop politely.
 
-Pretraining, tuning, distillation, SAEs, probes and routers differ in the pieces they hand in, never in this file.
-`source[i]` is a pure function of (seed, i) and the updater's state is explicit, so starting at i after a restore equals
-never having stopped.
-"""
+Pretraining, tuning, distillation, SAEs, probes and routers differ in the pieces they hand in, never in this
+file. `source[i]` is a pure function of (seed, i) and the updater's state is explicit, so starting at i after
+a restore equals never having stopped."""
 
 from __future__ import annotations
 
@@ -70,9 +69,8 @@ def fit(
 ) -> Result:
     """Run steps start+1 .. plan.steps and return how it ended.
 
-    save(step) writes a checkpoint; evals are (name, hook) pairs whose hook(step) returns metrics. A loss that is not a
-    finite number ends the run with an error and leaves the last checkpoint as it is.
-    """
+    save(step) writes a checkpoint; evals are (name, hook) pairs whose hook(step) returns metrics. A loss that
+    is not a finite number ends the run with an error and leaves the last checkpoint as it is."""
     began = time.perf_counter()
     status, step, saved, metrics = "done", start, start, dict[str, float]()
     with on_signals() as stop:
@@ -105,17 +103,23 @@ def _step(source: Source, updater: Updater, step: int, events: Events) -> dict[s
     seconds = time.perf_counter() - began
     if not math.isfinite(facts["loss"]) or not math.isfinite(facts.get("grad_norm", 0.0)):
         raise TinyGPTError(
-            f"training diverged: loss {facts['loss']} and gradient norm {facts.get('grad_norm')} at step {step}",
+            f"training diverged at step {step}: loss {facts['loss']}, gradient norm {facts.get('grad_norm')}",
             hint="lower --lr or raise the warm-up, then --resume from the last checkpoint",
         )
     tokens = batch.tokens.size
     own = {k: v for k, v in facts.items() if k not in ("loss", "lr", "grad_norm")}
     events.emit(
         TrainStep(
-            step=step, loss=facts["loss"], lr=facts["lr"], grad_norm=facts.get("grad_norm", 0.0), tokens=tokens,
-            tok_s=round(tokens / seconds, 1), mem_bytes=backend.memory_peak(), metrics=own,
+            step=step,
+            loss=facts["loss"],
+            lr=facts["lr"],
+            grad_norm=facts.get("grad_norm", 0.0),
+            tokens=tokens,
+            tok_s=round(tokens / seconds, 1),
+            mem_bytes=backend.memory_peak(),
+            metrics=own,
         )
-    )  # fmt: skip
+    )
     return {"loss": facts["loss"]}
 
 

@@ -1,4 +1,5 @@
-"""Stop politely: SIGINT and SIGTERM set a flag that the loop reads between steps; a second one ends at once."""
+"""Stop politely: SIGINT and SIGTERM set a flag that the loop reads between steps; a second one ends at
+once."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Updaters turn a batch into a change of weights. Gradient: backward pass, accumulation, global clip, optimizer.
+"""Updaters turn a batch into a change of weights. Gradient: backward pass, accumulation, global clip,
+optimizer.
 
-Weights live in float32 (master copies); with a smaller compute dtype they are cast inside the loss, so gradients arrive in
-float32 and tiny updates are never lost. The step is one compiled function on explicit state: weights and optimizer tensors
-go in and come out, the learning rate and the step number are arrays, so a single trace serves the whole run.
-"""
+Weights live in float32 (master copies); with a smaller compute dtype they are cast inside the loss, so
+gradients arrive in float32 and tiny updates are never lost. The step is one compiled function on explicit
+state: weights and optimizer tensors go in and come out, the learning rate and the step number are arrays, so
+a single trace serves the whole run."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ Tensors = dict[str, mx.array]
 
 
 class Objective(Protocol):
-    """What a step makes smaller. `weights` says what the mean is over, so that accumulation can weigh its parts."""
+    """What a step makes smaller. `weights` says what the mean is over, so that accumulation can weigh its
+    parts."""
 
     module: nn.Module
 
@@ -45,10 +47,9 @@ class Optimizer(Protocol):
 class Gradient:
     """Gradient descent on an objective.
 
-    schedule(step) gives the learning rate of step 1, 2, ...; `accumulate` splits a batch's rows into that many parts whose
-    gradients are weighted by their learned tokens, so that 8 parts equal one batch of 8; `clip` bounds the global norm
-    (0: off).
-    """
+    schedule(step) gives the learning rate of step 1, 2, ...; `accumulate` splits a batch's rows into that
+    many parts whose gradients are weighted by their learned tokens, so that 8 parts equal one batch of 8;
+    `clip` bounds the global norm (0: off)."""
 
     def __init__(
         self,
@@ -66,10 +67,17 @@ class Gradient:
         self.dtype = getattr(mx, dtype)
         self.weights = _masters(objective.module)
         if not self.weights:
-            raise ConfigError("the model has nothing to learn", hint="every parameter is frozen: check the adapter's targets")
+            raise ConfigError(
+                "the model has nothing to learn",
+                hint="every parameter is frozen: check the adapter's targets",
+            )
         self.optimizer_state = optimizer.init(self.weights)
         wrap: Callable[[Any], Any] = backend.compile if compiled else (lambda f: f)
-        self._whole, self._part, self._finish = wrap(self._whole_step), wrap(self._add_part), wrap(self._apply)
+        self._whole, self._part, self._finish = (
+            wrap(self._whole_step),
+            wrap(self._add_part),
+            wrap(self._apply),
+        )
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
@@ -99,7 +107,9 @@ class Gradient:
             sums, share = self._part(self.weights, sums, part, weight / total)
             facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
             mx.eval(sums, facts)  # frees this part's activations before the next one is built
-        self.weights, self.optimizer_state, norm = self._finish(self.weights, sums, self.optimizer_state, lr, step)
+        self.weights, self.optimizer_state, norm = self._finish(
+            self.weights, sums, self.optimizer_state, lr, step
+        )
         return facts | {"grad_norm": norm}
 
     def _gradients(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
@@ -111,7 +121,9 @@ class Gradient:
         (value, facts), gradients = mx.value_and_grad(loss)(weights)
         return gradients, {"loss": value, **facts}
 
-    def _add_part(self, weights: Tensors, sums: Tensors, batch: Tensors, share: mx.array) -> tuple[Tensors, Tensors]:
+    def _add_part(
+        self, weights: Tensors, sums: Tensors, batch: Tensors, share: mx.array
+    ) -> tuple[Tensors, Tensors]:
         gradients, facts = self._gradients(weights, batch)
         added = {name: sums[name] + share * g for name, g in gradients.items()}
         return added, {name: share * value for name, value in facts.items()}
@@ -141,11 +153,14 @@ class Gradient:
         """Take back the optimizer's tensors; the weights must be in the module already."""
         if set(tensors) != set(self.optimizer_state):
             odd = sorted(set(tensors) ^ set(self.optimizer_state))
-            raise CheckpointError(f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ")
+            raise CheckpointError(
+                f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ"
+            )
         for name, held in self.optimizer_state.items():
             if tensors[name].shape != held.shape:
                 raise CheckpointError(
-                    f"the saved optimizer state does not fit: {name} has shape {tensors[name].shape}, not {held.shape}"
+                    f"the saved optimizer state does not fit: {name} has shape {tensors[name].shape}, "
+                    f"not {held.shape}"
                 )
         self.weights = _masters(self.objective.module)
         self.optimizer_state = dict(tensors)
@@ -159,4 +174,7 @@ def _masters(module: nn.Module) -> Tensors:
 
 def arrays(batch: Batch) -> Tensors:
     """A numpy batch as MLX arrays."""
-    return {name: mx.array(getattr(batch, name)) for name in ("tokens", "targets", "weights", "positions", "segments")}
+    return {
+        name: mx.array(getattr(batch, name))
+        for name in ("tokens", "targets", "weights", "positions", "segments")
+    }

@@ -24,7 +24,9 @@ def main(
     by: Annotated[str, typer.Option(metavar="model|step|task", help="What to compare.")] = "model",
     sort: Annotated[bool, typer.Option("--sort", help="Order models by name.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse files with lines that are not eval rows.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse files with lines that are not eval rows.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     import dataclasses

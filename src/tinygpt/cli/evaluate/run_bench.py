@@ -19,8 +19,12 @@ from tinygpt.cli._rows import show
 
 def main(
     model: Annotated[Path, typer.Argument(help="A model or run directory.")],
-    tasks: Annotated[list[str] | None, typer.Option(help="sort-6, reverse-16; may be repeated. [both]")] = None,
-    perplexity: Annotated[Path | None, typer.Option(help="Text file: also measure loss and perplexity on it.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(help="sort-6, reverse-16; may be repeated. [both]")
+    ] = None,
+    perplexity: Annotated[
+        Path | None, typer.Option(help="Text file: also measure loss and perplexity on it.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Trials of each task.")] = 200,
     model_name: Annotated[str, typer.Option(help="Model name in the rows.")] = "",
     out: Annotated[Path | None, typer.Option(help="JSONL file to append the rows to.")] = None,
@@ -31,7 +35,9 @@ def main(
 
     from tinygpt.runs.evaluate import Config, run
 
-    names = [t.strip().replace("-", "_") for given in tasks or ["sort-6,reverse-16"] for t in given.split(",")]
+    names = [
+        t.strip().replace("-", "_") for given in tasks or ["sort-6,reverse-16"] for t in given.split(",")
+    ]
     config = Config(
         model=model, suite=tuple(names), corpus=(perplexity,) if perplexity else (), name=model_name, out=out,
         options={name: {"n": limit} for name in names},

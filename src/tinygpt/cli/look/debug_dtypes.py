@@ -20,9 +20,9 @@ def main(
     path: Annotated[Path, typer.Argument(help="A model or run directory.")],
     json_: Json = False,
 ) -> None:
-    from tinygpt.runs import inspect
+    from tinygpt.runs import debug
 
-    found = inspect.dtypes(path)
+    found = debug.dtypes(path)
 
     def render() -> None:
         table(["dtype", "tensors", "values", "bytes"], [(k, *v.values()) for k, v in found.items()])

@@ -20,9 +20,9 @@ def main(
     path: Annotated[Path, typer.Argument(help="A model or run directory.")],
     json_: Json = False,
 ) -> None:
-    from tinygpt.runs import inspect
+    from tinygpt.runs import debug
 
-    found = inspect.load(path)
+    found = debug.load(path)
 
     def render() -> None:
         table(["tensor", "mean", "std", "min", "max", "difference"], [tuple(r.values()) for r in found])

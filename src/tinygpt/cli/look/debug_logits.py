@@ -22,11 +22,14 @@ def main(
     top: Annotated[int, typer.Option(help="How many tokens to show.")] = 10,
     json_: Json = False,
 ) -> None:
-    from tinygpt.runs import inspect
+    from tinygpt.runs import debug
 
-    found = inspect.logits(path, prompt, top)
+    found = debug.logits(path, prompt, top)
 
     def render() -> None:
-        table(["id", "token", "logit", "probability"], [(r["id"], repr(r["text"]), r["logit"], r["probability"]) for r in found])
+        table(
+            ["id", "token", "logit", "probability"],
+            [(r["id"], repr(r["text"]), r["logit"], r["probability"]) for r in found],
+        )
 
     Output(json=json_).result(found, render)

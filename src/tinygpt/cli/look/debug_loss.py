@@ -21,9 +21,9 @@ def main(
     text: Annotated[str | None, typer.Option(help="Text to measure instead of the sonnet.")] = None,
     json_: Json = False,
 ) -> None:
-    from tinygpt.runs import inspect
+    from tinygpt.runs import debug
 
-    found = inspect.loss(path, text)
+    found = debug.loss(path, text)
 
     def render() -> None:
         table(["what", "value"], list(found.items()))

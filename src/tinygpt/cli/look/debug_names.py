@@ -20,9 +20,9 @@ def main(
     path: Annotated[Path, typer.Argument(help="A model or run directory.")],
     json_: Json = False,
 ) -> None:
-    from tinygpt.runs import inspect
+    from tinygpt.runs import debug
 
-    found = inspect.names(path)
+    found = debug.names(path)
 
     def render() -> None:
         table(["what", "count"], [(k, v if isinstance(v, int) else len(v)) for k, v in found.items()])

@@ -31,7 +31,9 @@ def main(
         sizes = [(k, v) for k, v in config.items() if isinstance(v, int | float) and v is not None]
         table(["what", "value"], [*shown.items(), ("size on disk", size(facts["bytes"])), *sizes])
         if tensors:
-            rows = [(t["name"], "x".join(map(str, t["shape"])), t["dtype"], t["bytes"]) for t in facts["tensors"]]
+            rows = [
+                (t["name"], "x".join(map(str, t["shape"])), t["dtype"], t["bytes"]) for t in facts["tensors"]
+            ]
             table(["tensor", "shape", "dtype", "bytes"], rows)
 
     Output(json=json_).result(facts, render)

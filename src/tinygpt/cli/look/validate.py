@@ -24,4 +24,6 @@ def main(
     from tinygpt.runs.inspect import validate
 
     facts = validate(path)
-    Output(json=json_).result(facts, lambda: print(f"{facts['verdict']}: {facts['path']} ({facts['files']} files)"))
+    Output(json=json_).result(
+        facts, lambda: print(f"{facts['verdict']}: {facts['path']} ({facts['files']} files)")
+    )

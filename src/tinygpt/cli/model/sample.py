@@ -19,7 +19,9 @@ def call(config: Config, out: Output) -> None:
     prompt = sys.stdin.read() if config.prompt == "-" else config.prompt
     if not out.quiet and not out.json:
         print(f"seed {config.seed}", file=sys.stderr)
-    answers = [{"text": "", "tokens": 0, "finish_reason": "", "seed": config.seed + i} for i in range(config.n)]
+    answers = [
+        {"text": "", "tokens": 0, "finish_reason": "", "seed": config.seed + i} for i in range(config.n)
+    ]
     for i, piece in sample(config, prompt):
         answer = answers[i]
         if not out.json:

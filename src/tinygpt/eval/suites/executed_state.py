@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Annotated, Any
 
 from tinygpt.core.config import to_dict
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import ConfigError, UnsupportedError
 from tinygpt.core.family import Family
 from tinygpt.core.rows import EvalRow
 from tinygpt.eval.endpoint import Endpoint, Prompt, Reply
@@ -101,7 +101,7 @@ class Rules:
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         """Rules have no probabilities."""
-        raise NotImplementedError
+        raise UnsupportedError(f"{self.name} has no probabilities to measure")
 
 
 def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult:

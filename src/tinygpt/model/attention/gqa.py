@@ -1,7 +1,7 @@
 """Grouped-query attention: several query heads share one key and value head.
 
-Queries `q = x Wq` have H heads, keys and values G <= H heads; head h reads group h // (H/G):
-`y_h = softmax(q_h k_g^T / sqrt(K) + mask) v_g`, joined by `Wo`. G = H is multi-head attention, G = 1 multi-query.
+Queries `q = x Wq` have H heads, keys and values G <= H heads; head h reads group h // (H/G): `y_h =
+softmax(q_h k_g^T / sqrt(K) + mask) v_g`, joined by `Wo`. G = H is multi-head attention, G = 1 multi-query.
 The cache shrinks by H / G.
 
 Paper: Ainslie et al., EMNLP 2023, arXiv:2305.13245.
@@ -20,7 +20,8 @@ from tinygpt.model.frame import Frame
 
 
 class GroupedQueryAttention(nn.Module):
-    """x (B, L, D) -> (B, L, D). B batch, L length, D width, H query heads, G key/value heads, K head width."""
+    """x (B, L, D) -> (B, L, D). B batch, L length, D width, H query heads, G key/value heads, K head
+    width."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()

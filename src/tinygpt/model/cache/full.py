@@ -1,9 +1,9 @@
 """Full key-value cache: keeps the keys and values of every token so far.
 
-Space is taken in blocks of `step` positions and written in place, so that a decode step copies nothing. The calls are
-mlx-lm's cache protocol (`offset`, `update_and_fetch`, `state`, `make_mask`, `trim`), so its tools accept our caches and
-our models accept its caches. `left_padding` serves batches of prompts of unequal length, aligned at the right.
-"""
+Space is taken in blocks of `step` positions and written in place, so that a decode step copies nothing. The
+calls are mlx-lm's cache protocol (`offset`, `update_and_fetch`, `state`, `make_mask`, `trim`), so its tools
+accept our caches and our models accept its caches. `left_padding` serves batches of prompts of unequal
+length, aligned at the right."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """GELU MLP: the two-matrix hidden layer of GPT-2, `W_down gelu(W_up x)`.
 
-`gelu(x) = x Phi(x)`; "tanh" is the approximation `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` that GPT-2 uses.
+`gelu(x) = x Phi(x)`; "tanh" is the approximation `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` that GPT-2
+uses.
 
 Paper: Hendrycks and Gimpel 2016, arXiv:1606.08415.
 Differs: nothing.

@@ -27,7 +27,8 @@ class LearnedPosition(nn.Module):
         last = frame.length + (offset if isinstance(offset, int) else int(offset.max().item()))
         if frame.positions is None and last > n:
             raise ConfigError(
-                f"{last} tokens do not fit the model's {n} learned positions", hint="shorten the text or the answer"
+                f"{last} tokens do not fit the model's {n} learned positions",
+                hint="shorten the text or the answer",
             )
         positions = frame.positions
         if positions is None:

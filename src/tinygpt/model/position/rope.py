@@ -1,8 +1,8 @@
 """Rotary position embedding: rotate pairs of query and key features by an angle that grows with the position.
 
-Feature pair j of a head turns by `position * theta^(-2j/K)`, so a query-key product depends on their distance only.
-The halves of a head are paired (j with j + K/2), as Llama's files are laid out. Because only distances matter, packed
-documents need no position reset: attention between documents is masked anyway.
+Feature pair j of a head turns by `position * theta^(-2j/K)`, so a query-key product depends on their distance
+only. The halves of a head are paired (j with j + K/2), as Llama's files are laid out. Because only distances
+matter, packed documents need no position reset: attention between documents is masked anyway.
 
 Paper: Su et al. 2021, arXiv:2104.09864.
 Differs: pairs halves instead of neighbours (the same up to a permutation of features).

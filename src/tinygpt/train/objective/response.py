@@ -1,7 +1,7 @@
 """Response-only loss: cross-entropy over assistant tokens and their end token, nothing else.
 
-`loss = - sum_t w_t log p(x_{t+1} | x_{<=t}) / sum_t w_t` with w_t = 1 exactly where x_{t+1} belongs to an answer.
-The prompt is read but not learned.
+`loss = - sum_t w_t log p(x_{t+1} | x_{<=t}) / sum_t w_t` with w_t = 1 exactly where x_{t+1} belongs to an
+answer. The prompt is read but not learned.
 
 Paper: Ouyang et al. 2022 (InstructGPT), arXiv:2203.02155, section 3.5 (supervised tuning).
 Differs: the mean is over answer tokens of the whole batch, so a long answer weighs more than a short one.

@@ -1,11 +1,11 @@
 """AdamW: per-weight step sizes from first and second moments, with decoupled weight decay.
 
-`m = b1 m + (1-b1) g`, `v = b2 v + (1-b2) g^2`, both corrected for their start at zero, then
-`w = w - lr (m^ / (sqrt(v^) + eps) + decay w)`. Decay acts on matrices only: norms and biases are scales and shifts.
+`m = b1 m + (1-b1) g`, `v = b2 v + (1-b2) g^2`, both corrected for their start at zero, then `w = w - lr (m^ /
+(sqrt(v^) + eps) + decay w)`. Decay acts on matrices only: norms and biases are scales and shifts.
 
 Paper: Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101 (algorithm 2); Kingma and Ba, arXiv:1412.6980.
-Differs: decay is multiplied by the current learning rate, as PyTorch does, and skips tensors of fewer than 2 dimensions.
-"""
+Differs: decay is multiplied by the current learning rate, as PyTorch does, and skips tensors of fewer than 2
+dimensions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class AdamW:
     def apply(
         self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
     ) -> tuple[Tensors, Tensors]:
-        """One step. lr and step (1 for the first) are float32 scalars held in arrays, so one compiled trace serves all."""
+        """One step. lr and step (1 for the first) are float32 scalars held in arrays, so one compiled trace
+        serves all."""
         c = self.config
         # Both corrections folded into two scalars: lr m^/(sqrt(v^)+eps) = size m/(sqrt(v)+eps').
         correction2 = mx.sqrt(1 - mx.power(c.beta2, step))

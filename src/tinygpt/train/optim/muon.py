@@ -1,12 +1,14 @@
 """Muon: momentum whose matrices are made orthogonal, so every direction of a matrix learns at the same pace.
 
-`M = mu M + g`, then `w = w - lr s O` with `O ~ U V^T` of the Nesterov momentum `g + mu M = U S V^T`, found by five
-Newton-Schulz steps `X <- a X + b (X X^T) X + c (X X^T)^2 X`, and `s = 0.2 sqrt(max(rows, columns))`, which gives updates
-the size of AdamW's, so that one learning rate serves both. Embeddings, the output matrix and vectors take AdamW.
+`M = mu M + g`, then `w = w - lr s O` with `O ~ U V^T` of the Nesterov momentum `g + mu M = U S V^T`, found by
+five Newton-Schulz steps `X <- a X + b (X X^T) X + c (X X^T)^2 X`, and `s = 0.2 sqrt(max(rows, columns))`,
+which gives updates the size of AdamW's, so that one learning rate serves both. Embeddings, the output matrix
+and vectors take AdamW.
 
-Paper: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982 (scale, decoupled decay).
-Differs: Newton-Schulz runs in float32 (in bfloat16 it can overflow); matrices of one shape are stacked and done together.
-"""
+Paper: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982 (scale,
+decoupled decay).
+Differs: Newton-Schulz runs in float32 (in bfloat16 it can overflow); matrices of one shape are stacked and
+done together."""
 
 from __future__ import annotations
 

@@ -1,0 +1,55 @@
+"""How a finished quickstart looks: its scores, some answers, and what to type next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygpt.cli._render import cell, table
+
+
+def show_demo(found: dict[str, Any]) -> None:
+    names = [k for k in found["scores"][0] if k not in ("set", "n")]
+    lines = [(s["set"], s["n"], *(_percent(s[name]) for name in names)) for s in found["scores"]]
+    table(
+        ["held-out set", "tasks", *names],
+        lines,
+        title="State right after executing the answer (95 % interval)",
+    )
+    for one in found["live"]:
+        print(f"\n> {one['request']}")
+        for call in one["calls"]:
+            print(f"  {call['name']} {' '.join(f'{k}={v!r}' for k, v in call['arguments'].items())}")
+        if one["text"]:
+            print(f"  {one['text']}")
+        print("  " + one["after"].replace("\n", "\n  "))
+        print("  right" if one["correct"] else f"  wrong: {one['why']}")
+    next_steps(found)
+
+
+def show_own(found: dict[str, Any]) -> None:
+    table(["model", "metric", "score", "n"], found["rows"], title="On rows kept apart")
+    for one in found["samples"]:
+        print(f"\nasked:  {one['asked']}\nwanted: {one['wanted']}\nsaid:   {one['said']}")
+    print()
+    for line in found["verdict"]:
+        print(line)
+    next_steps(found)
+
+
+def next_steps(found: dict[str, Any]) -> None:
+    facts, package = found["facts"], found["package"]
+    print(
+        f"\n{cell(facts['parameters'])} parameters, {cell(facts['steps'])} steps in "
+        f"{facts['training_minutes']} minutes "
+        f"({cell(facts['tokens_per_second'])} tokens/s on {facts['device']}); everything together took "
+        f"{found['seconds'] / 60:.1f} minutes"
+    )
+    print(f"packaged in {package}\n")
+    print(f"next: tinygpt chat {package}")
+    print(f"      tinygpt inspect {package}")
+    print("      tinygpt quickstart --data your.jsonl")
+
+
+def _percent(score: dict[str, Any]) -> str:
+    low, high = score["interval"]
+    return f"{score['score']:.0%} [{low:.0%}, {high:.0%}]"

@@ -1,0 +1,104 @@
+"""Debug a checkpoint: its tensor names, dtypes and statistics, the next tokens, the loss on a fixed text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlx.utils import tree_flatten
+
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import CheckpointError, DataError
+from tinygpt.model import checkpoint, count, layout
+from tinygpt.model.lm import LM
+from tinygpt.runs import _pieces
+
+
+def names(path: Path) -> dict[str, Any]:
+    """Tensor names that the config asks for, against those in the file."""
+    model_dir = _pieces.model_path(path)
+    config = layout.from_hf(checkpoint.read_json(model_dir / "config.json"), str(model_dir / "config.json"))
+    wanted = set(count.tensors(LM(config)))
+    found = set(layout.from_disk(checkpoint.read_tensors(model_dir, "model"), config))
+    return {"common": len(wanted & found), "missing": sorted(wanted - found), "extra": sorted(found - wanted)}
+
+
+def dtypes(path: Path) -> dict[str, Any]:
+    """How many tensors and bytes of each dtype the file holds."""
+    totals: dict[str, dict[str, int]] = {}
+    for tensor in checkpoint.read_tensors(_pieces.model_path(path), "model").values():
+        entry = totals.setdefault(
+            str(tensor.dtype).rsplit(".", 1)[-1], {"tensors": 0, "values": 0, "bytes": 0}
+        )
+        entry["tensors"] += 1
+        entry["values"] += int(tensor.size)
+        entry["bytes"] += tensor.nbytes
+    return totals
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """Each tensor as it sits in the loaded model: mean, deviation, extremes, and the difference from the
+    file."""
+    loaded = checkpoint.load(_pieces.model_path(path))
+    disk = layout.from_disk(checkpoint.read_tensors(loaded.path, "model"), loaded.config)
+    rows = []
+    for name, value in tree_flatten(loaded.model.parameters()):
+        x = value.astype(mx.float32)
+        rows.append(
+            {
+                "name": name, "mean": x.mean().item(), "std": mx.std(x).item(), "min": x.min().item(),
+                "max": x.max().item(), "difference": mx.abs(x - disk[name]).max().item(),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def logits(path: Path, prompt: str, top: int) -> list[dict[str, Any]]:
+    """The most likely next tokens after a prompt."""
+    loaded, tokenizer = _pieces.open_model(path)
+    ids = tokenizer.encode(prompt)
+    if not ids:
+        raise DataError("the prompt has no tokens", hint="give some text with --prompt")
+    scores = loaded.model(mx.array([ids]))[0, -1].astype(mx.float32)
+    probabilities = mx.softmax(scores)
+    best = mx.argsort(-scores)[: max(1, top)].tolist()
+    assert isinstance(best, list)
+    return [
+        {
+            "id": i,
+            "text": tokenizer.decode([i]),
+            "logit": scores[i].item(),
+            "probability": probabilities[i].item(),
+        }
+        for i in best
+    ]
+
+
+# Sonnet 18, lines 1-8 (1609): a fixed text that every model can be measured on.
+EXCERPT = """Shall I compare thee to a summer's day?
+Thou art more lovely and more temperate:
+Rough winds do shake the darling buds of May,
+And summer's lease hath all too short a date:
+Sometime too hot the eye of heaven shines,
+And often is his gold complexion dimmed,
+And every fair from fair sometime declines,
+By chance, or nature's changing course, untrimmed."""
+
+
+def loss(path: Path, text: str | None) -> dict[str, Any]:
+    """Loss on a fixed excerpt or a given text, per token and in bits per byte."""
+    loaded, tokenizer = _pieces.open_model(path)
+    text = text or EXCERPT
+    ids = tokenizer.encode(text)[: loaded.config.max_position_embeddings]
+    if len(ids) < 2:
+        raise CheckpointError("the text has fewer than two tokens", hint="give a longer one with --text")
+    scored = loaded.model(mx.array([ids[:-1]]))[0].astype(mx.float32)
+    nll = (
+        mx.logsumexp(scored, axis=-1) - mx.take_along_axis(scored, mx.array(ids[1:])[:, None], axis=-1)[:, 0]
+    )
+    n_bytes = len(tokenizer.decode(ids[1:]).encode())
+    nats = nll.sum().item()
+    return {
+        "tokens": len(ids) - 1, "bytes": n_bytes, "loss": nats / (len(ids) - 1),
+        "bits_per_byte": nats / n_bytes / 0.6931471805599453,
+    }  # fmt: skip
