@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 # Before any peer is imported: no hub look-ups, no telemetry, no progress bars between test dots.
+# Test processes run side by side: BLAS threads that wait for a busy core would slow all of them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
 

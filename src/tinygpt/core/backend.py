@@ -101,7 +101,7 @@ def _prepare() -> Backend:
     threads = _threads()
     if os.environ.get("TINYGPT_BLAS") == "reference":
         return Backend(device, "float32", "reference", threads, shutil.which("g++"), tuple(notes), stock=True)
-    # MLX orders a graph breadth-first up to this width (default 20, read at the very first eval), and shards of
+    # MLX orders a graph breadth-first up to this width (default 20, read at the first eval), and shards of
     # a batch only overlap when their operators alternate in that order. Costs 7% memory.
     os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
     _keep_heap()

@@ -25,7 +25,9 @@ _BLOCK = 128
 fused = functools.partial(compile, max_traces=64)
 """One kernel out of elementwise expressions. Two traps make MLX run a piece unfused (exp then costs 11 ns): a
 lone operation is not fused, and neither is a value that two kernels share, which is why forward and backward
-spell their common parts differently."""
+spell their common parts differently. A third one slows the kernel: an operation on a row's maximum or sum is pulled
+into the kernel of the row and repeated for every entry. So those run without the reduced axis, and `[..., None]`
+(a view, which MLX does not fuse over) brings it back."""
 
 
 @fused
@@ -52,8 +54,7 @@ def _scores_grad(p: mx.array, dp: mx.array, dot: mx.array) -> mx.array:
 def _forward(
     q: mx.array, k: mx.array, v: mx.array, bias: mx.array | None
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Attention of one block of scaled queries: output (…, L, K), exp(scores - max) (…, S, L), their sums (…,
-    1, L).
+    """One block of scaled queries: output (…, L, K), p = exp(scores - max) (…, S, L), 1 / sum p (…, L).
 
     Scores are kept transposed (keys first): maxima and sums over keys then run down columns, which MLX
     vectorises.
@@ -61,9 +62,9 @@ def _forward(
     s = k @ q.swapaxes(-1, -2)
     if bias is not None:
         s = _add(s, bias)
-    p = exp_minus(s, finite(s.max(axis=-2, keepdims=True)))
-    total = mx.maximum(p.sum(axis=-2, keepdims=True), 1e-30)  # 0 only where nothing may be attended to
-    return (p.swapaxes(-1, -2) @ v) * (1 / total).swapaxes(-1, -2), p, total
+    p = exp_minus(s, finite(s.max(axis=-2))[..., None, :])
+    share = 1 / mx.maximum(p.sum(axis=-2), 1e-30)  # the sum is 0 only where nothing may be attended to
+    return (p.swapaxes(-1, -2) @ v) * share[..., None], p, share
 
 
 @functools.lru_cache(maxsize=64)
@@ -98,9 +99,9 @@ def _attention_function(causal: bool) -> Any:
         outs, saved = [], []
         for a, b, n in _blocks(q.shape[-2], k.shape[-2], causal):
             bias = biases(a, b, n, extra[0] if extra else None)
-            o, p, total = _forward(q[..., a:b, :], k[..., :n, :], v[..., :n, :], bias)
+            o, p, share = _forward(q[..., a:b, :], k[..., :n, :], v[..., :n, :], bias)
             outs.append(o)
-            saved += [p, total]
+            saved += [p, share]
         return [outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-2), *saved]
 
     @attend.vjp
@@ -111,11 +112,11 @@ def _attention_function(causal: bool) -> Any:
         S = k.shape[-2]
         dqs, dk, dv, dextra = [], None, None, None
         for i, (a, b, n) in enumerate(_blocks(q.shape[-2], S, causal)):
-            p, total = saved[2 * i : 2 * i + 2]
+            p, share = saved[2 * i : 2 * i + 2]
             do = dout[..., a:b, :]
-            dot = (do * out[..., a:b, :]).sum(axis=-1)[..., None, :] / total
-            do = do * (1 / total).swapaxes(-1, -2)  # p is not normalised, so the output's gradient is
-            ds = _scores_grad(p, v[..., :n, :] @ do.swapaxes(-1, -2), dot)
+            dot = (do * out[..., a:b, :]).sum(axis=-1) * share
+            do = do * share[..., None]  # p is not normalised, so the output's gradient is
+            ds = _scores_grad(p, v[..., :n, :] @ do.swapaxes(-1, -2), dot[..., None, :])
             dqs.append(ds.swapaxes(-1, -2) @ k[..., :n, :])
             dk_i, dv_i = ((x).sum(axis=2, keepdims=True) for x in (ds @ q[..., a:b, :], p @ do))
             if n < S:

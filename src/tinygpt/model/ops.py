@@ -83,7 +83,7 @@ def gelu(x: mx.array, approximate: bool = False) -> mx.array:
 @mx.custom_function
 def _softmax_cpu(x: mx.array) -> mx.array:
     e = exp_minus(x, x.max(axis=-1, keepdims=True))
-    return e * (1 / e.sum(axis=-1, keepdims=True))
+    return e * (1 / e.sum(axis=-1))[..., None]
 
 
 @_softmax_cpu.vjp
@@ -120,9 +120,9 @@ def log_softmax(x: mx.array) -> mx.array:
 @mx.custom_function
 def _cross_entropy_cpu(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     m = logits.max(axis=-1, keepdims=True)
-    total = exp_minus(logits, m).sum(axis=-1, keepdims=True)
+    total = exp_minus(logits, m).sum(axis=-1)
     picked = mx.take_along_axis(logits, targets[..., None], axis=-1)
-    return (mx.log(total) + (m - picked)).squeeze(-1), m, total
+    return mx.log(total) + (m - picked).squeeze(-1), m, total
 
 
 @fused
@@ -132,13 +132,11 @@ def _cross_entropy_grad(logits: mx.array, m: mx.array, d: mx.array) -> mx.array:
 
 @_cross_entropy_cpu.vjp
 def _(primals: Any, d: Any, out: Any) -> Any:
-    (logits, targets), (_loss, m, total), d = primals, out, d[0][..., None]
+    (logits, targets), (_loss, m, total), d = primals, out, d[0]
     # exp(x - max) / total, not exp(x - logsumexp): the logsumexp of large logits is rounded too coarsely.
-    full = _cross_entropy_grad(logits, m, d / total)
-    at = targets[..., None]
-    return mx.put_along_axis(full, at, mx.take_along_axis(full, at, axis=-1) - d, axis=-1), mx.zeros_like(
-        targets
-    )
+    full, at = _cross_entropy_grad(logits, m, (d / total)[..., None]), targets[..., None]
+    picked = mx.take_along_axis(full, at, axis=-1) - d[..., None]
+    return mx.put_along_axis(full, at, picked, axis=-1), mx.zeros_like(targets)
 
 
 def cross_entropy(logits_NV: mx.array, targets_N: mx.array) -> mx.array:
@@ -158,20 +156,25 @@ def _scale_rows(x: mx.array, r: mx.array, w: mx.array) -> mx.array:
     return x * r * w
 
 
+@fused
+def _norm_grad(d: mx.array, w: mx.array, x: mx.array, dot: mx.array, r: mx.array) -> mx.array:
+    return d * w * r - x * dot
+
+
 @functools.lru_cache(maxsize=32)
 def _norm_function(eps: float) -> Any:
     @mx.custom_function
     def norm(x: mx.array, w: mx.array) -> tuple[mx.array, mx.array]:
-        r = mx.rsqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+        r = mx.rsqrt((x * x).mean(axis=-1) + eps)[..., None]
         return _scale_rows(x, r, w), r
 
     @norm.vjp
     def _(primals: Any, d: Any, out: Any) -> Any:
         (x, w), r, d = primals, out[1], d[0]
         dxw = _scale_rows(d, x, r)  # summed over rows it is w's gradient
-        dot = dxw @ w[:, None] / x.shape[-1]
+        dot = r[..., 0] * r[..., 0] * (dxw @ w) / x.shape[-1]
         dw = dxw.reshape(-1, x.shape[-1]).sum(axis=0)
-        return (d * w - x * (r * dot)) * r, dw
+        return _norm_grad(d, w, x, dot[..., None], r), dw
 
     return norm
 

@@ -23,6 +23,9 @@ class Config(FreshModel):
         tuple[Path, ...], "Text files, .jsonl files with {text} rows, or folders; may be repeated."
     ]
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
+    exclude: Annotated[
+        tuple[str, ...], "File and folder names to leave out, for example site-packages,test_*."
+    ] = ()
     held_out: Annotated[float, "Fraction of the bytes, whole files at the end, kept for evaluation."] = 0.02
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
     tokenizer: Annotated[str, "'byte', or a directory or tokenizer.json (see tokenize-train)."] = "byte"
@@ -42,7 +45,7 @@ def run(config: Config, events: Events) -> Result:
         model = config.fresh(tokenizer.vocab_size, directory.seed)
     length = config.context or model.config.max_position_embeddings
     source = text.build(
-        text.Config(paths=config.corpus, glob=config.glob, held_out=config.held_out, strict=config.strict),
+        text.Config(paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out, strict=config.strict),
         tokenizer, length=length, batch_size=config.batch or 1, seed=directory.seed, events=events,
     )  # fmt: skip
 

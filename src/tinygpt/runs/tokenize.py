@@ -23,6 +23,9 @@ class Config(bpe.Config):
     out: Annotated[Path, "Directory to write tokenizer.json and tokenizer_config.json into."]
     corpus: Annotated[tuple[Path, ...], "Text files, .jsonl files or folders; may be repeated."]
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
+    exclude: Annotated[
+        tuple[str, ...], "File and folder names to leave out, for example site-packages,test_*."
+    ] = ()
     held_out: Annotated[float, "Leave out the same files at the end that `train` will hold out."] = 0.02
     force: Annotated[bool, "Replace an existing --out."] = False
 
@@ -32,7 +35,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     if not config.corpus:
         raise ConfigError("there is nothing to train on", hint="give --corpus a file or a folder")
     files.refuse_existing(config.out, force=config.force)
-    found = text.find(text.Config(paths=config.corpus, glob=config.glob))
+    found = text.find(text.Config(paths=config.corpus, glob=config.glob, exclude=config.exclude))
     found = without_held_out(found, config.held_out)
     total = sum(f.stat().st_size for f in found)
     settings = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
