@@ -1,5 +1,4 @@
-"""Exit codes: 0 yes, 1 the answer is no, 2 usage or an expected error, 70 a bug, 130 interrupted and
-saved."""
+"""Exit codes: 0 yes, 1 no, 2 usage or an expected error, 70 a bug, 130 interrupted and saved."""
 
 from __future__ import annotations
 

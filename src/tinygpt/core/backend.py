@@ -91,13 +91,12 @@ def _prepare() -> Backend:
         notes.append(f"TINYGPT_DEVICE={wanted} is not known: use cpu or leave it unset")
     if wanted == "cpu":
         mx.set_default_device(mx.cpu)
-    device: str = "cpu"
+    device = "cpu"
     if mx.default_device().type == mx.DeviceType.gpu:
         device = "metal" if mx.metal.is_available() else "cuda"
-    if device != "cpu" or sys.platform == "darwin":
-        return Backend(
-            device, "bfloat16" if device != "cpu" else "float32", "none needed", 0, None, tuple(notes)
-        )
+        return Backend(device, "bfloat16", "none needed", 0, None, tuple(notes))
+    if sys.platform == "darwin":
+        return Backend(device, "float32", "none needed", 0, shutil.which("g++"), tuple(notes))
     threads = _threads()
     if os.environ.get("TINYGPT_BLAS") == "reference":
         return Backend(device, "float32", "reference", threads, shutil.which("g++"), tuple(notes), stock=True)
@@ -111,7 +110,7 @@ def _prepare() -> Backend:
         notes.append("no C++ compiler (g++) found: operators run unfused, 2-4x slower; install g++")
     else:
         try:
-            _jit.install(_LIBRARY, mx.__version__, compiler)
+            _jit.install(_LIBRARY, str(vars(mx)["__version__"]), compiler)
         except (_blas.SlotError, OSError) as error:
             notes.append(f"fused operators keep MLX's own compiler flags, 2-10x slower: {error}")
     return Backend(device, "float32", blas, threads, compiler, tuple(notes))
@@ -200,7 +199,7 @@ def _product_is_right() -> bool:
     """A product of small integers, exact in float32, against sums of elementwise products (no BLAS)."""
     a = (mx.arange(7 * 5).reshape(7, 5) % 11 - 3).astype(mx.float32)
     b = (mx.arange(5 * 9).reshape(9, 5) % 7 - 2).astype(mx.float32)
-    return mx.array_equal(a @ b.T, (a[:, None, :] * b[None, :, :]).sum(axis=-1)).item()
+    return bool(mx.array_equal(a @ b.T, (a[:, None, :] * b[None, :, :]).sum(axis=-1)).item())
 
 
 def streams(n_rows: int) -> tuple[mx.Stream, ...]:
@@ -294,7 +293,7 @@ def memory_peak() -> int:
 def set_limits() -> None:
     """On Metal, let MLX wire as much memory as the system recommends, so that weights stay resident."""
     if setup().device == "metal":
-        mx.set_wired_limit(mx.device_info()["max_recommended_working_set_size"])
+        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
 
 
 def measure_gflops(n: int = 1024, repeats: int = 5) -> float:

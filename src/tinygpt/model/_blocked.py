@@ -19,15 +19,18 @@ from typing import Any
 
 from tinygpt.core.backend import compile, mx
 
-_BLOCK = 128
-"""Queries a block: smaller skips more masked scores, larger gives bigger products (64, 128, 256 measured)."""
+_BLOCK, _BLOCKS = 64, 8
+"""Least queries a block, and most blocks: smaller blocks skip more masked scores and stay in the cache, but each is
+some twenty operators more. At 512 queries blocks of 64, 128, 256 took 25, 28, 33 ms forward and backward."""
 
 fused = functools.partial(compile, max_traces=64)
-"""One kernel out of elementwise expressions. Two traps make MLX run a piece unfused (exp then costs 11 ns): a
-lone operation is not fused, and neither is a value that two kernels share, which is why forward and backward
-spell their common parts differently. A third one slows the kernel: an operation on a row's maximum or sum is pulled
-into the kernel of the row and repeated for every entry. So those run without the reduced axis, and `[..., None]`
-(a view, which MLX does not fuse over) brings it back."""
+"""One kernel out of elementwise expressions. Three traps, each found in a profile:
+
+- a lone operation is not fused, nor is a value that two kernels share: either runs unfused, and exp then
+  costs 11 ns an element. This is why forward and backward spell their common parts differently.
+- an operation on a row's maximum or sum is pulled into the kernel of the row and repeated for every entry. So
+  those run without the reduced axis, and `[..., None]` (a view, which MLX does not fuse over) brings it back.
+"""
 
 
 @fused
@@ -80,7 +83,23 @@ def _blocks(L: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
     """(first query, last query + 1, keys it needs) of every block."""
     if not causal:
         return [(0, L, S)]
-    return [(a, min(a + _BLOCK, L), S - L + min(a + _BLOCK, L)) for a in range(0, L, _BLOCK)]
+    block = max(_BLOCK, -(-L // _BLOCKS))
+    return [(a, min(a + block, L), S - L + min(a + block, L)) for a in range(0, L, block)]
+
+
+def _join(parts: list[mx.array]) -> mx.array:
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-2)
+
+
+def _stack_sum(parts: list[mx.array], edges: list[int]) -> mx.array:
+    """Sum of parts of growing length, as if padded with zeros; part i ends at edges[i + 1]."""
+    spans = zip(edges, edges[1:])
+    return _join(
+        [
+            sum((x[..., a:b, :] for x in parts[i + 1 :]), parts[i][..., a:b, :])
+            for i, (a, b) in enumerate(spans)
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -102,33 +121,30 @@ def _attention_function(causal: bool) -> Any:
             o, p, share = _forward(q[..., a:b, :], k[..., :n, :], v[..., :n, :], bias)
             outs.append(o)
             saved += [p, share]
-        return [outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-2), *saved]
+        return [_join(outs), *saved]
 
     @attend.vjp
     def _(primals: Any, d: Any, outputs: Any) -> Any:
         q, k, v, *extra = primals
         out, *saved = outputs
         dout = d[0]
-        S = k.shape[-2]
-        dqs, dk, dv, dextra = [], None, None, None
-        for i, (a, b, n) in enumerate(_blocks(q.shape[-2], S, causal)):
+        blocks = _blocks(q.shape[-2], k.shape[-2], causal)
+        dqs, dks, dvs, ds = [], [], [], None
+        for i, (a, b, n) in enumerate(blocks):
             p, share = saved[2 * i : 2 * i + 2]
             do = dout[..., a:b, :]
             dot = (do * out[..., a:b, :]).sum(axis=-1) * share
             do = do * share[..., None]  # p is not normalised, so the output's gradient is
             ds = _scores_grad(p, v[..., :n, :] @ do.swapaxes(-1, -2), dot[..., None, :])
             dqs.append(ds.swapaxes(-1, -2) @ k[..., :n, :])
-            dk_i, dv_i = ((x).sum(axis=2, keepdims=True) for x in (ds @ q[..., a:b, :], p @ do))
-            if n < S:
-                pad = [(0, 0)] * 3 + [(0, S - n), (0, 0)]
-                dk_i, dv_i = mx.pad(dk_i, pad), mx.pad(dv_i, pad)
-            dk, dv = (dk_i, dv_i) if dk is None else (dk + dk_i, dv + dv_i)
-            dextra = ds
-        dq = dqs[0] if len(dqs) == 1 else mx.concatenate(dqs, axis=-2)
+            dks.append((ds @ q[..., a:b, :]).sum(axis=2, keepdims=True))
+            dvs.append((p @ do).sum(axis=2, keepdims=True))
+        edges = [0, *(n for _a, _b, n in blocks)]
+        dq, dk, dv = _join(dqs), _stack_sum(dks, edges), _stack_sum(dvs, edges)
         rest = []
         if extra:
             axes = [i for i, n in enumerate(extra[0].shape) if n == 1]
-            rest = [mx.zeros_like(extra[0]) if causal else dextra.sum(axis=axes, keepdims=True)]
+            rest = [mx.zeros_like(extra[0]) if causal else ds.sum(axis=axes, keepdims=True)]
         return [dq, dk, dv, *rest]
 
     return attend

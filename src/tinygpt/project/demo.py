@@ -1,5 +1,4 @@
-"""The demo: a file-operations specialist, from nothing to a measured package, in minutes on a laptop's
-CPU."""
+"""The demo: a file-operations specialist from nothing to a measured package, in minutes on a CPU."""
 
 from __future__ import annotations
 

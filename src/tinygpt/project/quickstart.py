@@ -1,5 +1,4 @@
-"""Quickstart: a person's own JSONL in, a trained, measured and packaged specialist out, with honest words
-about it."""
+"""Quickstart: a person's own JSONL in; a trained, measured and packaged specialist out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What training runs share: their settings, the run directory, and the call that joins the pieces to the
-loop."""
+"""What training runs share: settings, the run directory, and the call that joins the pieces."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Look into a checkpoint: what it is, its tensors, its numbers; and check that it is whole and survives a
-rewrite."""
+"""Look into a checkpoint, and check that it is whole and survives a rewrite."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Supervised tuning: learn the answers of conversations, as an adapter on a base, in all its weights, or from
-scratch."""
+"""Supervised tuning: learn the answers, as an adapter, in all weights, or from scratch."""
 
 from __future__ import annotations
 

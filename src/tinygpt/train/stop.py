@@ -1,5 +1,4 @@
-"""Stop politely: SIGINT and SIGTERM set a flag that the loop reads between steps; a second one ends at
-once."""
+"""Stop politely: a signal sets a flag that the loop reads between steps; a second one ends at once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Updaters turn a batch into a change of weights. Gradient: backward pass, accumulation, global clip,
-optimizer.
+"""Updaters turn a batch into a change of weights.
+
+Gradient: backward pass, accumulation, global clip, optimizer.
 
 Weights live in float32 (master copies); with a smaller compute dtype they are cast inside the loss, so
 gradients arrive in float32 and tiny updates are never lost. The step is one compiled function on explicit
