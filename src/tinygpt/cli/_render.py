@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import events as ev
@@ -61,6 +61,16 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def facts(found: Mapping[str, Any], separator: str = " · ") -> str:
+    """Facts of a run on one line; the seed as it is typed, a table inside in brackets."""
+    parts = []
+    for name, value in found.items():
+        inner = isinstance(value, Mapping)
+        shown = f"({facts(value, ', ')})" if inner else str(value) if name == "seed" else cell(value)
+        parts.append(f"{name.replace('_', ' ')} {shown}")
+    return separator.join(parts)
+
+
 def size(n: float) -> str:
     """Bytes for people."""
     for unit in ("B", "KB", "MB", "GB"):
@@ -90,8 +100,7 @@ class ConsoleSink:
         match event:
             case ev.RunStarted():
                 self.steps, self.start, self.began = event.steps, event.step, time.monotonic()
-                facts = " · ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in event.facts.items())
-                self._line(f"{event.command}: {facts}")
+                self._line(f"{event.command}: {facts(event.facts)}")
             case ev.TrainStep():
                 self._train(event)
             case ev.Evaluated():

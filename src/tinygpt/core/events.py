@@ -166,12 +166,15 @@ class FileSink:
     dropped first."""
 
     def __init__(self, path: Path, *, resume_at: int | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if resume_at is not None and path.exists():
-            _rewind(path, resume_at)
         self.path = path
-        # Line-buffered: a killed process loses at most the line it was writing.
-        self.file = path.open("a" if resume_at is not None else "w", encoding="utf-8", buffering=1)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if resume_at is not None and path.exists():
+                _rewind(path, resume_at)
+            # Line-buffered: a killed process loses at most the line it was writing.
+            self.file = path.open("a" if resume_at is not None else "w", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     def write(self, event: Event) -> None:
         if isinstance(event, Progress):

@@ -20,7 +20,13 @@ def cache_dir(*parts: str) -> Path:
     """`$TINYGPT_CACHE` or ~/.cache/tinygpt, with sub-folders made on the way."""
     root = os.environ.get("TINYGPT_CACHE")
     path = (Path(root) if root else Path.home() / ".cache" / "tinygpt").joinpath(*parts)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot use the cache folder {path}: {error.strerror or error}",
+            hint="set TINYGPT_CACHE to a folder you can write to",
+        ) from error
     return path
 
 
@@ -71,11 +77,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def refuse_existing(path: Path, *, force: bool, what: str = "output") -> None:
-    """An existing, non-empty output is never overwritten silently."""
-    if not force and path.exists() and (path.is_file() or any(path.iterdir())):
+def refuse_existing(path: Path, *, force: bool, what: str = "output", mark: str = "") -> None:
+    """An existing, non-empty output is never overwritten silently.
+
+    Even `force` replaces no file, and no directory without `mark`, a file that all of ours hold: a mistyped
+    --out must not cost anyone their own files."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if path.is_file():
+        raise ConfigError(f"{path} is a file, the {what} must be a directory", hint="choose another --out")
+    if not force:
         raise ConfigError(
             f"the {what} {path} exists", hint="choose another --out, or pass --force to replace it"
+        )
+    if mark and not (path / mark).exists():
+        raise ConfigError(
+            f"{path} is not a {what} (it has no {mark}), so --force does not replace it",
+            hint="choose another --out, or remove it yourself",
         )
 
 
@@ -146,6 +164,18 @@ def unwritable(path: Path, error: OSError) -> DataError:
         errno.EROFS: "the file system is read-only",
     }
     return DataError(f"cannot write {path}: {error.strerror or error}", hint=hints.get(error.errno or 0, ""))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what dead writers left in a folder: hidden temporary files and directories that name their
+    process."""
+    for leftover in folder.glob(".*.tmp-*"):
+        pid = leftover.name.rsplit("-", 1)[-1]
+        if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def remove_directory(path: Path) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 from tinygpt.core.backend import compile, mx
 
 _BLOCK, _BLOCKS = 64, 8
-"""Least queries a block, and most blocks: smaller blocks skip more masked scores and stay in the cache, but each is
-some twenty operators more. At 512 queries blocks of 64, 128, 256 took 25, 28, 33 ms forward and backward."""
+"""Least queries a block, and most blocks: smaller blocks skip more masked scores and stay in the cache, but
+each is some twenty operators more. At 512 queries blocks of 64, 128, 256 took 25, 28, 33 ms in all."""
 
 fused = functools.partial(compile, max_traces=64)
 """One kernel out of elementwise expressions. Three traps, each found in a profile:
@@ -45,8 +45,9 @@ def finite(m: mx.array) -> mx.array:
 
 
 @fused
-def _add(x: mx.array, y: mx.array) -> mx.array:
-    return x + y
+def _mask_segments(s: mx.array, keys: mx.array, queries: mx.array) -> mx.array:
+    """Scores minus something huge where the ids differ: arithmetic, since comparisons are not vectorised."""
+    return s - mx.abs(keys - queries) * 1e30
 
 
 @fused
@@ -55,7 +56,7 @@ def _scores_grad(p: mx.array, dp: mx.array, dot: mx.array) -> mx.array:
 
 
 def _forward(
-    q: mx.array, k: mx.array, v: mx.array, bias: mx.array | None
+    q: mx.array, k: mx.array, v: mx.array, bias: mx.array | None, ids: tuple[mx.array, mx.array] | None
 ) -> tuple[mx.array, mx.array, mx.array]:
     """One block of scaled queries: output (…, L, K), p = exp(scores - max) (…, S, L), 1 / sum p (…, L).
 
@@ -64,7 +65,9 @@ def _forward(
     """
     s = k @ q.swapaxes(-1, -2)
     if bias is not None:
-        s = _add(s, bias)
+        s = s + bias
+    if ids is not None:  # every query has a key of its own id, itself, so the huge number needs no infinity
+        s = _mask_segments(s, *ids)
     p = exp_minus(s, finite(s.max(axis=-2))[..., None, :])
     share = 1 / mx.maximum(p.sum(axis=-2), 1e-30)  # the sum is 0 only where nothing may be attended to
     return (p.swapaxes(-1, -2) @ v) * share[..., None], p, share
@@ -93,32 +96,33 @@ def _join(parts: list[mx.array]) -> mx.array:
 
 def _stack_sum(parts: list[mx.array], edges: list[int]) -> mx.array:
     """Sum of parts of growing length, as if padded with zeros; part i ends at edges[i + 1]."""
-    spans = zip(edges, edges[1:])
-    return _join(
-        [
-            sum((x[..., a:b, :] for x in parts[i + 1 :]), parts[i][..., a:b, :])
-            for i, (a, b) in enumerate(spans)
-        ]
-    )
+    rows = []
+    for i, (a, b) in enumerate(zip(edges, edges[1:])):
+        first, *others = (x[..., a:b, :] for x in parts[i:])
+        rows.append(sum(others, first))
+    return _join(rows)
 
 
 @functools.lru_cache(maxsize=8)
-def _attention_function(causal: bool) -> Any:
-    """Attention on q (B, G, R, L, K), k and v (B, G, 1, S, K); saves the exponentials for the gradient."""
+def _attention_function(causal: bool, packed: bool) -> Any:
+    """Attention on q (B, G, R, L, K), k and v (B, G, 1, S, K); saves the exponentials for the gradient.
 
-    def biases(a: int, b: int, n: int, extra: mx.array | None) -> mx.array | None:
-        bias = _causal_bias(b - a, n) if causal else None
-        if extra is None:
-            return bias
-        extra = extra[..., :n, a:b]
-        return extra if bias is None else bias + extra
+    A fourth argument is the additive bias, or when `packed` the ids (B, 1, 1, S) of the keys' segments.
+    """
 
     @mx.custom_function
     def attend(q: mx.array, k: mx.array, v: mx.array, *extra: mx.array) -> Any:
+        L, S = q.shape[-2], k.shape[-2]
         outs, saved = [], []
-        for a, b, n in _blocks(q.shape[-2], k.shape[-2], causal):
-            bias = biases(a, b, n, extra[0] if extra else None)
-            o, p, share = _forward(q[..., a:b, :], k[..., :n, :], v[..., :n, :], bias)
+        for a, b, n in _blocks(L, S, causal):
+            bias = _causal_bias(b - a, n) if causal else None
+            ids = None
+            if packed:
+                row = extra[0]
+                ids = row[..., :n, None], row[..., None, S - L + a : S - L + b]
+            elif extra:
+                bias = extra[0]
+            o, p, share = _forward(q[..., a:b, :], k[..., :n, :], v[..., :n, :], bias, ids)
             outs.append(o)
             saved += [p, share]
         return [_join(outs), *saved]
@@ -142,16 +146,30 @@ def _attention_function(causal: bool) -> Any:
         edges = [0, *(n for _a, _b, n in blocks)]
         dq, dk, dv = _join(dqs), _stack_sum(dks, edges), _stack_sum(dvs, edges)
         rest = []
-        if extra:
-            axes = [i for i, n in enumerate(extra[0].shape) if n == 1]
-            rest = [mx.zeros_like(extra[0]) if causal else ds.sum(axis=axes, keepdims=True)]
+        if packed:
+            rest = [mx.zeros_like(extra[0])]
+        elif extra:
+            rest = [ds.sum(axis=[i for i, n in enumerate(extra[0].shape) if n == 1], keepdims=True)]
         return [dq, dk, dv, *rest]
 
     return attend
 
 
 def blocked_attention(
-    q: mx.array, k: mx.array, v: mx.array, bias: list[mx.array], *, causal: bool
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    causal: bool,
+    bias: mx.array | None = None,
+    segments: mx.array | None = None,
 ) -> mx.array:
-    """Attention of scaled queries; bias: [] or one additive (B or 1, G or 1, R or 1, S, L), keys first."""
-    return _attention_function(causal)(q, k, v, *bias)[0]
+    """Attention of scaled queries, shape of q.
+
+    bias: additive, (B or 1, G or 1, R or 1, S, L), keys first, only where not causal. segments: (B, S) ids
+    below 2^24 of packed documents.
+    """
+    attend = _attention_function(causal, segments is not None)
+    if segments is not None:
+        return attend(q, k, v, segments.astype(mx.float32)[:, None, None])[0]
+    return attend(q, k, v, *([] if bias is None else [bias]))[0]

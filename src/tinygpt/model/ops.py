@@ -276,28 +276,20 @@ def attention(
     zeros.
     """
     (B, H, L, K), (_, G, S, _) = q_BHLK.shape, k_BGSK.shape
-    same = None
-    if segments is not None:
-        if isinstance(mask, mx.array):
-            raise ValueError("segments go with mask 'causal' or None")
-        same = segments[:, None, S - L :, None] == segments[:, None, None, :]
+    if segments is not None and isinstance(mask, mx.array):
+        raise ValueError("segments go with mask 'causal' or None")
     if not _cpu(q_BHLK) or L == 1:
-        if same is not None:
-            mask = same if mask is None else same & (mx.arange(S - L, S)[:, None] >= mx.arange(S)[None])
+        if segments is not None:
+            same = segments[:, None, S - L :, None] == segments[:, None, None, :]
+            mask = same if mask is None else same & (mx.arange(S - L, S)[:, None] >= mx.arange(S))
         return mx.fast.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, scale=scale, mask=mask)
-    extra = []
-    if same is not None or isinstance(mask, mx.array):
-        array = same if same is not None else mask
-        if array.dtype == mx.bool_:
-            array = mx.where(array, 0.0, -mx.inf)
-        array = array.reshape(*[1] * (4 - array.ndim), *array.shape)
-        array = mx.broadcast_to(array, (*array.shape[:2], L, S)).swapaxes(-1, -2)
-        n_heads = array.shape[1]
-        array = array[:, :, None] if n_heads == 1 else array.reshape(-1, G, H // G, S, L)
-        extra = [array]
     q = (q_BHLK * scale).reshape(B, G, H // G, L, K)
-    k, v = (
-        mx.contiguous(k_BGSK)[:, :, None],
-        mx.contiguous(v_BGSK)[:, :, None],
-    )  # else every block copies them
-    return blocked_attention(q, k, v, extra, causal=isinstance(mask, str)).reshape(B, H, L, K)
+    k, v = (mx.contiguous(x)[:, :, None] for x in (k_BGSK, v_BGSK))  # else every block's product copies them
+    bias = None
+    if isinstance(mask, mx.array):
+        bias = mx.where(mask, 0.0, -mx.inf) if mask.dtype == mx.bool_ else mask
+        bias = bias.reshape(*[1] * (4 - bias.ndim), *bias.shape)
+        bias = mx.broadcast_to(bias, (*bias.shape[:2], L, S)).swapaxes(-1, -2)
+        bias = bias[:, :, None] if bias.shape[1] == 1 else bias.reshape(-1, G, H // G, S, L)
+    out = blocked_attention(q, k, v, causal=isinstance(mask, str), bias=bias, segments=segments)
+    return out.reshape(B, H, L, K)

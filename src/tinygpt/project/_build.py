@@ -98,9 +98,10 @@ def steps_in(minutes: float, recipe: Recipe, vocab_size: int) -> int:
 
 def train(
     data: Path, tokenizer: Tokenizer, tokenizer_path: Path, recipe: Recipe, out: Path, events: Events,
-    *, minutes: float, steps: int = 0, seed: int, wait: bool, lock: bool,
+    *, minutes: float, steps: int = 0, seed: int,
 ) -> Trained:  # fmt: skip
-    """Train a fresh model on rows, answers only, for so many minutes (or exactly `steps`)."""
+    """Train a fresh model on rows, answers only, for so many minutes (or exactly `steps`). The caller holds
+    the lock."""
     steps = steps or steps_in(minutes, recipe, tokenizer.vocab_size)
     wanted = recipe.model(tokenizer.vocab_size)
     settings = sft.Config(
@@ -118,8 +119,7 @@ def train(
         keep=1,
         eval_every=max(1, steps // 4),
         force=True,
-        wait=wait,
-        lock=lock,
+        lock=False,
         context=recipe.context,
         max_minutes=2 * minutes,
         model={

@@ -12,6 +12,7 @@ from tinygpt.core import files
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
+from tinygpt.core.lock import gpu_lock
 from tinygpt.core.rows import EvalRow, write_rows
 from tinygpt.data import rows
 from tinygpt.data.template import chatml
@@ -66,8 +67,13 @@ class Config:
 def run(config: Config, events: Events, recipe: Recipe = RECIPE) -> dict[str, Any]:
     """Make the data, train, measure untrained, rules and trained on each held-out set, package, show three
     requests."""
+    with gpu_lock("quickstart --demo", wait=config.wait, enabled=config.lock):
+        return _run(config, events, recipe)
+
+
+def _run(config: Config, events: Events, recipe: Recipe) -> dict[str, Any]:
     began = time.perf_counter()
-    files.refuse_existing(config.out, force=config.force, what="demo directory")
+    files.refuse_existing(config.out, force=config.force, what="demo directory", mark="tokenizer")
     events.note(f"1/5 writing {config.n_train} tasks and three held-out sets")
     sets = world.splits(config.seed, config.n_train, config.n_held_out)
     for name in world.HELD_OUT_SETS:
@@ -88,8 +94,6 @@ def run(config: Config, events: Events, recipe: Recipe = RECIPE) -> dict[str, An
         minutes=config.minutes,
         steps=config.steps,
         seed=config.seed,
-        wait=config.wait,
-        lock=config.lock,
     )
     events.note("4/5 measuring untrained, rules and trained on what none of them has seen")
     held_out = {name: sets[name] for name in world.HELD_OUT_SETS}
@@ -153,11 +157,12 @@ def package_model(config: Config, recipe: Recipe, trained: Trained, found: list[
     """Write the specialist's directory."""
     card = specialist.Card(
         name=NAME,
-        summary="A small language model, trained from nothing, that turns requests about files into tool calls.",
+        summary="A small language model, trained from nothing, that turns requests about files into tool "
+        "calls.",
         data=f"{config.n_train} tasks written by the seeded simulator `tinygpt.data.world.file_ops` "
         f"(seed {config.seed}). Held-out sets: `names` has names never seen, `phrases` has phrasings never "
-        "seen, `compositions` has pairs of tools never seen together. A reply is right when executing it gives "
-        "the right state.",
+        "seen, `compositions` has pairs of tools never seen together. A reply is right when executing it "
+        "gives the right state.",
         recipe={
             **recipe.facts(),
             "command": f"tinygpt quickstart --demo --steps {trained.steps} --n-train {config.n_train} "
@@ -166,8 +171,8 @@ def package_model(config: Config, recipe: Recipe, trained: Trained, found: list[
         facts=trained.facts,
         limits=LIMITS,
         use="`tinygpt chat DIRECTORY`, or measure it again: `tinygpt eval DIRECTORY --suite executed_state`. "
-        "The prompt is `prompt.md`, then the listing of the current directory and the request; the tools are in "
-        "`tools.json`.",
+        "The prompt is `prompt.md`, then the listing of the current directory and the request; the tools are "
+        "in `tools.json`.",
     )
     main = [r for r in found if "/" not in (r.subtask or "")]
     return specialist.package(

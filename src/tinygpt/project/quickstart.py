@@ -13,6 +13,7 @@ from tinygpt.core import files
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
+from tinygpt.core.lock import gpu_lock
 from tinygpt.core.rows import EvalRow, write_rows
 from tinygpt.data import rows
 from tinygpt.data.rows import Conversation
@@ -51,8 +52,13 @@ class Config:
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Read, split, train from scratch, measure before and after, package, show three held-out answers."""
+    with gpu_lock("quickstart", wait=config.wait, enabled=config.lock):
+        return _run(config, events)
+
+
+def _run(config: Config, events: Events) -> dict[str, Any]:
     began = time.perf_counter()
-    files.refuse_existing(config.out, force=config.force, what="quickstart directory")
+    files.refuse_existing(config.out, force=config.force, what="quickstart directory", mark="tokenizer")
     conversations, report = rows.read(config.data, rows.to_messages, strict=config.strict)
     events.note(f"1/5 {config.data}: {report.sentence()}")
     train, held_out = split(conversations, config.n_held_out)
@@ -72,7 +78,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     events.note(f"3/5 training from scratch, answers only, rows of {recipe.context} tokens")
     trained = _build.train(
         data, tokenizer, config.out / "tokenizer", recipe, config.out / "run", events, minutes=config.minutes,
-        steps=config.steps, seed=config.seed, wait=config.wait, lock=config.lock,
+        steps=config.steps, seed=config.seed,
     )  # fmt: skip
     events.note("4/5 measuring on the rows kept apart")
     found = measure(trained, kept, held_out)
@@ -177,8 +183,8 @@ def verdict(found: list[EvalRow], trained: Trained) -> list[str]:
         lines.append(
             "So it learned the form of your answers, not how to find them: "
             f"{trained.facts['parameters']:,} parameters and {trained.facts['training_minutes']} minutes are "
-            "too few for this task. Narrow the task, add rows, train longer (--minutes), or tune a pretrained "
-            "base with `tinygpt sft`."
+            "too few for this task. Narrow the task, add rows, train longer (--minutes), or tune a "
+            "pretrained base with `tinygpt sft`."
         )
     elif exact.score < 0.8:
         lines.append(

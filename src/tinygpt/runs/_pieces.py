@@ -23,9 +23,12 @@ write_jsonl = rows.write
 
 def model_path(path: Path) -> Path:
     """The model directory of a path: itself, a specialist's model/, a run's final/, or its newest step."""
+    if not path.exists():
+        raise CheckpointError(f"there is nothing at {path}", hint="check the path")
     if (path / checkpoint.MANIFEST).exists() or (path / "config.json").exists():
         return path
-    steps: Sequence[Path] = sorted((path / "steps").glob("[0-9]*"))
+    found = (p for p in (path / "steps").glob("[0-9]*") if p.name.isdigit())
+    steps: Sequence[Path] = sorted(found, key=lambda p: int(p.name))
     for candidate in (path / "model", path / "final", *reversed(steps)):
         if candidate.is_dir():
             return candidate

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tinygpt
 from tinygpt.core import backend, files
-from tinygpt.core.config import Pick, from_dict, resolve_picks, to_dict
+from tinygpt.core.config import Pick, fields, from_dict, resolve_picks, to_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, FileSink, RunStarted, Saved
 from tinygpt.core.family import Family
@@ -79,8 +79,16 @@ class TrainSettings:
         for name in ("steps", "batch", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        if self.lr <= 0 or self.clip < 0 or self.context < 0:
-            raise ConfigError("--lr must be positive, --clip and --context not negative")
+        if self.lr <= 0:
+            raise ConfigError(f"--lr must be positive, got {self.lr}")
+        for name in ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes"):
+            if getattr(self, name) < 0:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} must not be negative, got {getattr(self, name)}")
+        if self.resume and self.force:
+            raise ConfigError(
+                "--resume continues what is in --out, --force replaces it", hint="leave one out"
+            )
         if self.batch % self.accumulate:
             raise ConfigError(f"--batch {self.batch} is not a multiple of --accumulate {self.accumulate}")
 
@@ -125,9 +133,23 @@ class FreshModel(TrainSettings):
         context = {"max_position_embeddings": self.context} if self.context else {}
         # Derived sizes are derived anew when what they follow from changes.
         sizes = {"num_key_value_heads": 0, "head_dim": 0, "intermediate_size": 0} if self.model else {}
-        return initialize(
-            LM(from_dict(ModelConfig, {**to_dict(base), **sizes, **context, **self.model}, "model")), seed
+        config = from_dict(ModelConfig, {**to_dict(base), **sizes, **context, **self.model}, "model")
+        if config.vocab_size < vocab_size:
+            raise ConfigError(
+                f"model.vocab_size is {config.vocab_size}, but the tokenizer has {vocab_size} ids",
+                hint="leave model.vocab_size out",
+            )
+        return initialize(LM(config), seed)
+
+
+def row_length(config: TrainSettings, model: ModelConfig) -> int:
+    """Tokens of a row: --context, or all that the model can read."""
+    if config.context > model.max_position_embeddings:
+        raise ConfigError(
+            f"--context {config.context} is longer than the model's own, {model.max_position_embeddings}",
+            hint="choose a shorter one",
         )
+    return config.context or model.max_position_embeddings
 
 
 class RunDirectory:
@@ -141,9 +163,10 @@ class RunDirectory:
             self.old = checkpoint.read_json(self.path / "run.json")
             self._check_same()
         elif not config.resume:
-            files.refuse_existing(self.path, force=config.force, what="run directory")
-            if self.path.exists():
-                files.remove_directory(self.path)
+            files.refuse_existing(self.path, force=config.force, what="run directory", mark="run.json")
+            self._refuse_own_input()
+        elif self.path.is_file() or (self.path.exists() and any(self.path.glob("[!.]*"))):
+            raise ConfigError(f"{self.path} holds no run to resume", hint="choose another --out")
         old_seed = self.old["config"]["seed"] if self.old else None
         self.seed: int = (
             config.seed
@@ -160,13 +183,31 @@ class RunDirectory:
         self.record = {
             "command": command,
             "tinygpt": tinygpt.__version__,
-            "config": to_dict(config) | {"seed": self.seed},
+            # How this process was started is not part of what the run is: `--config run.json` repeats it.
+            "config": to_dict(config) | {"seed": self.seed, "resume": False, "force": False},
         }
-        self.latest = self._latest()
 
     def start(self) -> None:
-        """Write run.json; nothing exists on disk before the inputs were found to be good."""
+        """Write run.json. Nothing is made or replaced before the inputs are known to be good and the machine
+        is ours."""
+        if self.config.force and self.path.exists():
+            files.remove_directory(self.path)
+        for folder in (self.path, self.path / "steps"):
+            files.sweep(folder)
         files.write_json(self.path / "run.json", self.record)
+
+    def _refuse_own_input(self) -> None:
+        """--force must not remove what the run is about to read."""
+        out = self.path.resolve()
+        for f in fields(type(self.config)):
+            value = getattr(self.config, f.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                named = f.name != "out" and isinstance(one, Path) or f.name == "tokenizer" and one != "byte"
+                if named and self.path.exists() and Path(one).resolve().is_relative_to(out):
+                    raise ConfigError(
+                        f"--{f.name} {one} is inside --out {self.path}, which is to be replaced",
+                        hint="choose another --out",
+                    )
 
     def _check_same(self) -> None:
         assert self.old is not None
@@ -183,17 +224,24 @@ class RunDirectory:
                 hint="resume with the same settings, or choose another --out",
             )
 
-    def _latest(self) -> Path | None:
-        found = sorted(p for p in (self.path / "steps").glob("[0-9]*") if p.is_dir())
+    @property
+    def latest(self) -> Path | None:
+        """The newest checkpoint, None when there is none."""
+        found = self._checkpoints()
         return found[-1] if found else None
+
+    def _checkpoints(self) -> list[Path]:
+        found = (p for p in (self.path / "steps").glob("[0-9]*") if p.is_dir() and p.name.isdigit())
+        return sorted(found, key=lambda p: int(p.name))
 
     def step(self) -> int:
         """The step of the last checkpoint, 0 when there is none."""
-        return int(self.latest.name) if self.latest else 0
+        latest = self.latest
+        return int(latest.name) if latest else 0
 
     def prune(self) -> None:
         """Keep the newest checkpoints only."""
-        for path in sorted(p for p in (self.path / "steps").glob("[0-9]*"))[: -self.config.keep]:
+        for path in self._checkpoints()[: -self.config.keep]:
             files.remove_directory(path)
 
 
@@ -221,13 +269,13 @@ def train(
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
     )  # fmt: skip
     with gpu_lock(directory.command, wait=config.wait, enabled=config.lock):
-        start = directory.step()
         directory.start()
-        if directory.latest is not None:
-            checkpoint.validate(directory.latest)
+        start, latest = directory.step(), directory.latest
+        if latest is not None:
+            checkpoint.validate(latest)
             assert resume is not None
-            resume(directory.latest)
-            updater.restore(checkpoint.read_tensors(directory.latest, "optimizer"))
+            resume(latest)
+            updater.restore(checkpoint.read_tensors(latest, "optimizer"))
         sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
         told = Events(*events.sinks, sink)
         told.emit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tinygpt.core import backend
 from tinygpt.core.config import Pick, resolve_picks
@@ -31,7 +31,9 @@ class Config:
     context: Annotated[int, "Tokens of a row; 0: the preset's context."] = 0
     steps: Annotated[int, "Steps to time."] = 10
     warmup: Annotated[int, "Steps to run first, compilation included."] = 2
-    dtype: Annotated[str, "Compute dtype; auto: the device's best."] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
+    ] = "auto"
     compile: Annotated[bool, "Compile the training step."] = True
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     seed: Annotated[int, "Seed of weights and tokens."] = 0
@@ -43,6 +45,8 @@ class Config:
         for name in ("batch", "steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1")
+        if self.context < 0 or self.warmup < 0:
+            raise ConfigError("--context and --warmup must not be negative")
 
 
 def run(config: Config, events: Events) -> dict[str, Any]:

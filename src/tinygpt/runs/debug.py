@@ -59,6 +59,11 @@ def logits(path: Path, prompt: str, top: int) -> list[dict[str, Any]]:
     ids = tokenizer.encode(prompt)
     if not ids:
         raise DataError("the prompt has no tokens", hint="give some text with --prompt")
+    if len(ids) > loaded.config.max_position_embeddings:
+        raise DataError(
+            f"the prompt has {len(ids)} tokens, the context only {loaded.config.max_position_embeddings}",
+            hint="shorten it",
+        )
     scores = loaded.model(mx.array([ids]))[0, -1].astype(mx.float32)
     probabilities = mx.softmax(scores)
     best = mx.argsort(-scores)[: max(1, top)].tolist()

@@ -43,9 +43,12 @@ def run(config: Config, events: Events) -> Result:
     else:
         tokenizer = _pieces.open_tokenizer(config.tokenizer)
         model = config.fresh(tokenizer.vocab_size, directory.seed)
-    length = config.context or model.config.max_position_embeddings
+    length = _train.row_length(config, model.config)
     source = text.build(
-        text.Config(paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out, strict=config.strict),
+        text.Config(
+            paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out,
+            strict=config.strict,
+        ),
         tokenizer, length=length, batch_size=config.batch or 1, seed=directory.seed, events=events,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def run(config: Config, events: Events) -> Result:
             strict=config.strict,
         ),
         tokenizer,
-        length=config.context or model.config.max_position_embeddings,
+        length=_train.row_length(config, model.config),
         batch_size=config.batch or 1,
         seed=directory.seed,
         events=events,

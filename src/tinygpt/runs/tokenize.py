@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core import files
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.data import bpe, rows
 from tinygpt.data.source import text
 from tinygpt.data.template import chatml
 from tinygpt.data.template._spans import join
+from tinygpt.data.tokenizer.hf import HFTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,28 +35,50 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     """Train and save; returns the vocabulary size and the measured bytes per token on the training text."""
     if not config.corpus:
         raise ConfigError("there is nothing to train on", hint="give --corpus a file or a folder")
-    files.refuse_existing(config.out, force=config.force)
+    files.refuse_existing(config.out, force=config.force, what="tokenizer directory", mark="tokenizer.json")
     found = text.find(text.Config(paths=config.corpus, glob=config.glob, exclude=config.exclude))
     found = without_held_out(found, config.held_out)
     total = sum(f.stat().st_size for f in found)
     settings = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
-    tokenizer = bpe.train_bpe(texts(found), bpe.Config(**settings), events=events, n_bytes=total)
+    facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
+    tokenizer = _trained(texts(found, facts), bpe.Config(**settings), events, total, facts)
     with files.atomic_directory(config.out, replace=config.force) as folder:
         tokenizer.save(folder)
-    sample = "".join(t for _, t in zip(range(200), texts(found)))[:1_000_000]
+    again: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
+    sample = "".join(t for _, t in zip(range(200), texts(found, again)))[:1_000_000]
     return {
         "out": str(config.out), "vocab_size": tokenizer.vocab_size, "files": len(found), "bytes": total,
         "bytes_per_token": len(sample.encode()) / max(1, len(tokenizer.encode(sample))),
     }  # fmt: skip
 
 
-def texts(found: list[Path]) -> Iterator[str]:
-    """Texts of files; rows of conversations as the template writes them. Unreadable files are left to `train`
-    to report."""
-    facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
+def _trained(
+    found: Iterator[str], settings: bpe.Config, events: Events, total: int, facts: dict[str, Any]
+) -> HFTokenizer:
+    """Train, and say what could not be read."""
+    try:
+        tokenizer = bpe.train_bpe(found, settings, events=events, n_bytes=total)
+    except DataError as error:
+        if not facts["first_bad"]:
+            raise
+        raise DataError(
+            f"no text could be read: {facts['first_bad'][0]}", hint="convert it to UTF-8"
+        ) from error
+    if facts["first_bad"]:
+        left_out = f"{facts['bad_files']} files and {facts['bad_rows']} rows were left out"
+        events.note(f"{left_out}: {'; '.join(facts['first_bad'][:3])}", level="warning")
+    return tokenizer
+
+
+def texts(found: list[Path], facts: dict[str, Any]) -> Iterator[str]:
+    """Texts of files; rows of conversations as the template writes them. What cannot be read is counted in
+    `facts`."""
     for file in found:
         if ".jsonl" in file.suffixes[-2:]:
-            yield from rows.read(file, _row_text)[0]
+            used, report = rows.read(file, _row_text)
+            facts["bad_rows"] += report.n_bad
+            facts["first_bad"] += [f"{file.name} line {line}: {reason}" for line, reason in report.first_bad]
+            yield from used
         else:
             yield from text.documents(file, facts)
 

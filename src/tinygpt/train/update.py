@@ -84,17 +84,26 @@ class Gradient:
         """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
         lr = self.schedule(step)
         scalars = mx.array(lr, mx.float32), mx.array(step, mx.float32)
-        if self.accumulate == 1:
-            self.weights, self.optimizer_state, facts = self._whole(
-                self.weights, self.optimizer_state, arrays(batch), *scalars
-            )
-        else:
-            facts = self._accumulated(batch, *scalars)
-        self.objective.module.update(tree_unflatten(list(self.weights.items())))
-        mx.eval(self.weights, self.optimizer_state, facts)
+        with backend.shards(backend.streams(batch.tokens.shape[0])):
+            if self.accumulate == 1:
+                changed, facts = self._whole(self.weights, self.optimizer_state, arrays(batch), *scalars)
+            else:
+                changed, facts = self._accumulated(batch, *scalars)
+            self._take(changed)
+            self.objective.module.update(tree_unflatten(list(self.weights.items())))
+            mx.eval(self.weights, self.optimizer_state, facts)
         return {name: float(value.item()) for name, value in facts.items()} | {"lr": lr}
 
-    def _accumulated(self, batch: Batch, lr: mx.array, step: mx.array) -> Tensors:
+    def _take(self, changed: list[tuple[Tensors, Tensors]]) -> None:
+        """Make the lanes' results the state, in the order that the tensors had: a trace depends on it."""
+        weights = {name: w for new, _ in changed for name, w in new.items()}
+        state = {name: w for _, new in changed for name, w in new.items()}
+        self.weights = {name: weights[name] for name in self.weights}
+        self.optimizer_state = {name: state[name] for name in self.optimizer_state}
+
+    def _accumulated(
+        self, batch: Batch, lr: mx.array, step: mx.array
+    ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         rows = batch.tokens.shape[0]
         if rows % self.accumulate:
             raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
@@ -108,12 +117,32 @@ class Gradient:
             sums, share = self._part(self.weights, sums, part, weight / total)
             facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
             mx.eval(sums, facts)  # frees this part's activations before the next one is built
-        self.weights, self.optimizer_state, norm = self._finish(
-            self.weights, sums, self.optimizer_state, lr, step
-        )
-        return facts | {"grad_norm": norm}
+        changed, norm = self._finish(self.weights, sums, self.optimizer_state, lr, step)
+        return changed, facts | {"grad_norm": norm}
 
     def _gradients(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
+        """Gradients of the mean loss and the objective's numbers; on CPUs each core takes some rows."""
+        lanes = backend.streams(next(iter(batch.values())).shape[0])
+        if len(lanes) == 1:
+            return self._backward(weights, batch)
+        parts = [{name: value[i :: len(lanes)] for name, value in batch.items()} for i in range(len(lanes))]
+        totals = [self.objective.weights(part).sum() for part in parts]
+        total = mx.maximum(sum(totals[1:], totals[0]), 1.0)
+        found = []
+        for lane, part, weight in zip(lanes, parts, totals):
+            with mx.stream(lane):
+                share = weight / total
+                gradients, facts = self._backward(weights, part)
+                found.append(
+                    ({n: g * share for n, g in gradients.items()}, {n: f * share for n, f in facts.items()})
+                )
+        gradients, facts = found[0]
+        for more_gradients, more_facts in found[1:]:
+            gradients = {name: g + more_gradients[name] for name, g in gradients.items()}
+            facts = {name: f + more_facts[name] for name, f in facts.items()}
+        return gradients, facts
+
+    def _backward(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         def loss(weights: Tensors) -> tuple[mx.array, dict[str, mx.array]]:
             cast = [(name, w.astype(self.dtype)) for name, w in weights.items()]
             self.objective.module.update(tree_unflatten(cast))
@@ -131,20 +160,26 @@ class Gradient:
 
     def _apply(
         self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
-    ) -> tuple[Tensors, Tensors, mx.array]:
+    ) -> tuple[list[tuple[Tensors, Tensors]], mx.array]:
         norm = mx.sqrt(sum((g.astype(mx.float32).square().sum() for g in gradients.values()), mx.array(0.0)))
         if self.clip:
             factor = mx.minimum(1.0, self.clip / (norm + 1e-6))
             gradients = {name: g * factor for name, g in gradients.items()}
-        weights, state = self.optimizer.apply(weights, gradients, state, lr, step)
-        return weights, state, norm
+        names = list(weights)
+        lanes = backend.streams(len(names))
+        found = []
+        for i, lane in enumerate(lanes):
+            with mx.stream(lane):
+                mine = {name: weights[name] for name in names[i :: len(lanes)]}
+                found.append(self.optimizer.apply(mine, gradients, state, lr, step))
+        return found, norm
 
     def _whole_step(
         self, weights: Tensors, state: Tensors, batch: Tensors, lr: mx.array, step: mx.array
-    ) -> tuple[Tensors, Tensors, Tensors]:
+    ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         gradients, facts = self._gradients(weights, batch)
-        weights, state, norm = self._apply(weights, gradients, state, lr, step)
-        return weights, state, facts | {"grad_norm": norm}
+        changed, norm = self._apply(weights, gradients, state, lr, step)
+        return changed, facts | {"grad_norm": norm}
 
     def state(self) -> Tensors:
         """The optimizer's tensors, for a resumable checkpoint."""

@@ -25,7 +25,7 @@ def main(
     perplexity: Annotated[
         Path | None, typer.Option(help="Text file: also measure loss and perplexity on it.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Trials of each task.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, help="Trials of each task.")] = 200,
     model_name: Annotated[str, typer.Option(help="Model name in the rows.")] = "",
     out: Annotated[Path | None, typer.Option(help="JSONL file to append the rows to.")] = None,
     json_: Json = False,

@@ -17,13 +17,15 @@ from tinygpt.runs.generate import Config, sample
 def call(config: Config, out: Output) -> None:
     config = config.seeded()
     prompt = sys.stdin.read() if config.prompt == "-" else config.prompt
-    if not out.quiet and not out.json:
-        print(f"seed {config.seed}", file=sys.stderr)
+    tell = not out.quiet and not out.json
     answers = [
         {"text": "", "tokens": 0, "finish_reason": "", "seed": config.seed + i} for i in range(config.n)
     ]
     for i, piece in sample(config, prompt):
         answer = answers[i]
+        if tell:  # once the model and the prompt were found to be good
+            print(f"seed {config.seed}", file=sys.stderr)
+            tell = False
         if not out.json:
             start = (f"\n--- {i + 1} ---\n" if config.n > 1 else "") + prompt if not answer["tokens"] else ""
             print(start + piece.text, end="" if piece.finish_reason is None else "\n", flush=True)
