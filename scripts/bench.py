@@ -1,0 +1,242 @@
+"""Speed and memory against live peers, measured in one run: ratios first, then the figures behind them.
+
+    make bench        (or: python scripts/bench.py [--quick] [--json])
+
+Training: one step of a Llama-shaped model, 12 layers x 256, 512 tokens x 4 rows, float32, against PyTorch
+eager and against MLX as its wheel installs it. Decoding: tokens a second of one greedy stream against mlx-lm on
+the same weights, on our BLAS and on the wheel's. Every contestant runs in a process of its own, in turn, and
+its best run counts: that is what the machine can do when nothing disturbs it. Memory is the process's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LAYERS, WIDTH, HEADS, LENGTH, ROWS, VOCAB = 12, 256, 8, 512, 4, 2000
+
+
+def ours(steps: int, *, compiled: bool = True) -> dict[str, float]:
+    """A training step of the product's own model and updater."""
+    from tinygpt.model.config import ModelConfig
+    from tinygpt.runs.bench_train import time_steps
+
+    config = ModelConfig(
+        vocab_size=VOCAB,
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=LENGTH,
+    )
+    warmup = 2 if steps > 1 else 0
+    times = time_steps(config, batch=ROWS, context=LENGTH, steps=steps, warmup=warmup, compiled=compiled)
+    return {"seconds": min(times)}
+
+
+def eager(steps: int) -> dict[str, float]:
+    """The same step of transformers' Llama in PyTorch eager."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=WIDTH,
+        intermediate_size=704,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=True,
+        attn_implementation="sdpa",
+        use_cache=False,
+    )
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    tokens = torch.randint(0, VOCAB, (ROWS, LENGTH))
+    times = []
+    for _ in range(steps + 2):
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        times.append(time.perf_counter() - began)
+    return {"seconds": min(times[2:])}
+
+
+def decode(model: Path, tokens: int) -> dict[str, float]:
+    """Our engine, one greedy stream."""
+    from tinygpt.infer.config import SampleConfig
+    from tinygpt.runs.generate import open_engine
+
+    engine = open_engine(model)
+    config = SampleConfig(temperature=0.0, max_tokens=tokens, seed=0)
+    rates = []
+    for _ in range(4):
+        times = [time.perf_counter() for _ in engine.generate(list(range(1, 17)), config, stop_ids=())]
+        rates.append((len(times) - 1) / (times[-1] - times[0]))
+    return {"tok_s": max(rates[1:])}
+
+
+def decode_peer(model: Path, tokens: int) -> dict[str, float]:
+    """mlx-lm's generate_step on the same directory. TINYGPT_BLAS decides which BLAS it gets."""
+    from tinygpt.core.backend import mx, setup
+
+    setup()
+    from mlx_lm.generate import generate_step
+    from mlx_lm.utils import load_model
+
+    peer, _ = load_model(model)
+    rates = []
+    for _ in range(4):
+        prompt = mx.array(list(range(1, 17)))
+        times = [time.perf_counter() for _ in generate_step(prompt, peer, max_tokens=tokens)]
+        rates.append((len(times) - 1) / (times[-1] - times[0]))
+    return {"tok_s": max(rates[1:])}
+
+
+def tokenise() -> dict[str, float]:
+    """MB of Python source a second through a 4096-token BPE, against the library alone on one text."""
+    import sysconfig
+
+    from tinygpt.data import bpe
+
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    texts = [f.read_text(encoding="utf-8") for f in files]
+    tokenizer = bpe.train_bpe(texts, bpe.Config(vocab_size=4096))
+    tokenizer.encode_batch(texts[:4])
+    size = sum(len(t.encode()) for t in texts) / 1e6
+    began = time.perf_counter()
+    tokenizer.encode_batch(texts)
+    return {"mb_s": size / (time.perf_counter() - began)}
+
+
+def help_ms() -> dict[str, float]:
+    """Milliseconds of `tinygpt --help` and of the slowest `X --help`, best of three each."""
+    from tinygpt.cli._root import commands
+
+    def best(*words: str) -> float:
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "tinygpt", *words], capture_output=True, check=True)
+            times.append(time.perf_counter() - began)
+        return 1000 * min(times)
+
+    each = {name: best(name, "--help") for name in commands()}
+    slowest = max(each, key=lambda name: each[name])
+    return {"root_ms": best("--help"), "slowest_ms": each[slowest], "slowest": slowest}  # type: ignore[dict-item]
+
+
+def make_model(path: Path) -> None:
+    """A random 2.8 M parameter model to decode with."""
+    from tinygpt.data.tokenizer import byte
+    from tinygpt.model import checkpoint
+    from tinygpt.model.lm import LM, initialize
+    from tinygpt.model.presets import preset
+
+    tokenizer = byte.load()
+    model = initialize(LM(preset("small", vocab_size=tokenizer.vocab_size, max_position_embeddings=1024)), 0)
+    checkpoint.save(path, model, write_tokenizer=tokenizer.save, ids={"eos": tokenizer.eos_id})
+
+
+def child(what: str, *arguments: str, blas: str = "") -> dict[str, float]:
+    """Run one contestant in a fresh process and add its peak memory."""
+    environment = {**os.environ, **({"TINYGPT_BLAS": blas} if blas else {})}
+    command = [sys.executable, __file__, "--child", what, *arguments]
+    out = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if out.returncode:
+        sys.exit(f"{what} failed:\n{out.stderr}")
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def run_child(what: str, arguments: list[str]) -> None:
+    calls = {
+        "ours": lambda: ours(6),
+        "stock": lambda: ours(1, compiled=False),
+        "eager": lambda: eager(6),
+        "decode": lambda: decode(Path(arguments[0]), 200),
+        "decode-peer": lambda: decode_peer(Path(arguments[0]), 200),
+        "tokenise": tokenise,
+        "help": help_ms,
+    }
+    found = calls[what]()
+    unit = 1 if sys.platform == "darwin" else 1024
+    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    print(json.dumps(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out plain MLX, whose step takes half a minute"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each pair; the best counts")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        run_child(given.child[0], given.child[1:])
+        return
+    found: dict[str, dict[str, float]] = {}
+
+    def keep(name: str, key: str, better: type, one: dict[str, float]) -> None:
+        if name not in found or better(one[key], found[name][key]) == one[key]:
+            found[name] = one
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "model"
+        make_model(model)
+        for _ in range(given.rounds):
+            keep("train: tinygpt", "seconds", min, child("ours"))  # type: ignore[arg-type]
+            keep("train: PyTorch eager", "seconds", min, child("eager"))  # type: ignore[arg-type]
+            keep("decode: tinygpt", "tok_s", max, child("decode", str(model)))  # type: ignore[arg-type]
+            keep("decode: mlx-lm, same BLAS", "tok_s", max, child("decode-peer", str(model)))  # type: ignore[arg-type]
+        if not given.quick:
+            found["train: plain MLX"] = child("stock", blas="reference")
+            found["decode: mlx-lm, its own BLAS"] = child("decode-peer", str(model), blas="reference")
+        found["tokenise"] = child("tokenise")
+        found["help"] = child("help")
+    ratios = {
+        "training step / PyTorch eager (lower is better)": (
+            "train: tinygpt",
+            "train: PyTorch eager",
+            "seconds",
+        ),
+        "training step / plain MLX (lower is better)": ("train: tinygpt", "train: plain MLX", "seconds"),
+        "decoding / mlx-lm, same BLAS (higher is better)": (
+            "decode: tinygpt",
+            "decode: mlx-lm, same BLAS",
+            "tok_s",
+        ),
+        "decoding / mlx-lm as installed (higher is better)": (
+            "decode: tinygpt",
+            "decode: mlx-lm, its own BLAS",
+            "tok_s",
+        ),
+    }
+    shown = {n: found[a][k] / found[b][k] for n, (a, b, k) in ratios.items() if a in found and b in found}
+    if given.json:
+        print(json.dumps({"ratios": shown, "figures": found}))
+        return
+    for name, ratio in shown.items():
+        print(f"{ratio:8.2f}  {name}")
+    print()
+    for name, facts in found.items():
+        print(
+            f"{name:32} "
+            + "  ".join(f"{k} {v:,.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items())
+        )
+
+
+if __name__ == "__main__":
+    main()
