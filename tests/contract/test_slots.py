@@ -16,20 +16,21 @@ from tinygpt.model import checkpoint, config
 from tinygpt.model.lm import LM
 
 FAMILIES = (config.ATTENTION, config.MLP, config.POSITION, config.NORM, config.RESIDUAL)
-SLOTS = [(family.kind, name) for family in FAMILIES for name in family.names()]
+SLOTS = [(family.kind, Pick(name)) for family in FAMILIES for name in family.names()]
+SLOTS.append(("attention", Pick("gqa", {"key_shift": True})))
 IDS = nano.tokens(3, 11)
 
 
-@pytest.fixture(params=SLOTS, ids=lambda s: f"{s[0]}-{s[1]}")
-def slot(request: pytest.FixtureRequest) -> tuple[str, str]:
+@pytest.fixture(params=SLOTS, ids=lambda s: "-".join((s[0], s[1].name, *(s[1].options or ()))))
+def slot(request: pytest.FixtureRequest) -> tuple[str, Pick]:
     return request.param
 
 
 @pytest.fixture
-def model(slot: tuple[str, str]) -> LM:
+def model(slot: tuple[str, Pick]) -> LM:
     """A Llama-shaped nano model with one slot filled otherwise, biases included."""
-    kind, name = slot
-    return nano.model(attention_bias=True, mlp_bias=True, **{kind: Pick(name)})
+    kind, pick = slot
+    return nano.model(attention_bias=True, mlp_bias=True, **{kind: pick})
 
 
 def run(model: LM, ids: np.ndarray, cache: list | None = None, **how: mx.array) -> np.ndarray:
@@ -67,8 +68,11 @@ def test_a_cache_grows_past_its_blocks(model: LM) -> None:
 def test_a_trimmed_cache_is_a_shorter_one(model: LM) -> None:
     cache = model.make_cache()
     run(model, IDS[:, :9], cache)
+    if not cache[0].is_trimmable():
+        assert cache[0].trim(3) == 0
+        return
     for layer in cache:
-        assert layer.is_trimmable() and layer.trim(3) == 3
+        assert layer.trim(3) == 3
     nano.close(run(model, IDS[:, 6:], cache), run(model, IDS)[:, 6:], 5e-6)
 
 
@@ -107,11 +111,11 @@ def test_packed_documents_are_as_if_alone(model: LM) -> None:
         nano.close(packed[0, start : start + n], run(model, IDS[i : i + 1, :n])[0], 5e-6)
 
 
-def test_gradients_reach_every_parameter(model: LM, slot: tuple[str, str]) -> None:
+def test_gradients_reach_every_parameter(model: LM, slot: tuple[str, Pick]) -> None:
     ids, targets = mx.array(IDS[:, :-1]), mx.array(IDS[:, 1:])
     gradients = nn.value_and_grad(model, lambda m: nn.losses.cross_entropy(m(ids), targets).mean())(model)[1]
     dead = {n for n, g in tree_flatten(gradients) if mx.abs(g).max().item() < 1e-6}
-    if slot == ("position", "learned"):
+    if slot[1].name == "learned":
         # Without rotation a key bias adds the same to every score of a query, which softmax takes out.
         dead -= {n for n in dead if n.endswith("k_proj.bias")}
     assert not dead

@@ -77,6 +77,8 @@ Weights = dict[str, mx.array]
 
 def model_type(config: ModelConfig) -> str:
     """The name other tools know this stack by: "llama", "gpt2", or "tinygpt" when neither fits."""
+    if config.attention.name == "gqa" and config.attention.options.key_shift:
+        return "tinygpt"
     slots = tuple(getattr(config, slot).name for slot in SLOTS)
     # mlx_lm reads one `attention_bias` for all four projections and so do we.
     if slots == ("gqa", "swiglu", "rope", "rmsnorm", "plain"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.core import backend, files
-from tinygpt.core.config import Pick
+from tinygpt.core.config import Pick, from_dict
 from tinygpt.core.events import Events, RunStarted, TrainStep
 from tinygpt.data import bpe
 from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -36,20 +36,25 @@ class Recipe:
     batch: int
     lr: float
     optimizer: Pick
+    key_shift: bool = True
     warmup: float = 0.05
-    init: float = 0.05
+    init: float = 0.07
+
+    def fields(self) -> dict[str, Any]:
+        """What sets the model apart from the preset it is based on."""
+        return {
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.groups,
+            "initializer_range": self.init,
+            "attention": {"name": "gqa", "key_shift": self.key_shift},
+        }
 
     def model(self, vocab_size: int) -> ModelConfig:
         """The model's config."""
-        return ModelConfig(
-            vocab_size=vocab_size,
-            hidden_size=self.width,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.groups,
-            max_position_embeddings=self.context,
-            initializer_range=self.init,
-        )
+        sizes = {"vocab_size": vocab_size, "max_position_embeddings": self.context}
+        return from_dict(ModelConfig, {**sizes, **self.fields()}, "recipe")
 
     def facts(self) -> dict[str, Any]:
         """What a model card says of it."""
@@ -122,13 +127,7 @@ def train(
         lock=False,
         context=recipe.context,
         max_minutes=2 * minutes,
-        model={
-            "hidden_size": recipe.width,
-            "num_hidden_layers": recipe.layers,
-            "num_attention_heads": recipe.heads,
-            "num_key_value_heads": recipe.groups,
-            "initializer_range": recipe.init,
-        },
+        model=recipe.fields(),
     )
     seen = _Seen()
     result = sft.run(settings, Events(*events.sinks, seen))

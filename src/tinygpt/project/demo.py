@@ -28,11 +28,11 @@ RECIPE = Recipe(
     pattern="copy",
     layers=4,
     width=192,
-    heads=6,
+    heads=3,
     groups=3,
     context=256,
-    batch=16,
-    lr=3e-3,
+    batch=8,
+    lr=5e-3,
     optimizer=Pick("muon"),
 )
 LIMITS = (

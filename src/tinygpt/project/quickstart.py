@@ -129,11 +129,11 @@ def choose(train: list[Conversation]) -> Recipe:
         pattern="copy" if calls else "word",
         layers=4,
         width=128 if small else 192,
-        heads=4 if small else 6,
+        heads=2 if small else 3,
         groups=2 if small else 3,
         context=256,
-        batch=16,
-        lr=3e-3,
+        batch=8,
+        lr=5e-3,
         optimizer=Pick("muon"),
     )
 
