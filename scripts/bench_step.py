@@ -1,8 +1,6 @@
-"""Time of one float32 training step on this CPU: PyTorch eager, tinygpt's operators, and MLX as it is
-installed.
+"""Time one float32 training step on this CPU: PyTorch eager, tinygpt, and MLX as it is installed.
 
-    python scripts/bench_step.py [--layers 12 --width 256 --length 512 --batch 4 --vocab 2000 --runs 5]
-    [--stock]
+    python scripts/bench_step.py [--layers 12 --width 256 --length 512 --batch 4 --vocab 2000] [--stock]
 
 The same llama-shaped model (RoPE, RMSNorm, SwiGLU, tied embeddings, AdamW) three times, torch and tinygpt
 interleaved in one process with the same number of threads; minima over the runs, and their ratio. On a busy

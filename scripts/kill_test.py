@@ -1,12 +1,12 @@
-"""Kill a training run at random moments, resume it each time, and compare the end with a run that was left alone.
+"""Kill a training run at random moments, resume it each time, compare its end with a run left alone.
 
     python scripts/kill_test.py --kills 100
 
-Each attempt is the same `tinygpt train ... --resume` and gets SIGKILL after a random delay, so that kills land at
-start-up, between steps and during saves. After every kill all checkpoints must be valid; at the end weights, optimizer
-and run state must equal the straight run's byte for byte, and events.jsonl must hold every step once, with the
-same losses. How far an attempt may get follows from how much is left, so that all kills fall into one run;
-should it end early all the same, another one takes the rest.
+Each attempt is the same `tinygpt train ... --resume` and gets SIGKILL after a random delay, so that kills
+land at start-up, between steps and during saves. After every kill all checkpoints must be valid; at the end
+weights, optimizer and run state must equal the straight run's byte for byte, and events.jsonl must hold every
+step once, with the same losses. How far an attempt may get follows from how much is left, so that all kills
+fall into one run; should it end early all the same, another one takes the rest.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from typing import Any
 from tinygpt.core import events
 from tinygpt.model import checkpoint
 
-WORDS = "the quick brown fox jumps over a lazy dog while seven small boats sail home before night".split()
+TEXT = "the quick brown fox jumps over a lazy dog while seven small boats sail home before night"
 
 
 class Run:
     """One run directory and the command that makes it."""
 
-    def __init__(self, out: Path, options: argparse.Namespace, resume: bool) -> None:
+    def __init__(self, out: Path, options: argparse.Namespace, *more: str) -> None:
         self.out, self.steps = out, options.steps
         self.command = [
-            sys.executable, "-m", "tinygpt", "train", "--corpus", str(out.parent / "corpus.txt"), "--out", str(out),
-            "--steps", str(options.steps), "--save-every", str(options.save_every), "--batch", str(options.batch),
-            "--context", "64", "--set", "model.hidden_size=64", "--seed", "7", "--quiet", *(["--resume"] if resume else []),
+            sys.executable, "-m", "tinygpt", "train", "--corpus", str(out.parent / "corpus.txt"),
+            "--out", str(out), "--steps", str(options.steps), "--save-every", str(options.save_every),
+            "--batch", str(options.batch), "--context", "32", "--set", "model.hidden_size=32",
+            "--set", "model.num_hidden_layers=2", "--seed", "7", "--quiet", *more,
         ]  # fmt: skip
         self.env = {**os.environ, "TINYGPT_CACHE": str(out.parent / "cache"), "OPENBLAS_NUM_THREADS": "1"}
 
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    def go(self, seconds: float | None = None) -> int | None:
+        """Run to the end, or kill it after so many seconds: then the process id."""
+        process = subprocess.Popen(
+            self.command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-
-    def finish(self) -> None:
-        """Run to the end without a kill."""
-        process = self.start()
-        errors = process.communicate()[1]
+        try:
+            errors = process.communicate(timeout=seconds)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return process.pid
         if process.returncode != 0:
             raise SystemExit(f"the run ended with {process.returncode}:\n{errors}")
+        return None
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self, since: float = 0.0) -> list[dict[str, Any]]:
         path = self.out / "events.jsonl"
-        return events.read(path) if path.exists() else []
-
-    def trained(self) -> list[tuple[int, float, float]]:
-        """(step, loss, learning rate) of every step told."""
-        return [(e["step"], e["loss"], e["lr"]) for e in self.events() if e["kind"] == "train.step"]
+        return [e for e in events.read(path) if e["t"] >= since] if path.exists() else []
 
     def saved(self) -> int:
         """Validate every checkpoint; the step of the newest."""
@@ -71,45 +71,25 @@ class Run:
         """What must come out the same."""
         last = self.out / "steps" / f"{self.steps:06d}"
         names = [last / n for n in ("model.safetensors", "optimizer.safetensors", "state.json")]
-        return {
-            str(p.relative_to(self.out)): p.read_bytes()
-            for p in (*names, self.out / "final" / "model.safetensors")
-        }
-
-    def hidden(self) -> list[str]:
-        """Temporary files that somebody left."""
-        return [str(p.relative_to(self.out)) for p in self.out.rglob(".*")]
+        names.append(self.out / "final" / "model.safetensors")
+        return {str(p.relative_to(self.out)): p.read_bytes() for p in names}
 
 
-def measure(straight: Run) -> tuple[float, float]:
-    """Run it; (seconds until the first step, seconds between two saves)."""
-    began = time.time()
-    straight.finish()
-    told = straight.events()
-    first = next(e["t"] for e in told if e["kind"] == "train.step")
-    saves = [e["t"] for e in told if e["kind"] == "checkpoint.saved"]
-    return first - began, (saves[-1] - saves[0]) / max(1, len(saves) - 1)
+class Pace:
+    """How long a start and the steps between two saves take here, and the delays that follow."""
 
+    def __init__(self) -> None:
+        self.startup, self.interval = 0.0, 0.0
 
-def attempt(run: Run, delay: float) -> str | None:
-    """Start, kill after `delay`, and say where that was; None when the run ended before."""
-    before = len(run.events())
-    process = run.start()
-    try:
-        errors = process.communicate(timeout=delay)[1]
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        if any(run.out.rglob(f".*.tmp-{process.pid}")):
-            return "while writing"
-        # A start rewinds events.jsonl to the checkpoint and adds one line; more of them are steps.
-        told = run.events()
-        mine = [e for e in told[::-1] if e["kind"] == "run.started"][:1]
-        stepped = len(told) != before and told[-1:] != mine
-        return "between steps" if stepped else "at start-up"
-    if process.returncode != 0:
-        raise SystemExit(f"the resumed run ended with {process.returncode}:\n{errors}")
-    return None
+    def learn(self, began: float, killed: float, told: list[dict[str, Any]]) -> None:
+        steps = [e["t"] - began for e in told if e["kind"] == "train.step"]
+        seen = steps[0] if steps else max(self.startup, killed - began)
+        self.startup = (self.startup + seen) / 2 if self.startup else seen
+
+    def delay(self, draw: random.Random, saves: float) -> float:
+        """Uniform, so that an attempt makes `saves` saves in the mean: where that is few, most make none."""
+        more = (saves * self.startup + self.interval) / (1 - min(saves, 0.5))
+        return draw.uniform(0, self.startup + (more if saves < 0.5 else (2 * saves + 1) * self.interval))
 
 
 def compare(run: Run, straight: Run) -> None:
@@ -118,50 +98,53 @@ def compare(run: Run, straight: Run) -> None:
     different = [name for name in theirs if ours[name] != theirs[name]]
     if different:
         raise SystemExit(f"not equal to the run that was left alone: {', '.join(different)}")
-    told = run.trained()
-    if [step for step, *_ in told] != list(range(1, run.steps + 1)) or told != straight.trained():
+    told, wanted = (
+        [(e["step"], e["loss"]) for e in r.events() if e["kind"] == "train.step"] for r in (run, straight)
+    )
+    if told != wanted or [step for step, _ in told] != list(range(1, run.steps + 1)):
         raise SystemExit("events.jsonl does not hold every step once, with the straight run's losses")
-    if run.hidden():
-        raise SystemExit(f"left behind: {', '.join(run.hidden())}")
+    if hidden := [str(p) for p in run.out.rglob(".*")]:
+        raise SystemExit(f"left behind: {', '.join(hidden)}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--save-every", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for name, value in {"kills": 100, "steps": 200, "save-every": 10, "batch": 32, "seed": 0}.items():
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"[{value}]")
     options = parser.parse_args()
-    draw, began = random.Random(options.seed), time.time()
+    draw, pace, where, began = random.Random(options.seed), Pace(), Counter[str](), time.time()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        text = random.Random(1)
-        lines = (" ".join(text.choices(WORDS, k=9)) for _ in range(600))
+        root, text = Path(folder), random.Random(1)
+        lines = (" ".join(text.choices(TEXT.split(), k=9)) for _ in range(600))
         (root / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
-        straight = Run(root / "straight", options, resume=False)
-        startup, interval = measure(straight)
-        where: Counter[str] = Counter()
-        runs = [Run(root / "killed-1", options, resume=True)]
+        straight = Run(root / "straight", options)
+        straight.go()
+        pace.learn(began, began, straight.events())
+        saves = [e["t"] for e in straight.events() if e["kind"] == "checkpoint.saved"]
+        pace.interval = (saves[-1] - saves[0]) / (len(saves) - 1)
+        runs = [Run(root / "killed-1", options, "--resume")]
         while where.total() < options.kills:
-            left = (options.steps - runs[-1].saved()) / options.save_every
-            chance = min(0.9, max(0.02, left / (options.kills - where.total())))  # of reaching one more save
-            window = startup + (chance * startup + interval) / (1 - chance)
-            place = attempt(runs[-1], draw.uniform(0, window))
-            if place is None:
-                compare(runs[-1], straight)
-                runs.append(Run(root / f"killed-{len(runs) + 1}", options, resume=True))
-            else:
-                where[place] += 1
+            run = runs[-1]
+            left = (options.steps - run.saved()) / options.save_every / (options.kills - where.total())
+            started = time.time()
+            pid = run.go(pace.delay(draw, max(0.02, left)))
+            if pid is None:
+                compare(run, straight)
+                runs.append(Run(root / f"killed-{len(runs) + 1}", options, "--resume"))
+                continue
+            told = run.events(started)
+            pace.learn(started, time.time(), told)
+            stepped = any(e["kind"] == "train.step" for e in told)
+            writing = any(run.out.rglob(f".*.tmp-{pid}"))
+            where["while writing" if writing else "between steps" if stepped else "at start-up"] += 1
         runs[-1].saved()
-        runs[-1].finish()
+        runs[-1].go()
         compare(runs[-1], straight)
     places = ", ".join(f"{n} {place}" for place, n in sorted(where.items()))
     print(
-        f"{where.total()} kills of a {options.steps}-step run ({places}), {len(runs)} run(s), {time.time() - began:.0f} s: "
-        "every checkpoint valid, weights, optimizer and state byte-equal, every step told once"
+        f"{where.total()} kills of a {options.steps}-step run ({places}), {len(runs)} run(s), "
+        f"{time.time() - began:.0f} s: every checkpoint valid, weights, optimizer and state byte-equal, "
+        "every step told once"
     )
 
 

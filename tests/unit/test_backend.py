@@ -1,5 +1,4 @@
-"""The back end: a fast BLAS under MLX, compiler flags, threads, streams, and what happens when a piece is
-missing."""
+"""The back end: BLAS, compiler flags, threads, streams, and what happens when a piece is missing."""
 
 from __future__ import annotations
 

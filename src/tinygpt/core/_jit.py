@@ -35,10 +35,9 @@ def command(original: str) -> str:
         return original
     arguments, output = match.groups()
     part = shlex.quote(f"{output}.{os.getpid()}.part")
-    return (
-        f"g++ {FLAGS} {arguments} -include {shlex.quote(str(HEADER))} -o {part} 2>&1"
-        f" && mv -f {part} {shlex.quote(output)}"
-    )
+    build = f"g++ {FLAGS} {arguments} -include {shlex.quote(str(HEADER))} -o {part} 2>&1"
+    # Once more after a second: another process may just be rewriting the same source file.
+    return f"{{ {build} || {{ sleep 1; {build}; }}; }} && mv -f {part} {shlex.quote(output)}"
 
 
 def _cpu() -> str:
