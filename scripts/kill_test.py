@@ -43,9 +43,8 @@ class Run:
 
     def go(self, seconds: float | None = None) -> int | None:
         """Run to the end, or kill it after so many seconds: then the process id."""
-        process = subprocess.Popen(
-            self.command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(self.command, env=self.env, text=True, **pipes)
         try:
             errors = process.communicate(timeout=seconds)[1]
         except subprocess.TimeoutExpired:
@@ -87,9 +86,10 @@ class Pace:
         self.startup = (self.startup + seen) / 2 if self.startup else seen
 
     def delay(self, draw: random.Random, saves: float) -> float:
-        """Uniform, so that an attempt makes `saves` saves in the mean: where that is few, most make none."""
-        more = (saves * self.startup + self.interval) / (1 - min(saves, 0.5))
-        return draw.uniform(0, self.startup + (more if saves < 0.5 else (2 * saves + 1) * self.interval))
+        """Such that attempts make `saves` saves in the mean: where that is few, most end before the first."""
+        if draw.random() >= saves:
+            return draw.uniform(0, self.startup + 0.9 * self.interval)
+        return self.startup + self.interval * max(1.0, 0.8 * saves) * draw.uniform(1, 1.5)
 
 
 def compare(run: Run, straight: Run) -> None:
@@ -125,9 +125,9 @@ def main() -> None:
         runs = [Run(root / "killed-1", options, "--resume")]
         while where.total() < options.kills:
             run = runs[-1]
-            left = (options.steps - run.saved()) / options.save_every / (options.kills - where.total())
-            started = time.time()
-            pid = run.go(pace.delay(draw, max(0.02, left)))
+            left = (options.steps - run.saved()) / options.save_every
+            started, kills = time.time(), options.kills - (where.total() if len(runs) == 1 else 0)
+            pid = run.go(pace.delay(draw, left / kills))
             if pid is None:
                 compare(run, straight)
                 runs.append(Run(root / f"killed-{len(runs) + 1}", options, "--resume"))
@@ -141,11 +141,9 @@ def main() -> None:
         runs[-1].go()
         compare(runs[-1], straight)
     places = ", ".join(f"{n} {place}" for place, n in sorted(where.items()))
-    print(
-        f"{where.total()} kills of a {options.steps}-step run ({places}), {len(runs)} run(s), "
-        f"{time.time() - began:.0f} s: every checkpoint valid, weights, optimizer and state byte-equal, "
-        "every step told once"
-    )
+    spent = f"{len(runs)} run(s), {time.time() - began:.0f} s"
+    print(f"{where.total()} kills of a {options.steps}-step run ({places}), {spent}: every checkpoint")
+    print("valid; weights, optimizer and state byte-equal to the straight run's; every step told once")
 
 
 if __name__ == "__main__":

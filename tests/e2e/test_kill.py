@@ -32,7 +32,7 @@ def test_the_script_notices_a_difference(tmp_path: Path, monkeypatch: pytest.Mon
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    line = '{"v": 1, "kind": "train.step", "step": 1, "loss": 2.5}\n'
+    line = '{"v": 1, "t": 1, "kind": "train.step", "step": 1, "loss": 2.5}\n'
     for name, told, last in (
         ("a", line, b"x"),
         ("b", line, b"y"),

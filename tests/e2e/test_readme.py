@@ -1,10 +1,8 @@
 """Every block of the README that is marked `console` is run, in one folder, in its order.
 
 A line `$ tinygpt ...` is a command; what stands under it is an example of its output and is not compared. A
-comment before a block changes how it is treated:
-
-    <!-- slow -->       only with TINYGPT_SLOW=1
-    <!-- files: ... --> the block needs these files, which a reader would bring: they are made (see GIVEN)
+block after the comment `<!-- slow -->` is run with TINYGPT_SLOW=1 only, and counted. Files that a reader would
+bring (notes/, book.txt, my.jsonl ...) are made by `given`.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from e2e.shell import sentences, sums
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"((?:^<!--.*?-->\s*\n)*)^```console[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
-LANGUAGES = {"console", "", "python", "json", "toml", "text"}
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,8 @@ def test_the_marked_blocks_run(tmp_path: Path) -> None:
 
 def test_how_a_page_is_read(tmp_path: Path) -> None:
     page = (
-        "# T\n\n```\nnot this\n```\n\n<!-- slow -->\n```console\n$ tinygpt doctor \\\n    --json\nout\n$ true\n"
-        "```\ntext\n```console\n$ tinygpt --version  # a comment\ntinygpt 9\n```\n"
+        "# T\n\n```\nnot this\n```\n\n<!-- slow -->\n```console\n$ tinygpt doctor \\\n    --json\nout\n"
+        "$ true\n```\ntext\n```console\n$ tinygpt --version  # a comment\ntinygpt 9\n```\n"
     )
     slow, quick = blocks(page)
     assert slow.slow and slow.commands == ("tinygpt doctor  --json", "true") and slow.line == 8
