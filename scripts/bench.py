@@ -4,8 +4,9 @@
 
 Training: one step of a Llama-shaped model, 12 layers x 256, 512 tokens x 4 rows, float32, against PyTorch
 eager and against MLX as its wheel installs it. Decoding: tokens a second of one greedy stream against mlx-lm
-on the same weights, on our BLAS and on the wheel's. Every contestant runs in a process of its own, in turn, and
-its best run counts: that is what the machine can do when nothing disturbs it. Memory is the process's peak.
+on the same weights, on our BLAS and on the wheel's. Every contestant runs in a process of its own, in turn,
+and its best run counts: that is what the machine can do when nothing disturbs it. Memory is the process's
+peak.
 """
 
 from __future__ import annotations

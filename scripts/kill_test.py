@@ -109,7 +109,7 @@ def compare(run: Run, straight: Run) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name, value in {"kills": 100, "steps": 200, "save-every": 10, "batch": 32, "seed": 0}.items():
+    for name, value in {"kills": 100, "steps": 200, "save-every": 10, "batch": 16, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"[{value}]")
     options = parser.parse_args()
     draw, pace, where, began = random.Random(options.seed), Pace(), Counter[str](), time.time()
@@ -127,7 +127,7 @@ def main() -> None:
             run = runs[-1]
             left = (options.steps - run.saved()) / options.save_every
             started, kills = time.time(), options.kills - (where.total() if len(runs) == 1 else 0)
-            pid = run.go(pace.delay(draw, left / kills))
+            pid = run.go(pace.delay(draw, (left - 1) / kills))
             if pid is None:
                 compare(run, straight)
                 runs.append(Run(root / f"killed-{len(runs) + 1}", options, "--resume"))

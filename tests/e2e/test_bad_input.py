@@ -296,7 +296,7 @@ def test_what_is_not_ours_is_not_replaced(trained: Path, here: Path) -> None:
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     rows, corpus = trained / "rows.jsonl", trained / "corpus.txt"
-    for out, pattern in ((mine, "not a .* directory"), (mine / "thesis.txt", "is a file")):
+    for out, pattern in ((mine, "is no .* directory"), (mine / "thesis.txt", "is a file")):
         refused(tinygpt(*train(corpus, out, "--force")), pattern)
         refused(tinygpt("tokenize-train", "--corpus", corpus, "--out", out, "--force"), pattern)
         refused(tinygpt("quickstart", "--demo", "--out", out, "--force"), pattern)

@@ -1,8 +1,8 @@
 """Every block of the README that is marked `console` is run, in one folder, in its order.
 
 A line `$ tinygpt ...` is a command; what stands under it is an example of its output and is not compared. A
-block after the comment `<!-- slow -->` is run with TINYGPT_SLOW=1 only, and counted. Files that a reader would
-bring (notes/, book.txt, my.jsonl ...) are made by `given`.
+block after the comment `<!-- slow -->` is run with TINYGPT_SLOW=1 only, and counted. Files that a reader
+would bring (notes/, book.txt, my.jsonl ...) are made by `given`.
 """
 
 from __future__ import annotations

@@ -106,10 +106,15 @@ def test_an_existing_output_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     files.refuse_existing(tmp_path / "empty", force=False)
     path = old(tmp_path / "full")
-    for taken in (path, path / "a"):
-        with pytest.raises(ConfigError, match=r"the output .* exists"):
-            files.refuse_existing(taken, force=False)
-        files.refuse_existing(taken, force=True)
+    with pytest.raises(ConfigError, match=r"the output .* exists"):
+        files.refuse_existing(path, force=False)
+    files.refuse_existing(path, force=True)
+    files.refuse_existing(path, force=True, mark="a")
+    with pytest.raises(ConfigError, match=r"is no output \(it has no run\.json\)"):
+        files.refuse_existing(path, force=True, mark="run.json")
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="is a file, the output must be a directory"):
+            files.refuse_existing(path / "a", force=force)
 
 
 def test_a_second_rename_that_fails_puts_the_old_one_back(

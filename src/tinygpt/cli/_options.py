@@ -83,7 +83,7 @@ def _argument(f: Field) -> inspect.Parameter:
 def _option(f: Field, name: str) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     kind = _flag_type(f)
-    default = _shown(f)
+    default = "required" if f.required else shown(f.default)
     names: dict[str, Any] = {"help": f"{f.help} [{default}]" if default else f.help, "show_default": False}
     if f.family is not None or f.choices:
         choices = f.family.names() if f.family else list(f.choices)
@@ -94,10 +94,10 @@ def _option(f: Field, name: str) -> inspect.Parameter:
     return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
 
 
-def _shown(f: Field) -> str:
-    if f.required:
-        return "required"
-    default = f.default.name if isinstance(f.default, Pick) else f.default
+def shown(default: Any) -> str:
+    """A default as help shows it; empty when there is nothing worth showing."""
+    if isinstance(default, Pick):
+        return default.name
     if default in (None, (), "", {}) or isinstance(default, bool):
         return ""
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
-import typer.main
+from typer.core import TyperCommand, TyperOption
 
 from tinygpt.cli import _exit
 
@@ -25,6 +26,20 @@ HEADINGS = {
     "evaluate": "Evaluate",
     "look": "Look inside and measure",
 }
+
+
+class Command(TyperCommand):
+    """A command that shows a default as options made from a config do: [10], not [default: 10]."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from tinygpt.cli._options import shown
+
+        super().__init__(*args, **kwargs)
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.show_default is True:
+                option.show_default = False
+                if default := shown(option.default):
+                    option.help = f"{option.help} [{default}]"
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class CommandFile:
         """Import the command's file and register its `main`. Its docstring is the help, example included."""
         text = ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or ""
         # \b keeps the lines of an example as they are written.
-        app.command(self.name, help=text.replace("\n\n", "\n\n\b\n"))(
+        app.command(self.name, cls=Command, help=text.replace("\n\n", "\n\n\b\n"))(
             importlib.import_module(self.module).main
         )
 
@@ -144,7 +159,8 @@ def _names_only() -> typer.Typer:
 
 
 def _show_completion(shell: str) -> int:
-    from typer.completion import get_completion_script
+    # The public way, `_TINYGPT_COMPLETE=source_zsh`, puts a blank line before zsh's #compdef, which must be first.
+    from typer.completion import get_completion_script  # pyright: ignore[reportPrivateImportUsage]
 
     if shell not in ("bash", "zsh", "fish"):
         raise _exit.bad_choice("shell", shell, ["bash", "zsh", "fish"])

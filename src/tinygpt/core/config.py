@@ -135,12 +135,12 @@ def _convert(f: Field, kind: Any, value: Any, where: str) -> Any:
         assert f.family is not None, where
         pick = value if isinstance(value, Pick) else _pick(f, value, where)
         return pick.resolve(f.family, where)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if isinstance(value, kind):
             return value
         if not isinstance(value, Mapping):
             raise _wrong(where, "a table", value)
-        return from_dict(typing.cast(type, kind), value, where)
+        return from_dict(kind, value, where)
     if origin in (list, tuple):
         if isinstance(value, str):
             value = [part for part in value.split(",") if part]
@@ -234,9 +234,9 @@ def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]
                 hint="write it as a.b=value, for example optimizer.beta2=0.99",
             )
         *parents, last = key.strip().split(".")
-        node = result
+        node: dict[str, Any] = result
         for parent in parents:
-            child = node.get(parent, {})
+            child: Any = node.get(parent, {})
             node[parent] = child = {"name": child} if isinstance(child, str) else child
             if not isinstance(child, dict):
                 raise ConfigError(f"'{setting}': '{parent}' holds a value, not a table")

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,13 @@ def refuse_existing(path: Path, *, force: bool, what: str = "output", mark: str 
         )
     if mark and not (path / mark).exists():
         raise ConfigError(
-            f"{path} is not a {what} (it has no {mark}), so --force does not replace it",
+            f"{path} is no {what} (it has no {mark}), so --force does not replace it",
             hint="choose another --out, or remove it yourself",
         )
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(path: Path, *, replace: bool = False) -> Generator[Path]:
     """Yield a hidden sibling to write into; on success it becomes `path`, on failure it is removed.
 
     Everything is flushed before the rename. With `replace` the old directory is moved aside first and removed

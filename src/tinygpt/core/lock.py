@@ -6,14 +6,14 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from tinygpt.core.errors import LockedError
 from tinygpt.core.files import cache_dir
 
 
 @contextlib.contextmanager
-def gpu_lock(command: str, *, wait: bool = False, enabled: bool = True) -> Iterator[None]:
+def gpu_lock(command: str, *, wait: bool = False, enabled: bool = True) -> Generator[None]:
     """Hold the machine's one training-or-serving lock.
 
     The lock is `flock` on a file, so a killed holder frees it. The file's text says who holds it: {pid,

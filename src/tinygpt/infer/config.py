@@ -6,7 +6,7 @@ import dataclasses
 import math
 import secrets
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 from tinygpt.core.errors import ConfigError
 
@@ -59,6 +59,6 @@ class SampleConfig:
         """Always the likeliest token: nothing is drawn."""
         return self.temperature == 0 or self.top_k == 1
 
-    def seeded(self) -> SampleConfig:
+    def seeded(self) -> Self:
         """The same with a seed: a fresh one where none was given, so that it can be shown and used again."""
         return self if self.seed is not None else dataclasses.replace(self, seed=secrets.randbits(32))

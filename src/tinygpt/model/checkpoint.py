@@ -16,7 +16,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ def save(
     *,
     write_tokenizer: Callable[[Path], None] | None = None,
     ids: Mapping[str, int | None] | None = None,
+    stop_ids: Sequence[int] = (),
     state: Mapping[str, Any] | None = None,
     optimizer: Mapping[str, mx.array] | None = None,
     run: Mapping[str, Any] | None = None,
@@ -76,7 +77,8 @@ def save(
 ) -> Path:
     """Write a model directory in one step.
 
-    `ids` are the eos, bos and pad ids that config.json should name; `dtype` is how weights are stored.
+    `ids` are the eos, bos and pad ids that config.json should name, `stop_ids` all that end an answer;
+    `dtype` is how weights are stored.
     """
     odd = set(dict(tree_flatten(model.parameters()))) ^ set(dict(tree_flatten(LM(model.config).parameters())))
     if odd:
@@ -87,7 +89,11 @@ def save(
     with files.atomic_directory(Path(path), replace=replace) as folder:
         config = {**layout.to_hf(model.config, **(ids or {})), "dtype": dtype}
         files.write_json(folder / "config.json", config)
-        named = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        named: dict[str, Any] = {
+            key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+        }
+        if len(stop_ids) > 1:  # other tools stop at what generation_config.json names; readers take a list
+            named["eos_token_id"] = list(stop_ids)
         files.write_json(folder / "generation_config.json", {k: v for k, v in named.items() if v is not None})
         weights = {name: w.astype(getattr(mx, dtype)) for name, w in tree_flatten(model.parameters())}
         write_tensors(folder, "model", layout.to_disk(weights, model.config))

@@ -87,14 +87,16 @@ def verify(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has no {LOCK}", hint="it is not a packaged specialist")
     try:
         lock = json.loads(path.read_text(encoding="utf-8"))
-        listed = lock["files"].items()
-    except (json.JSONDecodeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    for name, facts in listed:
+        listed = {name: (facts["bytes"], facts["sha256"]) for name, facts in lock["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", hint="restore it, or package again"
+        ) from error
+    for name, (size, digest) in listed.items():
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{folder} lacks {name}, which its lock lists")
-        if file.stat().st_size != facts["bytes"] or files.sha256(file) != facts["sha256"]:
+        if file.stat().st_size != size or files.sha256(file) != digest:
             raise CheckpointError(
                 f"{file} is not the file that was locked", hint="restore it, or package again"
             )

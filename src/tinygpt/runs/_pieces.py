@@ -61,4 +61,4 @@ def ids(tokenizer: Tokenizer) -> dict[str, int | None]:
 
 def n_parameters(module: Any) -> int:
     """Number of learned values."""
-    return sum(int(value.size) for _, value in tree_flatten(module.trainable_parameters()))
+    return sum(int(value.size) for value in dict(tree_flatten(module.trainable_parameters())).values())

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tinygpt
 from tinygpt.core import backend, files
@@ -39,6 +39,14 @@ FREE = {
     "max_minutes",
     "seed",
 }
+
+
+class Amounts(NamedTuple):
+    """How much a run learns from: settings that are derived when they are not given."""
+
+    steps: int
+    batch: int
+    lr: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +87,9 @@ class TrainSettings:
         for name in ("steps", "batch", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        if self.lr <= 0:
-            raise ConfigError(f"--lr must be positive, got {self.lr}")
+        _, batch, lr = self.amounts
+        if lr <= 0:
+            raise ConfigError(f"--lr must be positive, got {lr}")
         for name in ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes"):
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
@@ -89,8 +98,14 @@ class TrainSettings:
             raise ConfigError(
                 "--resume continues what is in --out, --force replaces it", hint="leave one out"
             )
-        if self.batch % self.accumulate:
-            raise ConfigError(f"--batch {self.batch} is not a multiple of --accumulate {self.accumulate}")
+        if batch % self.accumulate:
+            raise ConfigError(f"--batch {batch} is not a multiple of --accumulate {self.accumulate}")
+
+    @property
+    def amounts(self) -> Amounts:
+        """steps, batch and lr, which `__post_init__` filled in."""
+        assert self.steps is not None and self.batch is not None and self.lr is not None
+        return Amounts(self.steps, self.batch, self.lr)
 
     def derived(self) -> dict[str, Any]:
         """Defaults that follow from other settings."""
@@ -261,11 +276,12 @@ def train(
     write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a checkpoint's
     weights back."""
     config = directory.config
+    steps, _, lr = config.amounts
     schedule = SCHEDULE.load(config.schedule.name)
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
     updater = Gradient(
         objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options),
-        lambda step: config.lr * schedule.at(step, config.steps, config.schedule.options),
+        lambda step: lr * schedule.at(step, steps, config.schedule.options),
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
     )  # fmt: skip
     with gpu_lock(directory.command, wait=config.wait, enabled=config.lock):
@@ -282,7 +298,7 @@ def train(
             RunStarted(
                 command=directory.command,
                 step=start,
-                steps=config.steps,
+                steps=steps,
                 facts={**facts, "seed": directory.seed},
             )
         )
@@ -303,7 +319,7 @@ def train(
         if held_out is not None:
             evals.append(("held_out", held_out_loss(objective, held_out, config.eval_batches)))
         plan = Plan(
-            steps=config.steps, save_every=config.save_every, eval_every=config.eval_every,
+            steps=steps, save_every=config.save_every, eval_every=config.eval_every,
             max_seconds=60 * config.max_minutes,
         )  # fmt: skip
         result = fit(source, updater, plan, told, start=start, save=save, evals=evals)
@@ -321,8 +337,8 @@ def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:
         total = weight = 0.0
         for batch in batches:
             given = arrays(batch)
-            count = float(objective.weights(given).sum().item())
-            total += float(objective.loss(given)[0].item()) * count
+            count = float(objective.weights(given).sum())
+            total += float(objective.loss(given)[0]) * count
             weight += count
         return {"loss": total / max(weight, 1.0)}
 

@@ -42,7 +42,7 @@ def load(path: Path) -> list[dict[str, Any]]:
     loaded = checkpoint.load(_pieces.model_path(path))
     disk = layout.from_disk(checkpoint.read_tensors(loaded.path, "model"), loaded.config)
     rows = []
-    for name, value in tree_flatten(loaded.model.parameters()):
+    for name, value in dict(tree_flatten(loaded.model.parameters())).items():
         x = value.astype(mx.float32)
         rows.append(
             {
@@ -66,8 +66,7 @@ def logits(path: Path, prompt: str, top: int) -> list[dict[str, Any]]:
         )
     scores = loaded.model(mx.array([ids]))[0, -1].astype(mx.float32)
     probabilities = mx.softmax(scores)
-    best = mx.argsort(-scores)[: max(1, top)].tolist()
-    assert isinstance(best, list)
+    best = mx.argsort(-scores)[: max(1, top)]
     return [
         {
             "id": i,
@@ -75,7 +74,7 @@ def logits(path: Path, prompt: str, top: int) -> list[dict[str, Any]]:
             "logit": scores[i].item(),
             "probability": probabilities[i].item(),
         }
-        for i in best
+        for i in map(int, best)
     ]
 
 

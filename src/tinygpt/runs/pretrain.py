@@ -49,12 +49,17 @@ def run(config: Config, events: Events) -> Result:
             paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out,
             strict=config.strict,
         ),
-        tokenizer, length=length, batch_size=config.batch or 1, seed=directory.seed, events=events,
+        tokenizer, length=length, batch_size=config.amounts.batch, seed=directory.seed, events=events,
     )  # fmt: skip
 
     def write(path: Path, **parts: Any) -> Path:
         return checkpoint.save(
-            path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer), **parts
+            path,
+            model,
+            write_tokenizer=tokenizer.save,
+            ids=_pieces.ids(tokenizer),
+            stop_ids=tokenizer.stop_ids,
+            **parts,
         )
 
     def resume(path: Path) -> None:

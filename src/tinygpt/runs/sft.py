@@ -61,7 +61,7 @@ def run(config: Config, events: Events) -> Result:
         ),
         tokenizer,
         length=_train.row_length(config, model.config),
-        batch_size=config.batch or 1,
+        batch_size=config.amounts.batch,
         seed=directory.seed,
         events=events,
     )
@@ -73,7 +73,12 @@ def run(config: Config, events: Events) -> Result:
     def write(path: Path, **parts: Any) -> Path:
         if whole:
             return checkpoint.save(
-                path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer), **parts
+                path,
+                model,
+                write_tokenizer=tokenizer.save,
+                ids=_pieces.ids(tokenizer),
+                stop_ids=tokenizer.stop_ids,
+                **parts,
             )
         return _adapter.save_adapter(
             path, model, config.adapter, base=base, write_tokenizer=tokenizer.save, **parts

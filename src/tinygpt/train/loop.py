@@ -26,7 +26,7 @@ Hook = Callable[[int], dict[str, float]]
 class Source(Protocol):
     """Indexable batches."""
 
-    def __getitem__(self, index: int) -> Batch: ...
+    def __getitem__(self, index: int, /) -> Batch: ...
 
 
 class Updater(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import FrameType
 
 
@@ -20,7 +20,7 @@ class Stop:
 
 
 @contextlib.contextmanager
-def on_signals() -> Iterator[Stop]:
+def on_signals() -> Generator[Stop]:
     """Catch SIGINT and SIGTERM while the block runs, and put the old handlers back afterwards.
 
     Outside the main thread Python allows no handlers; the flag then simply never rises.

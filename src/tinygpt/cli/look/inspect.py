@@ -28,7 +28,7 @@ def main(
     def render() -> None:
         shown = {k: v for k, v in facts.items() if k not in ("tensors", "config", "bytes")}
         config = facts.get("config", {})
-        sizes = [(k, v) for k, v in config.items() if isinstance(v, int | float) and v is not None]
+        sizes = [(k, v) for k, v in config.items() if isinstance(v, int | float)]
         table(["what", "value"], [*shown.items(), ("size on disk", size(facts["bytes"])), *sizes])
         if tensors:
             rows = [

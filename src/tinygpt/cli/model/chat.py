@@ -49,8 +49,9 @@ def lines(*, quiet: bool) -> Iterator[str]:
     """What the person types, with line editing on a terminal, until the end of input."""
     terminal = sys.stdin.isatty()
     if terminal:
-        import readline  # noqa: F401  (gives input() its editing and history)
+        import readline  # from now on input() has editing and history
 
+        readline.set_auto_history(True)
         if not quiet:
             print("type a message; /reset forgets, /quit ends", file=sys.stderr)
     while True:

@@ -8,6 +8,7 @@ Example:
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
@@ -16,15 +17,17 @@ from tinygpt.runs.generate import Config, sample
 
 def call(config: Config, out: Output) -> None:
     config = config.seeded()
+    seed = config.seed
+    assert seed is not None
     prompt = sys.stdin.read() if config.prompt == "-" else config.prompt
     tell = not out.quiet and not out.json
-    answers = [
-        {"text": "", "tokens": 0, "finish_reason": "", "seed": config.seed + i} for i in range(config.n)
+    answers: list[dict[str, Any]] = [
+        {"text": "", "tokens": 0, "finish_reason": "", "seed": seed + i} for i in range(config.n)
     ]
     for i, piece in sample(config, prompt):
         answer = answers[i]
         if tell:  # once the model and the prompt were found to be good
-            print(f"seed {config.seed}", file=sys.stderr)
+            print(f"seed {seed}", file=sys.stderr)
             tell = False
         if not out.json:
             start = (f"\n--- {i + 1} ---\n" if config.n > 1 else "") + prompt if not answer["tokens"] else ""

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 class Tokenizer(Protocol):
     """Text to ids and back. `special` maps the names of control tokens to ids; `stop_ids` end an answer."""
 
-    vocab_size: int
-    eos_id: int
-    bos_id: int | None
-    pad_id: int
-    stop_ids: tuple[int, ...]
-    special: dict[str, int]
-    chat_template: str | None
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def eos_id(self) -> int: ...
+    @property
+    def bos_id(self) -> int | None: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
+    @property
+    def special(self) -> dict[str, int]: ...
+    @property
+    def chat_template(self) -> str | None: ...
 
     @property
     def hash(self) -> str:

@@ -5,9 +5,9 @@ Queries `q = x Wq` have H heads, keys and values G <= H heads; head h reads grou
 multi-query. The cache shrinks by H / G.
 
 With `key_shift` half of the features that keys are made of come from the token before,
-`k_t = Wk [x_t, x_{t-1}]`. One head can then look up "what followed the token I just wrote", the step that copies
-a name; plain attention needs two layers that learn to work together. It costs nothing, and pays most in models
-of a few million parameters.
+`k_t = Wk [x_t, x_{t-1}]`. One head can then look up "what followed the token I just wrote", the step that
+copies a name; plain attention needs two layers that learn to work together. It costs nothing, and pays most
+in models of a few million parameters.
 
 Paper: Ainslie et al., EMNLP 2023, arXiv:2305.13245. Of the shift: Peng et al. 2023, arXiv:2305.13048 (token
 shift), and Olsson et al. 2022, arXiv:2209.11895 (smeared keys make induction heads easy).

@@ -1,11 +1,19 @@
 """The demo specialist's world: file operations as people ask for them, simulated, split and judged."""
 
-from .baseline import predict
-from .check import Verdict, check
-from .file_system import FileSystem
-from .interface import prompt, render_state, reply_of, system_prompt
-from .tasks import HELD_OUT_SETS, Task, check_disjoint, describe, make_task, splits, to_messages
-from .tools import TOOLS, execute
+from tinygpt.data.world.file_ops.baseline import predict
+from tinygpt.data.world.file_ops.check import Verdict, check
+from tinygpt.data.world.file_ops.file_system import FileSystem
+from tinygpt.data.world.file_ops.interface import prompt, render_state, reply_of, system_prompt
+from tinygpt.data.world.file_ops.tasks import (
+    HELD_OUT_SETS,
+    Task,
+    check_disjoint,
+    describe,
+    make_task,
+    splits,
+    to_messages,
+)
+from tinygpt.data.world.file_ops.tools import TOOLS, execute
 
 __all__ = [
     "HELD_OUT_SETS",

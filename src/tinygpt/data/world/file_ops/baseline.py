@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .file_system import FileSystem, PathError, name_of
-from .interface import reply_of
-from .tools import run
+from tinygpt.data.world.file_ops.file_system import FileSystem, PathError, name_of
+from tinygpt.data.world.file_ops.interface import reply_of
+from tinygpt.data.world.file_ops.tools import run
 
 _SPLIT = re.compile(
     r"\s*(?:\n|;|&&|[.!?]\s+(?=[A-Za-z\x01])|,?\s*\b(?:and then|then|and after that|after that|afterwards"

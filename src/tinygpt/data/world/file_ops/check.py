@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .file_system import FileSystem
-from .tasks import Task
-from .tools import READ_ONLY, read_call, run
+from tinygpt.data.world.file_ops.file_system import FileSystem
+from tinygpt.data.world.file_ops.tasks import Task
+from tinygpt.data.world.file_ops.tools import READ_ONLY, read_call, run
 
 MAX_CALLS = 20
 

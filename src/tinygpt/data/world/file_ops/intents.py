@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .file_system import joined, parent_of
-from .scene import Ref, Scene
+from tinygpt.data.world.file_ops.file_system import joined, parent_of
+from tinygpt.data.world.file_ops.scene import Ref, Scene
 
 
 def call(name: str, /, **arguments: Any) -> dict[str, Any]:

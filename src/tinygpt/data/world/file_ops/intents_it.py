@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .file_system import joined, name_of, parent_of
-from .intents import BUILD, Built, call
-from .scene import Ref, Scene
+from tinygpt.data.world.file_ops.file_system import joined, name_of, parent_of
+from tinygpt.data.world.file_ops.intents import BUILD, Built, call
+from tinygpt.data.world.file_ops.scene import Ref, Scene
 
 LINKS: dict[str, tuple[str, ...]] = {
     "mkdir": ("cd_it", "touch_it", "mkdir_it", "move_into_it", "move_into_it", "copy_into_it"),

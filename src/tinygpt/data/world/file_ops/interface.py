@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .file_system import FileSystem, joined
+from tinygpt.data.world.file_ops.file_system import FileSystem, joined
 
 MAX_ENTRIES = 24
 

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from random import Random
 
-from .phrases import stable_hash
+from tinygpt.data.world.file_ops.phrases import stable_hash
 
 
 def _words(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from . import (
+from tinygpt.data.world.file_ops import (
     phrases_copy,
     phrases_find,
     phrases_join,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import combinations, combinations_with_replacement
 from random import Random
 
-from .intents import BUILD
-from .intents_it import IT, LINKS, Step, build
-from .phrases import stable_hash
-from .scene import Scene
+from tinygpt.data.world.file_ops.intents import BUILD
+from tinygpt.data.world.file_ops.intents_it import IT, LINKS, Step, build
+from tinygpt.data.world.file_ops.phrases import stable_hash
+from tinygpt.data.world.file_ops.scene import Scene
 
 # Rough frequency of the intents; the tools come out within a factor of three of each other.
 WEIGHTS: dict[str, float] = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from .file_system import FileSystem, joined, name_of, parent_of
-from .names import AFFIXES, Namer
+from tinygpt.data.world.file_ops.file_system import FileSystem, joined, name_of, parent_of
+from tinygpt.data.world.file_ops.names import AFFIXES, Namer
 
 
 @dataclass(kw_only=True)

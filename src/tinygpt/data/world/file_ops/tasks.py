@@ -15,16 +15,15 @@ from random import Random
 from typing import Any
 
 from tinygpt.core.errors import DataError
-
-from .file_system import FileSystem
-from .intents_it import build
-from .interface import prompt, reply_of
-from .names import Namer, stems_in
-from .phrases import Template, pool
-from .plan import UNCLEAR, needs_order, pairs_of, steps_for
-from .scene import Scene
-from .tools import run
-from .wording import Voice, word_many, word_one, word_template
+from tinygpt.data.world.file_ops.file_system import FileSystem
+from tinygpt.data.world.file_ops.intents_it import build
+from tinygpt.data.world.file_ops.interface import prompt, reply_of
+from tinygpt.data.world.file_ops.names import Namer, stems_in
+from tinygpt.data.world.file_ops.phrases import Template, pool
+from tinygpt.data.world.file_ops.plan import UNCLEAR, needs_order, pairs_of, steps_for
+from tinygpt.data.world.file_ops.scene import Scene
+from tinygpt.data.world.file_ops.tools import run
+from tinygpt.data.world.file_ops.wording import Voice, word_many, word_one, word_template
 
 HELD_OUT_SETS = ("names", "phrases", "compositions")
 REFUSE_SHARE, CLARIFY_SHARE = 0.08, 0.08

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .file_system import FileSystem, PathError, joined, name_of
+from tinygpt.data.world.file_ops.file_system import FileSystem, PathError, joined, name_of
 
 
 @dataclass(frozen=True, kw_only=True)

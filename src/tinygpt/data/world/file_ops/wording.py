@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from .file_system import name_of
-from .intents_it import Step
-from .names import UNWANTED
-from .phrases import Template, pool
-from .scene import Ref
+from tinygpt.data.world.file_ops.file_system import name_of
+from tinygpt.data.world.file_ops.intents_it import Step
+from tinygpt.data.world.file_ops.names import UNWANTED
+from tinygpt.data.world.file_ops.phrases import Template, pool
+from tinygpt.data.world.file_ops.scene import Ref
 
 _NAME_QUOTES = [("", ""), ('"', '"'), ("'", "'"), ("`", "`")]
 _TEXT_QUOTES = [('"', '"'), ("'", "'"), ("“", "”")]

@@ -1,0 +1,107 @@
+"""Flags made from a config class."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+import typer
+
+from tinygpt.cli import _options
+from tinygpt.core.config import Pick, resolve_picks
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.family import Family
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One field of each kind."""
+
+    model: Annotated[Path, "Where."]
+    steps: Annotated[int | None, "How many."] = None
+    lr: Annotated[float, "Rate."] = 1e-3
+    compile: Annotated[bool, "Compile."] = True
+    strict: Annotated[bool, "Strict."] = False
+    corpus: Annotated[tuple[Path, ...], "Files."] = ()
+    dtype: Annotated[Literal["auto", "float32"], "Type."] = "auto"
+    max_tokens: Annotated[int, "Longest."] = 200
+    optimizer: Annotated[Pick, "Optimizer.", Family("tinygpt.train.optim")] = Pick("adamw")
+    extra: Annotated[dict[str, Any], "A table."] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        resolve_picks(self)
+
+
+@pytest.fixture
+def seen() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def run(seen: list[Any]) -> Any:
+    """Parse a command line; gives the config that the command would get."""
+    main = _options.from_config(
+        Config, lambda *given: seen.append(given), arguments=("model",), rename={"max_tokens": "tokens"}
+    )
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(main)
+
+    def parse(*words: str) -> Config:
+        app(list(words), standalone_mode=False)
+        return seen[-1][0]
+
+    return parse
+
+
+def test_defaults_and_flags(run: Any, seen: list[Any]) -> None:
+    assert run("m") == Config(model=Path("m"))
+    config = run(
+        "m", "--steps", "5", "--lr", "0.5", "--no-compile", "--strict", "--corpus", "a", "--corpus", "b",
+        "--dtype", "float32", "--tokens", "7", "--optimizer", "muon", "--json", "-q",
+    )  # fmt: skip
+    assert config == Config(
+        model=Path("m"), steps=5, lr=0.5, compile=False, strict=True, corpus=(Path("a"), Path("b")),
+        dtype="float32", max_tokens=7, optimizer=Pick("muon"),
+    )  # fmt: skip
+    assert seen[-1][1].json and seen[-1][1].quiet and not seen[0][1].json
+
+
+def test_the_order_is_defaults_file_flags_set(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(
+        'model = "file"\nsteps = 1\nlr = 0.1\nstrict = true\n[optimizer]\nname = "adamw"\nbeta2 = 0.9\n'
+    )
+    config = run("--config", str(file), "--steps", "2", "--set", "lr=0.3", "--set", "optimizer.beta1=0.5")
+    assert (config.model, config.steps, config.lr, config.strict) == (Path("file"), 2, 0.3, True)
+    assert (config.optimizer.options.beta1, config.optimizer.options.beta2) == (0.5, 0.9)
+    assert run("--config", str(file), "--set", "extra.deep.x=1").extra == {"deep": {"x": 1}}
+
+
+def test_an_earlier_run_is_a_config_file(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"command": "train", "tinygpt": "9", "config": {"model": "m", "steps": 4}}))
+    assert run("--config", str(file)).steps == 4
+
+
+def test_errors_name_the_field(run: Any) -> None:
+    with pytest.raises(ConfigError, match="'model' is required: Where."):
+        run()
+    with pytest.raises(ConfigError, match="'dtype' cannot be 'float23'"):
+        run("m", "--dtype", "float23")
+    with pytest.raises(ConfigError, match="unknown optim 'adam'. Did you mean 'adamw'"):
+        run("m", "--optimizer", "adam")
+    with pytest.raises(ConfigError, match="unknown config key 'step'. Did you mean 'steps'"):
+        run("m", "--set", "step=1")
+
+
+def test_help_shows_defaults_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(_options.from_config(Config, lambda *_: None, arguments=("model",)))
+    app(["--help"], standalone_mode=False)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--lr <float> Rate. [0.001]" in text and "--optimizer adamw|muon" in text
+    assert "--dtype auto|float32" in text and "--no-compile" in text and "--no-strict" not in text
+    assert "--extra" not in text, "a table is reached with --set"

@@ -1,0 +1,115 @@
+"""What people see: tables on stdout, progress lines on stderr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tinygpt.cli import _render
+from tinygpt.core import events as ev
+
+
+def step(n: int, loss: float = 2.5) -> ev.TrainStep:
+    return ev.TrainStep(
+        step=n, loss=loss, lr=1e-3, grad_norm=1.0, tokens=64, tok_s=1234.5, mem_bytes=0, metrics={}
+    )
+
+
+def test_cells() -> None:
+    shown = [_render.cell(v) for v in (None, True, False, 1234567, 0.123456, 1e-9, "text")]
+    assert shown == ["-", "yes", "no", "1,234,567", "0.1235", "1e-09", "text"]
+    assert [_render.size(n) for n in (0, 999, 1500, 2_500_000, 3e12)] == [
+        "0 B", "999 B", "1.5 KB", "2.5 MB", "3000.0 GB",
+    ]  # fmt: skip
+
+
+def test_facts_on_one_line() -> None:
+    found = {"parameters": 35104, "held_out": {"rows": 12, "tokens": 361}, "seed": 1234567}
+    assert _render.facts(found) == "parameters 35,104 · held out (rows 12, tokens 361) · seed 1234567"
+
+
+def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    _render.table(["name", "score"], [("[b]x[/b]", 0.5), ("y" * 90, 12)], title="T")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "T" and lines[1].split() == ["name", "score"]
+    assert lines[2].startswith("[b]x[/b] ") and lines[2].endswith(" 0.5"), "no markup; numbers to the right"
+    assert lines[3] == "y" * 90 + "     12"
+
+
+def test_results_are_json_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    _render.Output(json=True).result({"ü": 1}, lambda: print("text"))
+    _render.Output().result({"a": 1}, lambda: print("text"))
+    _render.Output().result({"a": 1})
+    assert capsys.readouterr().out == '{"ü": 1}\ntext\n{\n  "a": 1\n}\n'
+    assert _render.Output(quiet=True).events().sinks == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A clock that the test moves."""
+
+    class Clock:
+        now = 100.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    found = Clock()
+    monkeypatch.setattr(_render, "time", found)
+    return found
+
+
+def test_plain_progress_is_a_line_now_and_then(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = _render.ConsoleSink()
+    sink.write(ev.RunStarted(command="train", step=0, steps=200, facts={"seed": 1}))
+    for n in range(1, 200):
+        clock.now += 0.125
+        sink.write(step(n))
+    sink.write(ev.Evaluated(step=200, name="held_out", metrics={"loss": 2.25}))
+    sink.write(ev.Note(text="3 rows were left out", level="warning"))
+    sink.write(ev.Note(text="1/5 writing"))
+    sink.write(ev.Saved(step=200, path="x", bytes=1))
+    sink.write(ev.RunEnded(status="done", step=200, seconds=20.2, metrics={}))
+    seen = capsys.readouterr()
+    assert not seen.out, "stdout is for results"
+    lines = seen.err.splitlines()
+    assert lines[0] == "train: seed 1"
+    assert lines[1] == "step 40/200 · loss 2.5000 · lr 1.00e-03 · 1,234 tok/s · 0:20 left"
+    assert [line.split()[1] for line in lines[1:5]] == ["40/200", "80/200", "120/200", "160/200"]
+    assert lines[5:] == [
+        "step 200 · held_out: loss 2.25", "warning: 3 rows were left out", "1/5 writing",
+        "done at step 200 after 20 s",
+    ]  # fmt: skip
+
+
+def test_short_tasks_say_nothing(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = _render.ConsoleSink()
+    for done in (1, 2):
+        sink.write(ev.Progress(task="tokenise", done=done, total=2, unit="bytes"))
+    assert not capsys.readouterr().err
+    clock.now += 6
+    sink.write(ev.Progress(task="long", done=1000, total=3000, unit="bytes"))
+    sink.write(ev.Progress(task="long", done=3000, total=3000, unit="bytes"))
+    clock.now += 6
+    sink.write(ev.Progress(task="endless", done=5, total=0))
+    assert capsys.readouterr().err.splitlines() == [
+        "long: 1,000 of 3,000 bytes", "long: 3,000 of 3,000 bytes", "endless: 5",
+    ]  # fmt: skip
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    sink = _render.ConsoleSink()
+    sink.write(ev.RunStarted(command="train", step=0, steps=3, facts={}))
+    sink.write(step(1))
+    assert sink.bar is not None and list(sink.tasks) == ["train"]
+    sink.write(ev.Note(text="beside the bar"))
+    sink.write(step(3))
+    assert sink.bar is None and not sink.tasks
+    sink.write(ev.RunEnded(status="done", step=3, seconds=1, metrics={}))
+    assert "beside the bar" in capsys.readouterr().err
+
+
+def test_clock() -> None:
+    assert [_render._clock(s) for s in (0.4, 61, 3671)] == ["0:00", "1:01", "1:01:11"]

@@ -1,0 +1,103 @@
+"""A packaged specialist: what is in it, and that its lock notices every change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nano
+from tinygpt.core.errors import CheckpointError
+from tinygpt.core.rows import EvalRow
+from tinygpt.model import checkpoint
+from tinygpt.project import specialist
+
+CARD = specialist.Card(
+    name="adder-tiny", summary="It adds.", data="60 sums.", recipe={"command": "tinygpt quickstart"},
+    facts={"training_minutes": 1.5}, limits=("Single digits.",), use="`tinygpt chat DIRECTORY`",
+)  # fmt: skip
+ROW = EvalRow(
+    model_path="m", model_name="trained", task="sums", metric="exact_match", score=0.5, n_examples=60,
+    wall_seconds=1.0, interval=(0.38, 0.62),
+)  # fmt: skip
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    model = checkpoint.save(tmp_path / "model", nano.model())
+    return specialist.package(
+        tmp_path / "adder-tiny", model, CARD, [ROW], prompt="Add.", tools=[{"type": "function"}]
+    )
+
+
+def test_what_is_in_it(package: Path) -> None:
+    lock = specialist.verify(package)
+    assert lock["schema"] == specialist.SCHEMA and lock["name"] == "adder-tiny"
+    on_disk = {str(p.relative_to(package)) for p in package.rglob("*") if p.is_file()}
+    assert set(lock["files"]) == on_disk - {specialist.LOCK}
+    checkpoint.validate(package / "model")
+    card = (package / "model_card.md").read_text()
+    assert card.startswith("# adder-tiny\n\nIt adds.\n")
+    assert "| sums (trained) | exact_match | 50.0% | 38.0% to 62.0% | 60 |" in card
+    assert "- training minutes: 1.5" in card and "- command: tinygpt quickstart" in card
+    assert "- Single digits." in card and (package / "prompt.md").read_text() == "Add.\n"
+    report = json.loads((package / "eval_report.json").read_text())
+    assert report["scores"][0]["interval"] == [0.38, 0.62] and report["recipe"] == CARD.recipe
+    assert json.loads((package / "tools.json").read_text()) == [{"type": "function"}]
+
+
+def swap_byte(package: Path) -> None:
+    file = package / "model" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+def edit_prompt(package: Path) -> None:
+    (package / "prompt.md").write_text("Bdd.\n")
+
+
+def lose_card(package: Path) -> None:
+    (package / "model_card.md").unlink()
+
+
+def lose_lock(package: Path) -> None:
+    (package / specialist.LOCK).unlink()
+
+
+def break_lock(package: Path) -> None:
+    (package / specialist.LOCK).write_text("{")
+
+
+def empty_lock(package: Path) -> None:
+    (package / specialist.LOCK).write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (swap_byte, r"model/model\.safetensors is not the file that was locked"),
+        (edit_prompt, r"prompt\.md is not the file that was locked"),
+        (lose_card, r"lacks model_card\.md, which its lock lists"),
+        (lose_lock, r"has no tinygpt\.lock\.json"),
+        (break_lock, r"tinygpt\.lock\.json cannot be read"),
+        (empty_lock, r"tinygpt\.lock\.json cannot be read"),
+    ],
+)
+def test_a_change_is_noticed(damage: Callable[[Path], None], message: str, package: Path) -> None:
+    damage(package)
+    with pytest.raises(CheckpointError, match=message):
+        specialist.verify(package)
+
+
+def test_an_existing_package_is_replaced_only_on_request(package: Path) -> None:
+    from tinygpt.core.errors import ConfigError
+
+    before = (package / specialist.LOCK).read_bytes()
+    with pytest.raises(ConfigError, match="exists"):
+        specialist.package(package, package / "model", CARD, [], prompt="")
+    assert (package / specialist.LOCK).read_bytes() == before
+    specialist.package(package, package / "model", CARD, [], prompt="New.", replace=True)
+    assert specialist.verify(package) and (package / "prompt.md").read_text() == "New.\n"
