@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -162,13 +163,16 @@ def test_copy_pattern_gives_a_name_the_same_ids_everywhere(name: str) -> None:
         assert whole == tokenizer.encode(before) + ids + tokenizer.encode(after)
 
 
-def test_training_is_deterministic(tmp_path: Path) -> None:
+def test_training_is_deterministic() -> None:
+    here = Path(__file__).parent
     code = (
         "from test_tokenizer import *\nprint(train_bpe(TEXTS, Config(vocab_size=330, pattern='word')).hash)"
     )
     out = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=here,
+        env={**os.environ, "PYTHONPATH": str(here.parent)},
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
     assert out.stdout.strip() == make("word").hash != make("copy").hash
 
 

@@ -30,6 +30,7 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert _root.commands()[name].summary in " ".join(shown.split())
     assert f"tinygpt {name}" in shown.partition("Example")[2]
+    assert "[default:" not in shown, "a default is shown as [10] everywhere"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

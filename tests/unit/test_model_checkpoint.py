@@ -59,6 +59,15 @@ def test_round_trip(saved: Path, nano_model: LM, shape: str) -> None:
     }
 
 
+def test_several_stop_ids(tmp_path: Path, nano_model: LM) -> None:
+    """Other tools stop at what generation_config.json names; config.json keeps to the one eos."""
+    ids = {"eos": 1, "bos": None, "pad": 0}
+    for stop_ids, named in (((1, 5), [1, 5]), ((1,), 1)):
+        path = checkpoint.save(tmp_path / "m", nano_model, ids=ids, stop_ids=stop_ids, replace=True)
+        assert checkpoint.read_json(path / "generation_config.json")["eos_token_id"] == named
+        assert checkpoint.read_json(path / "config.json")["eos_token_id"] == 1
+
+
 def test_a_model_that_is_neither_llama_nor_gpt2(tmp_path: Path) -> None:
     model = nano.model("llama", mlp=Pick("gelu", {"approximate": "none"}), attention_bias=True, mlp_bias=True)
     path = checkpoint.save(tmp_path / "m", model)

@@ -159,7 +159,8 @@ def _names_only() -> typer.Typer:
 
 
 def _show_completion(shell: str) -> int:
-    # The public way, `_TINYGPT_COMPLETE=source_zsh`, puts a blank line before zsh's #compdef, which must be first.
+    # The public way, `_TINYGPT_COMPLETE=source_zsh`, prints a blank line before #compdef, and zsh wants that
+    # on the first line.
     from typer.completion import get_completion_script  # pyright: ignore[reportPrivateImportUsage]
 
     if shell not in ("bash", "zsh", "fish"):

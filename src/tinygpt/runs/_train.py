@@ -20,6 +20,7 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
+from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective, arrays
 
 OPTIM = Family("tinygpt.train.optim")
@@ -284,7 +285,8 @@ def train(
         lambda step: lr * schedule.at(step, steps, config.schedule.options),
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
     )  # fmt: skip
-    with gpu_lock(directory.command, wait=config.wait, enabled=config.lock):
+    # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
+    with gpu_lock(directory.command, wait=config.wait, enabled=config.lock), on_signals() as stop:
         directory.start()
         start, latest = directory.step(), directory.latest
         if latest is not None:
@@ -322,7 +324,7 @@ def train(
             steps=steps, save_every=config.save_every, eval_every=config.eval_every,
             max_seconds=60 * config.max_minutes,
         )  # fmt: skip
-        result = fit(source, updater, plan, told, start=start, save=save, evals=evals)
+        result = fit(source, updater, plan, told, start=start, save=save, evals=evals, stop=stop)
         if result.status != "interrupted":
             write(directory.path / "final", run=directory.record, step=result.step, replace=True)
         sink.close()

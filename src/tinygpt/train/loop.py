@@ -6,6 +6,7 @@ a restore equals never having stopped."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tinygpt.core import backend
 from tinygpt.core.errors import TinyGPTError
 from tinygpt.core.events import Evaluated, Events, RunEnded, TrainStep
-from tinygpt.train.stop import on_signals
+from tinygpt.train.stop import Stop, on_signals
 
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
@@ -66,14 +67,16 @@ def fit(
     start: int = 0,
     save: Callable[[int], None] | None = None,
     evals: Sequence[tuple[str, Hook]] = (),
+    stop: Stop | None = None,
 ) -> Result:
     """Run steps start+1 .. plan.steps and return how it ended.
 
-    save(step) writes a checkpoint; evals are (name, hook) pairs whose hook(step) returns metrics. A loss that
+    save(step) writes a checkpoint; `stop` ends the run after the step it is set in (by default the loop catches
+    signals itself); evals are (name, hook) pairs whose hook(step) returns metrics. A loss that
     is not a finite number ends the run with an error and leaves the last checkpoint as it is."""
     began = time.perf_counter()
     status, step, saved, metrics = "done", start, start, dict[str, float]()
-    with on_signals() as stop:
+    with contextlib.nullcontext(stop) if stop is not None else on_signals() as stop:
         while step < plan.steps and status == "done":
             step += 1
             metrics = _step(source, updater, step, events)

@@ -9,7 +9,6 @@ Differs: control tokens come after the bytes, so that an id below 256 is its byt
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,13 @@ class ByteTokenizer:
     pad_id = special["<|pad|>"]
     stop_ids = (eos_id, special["<|im_end|>"])
 
-    @functools.cached_property
+    @property
     def chat_template(self) -> str | None:
         from tinygpt.data.template.chatml import CHAT_TEMPLATE
 
         return CHAT_TEMPLATE
 
-    @functools.cached_property
+    @property
     def hash(self) -> str:
         return content_hash(_tokenizer_json(), self.eos_id, self.bos_id, self.pad_id)
 
