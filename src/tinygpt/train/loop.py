@@ -71,9 +71,10 @@ def fit(
 ) -> Result:
     """Run steps start+1 .. plan.steps and return how it ended.
 
-    save(step) writes a checkpoint; `stop` ends the run after the step it is set in (by default the loop catches
-    signals itself); evals are (name, hook) pairs whose hook(step) returns metrics. A loss that
-    is not a finite number ends the run with an error and leaves the last checkpoint as it is."""
+    save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `stop` ends the
+    run after the step in which it is set; without it the loop catches signals itself. A loss that is not a
+    finite number ends the run with an error and leaves the last checkpoint as it is.
+    """
     began = time.perf_counter()
     status, step, saved, metrics = "done", start, start, dict[str, float]()
     with contextlib.nullcontext(stop) if stop is not None else on_signals() as stop:
