@@ -32,7 +32,7 @@ RECIPE = Recipe(
     groups=3,
     context=256,
     batch=8,
-    lr=5e-3,
+    lr=1e-2,
     optimizer=Pick("muon"),
 )
 LIMITS = (
@@ -52,7 +52,7 @@ class Config:
         6.0
     )
     steps: Annotated[int, "Exact number of steps instead of --minutes; 0: use the time."] = 0
-    n_train: Annotated[int, "Training tasks to write."] = 24000
+    n_train: Annotated[int, "Training tasks to write."] = 30000
     n_held_out: Annotated[int, "Tasks in each held-out set."] = 150
     seed: Annotated[int, "Seed of tasks, weights and order."] = 0
     force: Annotated[bool, "Replace an existing --out."] = False

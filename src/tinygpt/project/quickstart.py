@@ -133,7 +133,7 @@ def choose(train: list[Conversation]) -> Recipe:
         groups=2 if small else 3,
         context=256,
         batch=8,
-        lr=5e-3,
+        lr=1e-2,
         optimizer=Pick("muon"),
     )
 

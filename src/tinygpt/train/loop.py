@@ -72,7 +72,7 @@ def fit(
     """Run steps start+1 .. plan.steps and return how it ended.
 
     save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `stop` ends
-    the run after the step in which it is set; without it the loop catches signals itself. A loss that is not a
+    the run after the step in which it is set; without it the loop catches signals itself. A loss that is no
     finite number ends the run with an error and leaves the last checkpoint as it is.
     """
     began = time.perf_counter()
