@@ -30,11 +30,11 @@ def main(
     ] = None,
     minutes: Annotated[
         float, typer.Option(help="Time to train for; data, measuring and packaging come on top.")
-    ] = 6.0,
+    ] = 7.5,
     steps: Annotated[
         int, typer.Option(help="Exact number of steps instead of --minutes; 0: use the time.")
     ] = 0,
-    n_train: Annotated[int, typer.Option(help="Training tasks that the demo writes.")] = 24000,
+    n_train: Annotated[int, typer.Option(help="Training tasks that the demo writes.")] = 30000,
     n_held_out: Annotated[
         int, typer.Option(help="Held-out rows, or tasks of each demo set; 0: 100 rows, 150 tasks.")
     ] = 0,
