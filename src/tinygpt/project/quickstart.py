@@ -35,7 +35,7 @@ class Config:
     data: Annotated[Path, "JSONL rows: messages, prompt/completion, instruction/response or question/answer."]
     out: Annotated[Path, "Directory of everything it makes."] = Path("runs/quickstart")
     minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = (
-        6.0
+        7.5
     )
     steps: Annotated[int, "Exact number of steps instead of --minutes; 0: use the time."] = 0
     n_held_out: Annotated[int, "Rows kept apart and measured; at most a tenth of all."] = 100
