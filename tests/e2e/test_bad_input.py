@@ -26,7 +26,8 @@ def here(trained: Path, tmp_path: Path) -> Path:
 
 
 def train(corpus: Path, out: Path, *more: object, n: int = 2) -> tuple[object, ...]:
-    return ("train", "--corpus", corpus, "--out", out, "--steps", n, "--seed", 1, *NANO, *more)
+    sizes = NANO[4:] if "--base" in more else NANO  # a base brings its own
+    return ("train", "--corpus", corpus, "--out", out, "--steps", n, "--seed", 1, *sizes, *more)
 
 
 # Text and rows.
@@ -153,7 +154,7 @@ def test_a_damaged_checkpoint_names_its_defect(
     before = snapshot(here)
     refused(tinygpt("sample", here / "model", "--prompt", "a", "--tokens", 2), DAMAGE[damage])
     refused(
-        tinygpt("train", "--base", here / "model", *train(trained / "corpus.txt", here / "r")[1:]),
+        tinygpt(*train(trained / "corpus.txt", here / "r", "--base", here / "model")),
         DAMAGE[damage],
     )
     if damage is not no_tokenizer:
@@ -236,13 +237,14 @@ def test_mistyped(words: list[str], pattern: str, hint: str) -> None:
         (["--resume", "--force"], "--resume continues .* --force replaces", ""),
         (["--tokenizer", "nowhere"], "no tokenizer.json at nowhere", "tokenize-train"),
         (["--base", "nowhere"], "nothing at nowhere", ""),
+        (["--base", "nowhere", "--preset", "huge"], "--preset: the base nowhere brings its own", "leave"),
         (["--config", "nowhere.toml"], "cannot read the config file nowhere.toml", "check"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(
     words: list[str], pattern: str, hint: str, trained: Path, here: Path
 ) -> None:
-    refused(tinygpt(*train(trained / "corpus.txt", here / "run"), *words), pattern, hint=hint)
+    refused(tinygpt(*train(trained / "corpus.txt", here / "run", *words)), pattern, hint=hint)
     assert not list(here.iterdir())
 
 

@@ -41,6 +41,9 @@ FREE = {
     "seed",
 }
 
+# Settings that describe a fresh model, and mean nothing beside a base.
+FRESH = {"tokenizer", "preset", "depth", "model"}
+
 
 class Amounts(NamedTuple):
     """How much a run learns from: settings that are derived when they are not given."""
@@ -115,8 +118,12 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FreshModel(TrainSettings):
-    """Settings of runs that may start from fresh weights."""
+    """Settings of runs that start from fresh weights, or from a base with its own model and tokenizer."""
 
+    base: Annotated[Path | None, "Model to start from; not given: a fresh one."] = None
+    tokenizer: Annotated[
+        str, "Tokenizer of a fresh model: 'byte', or a directory or tokenizer.json (see tokenize-train)."
+    ] = "byte"
     preset: Annotated[
         str, "Size of a fresh model: tiny, small, huge, mega, behemoth, titan, or gpt2-tiny ..."
     ] = "tiny"
@@ -127,6 +134,17 @@ class FreshModel(TrainSettings):
     model: Annotated[dict[str, Any], "Single fields of a fresh model, e.g. --set model.hidden_size=192."] = (
         field(default_factory=dict[str, Any])
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ignored = [
+            f.name for f in fields(FreshModel) if f.name in FRESH and getattr(self, f.name) != f.default
+        ]
+        if self.base is not None and ignored:
+            flags = ", ".join("--set model.*" if name == "model" else f"--{name}" for name in ignored)
+            raise ConfigError(
+                f"{flags}: the base {self.base} brings its own", hint="leave it out, or the base"
+            )
 
     def derived(self) -> dict[str, Any]:
         if not self.depth:

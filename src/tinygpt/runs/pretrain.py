@@ -28,8 +28,6 @@ class Config(FreshModel):
     ] = ()
     held_out: Annotated[float, "Fraction of the bytes, whole files at the end, kept for evaluation."] = 0.02
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
-    tokenizer: Annotated[str, "'byte', or a directory or tokenizer.json (see tokenize-train)."] = "byte"
-    base: Annotated[Path | None, "Go on with this model instead of fresh weights."] = None
 
 
 def run(config: Config, events: Events) -> Result:

@@ -21,9 +21,6 @@ from tinygpt.train.loop import Result
 class Config(FreshModel):
     """Settings of a supervised tuning run."""
 
-    base: Annotated[
-        Path | None, "Model to tune; not given: a fresh one (--preset or --depth, --tokenizer)."
-    ] = None
     data: Annotated[
         tuple[Path, ...], "JSONL files of conversations or question-answer rows; may be repeated."
     ]
@@ -34,9 +31,6 @@ class Config(FreshModel):
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
         False
-    )
-    tokenizer: Annotated[str, "Tokenizer of a fresh model: 'byte', or a directory or tokenizer.json."] = (
-        "byte"
     )
 
 
