@@ -107,6 +107,7 @@ def train(
 ) -> Trained:  # fmt: skip
     """Train a fresh model on rows, answers only, for so many minutes (or exactly `steps`). The caller holds
     the lock."""
+    exact = steps > 0
     steps = steps or steps_in(minutes, recipe, tokenizer.vocab_size)
     wanted = recipe.model(tokenizer.vocab_size)
     settings = sft.Config(
@@ -126,7 +127,7 @@ def train(
         force=True,
         lock=False,
         context=recipe.context,
-        max_minutes=2 * minutes,
+        max_minutes=0 if exact else 2 * minutes,
         model=recipe.fields(),
     )
     seen = _Seen()
