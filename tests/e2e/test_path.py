@@ -144,6 +144,17 @@ def test_look_inside(root: Path) -> None:
     assert good("explain", "adamw", "--json").json[0]["name"] == "adamw"
 
 
+def test_a_model_is_timed(root: Path) -> None:
+    found = json.loads(
+        good("bench", root / "run", "--prompt-tokens", 4, "--gen-tokens", 4, "--n-runs", 2, "--json").out
+    )
+    assert len(found["runs"]) == 2 and found["summary"]["decode_tok_s"] > 0
+    many = good(
+        "bench", root / "run", "--batch-size", 3, "--prompt-tokens", 4, "--gen-tokens", 4, "--n-runs", 1
+    )
+    assert "tok_s" in many.out
+
+
 def test_tune_an_adapter_and_everything(root: Path) -> None:
     base, rows = root / "wide", root / "rows.jsonl"
     common = ("sft", base, "--data", rows, "--steps", 3, "--batch", 4, "--lr", 0.01, "--seed", 2, *SLOT)

@@ -19,8 +19,9 @@ def finish(result: Result, out: Path, output: Output) -> int:
     where = out / "steps" if stopped else out / "final"
 
     def render() -> None:
-        numbers = ", ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in result.metrics.items())
-        print(f"{result.status} at step {result.step}: {numbers}")
+        numbers = "".join(f", {k.replace('_', ' ')} {cell(v)}" for k, v in result.metrics.items())
+        how = {"time": "stopped by --max-minutes"}.get(result.status, result.status)
+        print(f"{how} at step {result.step}{numbers}")
         print(f"saved in {where}")
         print("continue with the same command and --resume" if stopped else f"try: tinygpt sample {where}")
 

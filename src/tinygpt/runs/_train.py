@@ -65,7 +65,7 @@ class TrainSettings:
     steps: Annotated[int | None, "Optimizer steps; not given: 500, or what --depth derives."] = None
     batch: Annotated[int | None, "Rows of a step; not given: 16, or what --depth derives."] = None
     accumulate: Annotated[int, "Split a step's rows into this many parts to save memory."] = 1
-    context: Annotated[int, "Tokens of a row; 0: the model's own context."] = 0
+    context: Annotated[int, "Tokens of a row, and the context of a fresh model; 0: the model's own."] = 0
     lr: Annotated[float | None, "Peak learning rate; not given: 1e-3, or what --depth derives."] = None
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
@@ -307,6 +307,10 @@ def train(
     with gpu_lock(directory.command, wait=config.wait, enabled=config.lock), on_signals() as stop:
         directory.start()
         start, latest = directory.step(), directory.latest
+        if start < steps and (directory.path / "final").is_dir():
+            files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint
+        for note in backend.setup().notes:
+            events.note(note, "warning")
         if latest is not None:
             checkpoint.validate(latest)
             assert resume is not None

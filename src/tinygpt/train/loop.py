@@ -108,7 +108,7 @@ def _step(source: Source, updater: Updater, step: int, events: Events) -> dict[s
     if not math.isfinite(facts["loss"]) or not math.isfinite(facts.get("grad_norm", 0.0)):
         raise TinyGPTError(
             f"training diverged at step {step}: loss {facts['loss']}, gradient norm {facts.get('grad_norm')}",
-            hint="lower --lr or raise the warm-up, then --resume from the last checkpoint",
+            hint="start again with a lower --lr or a longer warm-up",
         )
     tokens = batch.tokens.size
     own = {k: v for k, v in facts.items() if k not in ("loss", "lr", "grad_norm")}
