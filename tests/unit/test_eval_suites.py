@@ -11,6 +11,7 @@ import pytest
 
 from scripted import ScriptedEndpoint
 from tinygpt.core.errors import DataError
+from tinygpt.eval.endpoint import Reply
 from tinygpt.eval.suites import exact_match, executed_state, reverse_16, sort_6
 from tinygpt.eval.suites._trials import mulberry32
 
@@ -100,3 +101,27 @@ def test_each_split_and_kind_of_task_has_its_row() -> None:
     wrong = [e for e in result.examples if not e["correct"]]
     assert all(e["why"] not in ("", "ok") for e in wrong)
     assert all("calls" not in item or item["split"] for item in examples.items)
+
+
+@pytest.mark.parametrize(
+    ("reply", "correct"),
+    [
+        ({}, True),
+        ({"finish_reason": "length"}, False),
+        ({"error": "no answer"}, False),
+        ({"message": {"error": "a broken call"}}, False),
+    ],
+)
+def test_a_right_text_of_a_broken_reply_is_wrong(reply: dict[str, Any], correct: bool) -> None:
+    config = executed_state.Config(n=15, n_train=5)
+    examples = executed_state.load(config)
+    golds = {repr(item["messages"]): item["gold"] for item in examples.items}
+
+    def answer(prompt: Any) -> Reply:
+        message = golds[repr(prompt)] | reply.get("message", {})
+        rest = {k: v for k, v in reply.items() if k != "message"}
+        return Reply(**({"message": message, "text": "", "finish_reason": "stop", "n_tokens": 1} | rest))
+
+    found = executed_state.score(ScriptedEndpoint(answer), examples, config).examples
+    assert {e["correct"] for e in found} == {correct}
+    assert all((e["why"] == "ok") == correct for e in found)

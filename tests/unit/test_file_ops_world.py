@@ -104,6 +104,45 @@ def test_clarify_must_name_two_candidates(made):
     assert not any(check(task, {"role": "assistant", "content": s}).correct for s in bad)
 
 
+def _refused(task: Task, text: str) -> bool:
+    return check(task, {"role": "assistant", "content": text}).correct
+
+
+def test_a_refusal_says_that_it_cannot_and_what(made):
+    task = next(t for t in made["train"] if t.kind == "refuse" and t.text == "I can't send email here.")
+    for text in (
+        "I can't send email here.",
+        "Sorry, I cannot email anything.",
+        "I\u2019m unable to send e-mails or email.",
+        "I have no tool for that.",
+        "Sending mail? No: emailing is outside what I can do.",
+    ):
+        assert _refused(task, text), text
+    for text in (
+        "ofofofof",
+        '<tool_call>{"name": "rm"',
+        'I can\'t do that. <tool_call>{"name": "rm"',
+        "Done.",
+        "I have sent the email.",
+        "I can't can't can't can't can't email email email email.",
+        "I can't ofofofof.",
+        "I can't check the weather here.",
+        "I can't email. " + " ".join(f"word{i}" for i in range(30)),
+        f"I can't find {task.initial.cwd}.",
+    ):
+        assert not _refused(task, text), text
+
+
+def test_every_refusal_of_the_world_passes_and_no_other_topic_does(made):
+    refusals = [t for name in made for t in made[name] if t.kind == "refuse"]
+    texts = {t.text for t in refusals}
+    assert len(texts) >= 20
+    for task in refusals:
+        assert _refused(task, task.text) and _refused(task, "I can't do that here.")
+    mixed = [_refused(task, text) for task in refusals for text in texts - {task.text}]
+    assert sum(mixed) / len(mixed) < 0.1  # "files" and "make" are words of several topics
+
+
 def test_check_survives_nonsense(made):
     for reply in (
         None,

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import nano
+from scripted import ScriptedEndpoint
+from tinygpt.cli import _specialist
+from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.rows import EvalRow
+from tinygpt.data import rows
 from tinygpt.data.rows import Conversation
+from tinygpt.data.source import chat
+from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer import byte
+from tinygpt.eval.endpoint import Reply
+from tinygpt.infer.engine import Engine
 from tinygpt.project import demo, quickstart
+from tinygpt.runs.evaluate import LocalEndpoint
+from tinygpt.train.objective import response
 
 
 def talk(question: str, answer: str = "yes", **more: Any) -> Conversation:
@@ -50,17 +62,89 @@ def test_the_context_holds_the_rows_and_a_step_keeps_its_size() -> None:
         assert found.batch == max(4, recipe.batch * recipe.context // context)
 
 
-def scores(bits: float, exact: float) -> list[EvalRow]:
-    def row(name: str, metric: str, score: float) -> EvalRow:
+def both(model: Any, held_out: list[Conversation], path: Path) -> tuple[dict[str, Any], float]:
+    """Rows of answer_loss by metric, and the loss of training's objective on the same rows."""
+    tokenizer = byte.load(None)
+    rows.write(path, ({"messages": c.messages, "tools": c.tools} for c in held_out))
+    source = chat.build(chat.Config(paths=(path,), held_out=0), tokenizer, length=256, batch_size=1)
+    sums = [0.0, 0.0]
+    for i in range(len(source)):
+        batch = source[i]
+        arrays = {n: mx.array(getattr(batch, n)) for n in ("tokens", "targets", "weights", "positions")}
+        arrays["segments"] = mx.array(batch.segments)
+        weight = float(batch.weights.sum())
+        sums[0] += weight * float(response.build(model).loss(arrays)[0].item())
+        sums[1] += weight
+    endpoint = LocalEndpoint(Engine(model, tokenizer, chatml), name="m")
+    return {r.metric: r for r in quickstart.answer_loss(endpoint, held_out)}, sums[0] / sums[1]
+
+
+CALL = {"name": "ls", "arguments": {"path": "é"}}
+
+
+def test_the_answers_loss_is_that_of_training(tmp_path: Path) -> None:
+    held_out = [
+        talk("What is 2 + 2?", "four"),
+        talk("List é.", "", tool_calls=[CALL, CALL]),
+        Conversation(messages=[*talk("a", "b").messages, *talk("c", "d").messages]),
+    ]
+    tokenizer = byte.load(None)
+    found, wanted = both(
+        nano.model(vocab_size=tokenizer.vocab_size, max_position_embeddings=256),
+        held_out,
+        tmp_path / "x.jsonl",
+    )
+    row = found["answer_loss"]
+    assert row.score == pytest.approx(wanted, rel=1e-4) and (row.task, row.n_examples) == ("held_out", 3)
+    assert found["answer_perplexity"].score == pytest.approx(math.exp(wanted), rel=1e-3)
+    call = '<tool_call>\n{"name": "ls", "arguments": {"path": "é"}}\n</tool_call>'
+    n_bytes = len(f"four{call}\n{call}bd".encode())
+    assert row.settings["n_bytes"] == n_bytes, "markup of turns and prompts are no bytes of the answers"
+    bits = wanted * row.settings["n_tokens"] / math.log(2) / n_bytes
+    assert found["answer_bits_per_byte"].score == pytest.approx(bits, rel=1e-4)
+
+
+def test_only_answers_count_and_long_rows_are_counted() -> None:
+    class Knows(ScriptedEndpoint):
+        """Is sure of answers' tokens only: what comes before them is far from what it expects."""
+
+        def token_logprobs(self, rows: Any) -> list[list[float]]:
+            head = len(self.tokenizer.encode("user\nq" + "assistant\n")) + 4
+            return [[-9.0] * (head - 1) + [-1e-6] * (len(ids) - head) for ids in rows]
+
+    found = {r.metric: r for r in quickstart.answer_loss(Knows(lambda _: ""), [talk("q"), talk("q" * 99)])}
+    assert found["answer_bits_per_byte"].score == pytest.approx(0, abs=1e-5)
+    assert found["answer_perplexity"].score == pytest.approx(1, abs=1e-5)
+    assert {(r.n_examples, r.n_truncated) for r in found.values()} == {(1, 1)}
+    assert quickstart.answer_loss(Knows(lambda _: ""), [talk("q" * 99)]) == []
+
+
+def test_samples_show_no_markup() -> None:
+    said = {"role": "assistant", "content": "So:", "tool_calls": [CALL]}
+    trained: Any = SimpleNamespace(endpoint=ScriptedEndpoint(lambda _: said))
+    line = '{"name": "ls", "arguments": {"path": "é"}}'
+    found = quickstart.answer(trained, talk("q", "", tool_calls=[CALL, CALL]))
+    assert found == {"asked": "q", "wanted": f"{line}\n{line}", "said": f"So:\n{line}"}
+    assert quickstart.answer(trained, talk("q", "plain"))["wanted"] == "plain"
+    trained.endpoint = ScriptedEndpoint(lambda _: Reply.failed("too long"))
+    assert quickstart.answer(trained, talk("q"))["said"] == "too long"
+
+
+def scores(bits: float, exact: float, *, n: int = 40, unended: int = 0) -> list[EvalRow]:
+    def row(name: str, metric: str, score: float, **more: int) -> EvalRow:
         return EvalRow(
-            model_path="", model_name=name, task="held_out", metric=metric, score=score, n_examples=40,
-            wall_seconds=0.0,
+            model_path="", model_name=name, task="held_out", metric=metric, score=score, n_examples=n,
+            wall_seconds=0.0, **more,
         )  # fmt: skip
 
     return [
-        row("untrained", "bits_per_byte", 8.1), row("untrained", "exact_match", 0.0),
-        row("trained", "bits_per_byte", bits), row("trained", "exact_match", exact),
+        row("untrained", "answer_bits_per_byte", 8.1), row("untrained", "exact_match", 0.0),
+        row("trained", "answer_bits_per_byte", bits),
+        row("trained", "exact_match", exact, n_truncated=unended),
     ]  # fmt: skip
+
+
+TRAINED: Any = SimpleNamespace(facts={"parameters": 1_234_567, "training_seconds": 360.0})
 
 
 @pytest.mark.parametrize(
@@ -73,11 +157,36 @@ def scores(bits: float, exact: float) -> list[EvalRow]:
     ],
 )
 def test_the_verdict_says_what_the_numbers_mean(exact: float, right: int, sentence: str) -> None:
-    trained: Any = SimpleNamespace(facts={"parameters": 1_234_567, "training_minutes": 6.0})
-    lines = quickstart.verdict(scores(2.345, exact), trained)
-    assert lines[0].endswith("with 2.35 bits a byte; before training it was 8.10.") or "2.34" in lines[0]
+    lines = quickstart.verdict(scores(2.344, exact, unended=20), TRAINED)
+    assert lines[0].endswith("with 2.34 bits a byte; before training it was 8.10.")
     assert lines[1] == f"It answers {right} of 40 held-out rows exactly right."
     assert sentence in lines[2] and len(lines) == 3
+
+
+@pytest.mark.parametrize(("bits", "unended"), [(4.9, 0), (2.3, 21), (8.1, 40)])
+def test_the_verdict_claims_no_form_without_evidence(bits: float, unended: int) -> None:
+    lines = quickstart.verdict(scores(bits, 0.0, unended=unended), TRAINED)
+    assert lines[2].startswith("It has learned next to nothing yet: ") and "form" not in " ".join(lines)
+
+
+def test_the_verdict_on_few_rows_and_on_none_that_fits() -> None:
+    few = quickstart.verdict(scores(2.3, 1.0, n=19), TRAINED)
+    assert few[2] == "So few held-out rows say little; more rows would say more." and len(few) == 4
+    unmeasured = [r for r in scores(2.3, 0.0) if r.metric == "exact_match"]
+    lines = quickstart.verdict(unmeasured, TRAINED)
+    assert lines[0].startswith("No held-out row fits the context") and "next to nothing" in lines[2]
+
+
+def test_next_steps_fit_what_was_run(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"parameters": 10, "steps": 3, "training_seconds": 2.4, "tokens_per_second": 5, "device": "cpu"}
+    rows_ = [("trained", "exact_match", 0.5, 4)]
+    found = {"rows": rows_, "samples": [], "verdict": ["Fine."], "facts": facts, "data": "my.jsonl",
+             "package": "runs/own/my-tiny", "seconds": 130.0}  # fmt: skip
+    _specialist.show_own(found)
+    out = capsys.readouterr().out
+    assert "3 steps in 2.4 seconds" in out and "everything together took 2.2 minutes" in out
+    assert "tinygpt quickstart --data my.jsonl --minutes 30 --out runs/longer" in out
+    assert "tinygpt sft BASE --data my.jsonl" in out and "your.jsonl" not in out
 
 
 @pytest.mark.parametrize("changes", [{"minutes": 0}, {"n_held_out": 0}, {"steps": -1}])

@@ -13,6 +13,7 @@ from tinygpt.core.errors import CheckpointError
 from tinygpt.core.rows import EvalRow
 from tinygpt.model import checkpoint
 from tinygpt.project import specialist
+from tinygpt.runs import inspect
 
 CARD = specialist.Card(
     name="adder-tiny", summary="It adds.", data="60 sums.", recipe={"command": "tinygpt quickstart"},
@@ -23,12 +24,17 @@ ROW = EvalRow(
     wall_seconds=1.0, interval=(0.38, 0.62),
 )  # fmt: skip
 
+BITS = EvalRow(
+    model_path="m", model_name="trained", task="sums", metric="answer_perplexity", score=626.14159,
+    n_examples=60, wall_seconds=1.0,
+)  # fmt: skip
+
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     model = checkpoint.save(tmp_path / "model", nano.model())
     return specialist.package(
-        tmp_path / "adder-tiny", model, CARD, [ROW], prompt="Add.", tools=[{"type": "function"}]
+        tmp_path / "adder-tiny", model, CARD, [ROW, BITS], prompt="Add.", tools=[{"type": "function"}]
     )
 
 
@@ -41,6 +47,7 @@ def test_what_is_in_it(package: Path) -> None:
     card = (package / "model_card.md").read_text()
     assert card.startswith("# adder-tiny\n\nIt adds.\n")
     assert "| sums (trained) | exact_match | 50.0% | 38.0% to 62.0% | 60 |" in card
+    assert "| sums (trained) | answer_perplexity | 626.1 | - | 60 |" in card
     assert "- training minutes: 1.5" in card and "- command: tinygpt quickstart" in card
     assert "- Single digits." in card and (package / "prompt.md").read_text() == "Add.\n"
     report = json.loads((package / "eval_report.json").read_text())
@@ -71,6 +78,10 @@ def break_lock(package: Path) -> None:
     (package / specialist.LOCK).write_text("{")
 
 
+def add_file(package: Path) -> None:
+    (package / "model" / "more.safetensors").write_text("")
+
+
 def empty_lock(package: Path) -> None:
     (package / specialist.LOCK).write_text("[]")
 
@@ -83,6 +94,7 @@ def empty_lock(package: Path) -> None:
         (lose_card, r"lacks model_card\.md, which its lock lists"),
         (lose_lock, r"has no tinygpt\.lock\.json"),
         (break_lock, r"tinygpt\.lock\.json cannot be read"),
+        (add_file, r"holds model/more\.safetensors, which its lock does not list"),
         (empty_lock, r"tinygpt\.lock\.json cannot be read"),
     ],
 )
@@ -90,6 +102,15 @@ def test_a_change_is_noticed(damage: Callable[[Path], None], message: str, packa
     damage(package)
     with pytest.raises(CheckpointError, match=message):
         specialist.verify(package)
+    if (package / specialist.LOCK).exists():
+        with pytest.raises(CheckpointError, match=message):
+            inspect.validate(package)
+
+
+def test_validate_checks_the_lock_and_the_model(package: Path) -> None:
+    found = inspect.validate(package)
+    assert (found["verdict"], found["path"]) == ("OK", str(package / "model"))
+    assert inspect.validate(package / "model")["verdict"] == "OK"
 
 
 def test_an_existing_package_is_replaced_only_on_request(package: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 import typer
 
@@ -12,6 +15,7 @@ from tinygpt.core.errors import ConfigError, TinyGPTError, nearest, unknown
 
 BUG = 70
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Typer bundles its parser's error classes; the public BadParameter leads to the usage error they all derive
 # from.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -19,10 +23,18 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 def run(call: Callable[[], int]) -> int:
     """Run a command line and return its exit code; expected errors become one line and a hint on stderr."""
+    code = _run(call)
     try:
-        code = call()
-        sys.stdout.flush()
-        return code
+        if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - None after >&-
+            sys.stdout.flush()  # here, since the interpreter's own flush at exit can only complain
+    except OSError as error:
+        return _lost(error, code)
+    return code
+
+
+def _run(call: Callable[[], int]) -> int:
+    try:
+        return call()
     except TinyGPTError as error:
         return _say(error.message, error.hint, error.exit_code)
     except UsageError as error:
@@ -31,18 +43,35 @@ def run(call: Callable[[], int]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", "", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our pipe left; point stdout elsewhere so that the interpreter does not complain at
-        # exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception:
+    except SystemExit as stop:  # Typer's parser makes exit code 1 of a broken pipe, and 1 means "no"
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _lost(stop.__context__, 0)
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.EPIPE, *FULL):
+            return _lost(error, 0)
         import traceback
 
         traceback.print_exc()
         return _say(
             "this is a bug in tinygpt, not in what you typed", "please report it with the lines above", BUG
         )
+
+
+def _lost(error: OSError, code: int) -> int:
+    """The exit code when output could not be written: `code` when its reader left, else an error."""
+    if error.filename is None:
+        _discard(sys.stdout)
+    if error.errno == errno.EPIPE:
+        return code
+    what = error.filename or "the output"
+    return _say(f"cannot write {what}: {error.strerror or error}", "is the disk full?", 2)
+
+
+def _discard(stream: TextIO) -> None:
+    """Point a stream elsewhere, so that the interpreter does not complain when it flushes at exit."""
+    with contextlib.suppress(OSError):  # a stream in memory has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def unknown_command(name: str, known: Sequence[str]) -> TinyGPTError:
@@ -77,7 +106,10 @@ def _usage(error: Exception) -> int:
 
 def _say(message: str, hint: str, code: int) -> int:
     label = "tinygpt" if code == INTERRUPTED else "error"
-    print(f"{label}: {message}", file=sys.stderr)
-    if hint:
-        print(f"  hint: {hint}", file=sys.stderr)
+    try:
+        print(f"{label}: {message}", file=sys.stderr)
+        if hint:
+            print(f"  hint: {hint}", file=sys.stderr)
+    except OSError:  # nobody can be told, but the exit code still says it
+        _discard(sys.stderr)
     return code

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import functools
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from tinygpt.cli import _exit
+from tinygpt.core.errors import ConfigError, DataError
 
 FOLDER = Path(__file__).parent
 # Headings in the order of a person's first day; a house test checks that every folder is named here.
@@ -115,11 +118,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "_TINYGPT_COMPLETE" in os.environ:
         _complete()
+    _strict_stdin()
     sys.exit(_exit.run(lambda: dispatch(arguments)))
 
 
 def dispatch(arguments: list[str]) -> int:
     """Run one command line; errors pass through as exceptions."""
+    for number, word in enumerate(arguments, 1):
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError as error:  # Python keeps such bytes as halves of surrogate pairs
+            raise ConfigError(f"word {number} of the command line, {ascii(word)}, is not UTF-8") from error
     match arguments:
         case []:
             print(help_page(), file=sys.stderr)
@@ -141,6 +150,18 @@ def dispatch(arguments: list[str]) -> int:
         case _:
             result = build(arguments[0])(arguments, prog_name="tinygpt", standalone_mode=False)
             return result if isinstance(result, int) else 0
+
+
+def _strict_stdin() -> None:
+    """Make bytes of stdin that are no UTF-8 an error of one line, wherever they are read."""
+
+    def refuse(error: UnicodeError) -> tuple[str, int]:
+        byte = f": byte 0x{error.object[error.start]:02x}" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"stdin is not UTF-8{byte}", hint="convert it: iconv -f latin1 -t utf-8")
+
+    codecs.register_error("tinygpt_stdin", refuse)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="tinygpt_stdin")
 
 
 def _complete() -> None:

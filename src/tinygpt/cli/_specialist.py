@@ -24,6 +24,7 @@ def show_demo(found: dict[str, Any]) -> None:
         print("  " + one["after"].replace("\n", "\n  "))
         print("  right" if one["correct"] else f"  wrong: {one['why']}")
     next_steps(found)
+    print("      tinygpt quickstart --data your.jsonl")
 
 
 def show_own(found: dict[str, Any]) -> None:
@@ -34,20 +35,25 @@ def show_own(found: dict[str, Any]) -> None:
     for line in found["verdict"]:
         print(line)
     next_steps(found)
+    data = found["data"]
+    minutes = max(30, round(4 * found["facts"]["training_seconds"] / 60))
+    print(f"      tinygpt quickstart --data {data} --minutes {minutes} --out runs/longer")
+    print(f"      tinygpt sft BASE --data {data} --out runs/tuned")
 
 
 def next_steps(found: dict[str, Any]) -> None:
+    from tinygpt.project._build import duration
+
     facts, package = found["facts"], found["package"]
     print(
         f"\n{cell(facts['parameters'])} parameters, {cell(facts['steps'])} steps in "
-        f"{facts['training_minutes']} minutes "
+        f"{duration(facts['training_seconds'])} "
         f"({cell(facts['tokens_per_second'])} tokens/s on {facts['device']}); everything together took "
-        f"{found['seconds'] / 60:.1f} minutes"
+        f"{duration(found['seconds'])}"
     )
     print(f"packaged in {package}\n")
     print(f"next: tinygpt chat {package}")
     print(f"      tinygpt inspect {package}")
-    print("      tinygpt quickstart --data your.jsonl")
 
 
 def _percent(score: dict[str, Any]) -> str:

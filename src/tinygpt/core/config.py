@@ -147,7 +147,11 @@ def _convert(f: Field, kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise _wrong(where, "a list", value)
         return tuple(_convert(f, args[0] if args else str, v, f"{where}[{i}]") for i, v in enumerate(value))
-    if kind is Any or origin is dict or kind is dict:
+    if origin is dict or kind is dict:
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "a table", value)
+        return value
+    if kind is Any:
         return value
     return _scalar(f, kind, value, where)
 

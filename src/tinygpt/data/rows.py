@@ -194,6 +194,10 @@ def _parse(line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise DataError("not JSON that can be read: it is nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"not JSON that can be read: {error}") from error
 
 
 def _object(row: Any) -> dict[str, Any]:
@@ -249,9 +253,9 @@ def to_call(call: Any, where: str = "tool call") -> dict[str, Any]:
     arguments = inner.get("arguments", {})
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments or "{}")
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: the arguments are not JSON: {error.msg}") from error
+            arguments = _parse(arguments or "{}")
+        except DataError as error:
+            raise DataError(f"{where}: the arguments are {error.message}") from error
     if not isinstance(arguments, dict):
         raise DataError(f"{where}: the arguments must be an object, got {_kind(arguments)}")
     return {"name": inner["name"], "arguments": arguments}

@@ -14,6 +14,7 @@ from tinygpt.core.events import Events, RunStarted, TrainStep
 from tinygpt.data import bpe
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.infer.engine import Engine
+from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.runs import _pieces, bench_train, sft
@@ -78,6 +79,13 @@ class Trained:
     facts: dict[str, Any]
 
 
+def duration(seconds: float) -> str:
+    """A time for people: seconds under two minutes, else minutes."""
+    if seconds >= 120:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds:.0f} seconds" if seconds >= 10 else f"{seconds:.1f} seconds"
+
+
 def train_tokenizer(texts: Iterable[str], recipe: Recipe, out: Path, events: Events) -> Tokenizer:
     """Train and save a tokenizer."""
     config = bpe.Config(vocab_size=recipe.vocab_size, pattern=recipe.pattern)  # type: ignore[arg-type]
@@ -135,19 +143,29 @@ def train(
     untrained = Engine(initialize(LM(wanted), seed), tokenizer, _pieces.TEMPLATE)
     blank = LocalEndpoint(untrained, name="untrained", events=events)
     blank.baseline = True
-    endpoint = LocalEndpoint.open(out / "final", events=events)
+    # What is measured is what is shipped: half precision, half the size.
+    packed = checkpoint.save(
+        out / "packed",
+        _pieces.open_model(out / "final")[0].model,
+        write_tokenizer=tokenizer.save,
+        ids=_pieces.ids(tokenizer),
+        stop_ids=tokenizer.stop_ids,
+        dtype="float16",
+        replace=True,
+    )
+    endpoint = LocalEndpoint.open(packed, events=events)
     endpoint.name = "trained"
     return Trained(
         endpoint=endpoint,
         untrained=blank,
-        path=out / "final",
+        path=packed,
         result=result,
         steps=steps,
         facts={
             "parameters": seen.facts.get("learned_parameters"),
             "training_rows": seen.facts.get("documents"),
             "steps": result.step,
-            "training_minutes": round(result.seconds / 60, 1),
+            "training_seconds": round(result.seconds, 1),
             "rows_read": int(recipe.batch * result.step * seen.rows_per_row),
             "tokens_per_second": round(seen.tokens / max(1e-9, result.seconds)),
             "device": backend.setup().device,

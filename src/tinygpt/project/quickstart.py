@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +12,25 @@ from typing import Annotated, Any
 
 from tinygpt.core import files
 from tinygpt.core.config import Pick
-from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
 from tinygpt.core.rows import EvalRow, write_rows
 from tinygpt.data import rows
 from tinygpt.data.rows import Conversation
 from tinygpt.data.template import chatml
-from tinygpt.data.template._spans import encode_many, join
+from tinygpt.data.template._spans import Span, encode_many, join
 from tinygpt.data.tokenizer._protocol import Tokenizer
-from tinygpt.eval.suites import exact_match, heldout_loss
+from tinygpt.eval.endpoint import Endpoint
+from tinygpt.eval.suites import exact_match
+from tinygpt.eval.suites._result import Clock, Examples, row
 from tinygpt.project import _build, specialist
 from tinygpt.project._build import Recipe, Trained
 
 MARK = "####"  # grade-school maths rows put the final answer behind it
 FEW = 200
+SURE = 20  # with fewer held-out rows a share means little
+FORMED = 0.6  # bits a byte, as a part of the untrained model's, that show that the form was learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +95,7 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
         "rows": [(r.model_name, r.metric, r.score, r.n_examples) for r in found],
         "verdict": words,
         "samples": [answer(trained, c) for c in held_out[:3]],
+        "data": str(config.data),
         "package": str(package),
         "facts": trained.facts,
         "seconds": round(time.perf_counter() - began, 1),
@@ -153,36 +159,97 @@ def with_context(recipe: Recipe, train: list[Conversation], tokenizer: Tokenizer
 
 
 def measure(trained: Trained, kept: Path, held_out: list[Conversation]) -> list[EvalRow]:
-    """Held-out loss of the answers' text and exact match, for the untrained and the trained model."""
-    golds = [c.messages[-1]["content"] for c in held_out]
+    """Loss of the answers and exact match on the held-out rows, for the untrained and the trained model."""
+    golds = [_last_answer(c)[1]["content"] for c in held_out]
     marked = bool(golds) and all(MARK in gold for gold in golds)
     exact = exact_match.Config(path=kept, name="held_out", after=MARK if marked else "", max_tokens=200)
     examples = exact_match.load(exact)
-    texts = heldout_loss.Examples.of(
-        [{"id": str(i), "text": join(chatml.render(c.messages, c.tools))} for i, c in enumerate(held_out)]
-    )
     found: list[EvalRow] = []
     for endpoint in (trained.untrained, trained.endpoint):
-        found += heldout_loss.score(endpoint, texts, heldout_loss.Config(name="held_out")).rows
+        found += answer_loss(endpoint, held_out)
         found += exact_match.score(endpoint, examples, exact).rows
     return found
+
+
+def answer_loss(endpoint: Endpoint, held_out: list[Conversation]) -> list[EvalRow]:
+    """How well a model predicts the answers' tokens, the very targets of training: loss (nats a token),
+    perplexity, and bits a byte of the answers' text.
+
+    The token that ends an answer is predicted too, but is no byte of it. Rows longer than the context are
+    left out and counted in `n_truncated`; when none is left there are no rows of scores.
+    """
+    clock, tokenizer = Clock(), endpoint.tokenizer
+    if tokenizer is None:
+        raise UnsupportedError(f"{endpoint.name} does not show its tokens, so its loss cannot be measured")
+    rendered = [chatml.render(c.messages, c.tools) for c in held_out]
+    jobs: list[tuple[list[int], list[bool]]] = []
+    n_bytes = n_long = 0
+    for spans, (ids, learn) in zip(rendered, encode_many(rendered, tokenizer), strict=True):
+        end = len(learn) - learn[::-1].index(True)  # as in training: nothing after the last answer counts
+        if end > endpoint.context + 1:
+            n_long += 1
+            continue
+        jobs.append((ids[:end], learn[:end]))
+        n_bytes += sum(len(s.text.encode()) for s in spans if s.learn and not _ends(s))
+    if not jobs:
+        return []
+    scores = endpoint.token_logprobs([ids for ids, _ in jobs])
+    nats = [-p for (_, learn), row in zip(jobs, scores, strict=True) for p, on in zip(row, learn[1:]) if on]
+    loss = math.fsum(nats) / len(nats)
+    values = {
+        "answer_loss": loss,
+        "answer_perplexity": math.exp(min(loss, 700.0)),
+        "answer_bits_per_byte": math.fsum(nats) / math.log(2) / n_bytes,
+    }
+    settings = {"n_tokens": len(nats), "n_bytes": n_bytes, "context": endpoint.context}
+    version = Examples.of([_row(c) for c in held_out]).version
+    return [
+        row(endpoint, "held_out", metric, value, len(jobs), clock.seconds(), version, settings=settings,
+            n_truncated=n_long)
+        for metric, value in values.items()
+    ]  # fmt: skip
+
+
+def _ends(span: Span) -> bool:
+    return span.special and span.text == chatml.END
+
+
+def _last_answer(conversation: Conversation) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(what comes before the last answer, the last answer)."""
+    messages = conversation.messages
+    last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+    return messages[:last], messages[last]
 
 
 def verdict(found: list[EvalRow], trained: Trained) -> list[str]:
     """What the numbers mean, in sentences that do not flatter."""
     value = {(r.model_name, r.metric): r for r in found}
-    bits = [value[name, "bits_per_byte"].score for name in ("untrained", "trained")]
     exact = value["trained", "exact_match"]
-    right = round(exact.score * exact.n_examples)
-    lines = [
-        f"It predicts rows it has not seen with {bits[1]:.2f} bits a byte; "
-        f"before training it was {bits[0]:.2f}.",
-        f"It answers {right} of {exact.n_examples} held-out rows exactly right.",
-    ]
-    if exact.score < 0.05:
+    n, right = exact.n_examples, round(exact.score * exact.n_examples)
+    lines: list[str] = []
+    formed = False
+    if ("trained", "answer_bits_per_byte") in value:
+        before, now = (value[name, "answer_bits_per_byte"].score for name in ("untrained", "trained"))
         lines.append(
-            "So it learned the form of your answers, not how to find them: "
-            f"{trained.facts['parameters']:,} parameters and {trained.facts['training_minutes']} minutes are "
+            f"It predicts answers it has not seen with {now:.2f} bits a byte; "
+            f"before training it was {before:.2f}."
+        )
+        ended = n - exact.n_failed - exact.n_truncated  # answers that stopped by themselves
+        formed = now < FORMED * before and 2 * ended >= n
+    else:
+        lines.append("No held-out row fits the context, so how well it predicts them was not measured.")
+    lines.append(f"It answers {right} of {n} held-out rows exactly right.")
+    if n < SURE:
+        lines.append("So few held-out rows say little; more rows would say more.")
+    if exact.score < 0.05:
+        learned = (
+            "It has learned the form of your answers, not how to find them"
+            if formed
+            else "It has learned next to nothing yet"
+        )
+        time = _build.duration(trained.facts["training_seconds"])
+        lines.append(
+            f"{learned}: {trained.facts['parameters']:,} parameters and {time} are "
             "too few for this task. Narrow the task, add rows, train longer (--minutes), or tune a "
             "pretrained base with `tinygpt sft`."
         )
@@ -197,10 +264,19 @@ def verdict(found: list[EvalRow], trained: Trained) -> list[str]:
 
 def answer(trained: Trained, conversation: Conversation) -> dict[str, Any]:
     """One held-out row: what was asked, what was wanted, what the model says."""
-    given = conversation.messages[:-1]
+    given, wanted = _last_answer(conversation)
     reply = trained.endpoint.complete([given], max_tokens=200, tools=conversation.tools)[0]
-    wanted = join(chatml.render(conversation.messages[-1:]))
-    return {"asked": given[-1]["content"], "wanted": wanted, "said": reply.text or reply.error}
+    return {
+        "asked": given[-1]["content"] if given else "",
+        "wanted": _shown(wanted),
+        "said": reply.error or _shown(reply.message),
+    }
+
+
+def _shown(message: dict[str, Any]) -> str:
+    """A message without markup: its text, then each tool call as a line of JSON."""
+    calls = [json.dumps(rows.to_call(c), ensure_ascii=False) for c in message.get("tool_calls") or ()]
+    return "\n".join([*filter(None, [message.get("content")]), *calls])
 
 
 def package_model(

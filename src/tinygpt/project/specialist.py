@@ -10,18 +10,17 @@ specialists/NAME/
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tinygpt
 from tinygpt.core import files
-from tinygpt.core.errors import CheckpointError
 from tinygpt.core.rows import EvalRow
+from tinygpt.runs._package import LOCK, SCHEMA, listing
+from tinygpt.runs._package import verify as verify
 
-LOCK = "tinygpt.lock.json"
-SCHEMA = "tinygpt.specialist.lock.v2"
+SHARES = {"exact_match", "state_correct"}  # metrics that are a share of the examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,54 +63,24 @@ def package(
             "scores": [dataclasses.asdict(r) for r in rows],
         }
         files.write_json(new / "eval_report.json", report)
-        listed = {
-            str(p.relative_to(new)): {"bytes": p.stat().st_size, "sha256": files.sha256(p)}
-            for p in sorted(new.rglob("*"))
-            if p.is_file()
-        }
         lock = {
             "schema": SCHEMA,
             "name": card.name,
             "made_by": f"tinygpt {tinygpt.__version__}",
-            "files": listed,
+            "files": listing(new),
         }
         files.write_json(new / LOCK, lock)
     return folder
-
-
-def verify(folder: Path) -> dict[str, Any]:
-    """The lock of a specialist whose files are all as locked; a CheckpointError names the first that is
-    not."""
-    path = folder / LOCK
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no {LOCK}", hint="it is not a packaged specialist")
-    try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
-        listed = {name: (facts["bytes"], facts["sha256"]) for name, facts in lock["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", hint="restore it, or package again"
-        ) from error
-    for name, (size, digest) in listed.items():
-        file = folder / name
-        if not file.is_file():
-            raise CheckpointError(f"{folder} lacks {name}, which its lock lists")
-        if file.stat().st_size != size or files.sha256(file) != digest:
-            raise CheckpointError(
-                f"{file} is not the file that was locked", hint="restore it, or package again"
-            )
-    return lock
 
 
 def _card(card: Card, rows: list[EvalRow]) -> str:
     lines = [f"# {card.name}", "", card.summary, "", "## Scores", ""]
     lines += ["| set | metric | score | 95 % interval | n |", "|---|---|---|---|---|"]
     for row in rows:
-        low, high = row.interval or (row.score, row.score)
+        form = ".1%" if row.metric in SHARES else ".4g"
+        interval = " to ".join(format(end, form) for end in row.interval) if row.interval else "-"
         name = f"{row.subtask or row.task} ({row.model_name})"
-        lines.append(
-            f"| {name} | {row.metric} | {row.score:.1%} | {low:.1%} to {high:.1%} | {row.n_examples} |"
-        )
+        lines.append(f"| {name} | {row.metric} | {row.score:{form}} | {interval} | {row.n_examples} |")
     lines += ["", "## Use", "", card.use, "", "## Data", "", card.data, "", "## Recipe", ""]
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in {**card.facts, **card.recipe}.items()]
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in card.limits)]

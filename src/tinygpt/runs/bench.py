@@ -38,7 +38,7 @@ class Config:
 
 
 def run(config: Config, events: Events) -> dict[str, Any]:
-    """Every run and the medians: ttft_ms, prefill and decode tokens a second, itl_ms (time between tokens)."""
+    """Every run and the medians: ttft_ms, prefill and decode tokens a second, itl_ms between tokens."""
     began = time.perf_counter()
     loaded, tokenizer = _pieces.open_model(config.model, config.adapter)
     engine = Engine(loaded.model, tokenizer, _pieces.TEMPLATE)

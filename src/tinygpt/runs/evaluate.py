@@ -2,89 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core.config import from_dict
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import ConfigError, nearest
 from tinygpt.core.events import Events
 from tinygpt.core.family import Family
 from tinygpt.core.rows import EvalRow
-from tinygpt.eval.endpoint import Message, Prompt, Reply
 from tinygpt.eval.suites import heldout_loss
-from tinygpt.infer.config import SampleConfig
-from tinygpt.infer.engine import Completion, Engine
 from tinygpt.runs import _pieces
+from tinygpt.runs._local_endpoint import LocalEndpoint
 
+__all__ = ["Config", "LocalEndpoint", "measure", "run"]
 SUITES = Family("tinygpt.eval.suites", verb="score")
-
-
-class LocalEndpoint:
-    """An engine in this process as suites see it: greedy answers in the order of the prompts."""
-
-    baseline = False
-
-    def __init__(self, engine: Engine, *, name: str, path: str = "", events: Events | None = None) -> None:
-        self.engine, self.name, self.path, self.events = engine, name, path, events
-        self.tokenizer, self.context = engine.tokenizer, engine.context
-        self.step: int | None = None
-        self.model_hash: str | None = None
-
-    @classmethod
-    def open(cls, path: Path, adapter: Path | None = None, events: Events | None = None) -> LocalEndpoint:
-        """The endpoint of a model, run or specialist directory."""
-        loaded, tokenizer = _pieces.open_model(path, adapter)
-        name = f"{path.resolve().name}+{adapter.name}" if adapter else path.resolve().name
-        found = cls(
-            Engine(loaded.model, tokenizer, _pieces.TEMPLATE), name=name, path=str(path), events=events
-        )
-        found.step = loaded.manifest.get("step")
-        found.model_hash = _pieces.checkpoint.identity(loaded.path)
-        return found
-
-    def complete(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int,
-        stop: Sequence[str] = (),
-        tools: Sequence[dict[str, Any]] | None = None,
-    ) -> list[Reply]:
-        """One reply a prompt. A prompt that does not fit the context fails alone, and is counted by the
-        suite."""
-        replies: list[Reply | None] = [None] * len(prompts)
-        fitting: list[tuple[int, list[int]]] = []
-        for i, prompt in enumerate(prompts):
-            ids = (
-                self.engine.encode(prompt)
-                if isinstance(prompt, str)
-                else self.engine.encode_chat(prompt, tools)
-            )
-            if len(ids) < self.engine.context:
-                fitting.append((i, ids))
-            else:
-                replies[i] = Reply.failed(
-                    f"the prompt has {len(ids)} tokens, the context {self.engine.context}"
-                )
-        config = SampleConfig(temperature=0.0, max_tokens=max_tokens, stop=tuple(stop), seed=0)
-        answers = self.engine.generate_batch([ids for _, ids in fitting], config, events=self.events)
-        for (i, _), answer in zip(fitting, answers, strict=True):
-            replies[i] = _reply(answer, isinstance(prompts[i], str))
-        return [reply for reply in replies if reply is not None]
-
-    def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
-        return self.engine.logprobs(rows, events=self.events)
-
-
-def _reply(answer: Completion, plain: bool) -> Reply:
-    message: Message = (
-        {"role": "assistant", "content": answer.text} if plain else _pieces.TEMPLATE.parse(answer.text)
-    )
-    return Reply(
-        message=message, text=answer.text, finish_reason=answer.finish_reason, n_tokens=len(answer.ids)
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,21 +44,17 @@ class Config:
 
 
 def run(config: Config, events: Events) -> list[EvalRow]:
-    """Measure and return the rows; each suite's examples are appended to `examples` when given."""
+    """Measure and return the rows; what happened to each example is written to `examples` when given."""
     from tinygpt.core.rows import write_rows
 
+    wanted = _wanted(config)
+    _check_files(config)
     endpoint = LocalEndpoint.open(config.model, config.adapter, events)
     endpoint.name = config.name or endpoint.name
-    wanted: list[tuple[str, dict[str, Any]]] = [
-        (name, dict(config.options.get(name, {}))) for name in config.suite
-    ]
-    if config.corpus:
-        paths = {"paths": [str(p) for p in config.corpus], "glob": config.glob}
-        wanted.insert(0, (heldout_loss.TASK, paths | config.options.get(heldout_loss.TASK, {})))
     rows: list[EvalRow] = []
     records: list[dict[str, Any]] = []
-    for name, options in wanted:
-        found, happened = measure(endpoint, name.replace("-", "_"), options, events)
+    for name, options in wanted.items():
+        found, happened = measure(endpoint, name, options, events)
         rows += found
         records += happened
     if config.out is not None:
@@ -133,6 +62,38 @@ def run(config: Config, events: Events) -> list[EvalRow]:
     if config.examples is not None:
         _pieces.write_jsonl(config.examples, records)
     return rows
+
+
+def _wanted(config: Config) -> dict[str, dict[str, Any]]:
+    """The suites to run with their options; refuses what would run twice or not at all."""
+    wanted: dict[str, dict[str, Any]] = {}
+    if config.corpus:
+        wanted[heldout_loss.TASK] = {"paths": [str(p) for p in config.corpus], "glob": config.glob}
+    for name in (given.replace("-", "_") for given in config.suite):
+        if name in wanted:
+            raise ConfigError(f"the suite {name} is asked for twice", hint="name it once")
+        wanted[name] = {}
+    for key, options in config.options.items():
+        name = key.replace("-", "_")
+        if name not in wanted:
+            close = nearest(name, wanted)
+            raise ConfigError(f"options for '{key}', which is not run.{close}", hint=f"add --suite {key}")
+        if not isinstance(options, Mapping):
+            raise ConfigError(f"'options.{key}' must be a table, got {options!r}")
+        wanted[name] |= options
+    return wanted
+
+
+def _check_files(config: Config) -> None:
+    """Before anything is measured: no file that is not ours may be written to."""
+    from tinygpt.core.rows import read_rows
+
+    if config.examples is not None and config.examples.exists():
+        raise ConfigError(
+            f"--examples: {config.examples} exists", hint="choose another name, or move it away"
+        )
+    if config.out is not None and config.out.exists() and (bad := read_rows(config.out)[1]):
+        raise ConfigError(f"--out: {bad[0]}", hint="rows are appended only to a file of eval rows")
 
 
 def measure(

@@ -9,7 +9,7 @@ from typing import Any
 from tinygpt.core import events, files
 from tinygpt.core.errors import GateFailed
 from tinygpt.model import checkpoint, count, layout
-from tinygpt.runs import _pieces
+from tinygpt.runs import _package, _pieces
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -54,7 +54,12 @@ def _last_losses(path: Path) -> dict[str, Any]:
 
 def validate(path: Path) -> dict[str, Any]:
     """Check manifest, sizes, hashes and tensors, then write the model again and compare. Exit 1 when it
-    differs."""
+    differs.
+
+    A packaged specialist must also hold exactly the files of its lock, unchanged.
+    """
+    if (path / _package.LOCK).exists():
+        _package.verify(path)
     model_dir = _pieces.model_path(path)
     manifest = checkpoint.validate(model_dir)
     if manifest["kind"] != "model":

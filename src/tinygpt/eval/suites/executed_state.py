@@ -113,8 +113,10 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     found = []
     for item, reply in zip(examples.items, replies, strict=True):
         verdict = world.check(item["task"], reply.message)
-        correct = verdict.correct and not reply.error
-        why = reply.error or reply.message.get("error") or verdict.why
+        cut = "cut off at max_tokens" if reply.finish_reason == "length" else ""
+        broken = reply.error or reply.message.get("error") or cut
+        correct = verdict.correct and not broken
+        why = broken or verdict.why
         extra = {"split": item["split"], "group": item["group"], "request": item["task"].request}
         found.append(
             record(item["id"], correct, reply, **extra, why="ok" if correct else why, got=reply.text)

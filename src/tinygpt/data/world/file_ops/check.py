@@ -2,7 +2,8 @@
 
 Any way that leads to the right tree is right. What must be *shown* counts as shown when a call learns the
 same thing, however it was asked. Looking around more than needed is fine; writing more, or a call that fails,
-is not.
+is not. A refusal is a short sentence that says it cannot, and what: an ability of the task's own refusal, a
+word of the request, or plainly "that".
 """
 
 from __future__ import annotations
@@ -17,6 +18,20 @@ from tinygpt.data.world.file_ops.tasks import Task
 from tinygpt.data.world.file_ops.tools import READ_ONLY, read_call, run
 
 MAX_CALLS = 20
+MAX_REFUSAL_WORDS = 25
+_CANNOT = re.compile(
+    r"\b(can't|cannot|can not|could not|couldn't|unable|not able|not possible|isn't possible|impossible"
+    r"|no tools?|no way|(don't|do not) (have|know how)|not supported|outside)\b"
+)
+# A refusal about these names no ability, but says that the request as a whole is out of reach.
+_GENERIC = {"that", "this", "tool", "tools", "help"}
+_EMPTY = frozenset(
+    re.findall(
+        r"\S+",
+        """the and for from with into our your his her its are was were what who when how why which here there
+        please could would should can can't cannot not able unable don't have has had get got you any some""",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +76,46 @@ def _answer_problem(task: Task, calls: list[Any], text: str) -> str | None:
     if not text:
         return "said nothing"
     question = text.endswith("?")
+    if "<tool_call" in text:
+        return f"wrote a broken call where it should {task.kind}"
     if task.kind == "refuse":
-        return "asked back where it should refuse" if question else None
+        return "asked back where it should refuse" if question else _refusal_problem(task, text)
     if not question:
         return "did not ask back"
     named = [c for c in task.candidates if _names(text, c)]
     if len(named) < 2:
         return f"the question names {len(named)} of {', '.join(task.candidates)}"
     return None
+
+
+def _refusal_problem(task: Task, text: str) -> str | None:
+    """What keeps a text from being a refusal of this task's request."""
+    said = text.lower().replace("\u2019", "'")
+    words = said.split()
+    if not re.fullmatch(r"[\w\s.,;:?!'\"()/~-]+", said) or 2 * len(set(words)) <= len(words):
+        return "is not a sentence"
+    if len(words) > MAX_REFUSAL_WORDS:
+        return f"refused in {len(words)} words, at most {MAX_REFUSAL_WORDS} are needed"
+    if not _CANNOT.search(said):
+        return "did not say that it cannot"
+    mine, known = (
+        _content_words(_CANNOT.sub(" ", said)),
+        _content_words(f"{task.text} {task.request}".lower()),
+    )
+    if _GENERIC & set(re.findall(r"[a-z]+", said)) or any(_akin(a, b) for a in mine for b in known):
+        return None
+    return "refused something that was not asked"
+
+
+def _content_words(text: str) -> set[str]:
+    """The words that carry meaning; paths are none, or any refusal that repeats a name would do."""
+    return set(re.findall(r"(?<![\w./'-])[a-z][a-z']{2,}(?![\w/'-]|\.\w)", text)) - _EMPTY
+
+
+def _akin(one: str, other: str) -> bool:
+    """Whether two words are forms of one: "emails" and "emailing" of "email"."""
+    short, long = sorted((one, other), key=len)
+    return one == other or (len(short) >= 4 and long.startswith(short[: max(4, len(short) - 2)]))
 
 
 def _names(text: str, candidate: str) -> bool:

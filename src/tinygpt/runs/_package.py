@@ -1,0 +1,56 @@
+"""The lock of a packaged specialist: the size and SHA-256 of every file in its directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tinygpt.core import files
+from tinygpt.core.errors import CheckpointError
+
+LOCK = "tinygpt.lock.json"
+SCHEMA = "tinygpt.specialist.lock.v2"
+
+
+def listing(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file under a folder but its lock, by path with "/"."""
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": files.sha256(folder / name)}
+        for name in _names(folder)
+    }
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The lock of a specialist that holds exactly the files its lock lists, as they were locked.
+
+    A CheckpointError names the first file that is missing, changed or not listed.
+    """
+    path = folder / LOCK
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no {LOCK}", hint="it is not a packaged specialist")
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+        listed = {name: (facts["bytes"], facts["sha256"]) for name, facts in lock["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", hint="restore it, or package again"
+        ) from error
+    for name, (size, digest) in listed.items():
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointError(f"{folder} lacks {name}, which its lock lists")
+        if file.stat().st_size != size or files.sha256(file) != digest:
+            raise CheckpointError(
+                f"{file} is not the file that was locked", hint="restore it, or package again"
+            )
+    if extra := [name for name in _names(folder) if name not in listed]:
+        raise CheckpointError(
+            f"{folder} holds {extra[0]}, which its lock does not list", hint="remove it, or package again"
+        )
+    return lock
+
+
+def _names(folder: Path) -> list[str]:
+    paths = (p for p in folder.rglob("*") if p.is_file() or p.is_symlink())
+    return sorted(name for p in paths if (name := p.relative_to(folder).as_posix()) != LOCK)
