@@ -18,10 +18,10 @@ demo: $(BASE)
 	$(BIN)/tinygpt quickstart --demo
 
 quick: $(DEV)
-	$(PYTEST) -n $(JOBS) -m "not parity" $(wildcard tests/unit tests/house tests/contract)
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not parity" $(wildcard tests/unit tests/house tests/contract)
 
 test: $(DEV)
-	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --ignore=tests/perf tests
+	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --dist loadfile --ignore=tests/perf tests
 	@$(BIN)/python scripts/lines.py
 
 bench: $(DEV)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import pytest
 
-from tinygpt.core.config import from_dict, load_file
+from tinygpt.core.config import Pick, from_dict, load_file
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.presets import by_depth
-from tinygpt.runs import _train
+from tinygpt.runs import _train, sft
 from tinygpt.runs._train import FREE, FreshModel, RunDirectory, TrainSettings
 
 
@@ -223,3 +223,15 @@ def test_a_run_tells_whoever_listens(tmp_path: Path, memory: Any) -> None:
     assert kinds == [e["kind"] for e in ev.read(tmp_path / "run" / "events.jsonl")]
     assert kinds[0] == "run.started" and kinds[-1] == "run.ended" and kinds.count("train.step") == 2
     assert [p.name for p in (tmp_path / "run" / "steps").iterdir()] == ["000002"]
+
+
+def test_an_adapter_beside_full_tuning_is_refused() -> None:
+    given: dict[str, Any] = {
+        "out": Path("x"),
+        "data": (Path("y"),),
+        "base": Path("z"),
+        "adapter": Pick("lora", {"rank": 3}),
+    }
+    assert sft.Config(**given).adapter.options.rank == 3
+    with pytest.raises(ConfigError, match="all weights will learn"):
+        sft.Config(**given, full=True)

@@ -33,6 +33,15 @@ class Config(FreshModel):
         False
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = self.full or self.base is None
+        if whole and self.adapter != Pick("lora").resolve(_adapter.PEFT, "adapter"):
+            raise ConfigError(
+                "an adapter was described, but all weights will learn",
+                hint="leave --adapter out, or give a base without --full",
+            )
+
 
 def run(config: Config, events: Events) -> Result:
     """Tune and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""

@@ -34,7 +34,9 @@ def main(
     steps: Annotated[
         int, typer.Option(help="Exact number of steps instead of --minutes; 0: use the time.")
     ] = 0,
-    n_train: Annotated[int, typer.Option(help="Training tasks that the demo writes.")] = 30000,
+    n_train: Annotated[
+        int | None, typer.Option(help="Training tasks that the demo writes. [30000]", show_default=False)
+    ] = None,
     n_held_out: Annotated[
         int, typer.Option(help="Held-out rows, or tasks of each demo set; 0: 100 rows, 150 tasks.")
     ] = 0,
@@ -51,13 +53,16 @@ def main(
 
     if demo == (data is not None):
         raise ConfigError("say what to build", hint="either --demo or --data FILE")
+    if data is not None and n_train is not None:
+        raise ConfigError("--n-train is the demo's: your own rows are all used", hint="leave it out")
     output = Output(json=json_, quiet=quiet)
     common: dict[str, Any] = {
         "minutes": minutes, "steps": steps, "seed": seed, "force": force, "wait": wait, "lock": lock,
         **({"out": out} if out else {}), **({"n_held_out": n_held_out} if n_held_out else {}),
     }  # fmt: skip
     if data is None:
-        found = demos.run(demos.Config(n_train=n_train, **common), output.events())
+        tasks = {"n_train": n_train} if n_train is not None else {}
+        found = demos.run(demos.Config(**tasks, **common), output.events())
         output.result(found, lambda: show_demo(found))
     else:
         found = quickstart.run(quickstart.Config(data=data, strict=strict, **common), output.events())
