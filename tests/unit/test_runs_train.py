@@ -235,3 +235,8 @@ def test_an_adapter_beside_full_tuning_is_refused() -> None:
     assert sft.Config(**given).adapter.options.rank == 3
     with pytest.raises(ConfigError, match="all weights will learn"):
         sft.Config(**given, full=True)
+
+
+def test_two_sizes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--depth and --preset"):
+        FreshModel(out=Path("x"), depth=4, preset="mega")

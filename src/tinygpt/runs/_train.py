@@ -140,6 +140,8 @@ class FreshModel(TrainSettings):
         ignored = [
             f.name for f in fields(FreshModel) if f.name in FRESH and getattr(self, f.name) != f.default
         ]
+        if self.depth and "preset" in ignored:
+            raise ConfigError("--depth and --preset both say how large the model is", hint="leave one out")
         if self.base is not None and ignored:
             flags = ", ".join("--set model.*" if name == "model" else f"--{name}" for name in ignored)
             raise ConfigError(
