@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,10 @@ def test_train_stop_and_resume(root: Path) -> None:
     straight = good(*train(root, "straight", "--steps", 8, "--save-every", 2, "--json"))
     assert straight.json["status"] == "done" and straight.json["step"] == 8
     assert straight.json["path"] == str(root / "straight" / "final")
-    assert straight.err.startswith("train: parameters "), "progress goes to stderr"
-    assert "seed 5" in straight.err and "step 8 · held_out: loss " in straight.err
+    assert re.match(r"train: [\d,]+ parameters learn, 8 steps \(\d+ an epoch\), seed 5\n", straight.err), (
+        "progress goes to stderr"
+    )
+    assert "\ndata: " in straight.err and "step 8 · held_out: loss " in straight.err
     # An earlier end of the same run, continued: as if it had never stopped.
     command = train(root, "run", "--steps", 8, "--save-every", 2)
     good(*command)
@@ -56,6 +59,7 @@ def test_train_stop_and_resume(root: Path) -> None:
     (root / "run" / "steps" / "000008").rename(root / "last")
     resumed = good(*command, "--resume")
     assert final(root, "run") == final(root, "straight")
+    assert (resumed.out + resumed.err).count("done at step 8") == 1, "how it ended is said once"
     assert resumed.out.splitlines()[-1] == f"try: tinygpt sample {root / 'run' / 'final'}"
     told = events.read(root / "run" / "events.jsonl")
     assert [e["step"] for e in told if e["kind"] == "train.step"] == list(range(1, 9))
@@ -158,8 +162,11 @@ def test_a_model_is_timed(root: Path) -> None:
 def test_tune_an_adapter_and_everything(root: Path) -> None:
     base, rows = root / "wide", root / "rows.jsonl"
     common = ("sft", base, "--data", rows, "--steps", 3, "--batch", 4, "--lr", 0.01, "--seed", 2, *SLOT)
-    adapter = good(*common, "--out", root / "adapter", "--json")
+    small = ("--out", root / "adapter", "--rank", 2, "--alpha", 4, "--targets", "q_proj")
+    adapter = good(*common, *small, "--json")
     assert adapter.json["status"] == "done"
+    told = json.loads((root / "adapter" / "final" / "adapter_config.json").read_text())
+    assert (told["r"], told["lora_alpha"], told["target_modules"]) == (2, 4, ["q_proj"])
     assert good("inspect", root / "adapter", "--json").json["kind"] == "adapter"
     assert good("validate", root / "adapter", "--json").json["verdict"] == "OK"
     tuned = good("sample", base, "--adapter", root / "adapter", "--prompt", "The", "--tokens", 6, "--json")
@@ -171,7 +178,7 @@ def test_tune_an_adapter_and_everything(root: Path) -> None:
     assert good("inspect", root / "full", "--json").json["kind"] == "model"
     assert final(root, "full") != final(root, "wide")
     good("chat", base, "--adapter", root / "adapter", "--max-tokens", 3, stdin="3+4\n")
-    resumed = good(*common, "--out", root / "adapter", "--resume")
+    resumed = good(*common, *small, "--resume")
     assert resumed.out.startswith("done at step 3")
 
 
@@ -217,7 +224,7 @@ def test_ones_own_rows_in_small(root: Path) -> None:
 def test_in_processes_of_their_own(root: Path) -> None:
     """The console script: results on stdout, progress on stderr, no stray line on either."""
     done = process(*train(root, "process", "--steps", 2, "--json"))
-    assert done.code == 0 and done.json["step"] == 2 and "train: parameters" in done.err
+    assert done.code == 0 and done.json["step"] == 2 and "parameters learn, 2 steps" in done.err
     quiet = process("sample", root / "run", "--prompt", "The", "--tokens", 3, "--seed", 1, "--quiet")
     assert quiet.code == 0 and quiet.out.startswith("The") and not quiet.err
     chat = process("chat", root / "wide", "--max-tokens", 3, "--json", stdin="hello\n")

@@ -1,14 +1,18 @@
-"""Every command answers --help, and refuses an unknown flag with the nearest one."""
+"""Every command answers --help, has --json, completes, and refuses an unknown flag with the nearest one."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
+import re
 from pathlib import Path
 from typing import Any, get_origin
 
+import docs
 import pytest
+import typer
 
 from house.tree import ROOT
 from tinygpt.cli import _exit, _root
@@ -17,6 +21,30 @@ from tinygpt.core.config import Pick
 from tinygpt.runs import explain
 
 COMMANDS = list(_root.commands())
+# Options whose text nobody can foresee; all other options with text complete.
+FREE = {
+    "--exclude", "--glob", "--model-name", "--name", "--prompt", "--stop", "--system", "--targets",
+    "--text", "--tokenizer",
+}  # fmt: skip
+# Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
+ORIGINAL = {
+    "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "
+    "--context --ctx, --held-out --val-split, --eval-every --val-every, --warmup, --steps, --dtype",
+    "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
+    "sample": "--adapter --lora, --prompt, --tokens, --temperature",
+    "eval": "--adapter --lora, --corpus",
+    "run-bench": "--context --ctx, --tasks, --perplexity, --limit, --model-name, --out",
+    "eval-compare": "--by, --sort",
+    "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-size",
+    "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
+    "tokenize-train": "--corpus, --out, --vocab-size",
+}
+
+
+@functools.cache
+def parsed() -> dict[str, Any]:
+    """Every command as its parser sees it."""
+    return {name: command for name, (_, command) in docs.parsed().items()}
 
 
 def call(*arguments: str) -> int:
@@ -31,6 +59,59 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _root.commands()[name].summary in " ".join(shown.split())
     assert f"tinygpt {name}" in shown.partition("Example")[2]
     assert "[default:" not in shown, "a default is shown as [10] everywhere"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_json(name: str) -> None:
+    """That it prints nothing else with it is for tests/e2e/test_json.py, which runs them all."""
+    assert any("--json" in p.opts for p in parsed()[name].params)
+
+
+def offered(command: Any, parameter: Any, begun: str = "") -> list[str]:
+    """What the shell is told about a parameter."""
+    return [item.value for item in parameter.shell_complete(typer.Context(command), begun)]
+
+
+def test_options_complete() -> None:
+    free: set[str] = set()
+    for name, command in parsed().items():
+        for p in (p for p in command.params if p.param_type_name == "option"):
+            names = offered(command, p)
+            metavar = p.metavar or p.get_help_record(typer.Context(command))[0].split()[-1]
+            if "|" in metavar:
+                shown = metavar.removesuffix("|...").split("|")
+                assert names[: len(shown)] == shown, f"{name} {p.opts[0]} shows {metavar}, completes {names}"
+            free |= set(p.opts[:1]) if metavar == "<str>" and not names else set()
+    assert free == FREE, "a text option has names to choose from, or is known to be free"
+
+
+@pytest.mark.parametrize("name", ["train", "sft", "bench-train"])
+def test_a_preset_completes(name: str) -> None:
+    preset = next(p for p in parsed()[name].params if "--preset" in p.opts)
+    assert offered(parsed()[name], preset, "gpt2-t") == ["gpt2-tiny", "gpt2-titan"]
+    assert preset.metavar.startswith("tiny|small|huge|mega|behemoth|titan|")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_prose_wraps_and_examples_stay(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert call(name, "--help") == 0
+    prose, example, _ = re.split(
+        r"\n  Example:\n|\n(?=Arguments:|Options:)", capsys.readouterr().out, maxsplit=2
+    )
+    assert max(map(len, prose.splitlines())) <= 60, "a paragraph is not wrapped"
+    text = ast.get_docstring(ast.parse(_root.commands()[name].path.read_text(encoding="utf-8"))) or ""
+    lines = [line.strip() for line in text.partition("Example:")[2].splitlines() if line.strip()]
+    assert [line.strip() for line in example.splitlines() if line.strip()] == lines
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_names_of_the_original_work(name: str) -> None:
+    known = [set(p.opts) for p in parsed()[name].params]
+    for names in ORIGINAL[name].split(", "):
+        assert any(set(names.split()) <= flags for flags in known), f"{name} {names}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

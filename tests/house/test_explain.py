@@ -9,6 +9,7 @@ import pytest
 import golden
 from tinygpt.cli import _root
 from tinygpt.core.errors import ConfigError
+from tinygpt.core.family import NOUNS
 from tinygpt.runs import explain
 
 
@@ -23,6 +24,13 @@ def test_names_of_families_and_of_both() -> None:
     assert [t["name"] for t in explain.explain("schedule")] == ["constant", "cosine"]
     assert [t["family"] for t in explain.explain("schedule/cosine")] == ["train.schedule"]
     assert explain.explain("next-token") == explain.explain("next_token")
+
+
+def test_a_family_has_a_word_that_people_say() -> None:
+    for word in ("optimizer", "optim", "train.optim"):
+        assert {t["family"] for t in explain.explain(word)} == {"train.optim"}
+    nouns = [k.family.noun for k in explain.KINDS]
+    assert len(set(nouns)) == len(nouns) and set(NOUNS) <= {k.family.kind for k in explain.KINDS}
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -40,20 +40,21 @@ def seen() -> list[Any]:
     return []
 
 
-@pytest.fixture
-def run(seen: list[Any]) -> Any:
-    """Parse a command line; gives the config that the command would get."""
-    main = _options.from_config(
-        Config, lambda *given: seen.append(given), arguments=("model",), rename={"max_tokens": "tokens"}
-    )
+def parser(cls: type, seen: list[Any], **more: Any) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(main)
+    app.command()(_options.from_config(cls, lambda *given: seen.append(given), **more))
 
-    def parse(*words: str) -> Config:
+    def parse(*words: str) -> Any:
         app(list(words), standalone_mode=False)
         return seen[-1][0]
 
     return parse
+
+
+@pytest.fixture
+def run(seen: list[Any]) -> Any:
+    """Parse a command line; gives the config that the command would get."""
+    return parser(Config, seen, arguments=("model",), rename={"max_tokens": "tokens"})
 
 
 def test_defaults_and_flags(run: Any, seen: list[Any]) -> None:
@@ -91,10 +92,37 @@ def test_errors_name_the_field(run: Any) -> None:
         run()
     with pytest.raises(ConfigError, match="'dtype' cannot be 'float23'"):
         run("m", "--dtype", "float23")
-    with pytest.raises(ConfigError, match="unknown optim 'adam'. Did you mean 'adamw'"):
+    with pytest.raises(ConfigError, match="unknown optimizer 'adam'. Did you mean 'adamw'"):
         run("m", "--optimizer", "adam")
     with pytest.raises(ConfigError, match="unknown config key 'step'. Did you mean 'steps'"):
         run("m", "--set", "step=1")
+
+
+def test_a_second_name_and_a_knob_of_its_own(seen: list[Any]) -> None:
+    knobs = {"beta2": "optimizer.beta2", "decay": "optimizer.weight_decay"}
+    run = parser(Config, seen, arguments=("model",), also={"lr": "max_lr"}, knobs=knobs)
+    config = run("m", "--max-lr", "0.5", "--beta2", "0.75", "--set", "optimizer.beta1=0.5")
+    assert (config.lr, config.optimizer.options.beta1, config.optimizer.options.beta2) == (0.5, 0.5, 0.75)
+    config = run("m", "--decay", "0.25", "--optimizer", "muon")
+    assert (config.optimizer.name, config.optimizer.options.weight_decay) == ("muon", 0.25)
+    assert run("m", "--beta2", "0.25", "--set", "optimizer.beta2=0.5").optimizer.options.beta2 == 0.5
+
+
+def test_what_would_be_ignored_is_refused(run: Any, seen: list[Any], tmp_path: Path) -> None:
+    run = parser(Config, seen, arguments=("model",), needs={"dtype": "steps", "strict": "compile"})
+    assert run("m", "--dtype", "float32", "--steps", "3").dtype == "float32"
+    assert run("m", "--set", "dtype=auto").dtype == "auto", "the default, in a file or setting, says nothing"
+    for words in (("--dtype", "auto"), ("--set", "dtype=float32")):
+        with pytest.raises(ConfigError, match="--dtype means nothing without --steps"):
+            run("m", *words)
+    with pytest.raises(ConfigError, match="--strict means nothing without --compile"):
+        run("m", "--strict", "--no-compile")
+
+
+def test_long_lists_are_cut_in_help_only() -> None:
+    names = [f"technique-{i}" for i in range(9)]
+    assert _options.listed(names) == "technique-0|technique-1|technique-2|technique-3|technique-4|..."
+    assert _options.listed(names[:3]) == "technique-0|technique-1|technique-2"
 
 
 def test_help_shows_defaults_and_choices(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,9 +24,32 @@ def test_cells() -> None:
     ]  # fmt: skip
 
 
-def test_facts_on_one_line() -> None:
-    found = {"parameters": 35104, "held_out": {"rows": 12, "tokens": 361}, "seed": 1234567}
-    assert _render.facts(found) == "parameters 35,104 · held out (rows 12, tokens 361) · seed 1234567"
+def test_what_a_run_is_about_to_do_takes_two_lines() -> None:
+    held_out = {"documents": 1, "tokens": 361, "rows": 12, "batches_per_epoch": 1}
+    text = {"documents": 2, "tokens": 14482, "batches_per_epoch": 1500, "bad_files": 0, "bad_rows": 3}
+    facts = {"parameters": 35104, **text, "packing_efficiency": 0.99, "held_out": held_out, "seed": 1234567}
+    assert _render.started(ev.RunStarted(command="train", step=0, steps=2000, facts=facts)) == [
+        "train: 35,104 parameters learn, 2,000 steps (1,500 an epoch), seed 1234567",
+        "data: 14,482 tokens in 2 documents; held out: 361 tokens in 1 document; 3 bad rows",
+    ]
+    rows = {"learned_parameters": 8, "documents": 57, "tokens": 1326, "learned_tokens": 129, "truncated": 4}
+    assert _render.started(ev.RunStarted(command="sft", step=5, steps=9, facts=rows)) == [
+        "sft from step 5: 8 parameters learn, 9 steps",
+        "data: 1,326 tokens (129 learned) in 57 documents; 4 rows cut short",
+    ]
+
+
+def test_a_terminal_is_not_steered_by_a_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a\x1b[2Jb\rc\x07\x7f\x9b\td\né"
+    _render.say(text, end="")
+    assert capsys.readouterr().out == text, "a pipe gets what the model wrote"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    _render.say(text)
+    assert capsys.readouterr().out == "a\\x1b[2Jb\\rc\\x07\\x7f\\x9b\td\né\n"
+    _render.ConsoleSink().write(ev.Note(text="row \x1b[31m"))
+    assert capsys.readouterr().err == "row \\x1b[31m\n"
 
 
 def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,13 +97,12 @@ def test_plain_progress_is_a_line_now_and_then(clock: Any, capsys: pytest.Captur
     seen = capsys.readouterr()
     assert not seen.out, "stdout is for results"
     lines = seen.err.splitlines()
-    assert lines[0] == "train: seed 1"
+    assert lines[0] == "train: 200 steps, seed 1"
     assert lines[1] == "step 40/200 · loss 2.5000 · lr 1.00e-03 · 1,234 tok/s · 0:20 left"
     assert [line.split()[1] for line in lines[1:5]] == ["40/200", "80/200", "120/200", "160/200"]
     assert lines[5:] == [
         "step 200 · held_out: loss 2.25", "warning: 3 rows were left out", "1/5 writing",
-        "done at step 200 after 20 s",
-    ]  # fmt: skip
+    ], "how it ended is the command's result"  # fmt: skip
 
 
 def test_short_tasks_say_nothing(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,4 +134,4 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_clock() -> None:
-    assert [_render._clock(s) for s in (0.4, 61, 3671)] == ["0:00", "1:01", "1:01:11"]
+    assert [_render.clock(s) for s in (0.4, 61, 3671)] == ["0:00", "1:01", "1:01:11"]

@@ -56,7 +56,7 @@ def test_round_trip_through_json() -> None:
     [
         ({"stepz": 3}, r"unknown config key 'stepz'\. Did you mean 'steps'"),
         ({"inner": {"rte": 1}}, r"unknown config key 'inner\.rte'\. Did you mean 'rate'"),
-        ({"optimizer": "adamv"}, r"unknown optim 'adamv'\. Did you mean 'adamw'"),
+        ({"optimizer": "adamv"}, r"unknown optimizer 'adamv'\. Did you mean 'adamw'"),
         ({"optimizer": {"name": "adamw", "bta2": 1}}, r"'optimizer\.bta2'\. Did you mean 'beta2'"),
         ({"optimizer": 3}, "a technique's name or a table with a 'name'"),
         ({"optimizer": {"name": "adamw", "beta1": 1.5}}, r"optimizer\.beta1 must be in \[0, 1\)"),

@@ -51,12 +51,12 @@ def test_lines_that_are_not_rows_are_counted_with_their_numbers(tmp_path: Path) 
     path = tmp_path / "rows.jsonl"
     good = json.dumps(row().__dict__)
     bad_score = json.dumps({**row().__dict__, "score": "high"})
-    path.write_text(f'{good}\n{{"task": \n[1]\n{{"task": "t"}}\n{bad_score}\n{good}\n')
+    bad = ['{"task": ', "[1]", '{"task": "t"}', bad_score, "[" * 100_000 + "]" * 100_000, "9" * 5000]
+    path.write_text("\n".join([good, *bad, good]))
     rows, invalid = read_rows(path)
-    assert len(rows) == 2 and len(invalid) == 4
-    for sentence, number, part in zip(
-        invalid, (2, 3, 4, 5), ("not JSON", "not an eval row", "lacks run_id", "not a number")
-    ):
+    assert len(rows) == 2 and len(invalid) == 6
+    parts = ("not JSON", "not an eval row", "lacks run_id", "not a number", "nested too deeply", "not JSON")
+    for number, (sentence, part) in enumerate(zip(invalid, parts), 2):
         assert f"rows.jsonl:{number}:" in sentence and part in sentence
 
 

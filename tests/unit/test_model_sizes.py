@@ -108,6 +108,7 @@ def test_bytes() -> None:
         ({"hidden_size": 30}, "hidden_size \\(30\\) is not a multiple"),
         ({"vocab_size": 0}, "'vocab_size' must be at least 1"),
         ({"head_dim": -1}, "'head_dim' must not be negative"),
+        ({"initializer_range": 0.0}, "'initializer_range' must be positive, got 0"),
         ({"attention": Pick("gqq")}, "unknown attention 'gqq'. Did you mean 'gqa'"),
         ({"position": Pick("rope", {"thta": 1})}, "unknown config key 'position.thta'. Did you mean 'theta'"),
     ],

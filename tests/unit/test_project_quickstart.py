@@ -14,6 +14,7 @@ from scripted import ScriptedEndpoint
 from tinygpt.cli import _specialist
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.events import Events, MemorySink, Note
 from tinygpt.core.rows import EvalRow
 from tinygpt.data import rows
 from tinygpt.data.rows import Conversation
@@ -44,6 +45,36 @@ def test_no_row_is_on_both_sides() -> None:
     assert len(quickstart.split([talk("a"), talk("b")], 100)[1]) == 1
     with pytest.raises(DataError, match="only one distinct row"):
         quickstart.split([talk("a"), talk("a")], 1)
+
+
+@pytest.mark.parametrize(("wanted", "told"), [(2, False), (5, False), (6, True)])
+def test_fewer_held_out_rows_than_were_asked_for_are_told(
+    wanted: int, told: bool, tmp_path: Path, memory: MemorySink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.write(tmp_path / "my.jsonl", ({"prompt": f"q{i % 50}", "completion": "a"} for i in range(60)))
+    monkeypatch.setattr(quickstart, "choose", stop)
+    config = quickstart.Config(data=tmp_path / "my.jsonl", out=tmp_path / "q", n_held_out=wanted)
+    with pytest.raises(Stop):
+        quickstart.run(config, Events(memory))
+    notes = [e.text for e in memory.of(Note) if "kept apart, not" in e.text]
+    assert bool(notes) == told
+    assert not told or notes[0].startswith("5 of 50 distinct rows are kept apart, not 6: at most a tenth")
+
+
+def test_nothing_is_made_inside_a_checkpoint(tmp_path: Path) -> None:
+    rows.write(tmp_path / "my.jsonl", [{"prompt": "q", "completion": "a"}] * 2)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tinygpt.json").touch()
+    with pytest.raises(ConfigError, match="lies inside the checkpoint"):
+        quickstart.run(quickstart.Config(data=tmp_path / "my.jsonl", out=tmp_path / "model" / "q"), Events())
+
+
+class Stop(Exception):
+    """Enough was seen."""
+
+
+def stop(*_: object) -> None:
+    raise Stop
 
 
 def test_the_recipe_follows_the_rows() -> None:

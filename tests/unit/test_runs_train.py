@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 
+import nano
 from tinygpt.core.config import Pick, from_dict, load_file
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import ConfigError, LockedError
 from tinygpt.core.events import Events
+from tinygpt.core.lock import IN_USE, run_lock
+from tinygpt.data.tokenizer import byte
+from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.presets import by_depth
-from tinygpt.runs import _train, sft
-from tinygpt.runs._train import FREE, FreshModel, RunDirectory, TrainSettings
+from tinygpt.runs import _train, pretrain, sft
+from tinygpt.runs._directory import FREE, RunDirectory
+from tinygpt.runs._train import FreshModel, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +171,43 @@ def test_settings_that_change_nothing_may_differ(tmp_path: Path) -> None:
     assert set(TrainSettings.__dataclass_fields__) >= FREE, "a renamed setting must be renamed here too"
 
 
+def test_what_was_begun_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    """Of two that found nothing, or the same, the one that waited longer finds it changed."""
+    first, second = (RunDirectory("train", config(tmp_path / "run", resume=True)) for _ in range(2))
+    first.start()
+    with pytest.raises(ConfigError, match="another process has used .*run since"):
+        second.start()
+
+
+def test_replacing_a_run_keeps_the_lock_that_is_held(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    begun(out, 4)
+    forced = RunDirectory("train", config(out, force=True))
+    with run_lock(out, "train"):
+        forced.start()
+        assert sorted(p.name for p in out.iterdir()) == [IN_USE, "run.json"]
+        with pytest.raises(LockedError, match="another process writes to .*run: 'train'"), run_lock(out, "b"):
+            pass
+    assert [p.name for p in out.iterdir()] == ["run.json"] and [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_nothing_is_made_inside_a_checkpoint(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    checkpoint.save(model, nano.model())
+    (model / "run.json").touch()
+    (tmp_path / "link").symlink_to(model)
+    for out, more in ((model / "deep" / "run", {}), (tmp_path / "link" / "run", {"resume": True})):
+        with pytest.raises(ConfigError, match=f"--out {out} lies inside the checkpoint {model}"):
+            RunDirectory("train", config(out, **more))
+    for more in ({}, {"force": True}, {"resume": True}):
+        with pytest.raises(ConfigError, match="--out .* is the checkpoint"):
+            RunDirectory("train", config(model, **more))
+    (tmp_path / "specialist").mkdir()
+    (tmp_path / "specialist" / "tinygpt.lock.json").touch()
+    with pytest.raises(ConfigError, match="lies inside the checkpoint"):
+        RunDirectory("train", config(tmp_path / "specialist" / "run"))
+
+
 def test_resuming_what_never_began_begins_it(tmp_path: Path) -> None:
     directory = RunDirectory("train", config(tmp_path / "run", resume=True))
     directory.start()
@@ -185,17 +228,16 @@ def test_checkpoints_are_ordered_by_number_and_pruned(tmp_path: Path) -> None:
 
 def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    directory = begun(out, 5)
+    begun(out, 5)
     gone = 2**22 + 1  # no process has it: Linux and macOS stop at 2^22
     (out / "steps" / f".000010.tmp-{gone}").mkdir()
     (out / f".events.jsonl.tmp-{gone}").touch()
     (out / ".mine").touch()
-    directory.start()
+    RunDirectory("train", config(out, resume=True)).start()
     assert sorted(p.name for p in out.rglob(".*")) == [".mine"]
 
 
 def test_held_out_loss_weighs_by_tokens() -> None:
-    import nano
     from tinygpt.runs._train import OBJECTIVE
 
     objective = OBJECTIVE.load("next_token").build(nano.model())
@@ -210,7 +252,6 @@ def test_held_out_loss_weighs_by_tokens() -> None:
 def test_a_run_tells_whoever_listens(tmp_path: Path, memory: Any) -> None:
     """The run's own events file and the caller's sinks hear the same."""
     from tinygpt.core import events as ev
-    from tinygpt.runs import pretrain
 
     (tmp_path / "t.txt").write_text("to be or not to be, that is the question\n" * 30)
     settings = pretrain.Config(
@@ -223,6 +264,75 @@ def test_a_run_tells_whoever_listens(tmp_path: Path, memory: Any) -> None:
     assert kinds == [e["kind"] for e in ev.read(tmp_path / "run" / "events.jsonl")]
     assert kinds[0] == "run.started" and kinds[-1] == "run.ended" and kinds.count("train.step") == 2
     assert [p.name for p in (tmp_path / "run" / "steps").iterdir()] == ["000002"]
+
+
+def small(folder: Path, **changes: Any) -> pretrain.Config:
+    """A run of one step on t.txt."""
+    return from_dict(pretrain.Config, {
+        "corpus": [str(folder / "t.txt")], "out": str(folder / "run"), "steps": 1, "batch": 2, "context": 16,
+        "seed": 1, "compile": False, **changes,
+    })  # fmt: skip
+
+
+def test_resuming_needs_the_same_inputs(tmp_path: Path) -> None:
+    text, base, out = tmp_path / "t.txt", tmp_path / "base", tmp_path / "run"
+
+    def make(seed: int) -> None:
+        tokenizer = byte.load(None)
+        model = nano.model(seed=seed, vocab_size=tokenizer.vocab_size)
+        checkpoint.save(base, model, write_tokenizer=tokenizer.save, replace=True)
+
+    def resume() -> None:
+        pretrain.run(small(tmp_path, base=str(base), resume=True), Events())
+
+    make(0)
+    text.write_text("to be or not to be, that is the question\n" * 30)
+    resume()
+    before = (out / "run.json").read_bytes()
+    assert set(json.loads(before)["inputs"]) == {"the base model", "the tokenizer", "the data"}
+    text.write_text("to be or not to be, that is the answer?!\n" * 30)
+    with pytest.raises(
+        ConfigError, match="cannot resume .*run: the data changed since the run began"
+    ) as caught:
+        resume()
+    assert "another --out" in caught.value.hint
+    make(1)
+    with pytest.raises(ConfigError, match="run: the base model and the data changed since"):
+        resume()
+    assert (out / "run.json").read_bytes() == before
+    text.write_text("to be or not to be, that is the question\n" * 30)
+    make(0)
+    resume()
+    record = json.loads(before)
+    del record["inputs"]
+    (out / "run.json").write_text(json.dumps(record))
+    resume()
+    assert (out / "run.json").read_bytes() == before, "a run of an older version gets its hashes now"
+
+
+def test_resuming_needs_the_same_tokenizer(tmp_path: Path) -> None:
+    byte.load(None).save(tmp_path / "tok")
+    (tmp_path / "t.txt").write_text("to be or not to be, that is the question\n" * 30)
+    changes = {"tokenizer": str(tmp_path / "tok"), "model": {"hidden_size": 32, "num_hidden_layers": 1}}
+    pretrain.run(small(tmp_path, **changes), Events())
+    beside = tmp_path / "tok" / "tokenizer_config.json"
+    beside.write_text(beside.read_text().replace("<|pad|>", "<|im_end|>"))
+    with pytest.raises(ConfigError, match="run: the tokenizer changed since the run began"):
+        pretrain.run(small(tmp_path, resume=True, **changes), Events())
+
+
+def test_two_never_write_to_one_run(tmp_path: Path) -> None:
+    """Whatever --no-lock says."""
+    (tmp_path / "t.txt").write_text("to be or not to be, that is the question\n" * 30)
+    settings = small(tmp_path, lock=False, resume=True, model={"hidden_size": 32, "num_hidden_layers": 1})
+    with (
+        run_lock(tmp_path / "run", "sft"),
+        pytest.raises(LockedError, match=rf"another process writes to .*run: 'sft' \(process {os.getpid()}"),
+    ):
+        pretrain.run(settings, Events())
+    assert not list((tmp_path / "run").iterdir())
+    pretrain.run(settings, Events())
+    assert IN_USE not in {p.name for p in (tmp_path / "run").iterdir()}
 
 
 def test_an_adapter_beside_full_tuning_is_refused() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -18,8 +19,10 @@ import typer
 from tinygpt.cli._render import Output
 from tinygpt.core import config
 from tinygpt.core.config import Field, Pick
+from tinygpt.core.errors import ConfigError
 
 C = TypeVar("C")
+WIDEST = 60  # letters of a list of names in a help page; what does not fit is left to completion
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -36,25 +39,37 @@ def from_config(
     call: Callable[[C, Output], Any],
     *,
     arguments: Sequence[str] = (),
-    rename: dict[str, str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    also: Mapping[str, str] | None = None,
+    knobs: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    needs: Mapping[str, str] | None = None,
 ) -> Callable[..., Any]:
     """A Typer function whose options are the fields of `cls`; it builds the config and hands it to `call`.
 
-    `arguments` are fields taken by position; `rename` maps a field to another flag name.
+    `arguments` are fields taken by position. `rename` maps a field to another flag name, `also` to a second
+    one. `knobs` are flags of their own for a setting of the default technique: {"rank": "adapter.rank"}.
+    `choices` are the names that a text field can have, for help and completion; the run checks them. `needs`
+    maps a field to the one without which it means nothing.
     """
-    rename = rename or {}
+    rename, also, knobs, choices = rename or {}, also or {}, knobs or {}, choices or {}
     known = {f.name: f for f in config.fields(cls)}
 
     def main(**given: Any) -> Any:
         out = Output(json=given.pop("json_"), quiet=given.pop("quiet"))
-        path, settings = given.pop("config_file"), given.pop("set_")
-        data = config.load_file(path) if path else {}
-        data |= {name: _plain(value) for name, value in given.items() if value not in (None, [], ())}
-        return call(config.from_dict(cls, config.override(data, settings or [])), out)
+        path, settings = given.pop("config_file"), given.pop("set_") or []
+        given = {name: _plain(value) for name, value in given.items() if value not in (None, [], ())}
+        flags = [f"{knobs[name]}={_text(given.pop(name))}" for name in knobs if name in given]
+        data = config.override((config.load_file(path) if path else {}) | given, [*flags, *settings])
+        _check_needs(needs or {}, known, given, data)
+        return call(config.from_dict(cls, data), out)
 
     parameters = [_argument(known[name]) for name in arguments]
-    flagged = (f for f in known.values() if f.name not in arguments and not _is_table(f))
-    parameters += [_option(f, rename.get(f.name, f.name)) for f in flagged]
+    for f in known.values():
+        if f.name not in arguments and not _is_table(f):
+            names = [rename.get(f.name, f.name), *([also[f.name]] if f.name in also else [])]
+            parameters.append(_option(f, names, choices.get(f.name, ())))
+    parameters += [_option(_knob(known, path), [name], (), named=name) for name, path in knobs.items()]
     common = {"config_file": ConfigFile, "set_": Set, "json_": Json, "quiet": Quiet}
     for name, hint in common.items():
         default = False if hint in (Json, Quiet) else None
@@ -66,9 +81,34 @@ def from_config(
     return main
 
 
+def _check_needs(
+    needs: Mapping[str, str], known: Mapping[str, Field], given: Mapping[str, Any], data: Mapping[str, Any]
+) -> None:
+    """Refuse a setting that would be ignored, wherever it comes from."""
+    for name, other in needs.items():
+        said = name in given or data.get(name, known[name].default) != known[name].default
+        if said and not data.get(other, known[other].default):
+            raise ConfigError(
+                f"--{name} means nothing without --{other}", hint=f"add --{other}, or leave --{name} out"
+            )
+
+
+def _knob(known: Mapping[str, Field], path: str) -> Field:
+    """The field behind `adapter.rank`: of the technique that is chosen by default."""
+    first, _, last = path.partition(".")
+    pick = known[first]
+    assert pick.family is not None and isinstance(pick.default, Pick), path
+    f = next(f for f in config.fields(pick.family.config(pick.default.name)) if f.name == last)
+    return replace(f, help=f"{f.help.removesuffix('.')} ({path}).")
+
+
 def _is_table(f: Field) -> bool:
     """Tables have no flag of their own; `--set` reaches into them."""
     return f.type is dict or typing.get_origin(f.type) is dict
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _plain(value: Any) -> Any:
@@ -80,18 +120,26 @@ def _argument(f: Field) -> inspect.Parameter:
     return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
 
 
-def _option(f: Field, name: str) -> inspect.Parameter:
-    flag = "--" + name.replace("_", "-")
+def _option(f: Field, names: Sequence[str], choices: Sequence[str], *, named: str = "") -> inspect.Parameter:
+    flags = ["--" + name.replace("_", "-") for name in names]
     kind = _flag_type(f)
     default = "required" if f.required else shown(f.default)
-    names: dict[str, Any] = {"help": f"{f.help} [{default}]" if default else f.help, "show_default": False}
-    if f.family is not None or f.choices:
-        choices = f.family.names() if f.family else list(f.choices)
-        names |= {"metavar": "|".join(choices), "autocompletion": lambda: choices}
+    more: dict[str, Any] = {"help": f"{f.help} [{default}]" if default else f.help, "show_default": False}
+    if choices := choices or (f.family.names() if f.family else f.choices):
+        more |= {"metavar": listed(choices), "autocompletion": lambda: list(choices)}
+    elif typing.get_origin(kind) is list:
+        more["metavar"] = f"<{typing.get_args(kind)[0].__name__.lower()}>"
     # A switch that is on by default gets its negation; `--set name=false` serves the rare other case.
-    flags = (f"{flag}/--no-{flag[2:]}",) if kind is bool and f.default else (flag,)
-    hint = Annotated[kind | None, typer.Option(*flags, **names)]
-    return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+    if kind is bool and f.default:
+        flags = [f"{flag}/--no-{flag[2:]}" for flag in flags]
+    hint = Annotated[kind | None, typer.Option(*flags, **more)]
+    return inspect.Parameter(named or f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+
+
+def listed(choices: Sequence[str]) -> str:
+    """Names as a help page shows them; a long list is cut."""
+    text = "|".join(choices)
+    return text if len(text) <= WIDEST else text[: text.rindex("|", 0, WIDEST)] + "|..."
 
 
 def shown(default: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +14,13 @@ from tinygpt.core import events as ev
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+LEFT_OUT = {
+    "empty": "empty documents", "bad_files": "unreadable files", "bad_rows": "bad rows",
+    "dropped": "rows left out", "truncated": "rows cut short",
+}  # fmt: skip
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
 
 class Output:
@@ -28,9 +37,30 @@ class Output:
         """The command's result: JSON when asked for (or when there is no other form), else what `render`
         prints."""
         if self.json or render is None:
-            print(json.dumps(value, ensure_ascii=False, indent=None if self.json else 2, default=str))
+            indent = None if self.json else 2
+            print(json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str))
         else:
             render()
+
+
+def _finite(value: Any) -> Any:
+    """The same without numbers that JSON cannot hold: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def say(text: str, end: str = "\n") -> None:
+    """What a model wrote, on stdout: as it is in a pipe; a terminal shows control characters, not obeys
+    them."""
+    print(visible(text) if sys.stdout.isatty() else text, end=end, flush=True)
+
+
+def visible(text: str) -> str:
+    """Control characters, with which a text could steer a terminal, spelled out: `\\x1b`."""
+    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
@@ -61,14 +91,27 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def facts(found: Mapping[str, Any], separator: str = " · ") -> str:
-    """Facts of a run on one line; the seed as it is typed, a table inside in brackets."""
-    parts = []
-    for name, value in found.items():
-        inner = isinstance(value, Mapping)
-        shown = f"({facts(value, ', ')})" if inner else str(value) if name == "seed" else cell(value)
-        parts.append(f"{name.replace('_', ' ')} {shown}")
-    return separator.join(parts)
+def started(e: ev.RunStarted) -> list[str]:
+    """What a run is about to do, on a line or two; events.jsonl has every fact."""
+    told = e.facts
+    from_step = f" from step {e.step}" if e.step else ""
+    epoch = f" ({told['batches_per_epoch']:,} an epoch)" if "batches_per_epoch" in told else ""
+    learned = (f"{told[k]:,} parameters learn" for k in ("parameters", "learned_parameters") if k in told)
+    seed = [f"seed {told['seed']}"] if "seed" in told else []
+    lines = [f"{e.command}{from_step}: " + ", ".join([*learned, f"{e.steps:,} steps{epoch}", *seed])]
+    if "tokens" in told:
+        lines.append(f"data: {_amount(told)}")
+        lines[-1] += f"; held out: {_amount(told['held_out'])}" if "held_out" in told else ""
+        bad = [f"{told[k]:,} {what}" for k, what in LEFT_OUT.items() if told.get(k)]
+        lines[-1] += f"; {', '.join(bad)}" if bad else ""
+    return lines
+
+
+def _amount(told: Mapping[str, Any]) -> str:
+    learned = f" ({told['learned_tokens']:,} learned)" if "learned_tokens" in told else ""
+    n = told.get("documents", 0)
+    of = f" in {n:,} document{'s' if n != 1 else ''}" if n else ""
+    return f"{told['tokens']:,} tokens{learned}{of}"
 
 
 def size(n: float) -> str:
@@ -100,7 +143,8 @@ class ConsoleSink:
         match event:
             case ev.RunStarted():
                 self.steps, self.start, self.began = event.steps, event.step, time.monotonic()
-                self._line(f"{event.command}: {facts(event.facts)}")
+                for line in started(event):
+                    self._line(line)
             case ev.TrainStep():
                 self._train(event)
             case ev.Evaluated():
@@ -113,8 +157,7 @@ class ConsoleSink:
             case ev.Note():
                 self._line(("warning: " if event.level == "warning" else "") + event.text)
             case ev.RunEnded():
-                self.close()
-                self._line(f"{event.status} at step {event.step} after {event.seconds:.0f} s")
+                self.close()  # how it ended is the command's result
             case _:
                 pass
 
@@ -125,7 +168,7 @@ class ConsoleSink:
 
     def _train(self, e: ev.TrainStep) -> None:
         left = (time.monotonic() - self.began) / max(1, e.step - self.start) * (self.steps - e.step)
-        text = f"loss {e.loss:.4f} · lr {e.lr:.2e} · {e.tok_s:,.0f} tok/s · {_clock(left)} left"
+        text = f"loss {e.loss:.4f} · lr {e.lr:.2e} · {e.tok_s:,.0f} tok/s · {clock(left)} left"
         self._advance("train", e.step, self.steps, text)
 
     def _progress(self, e: ev.Progress) -> None:
@@ -165,12 +208,14 @@ class ConsoleSink:
                 self.close()
 
     def _line(self, text: str) -> None:
+        text = visible(text)
         if self.bar is not None:
             self.bar.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A time as 0:20, 3:20 or 1:01:11."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -8,6 +8,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,10 +63,9 @@ class CommandFile:
     def add_to(self, app: typer.Typer) -> None:
         """Import the command's file and register its `main`. Its docstring is the help, example included."""
         text = ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or ""
-        # \b keeps the lines of an example as they are written.
-        app.command(self.name, cls=Command, help=text.replace("\n\n", "\n\n\b\n"))(
-            importlib.import_module(self.module).main
-        )
+        # \b keeps the lines of an example as they are written; prose is wrapped.
+        text = re.sub(r"\n\n(?= )", "\n\n\b\n", text)
+        app.command(self.name, cls=Command, help=text)(importlib.import_module(self.module).main)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygpt.cli._render import cell, table
+from tinygpt.cli._render import cell, say, table
 
 
 def show_demo(found: dict[str, Any]) -> None:
@@ -20,8 +20,8 @@ def show_demo(found: dict[str, Any]) -> None:
         for call in one["calls"]:
             print(f"  {call['name']} {' '.join(f'{k}={v!r}' for k, v in call['arguments'].items())}")
         if one["text"]:
-            print(f"  {one['text']}")
-        print("  " + one["after"].replace("\n", "\n  "))
+            say(f"  {one['text']}")
+        say("  " + one["after"].replace("\n", "\n  "))
         print("  right" if one["correct"] else f"  wrong: {one['why']}")
     next_steps(found)
     print("      tinygpt quickstart --data your.jsonl")
@@ -30,7 +30,7 @@ def show_demo(found: dict[str, Any]) -> None:
 def show_own(found: dict[str, Any]) -> None:
     table(["model", "metric", "score", "n"], found["rows"], title="On rows kept apart")
     for one in found["samples"]:
-        print(f"\nasked:  {one['asked']}\nwanted: {one['wanted']}\nsaid:   {one['said']}")
+        say(f"\nasked:  {one['asked']}\nwanted: {one['wanted']}\nsaid:   {one['said']}")
     print()
     for line in found["verdict"]:
         print(line)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinygpt.cli._exit import INTERRUPTED
-from tinygpt.cli._render import Output, cell
+from tinygpt.cli._render import Output, cell, clock
 
 if TYPE_CHECKING:
     from tinygpt.train.loop import Result
+
+KNOBS: Mapping[str, str] = {"warmup": "schedule.warmup"}
+NEEDS: Mapping[str, str] = {"regime": "depth", "wait": "lock"}
 
 
 def finish(result: Result, out: Path, output: Output) -> int:
@@ -21,7 +25,7 @@ def finish(result: Result, out: Path, output: Output) -> int:
     def render() -> None:
         numbers = "".join(f", {k.replace('_', ' ')} {cell(v)}" for k, v in result.metrics.items())
         how = {"time": "stopped by --max-minutes"}.get(result.status, result.status)
-        print(f"{how} at step {result.step}{numbers}")
+        print(f"{how} at step {result.step} after {clock(result.seconds)}{numbers}")
         print(f"saved in {where}")
         print("continue with the same command and --resume" if stopped else f"try: tinygpt sample {where}")
 

@@ -16,6 +16,9 @@ from typing import Any
 
 from tinygpt.core.errors import unknown
 
+# What one technique of a family is called, where its folder's name does not say it.
+NOUNS = {"optim": "optimizer", "peft": "adapter", "sample": "sampling rule", "suites": "suite"}
+
 
 @dataclass(frozen=True)
 class Technique:
@@ -46,6 +49,11 @@ class Family:
     def kind(self) -> str:
         return self.package.rsplit(".", 1)[-1]
 
+    @property
+    def noun(self) -> str:
+        """What one of its techniques is called: "optimizer"."""
+        return NOUNS.get(self.kind, self.kind)
+
     def names(self) -> list[str]:
         """Public names, sorted: files and sub-packages whose name does not start with an underscore."""
         files = [p.stem for p in self.folder.glob("*.py")]
@@ -57,7 +65,7 @@ class Family:
         for candidate in (self.folder / f"{name}.py", self.folder / name / "__init__.py"):
             if name.isidentifier() and candidate.is_file() and not name.startswith("_"):
                 return candidate
-        raise unknown(self.kind, name, self.names())
+        raise unknown(self.noun, name, self.names())
 
     def summary(self, name: str) -> str:
         """Line 1 of the file, without importing it."""

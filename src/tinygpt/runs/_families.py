@@ -26,6 +26,11 @@ class Kind:
         return Family(self.package, verb=self.verb)
 
     @property
+    def called(self) -> tuple[str, str, str]:
+        """What a person may call the family: "train.optim", "optim" or "optimizer"."""
+        return self.name, self.family.kind, self.family.noun
+
+    @property
     def title(self) -> str:
         """Line 1 of the package."""
         with self.family.folder.joinpath("__init__.py").open(encoding="utf-8") as file:

@@ -34,15 +34,15 @@ def families() -> list[dict[str, Any]]:
 
 
 def explain(name: str) -> list[dict[str, Any]]:
-    """All that is called `name`: a family ("optim"), a technique ("adamw"), or both ("optim/adamw")."""
+    """All that is called `name`: a family ("optimizer"), a technique ("adamw"), or both ("optim/adamw")."""
     head, slash, tail = name.partition("/")
-    inside = [k for k in KINDS if head in (k.name, k.family.kind)] if slash else list(KINDS)
+    inside = [k for k in KINDS if head in k.called] if slash else list(KINDS)
     wanted = (tail or head).replace("-", "_")
     found = [technique(k, wanted) for k in inside if wanted in k.family.names()]
     if not slash:
-        found += [technique(k, n) for k in KINDS if name in (k.name, k.family.kind) for n in k.family.names()]
+        found += [technique(k, n) for k in KINDS if name in k.called for n in k.family.names()]
     if not found:
-        names = {n for k in KINDS for n in k.family.names()} | {k.family.kind for k in KINDS}
+        names = {n for k in KINDS for n in k.family.names()} | {word for k in KINDS for word in k.called[1:]}
         raise unknown("technique", name, names)
     return found
 

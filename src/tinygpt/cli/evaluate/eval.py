@@ -13,7 +13,7 @@ import dataclasses
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._rows import show
-from tinygpt.runs.evaluate import Config, run
+from tinygpt.runs.evaluate import SUITES, Config, run
 
 
 def call(config: Config, out: Output) -> None:
@@ -21,4 +21,7 @@ def call(config: Config, out: Output) -> None:
     out.result([dataclasses.asdict(r) for r in rows], lambda: show(rows))
 
 
-main = from_config(Config, call, arguments=("model",))
+main = from_config(
+    Config, call, arguments=("model",), also={"adapter": "lora"}, needs={"glob": "corpus"},
+    choices={"suite": SUITES.names()},
+)  # fmt: skip

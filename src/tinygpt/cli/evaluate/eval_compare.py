@@ -17,11 +17,16 @@ import typer
 from tinygpt.cli._options import Json
 from tinygpt.cli._render import Output
 from tinygpt.cli._rows import compared, markdown
+from tinygpt.core.errors import ConfigError
+
+WAYS = ["model", "step", "task"]
 
 
 def main(
     files: Annotated[list[Path], typer.Argument(help="JSONL files of eval rows.")],
-    by: Annotated[str, typer.Option(metavar="model|step|task", help="What to compare.")] = "model",
+    by: Annotated[
+        str, typer.Option(metavar="|".join(WAYS), autocompletion=lambda: WAYS, help="What to compare.")
+    ] = "model",
     sort: Annotated[bool, typer.Option("--sort", help="Order models by name.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
     strict: Annotated[
@@ -34,6 +39,8 @@ def main(
 
     from tinygpt.runs.compare import run
 
+    if json_ and as_markdown:
+        raise ConfigError("--json and --markdown are two forms of one answer", hint="leave one out")
     tables, invalid = run(files, by=by, sort=sort, strict=strict)
     for line in invalid:
         print(f"warning: {line}", file=sys.stderr)

@@ -15,17 +15,33 @@ import typer
 from tinygpt.cli._options import Json, Quiet
 from tinygpt.cli._render import Output
 from tinygpt.cli._rows import show
+from tinygpt.core.errors import ConfigError
+
+TASKS = ["sort-6", "reverse-16"]
 
 
 def main(
     model: Annotated[Path, typer.Argument(help="A model or run directory.")],
     tasks: Annotated[
-        list[str] | None, typer.Option(help="sort-6, reverse-16; may be repeated. [both]")
+        list[str] | None,
+        typer.Option(metavar="|".join(TASKS), autocompletion=lambda: TASKS, help="May be repeated. [both]"),
     ] = None,
     perplexity: Annotated[
         Path | None, typer.Option(help="Text file: also measure loss and perplexity on it.")
     ] = None,
+    context: Annotated[
+        int,
+        typer.Option(
+            "--context",
+            "--ctx",
+            min=0,
+            help="Longest window of --perplexity in tokens; 0: the model's context.",
+        ),
+    ] = 0,
     limit: Annotated[int, typer.Option(min=1, help="Trials of each task.")] = 200,
+    seed: Annotated[
+        int | None, typer.Option(help="Other trials than the fixed ones; not comparable with those.")
+    ] = None,
     model_name: Annotated[str, typer.Option(help="Model name in the rows.")] = "",
     out: Annotated[Path | None, typer.Option(help="JSONL file to append the rows to.")] = None,
     json_: Json = False,
@@ -35,12 +51,14 @@ def main(
 
     from tinygpt.runs.evaluate import Config, run
 
-    names = [
-        t.strip().replace("-", "_") for given in tasks or ["sort-6,reverse-16"] for t in given.split(",")
-    ]
+    if context and perplexity is None:
+        raise ConfigError("--context means nothing without --perplexity", hint="add it, or leave it out")
+    names = [t.strip().replace("-", "_") for given in tasks or TASKS for t in given.split(",")]
+    trials = {"n": limit} | ({"seed": seed} if seed is not None else {})
+    windows = {"heldout_loss": {"context": context}} if perplexity else {}
     config = Config(
         model=model, suite=tuple(names), corpus=(perplexity,) if perplexity else (), name=model_name, out=out,
-        options={name: {"n": limit} for name in names},
+        options={name: trials for name in names} | windows,
     )  # fmt: skip
     output = Output(json=json_, quiet=quiet)
     rows = run(config, output.events())

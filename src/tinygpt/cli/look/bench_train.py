@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output, table
+from tinygpt.model import presets
 from tinygpt.runs.bench_train import Config, run
 
 
@@ -17,4 +18,4 @@ def call(config: Config, out: Output) -> None:
     out.result(found, lambda: table(["what", "value"], list(found.items())))
 
 
-main = from_config(Config, call)
+main = from_config(Config, call, needs={"wait": "lock"}, choices={"preset": presets.names()})

@@ -19,7 +19,7 @@ from tinygpt.cli._render import Output
 def names() -> list[str]:
     from tinygpt.runs._families import KINDS
 
-    return sorted(name for kind in KINDS for name in [kind.family.kind, *kind.family.names()])
+    return sorted(name for kind in KINDS for name in [kind.family.noun, *kind.family.names()])
 
 
 def main(

@@ -18,7 +18,9 @@ from tinygpt.cli._render import Output, size, table
 
 def main(
     path: Annotated[Path, typer.Argument(help="A model, adapter or run directory.")],
-    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="List every tensor; --json always does.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     from tinygpt.runs.inspect import inspect

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from tinygpt.cli._options import from_config
-from tinygpt.cli._render import Output
+from tinygpt.cli._render import Output, say
 from tinygpt.core.errors import DataError
 from tinygpt.runs.generate import ChatConfig, Conversation
 
@@ -33,7 +33,7 @@ def call(config: ChatConfig, out: Output) -> None:
             for piece in talk.say(text):
                 answer += piece
                 if not out.json:
-                    print(piece, end="", flush=True)
+                    say(piece, end="")
         except DataError as error:  # one message that does not fit must not end the conversation
             print(f"error: {error}", file=sys.stderr)
             continue
@@ -63,4 +63,4 @@ def lines(*, quiet: bool) -> Iterator[str]:
             yield text
 
 
-main = from_config(ChatConfig, call, arguments=("model",))
+main = from_config(ChatConfig, call, arguments=("model",), also={"adapter": "lora"})

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from tinygpt.cli._options import from_config
-from tinygpt.cli._render import Output
+from tinygpt.cli._render import Output, say
 from tinygpt.runs.generate import Config, sample
 
 
@@ -31,7 +31,7 @@ def call(config: Config, out: Output) -> None:
             tell = False
         if not out.json:
             start = (f"\n--- {i + 1} ---\n" if config.n > 1 else "") + prompt if not answer["tokens"] else ""
-            print(start + piece.text, end="" if piece.finish_reason is None else "\n", flush=True)
+            say(start + piece.text, end="" if piece.finish_reason is None else "\n")
         answer["text"] += piece.text
         answer["tokens"] += 1
         answer["finish_reason"] = piece.finish_reason or ""
@@ -39,4 +39,6 @@ def call(config: Config, out: Output) -> None:
         out.result({"prompt": prompt, "answers": answers})
 
 
-main = from_config(Config, call, arguments=("model",), rename={"max_tokens": "tokens"})
+main = from_config(
+    Config, call, arguments=("model",), rename={"max_tokens": "tokens"}, also={"adapter": "lora"}
+)

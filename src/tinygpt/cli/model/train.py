@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import finish
+from tinygpt.cli._train import KNOBS, NEEDS, finish
+from tinygpt.model import presets
 from tinygpt.runs.pretrain import Config, run
 
 
@@ -17,4 +18,9 @@ def call(config: Config, out: Output) -> int:
     return finish(run(config, out.events()), config.out, out)
 
 
-main = from_config(Config, call)
+# The original's names of some settings work too; PLAN.md lists all that differ.
+ALSO = {
+    "accumulate": "accum", "context": "ctx", "lr": "max_lr", "schedule": "lr_schedule", "clip": "grad_clip",
+    "held_out": "val_split", "eval_every": "val_every",
+}  # fmt: skip
+main = from_config(Config, call, also=ALSO, knobs=KNOBS, needs=NEEDS, choices={"preset": presets.names()})

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import finish
+from tinygpt.cli._train import KNOBS, NEEDS, finish
+from tinygpt.model import presets
 from tinygpt.runs.sft import Config, run
 
 
@@ -19,4 +20,9 @@ def call(config: Config, out: Output) -> int:
     return finish(run(config, out.events()), config.out, out)
 
 
-main = from_config(Config, call, arguments=("base",))
+main = from_config(
+    Config, call, arguments=("base",), needs=NEEDS,
+    also={"context": "max_seq", "clip": "grad_clip"},
+    knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
+    choices={"preset": presets.names()},
+)  # fmt: skip

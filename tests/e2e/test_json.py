@@ -1,0 +1,77 @@
+"""Every command with --json: JSON on stdout and nothing else, strict enough for any reader."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from e2e.shell import NANO, good, refused, tinygpt
+from tinygpt.cli import _root
+
+# What each command is called with; {at} is the folder of a short run, {out} a place that is still free.
+LINES = {
+    "quickstart": "--data {at}/rows.jsonl --out {out} --steps 1",
+    "doctor": "",
+    "train": "--corpus {at}/corpus.txt --out {out} --steps 1 {nano}",
+    "sample": "{at}/run --prompt The --tokens 3 --n 2",
+    "chat": "{wide} --max-tokens 3",
+    "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
+    "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
+    "eval": "{at}/run --corpus {at}/corpus.txt --out {at}/rows-of-eval.jsonl",
+    "eval-compare": "{at}/rows-of-eval.jsonl",
+    "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt",
+    "bench": "{at}/run --prompt-tokens 2 --gen-tokens 2 --n-runs 1",
+    "bench-train": "--preset tiny --batch 1 --context 8 --steps 1 --no-compile",
+    "debug-names": "{at}/run",
+    "debug-load": "{at}/run",
+    "debug-logits": "{at}/run",
+    "debug-dtypes": "{at}/run",
+    "debug-loss": "{at}/run --text hello",
+    "explain": "lora",
+    "inspect": "{at}/run --tensors",
+    "validate": "{at}/run",
+}
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_every_command_is_here() -> None:
+    assert set(LINES) == set(_root.commands()), "give a new command its line"
+
+
+@pytest.fixture(scope="module")
+def wide(trained: Path) -> Path:
+    """A run with room for a conversation."""
+    corpus, out = trained / "corpus.txt", trained / "wide"
+    good("train", "--corpus", corpus, "--out", out, "--steps", 1, *NANO, "--context", 96, "--no-lock")
+    return out
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, tmp_path: Path) -> None:
+    def words(name: str) -> list[str]:
+        nano = " ".join(NANO)
+        return LINES[name].format(at=trained, wide=wide, out=tmp_path / "out", nano=nano).split()
+
+    if name == "eval-compare" and not (trained / "rows-of-eval.jsonl").exists():
+        good("eval", *words("eval"))
+    done = good(name, *words(name), "--json", stdin="hello\n\nagain\n")
+    found = [json.loads(line, parse_constant=no_constant) for line in done.out.splitlines()]
+    assert len(found) == (2 if name == "chat" else 1), "one document, on one line; chat: one a turn"
+    assert found[0]
+
+
+def test_numbers_that_json_lacks_are_null(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tinygpt.cli._render import Output
+
+    Output(json=True).result({"a": [float("nan"), 1.5, float("inf")], "path": trained})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5, None], "path": str(trained)}
+
+
+def test_markdown_and_json_are_two_answers(tmp_path: Path) -> None:
+    done = tinygpt("eval-compare", tmp_path / "no.jsonl", "--markdown", "--json")
+    refused(done, "--json and --markdown are two forms", hint="leave one out")
