@@ -162,6 +162,20 @@ def test_an_unknown_target_names_the_nearest(name: str, nano_model: LM) -> None:
         _adapter.attach(nano_model, Pick(name, {"rnk": 2}))
 
 
+def test_a_rank_beyond_a_matrix_is_not_trained_but_read(name: str, tmp_path: Path) -> None:
+    """q_proj is 32 x 32 and v_proj 16 x 32 here."""
+    model = nano.model("llama")
+    base = checkpoint.save(tmp_path / "base", model)
+    check, config = PEFT.load(name).check, PEFT.config(name)
+    check(config(rank=16), _adapter.chosen(model, ("q_proj", "v_proj")))
+    check(config(rank=32), _adapter.chosen(model, ("q_proj",)))
+    with pytest.raises(ConfigError, match=r"rank 17 is larger than .*layers\.0\.self_attn\.v_proj: 16 x 32"):
+        check(config(rank=17), _adapter.chosen(model, ("q_proj", "v_proj")))
+    _adapter.attach(model, Pick(name, {"rank": 17}))
+    wide = _adapter.save_adapter(tmp_path / "wide", model, Pick(name, {"rank": 17}), base=base)
+    assert _adapter.load_adapter(wide, checkpoint.load(base).model, base=base).pick.options.rank == 17
+
+
 def edit(path: Path, **changes: object) -> None:
     data = json.loads(path.read_text()) | changes
     path.write_text(json.dumps(data))

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
 
 SCHEDULE = Family("tinygpt.train.schedule", verb="at")
@@ -52,6 +53,17 @@ def test_resuming_in_the_middle_changes_nothing(name: str) -> None:
 def test_past_the_end_stays_in_bounds(name: str) -> None:
     at, config = SCHEDULE.load(name).at, SCHEDULE.config(name)()
     assert 0 < at(45, 40, config) <= 1 and at(45, 40, config) == pytest.approx(at(40, 40, config))
+
+
+def test_a_warmup_below_zero_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"warmup must not be negative, got -0\.1"):
+        curve(name, 10, warmup=-0.1)
+
+
+@pytest.mark.parametrize("final", [-0.1, 1.5])
+def test_cosine_ends_between_zero_and_its_peak(final: float) -> None:
+    with pytest.raises(ConfigError, match="final must be from 0 to 1"):
+        curve("cosine", 10, final=final)
 
 
 def test_cosine_is_its_formula() -> None:

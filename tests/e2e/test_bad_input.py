@@ -204,7 +204,11 @@ def test_an_adapter_of_another_base(trained: Path, here: Path) -> None:
         (["bench-train", "--dtype", "int3"], "'dtype' cannot be 'int3'", "float32"),
         (["bench-train", "--context", "-3"], "must not be negative", ""),
         (["run-bench", "m", "--limit", "0"], "--limit", ""),
+        (["run-bench", "m", "--ctx", "8"], "--context means nothing without --perplexity", ""),
         (["eval", "m"], "nothing to measure", "--corpus"),
+        (["eval", "m", "--suite", "sort-6", "--glob", "*"], "--glob means nothing without --corpus", ""),
+        (["bench-train", "--wait", "--no-lock"], "--wait means nothing without --lock", "leave --wait out"),
+        (["quickstart", "--demo", "--wait", "--no-lock"], "--wait means nothing without --lock", ""),
         (["--show-completion", "pwsh"], "unknown shell", "bash"),
     ],
 )  # fmt: skip
@@ -217,7 +221,7 @@ def test_mistyped(words: list[str], pattern: str, hint: str) -> None:
     [
         (["--stepz", "3"], "no option --stepz. Did you mean '--steps'", "train --help"),
         (["--preset", "tinny"], "unknown preset 'tinny'. Did you mean 'tiny'", "behemoth"),
-        (["--optimizer", "adamx"], "unknown optim 'adamx'. Did you mean 'adamw'", "muon"),
+        (["--optimizer", "adamx"], "unknown optimizer 'adamx'. Did you mean 'adamw'", "muon"),
         (["--set", "nonsense"], "'nonsense' is not a setting", "a.b=value"),
         (["--set", "optimizer.betaa=1"], "unknown config key 'optimizer.betaa'. Did you mean", "beta1"),
         (["--set", "model.hiden_size=8"], "'model.hiden_size'. Did you mean 'hidden_size'", ""),
@@ -231,6 +235,9 @@ def test_mistyped(words: list[str], pattern: str, hint: str) -> None:
         (["--lr", "-1"], "--lr must be positive", ""),
         (["--save-every", "-1"], "--save-every must not be negative", ""),
         (["--max-minutes", "-1"], "--max-minutes must not be negative", ""),
+        (["--regime", "overtrained"], "--regime means nothing without --depth", "add --depth"),
+        (["--set", "regime=overtrained"], "--regime means nothing without --depth", ""),
+        (["--warmup", "soon"], "--warmup", "train --help"),
         (["--batch", "3", "--accumulate", "2"], "3 is not a multiple of --accumulate 2", ""),
         (["--held-out", "1.5"], "held_out must be at least 0 and below 1", ""),
         (["--seed", "-1"], "the seed must not be negative", ""),
@@ -287,6 +294,9 @@ def test_an_out_directory_that_exists(trained: Path, here: Path) -> None:
     refused(
         tinygpt("sft", run, "--data", trained / "rows.jsonl", "--out", run, "--force", *NANO[4:]), "--base"
     )
+    inside = "--out .* lies inside the checkpoint .*final"
+    refused(tinygpt(*train(corpus, run / "final" / "deep" / "run")), inside, hint="another --out")
+    refused(tinygpt("tokenize-train", "--corpus", corpus, "--out", run / "final" / "tok"), inside)
     assert snapshot(here) == before
     assert good(*train(corpus, run, "--resume")).out.startswith("done at step 2")
     good(*train(corpus, run, "--force", n=3))

@@ -78,15 +78,42 @@ out = [backend.setup().blas, list(backend.setup().notes), (m.ones((3, 4)) @ m.on
 
 
 @linux
-@pytest.mark.parametrize("path", ["/nowhere/libblas.so", "libc.so.6"])
-def test_an_unusable_blas_is_a_note_and_stock_mlx_works(path) -> None:
+@pytest.mark.parametrize("name", ["bogus", "/nowhere/libblas.so", "libc.so.6"])
+def test_a_blas_that_is_asked_for_and_cannot_be_used_is_told(name) -> None:
+    """And the one that serves otherwise serves."""
+    code = "from tinygpt.core.backend import setup\nout = [setup().blas, list(setup().notes)]"
+    blas, notes = child(code, TINYGPT_BLAS=name)
+    assert blas == backend.setup().blas and len(notes) == 1
+    assert notes[0].startswith("TINYGPT_BLAS is left aside: ") and name in notes[0]
+    assert "unset it" in notes[0] and "pip install" not in notes[0]
+
+
+@linux
+def test_without_any_fast_blas_stock_mlx_works() -> None:
     code = """
+from pathlib import Path
+from tinygpt.core import _blas
+_blas.wheel_path = lambda: Path("/nowhere/libblas.so")
 from tinygpt.core.backend import mx, setup
 out = [setup().blas, list(setup().notes), (mx.ones((3, 4)) @ mx.ones((4, 2))).tolist()]
 """
-    blas, notes, product = child(code, TINYGPT_BLAS=path)
-    assert blas == "reference" and len(notes) == 1 and path in notes[0] and "scipy-openblas32" in notes[0]
+    blas, notes, product = child(code)
+    assert blas == "reference" and len(notes) == 1 and "scipy-openblas32" in notes[0]
     assert product == [[4.0, 4.0]] * 3
+
+
+def test_the_nvidia_driver(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "version"
+    monkeypatch.setattr(backend, "_DRIVER", file)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert backend.nvidia_driver() is None
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    assert backend.nvidia_driver() == ""
+    for line in ("NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024",
+                 "NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build"):  # fmt: skip
+        file.write_text(f"NVRM version: {line}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
+        assert backend.nvidia_driver() in ("550.54.15", "580.65.06")
+        assert backend.nvidia_driver() in line
 
 
 @linux

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scripted import ScriptedEndpoint
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
+from tinygpt.data.source import text
 from tinygpt.eval.suites import heldout_loss
 from tinygpt.eval.suites._result import Examples
 from tinygpt.eval.suites.heldout_loss import Config, load, score, windows
@@ -72,11 +73,28 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_documents_are_read_and_bad_ones_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n{"no": 1}\n{"text": "two"}\n')
     found = load(Config(paths=(tmp_path / "rows.jsonl",)))
-    assert [item["text"] for item in found.items] == ["one", "two"] and "1 left out" in found.notes[0]
+    assert [item["text"] for item in found.items] == ["one", "two"] and "1 rows were left out" in found.notes[
+        0
+    ]
     assert len(load(Config(paths=(tmp_path / "rows.jsonl",), limit_bytes=2)).items) == 1
     (tmp_path / "latin.txt").write_bytes(b"ok\ncaf\xe9")
     with pytest.raises(DataError, match="byte 6, on line 2"):
         load(Config(paths=(tmp_path / "latin.txt",)))
+
+
+def test_documents_are_those_of_training(tmp_path: Path) -> None:
+    """A byte order mark is no text; a bad file in a folder is left out with a note, one named by hand is
+    refused."""
+    (tmp_path / "a.txt").write_bytes("\ufeffone\n".encode())
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match="b.txt is not UTF-8"):
+        load(Config(paths=(tmp_path / "a.txt", tmp_path / "b.txt")))
+    found = load(Config(paths=(tmp_path,)))
+    assert [item["text"] for item in found.items] == ["one\n"]
+    assert found.notes[0].startswith("1 of 2 files and 0 rows were left out: ") and "b.txt" in found.notes[0]
+    facts = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
+    wanted = [t for file in (tmp_path / "a.txt", tmp_path / "b.txt") for t in text.documents(file, facts)]
+    assert [item["text"] for item in found.items] == wanted
 
 
 def test_windows_are_asked_in_small_requests(monkeypatch: pytest.MonkeyPatch) -> None:

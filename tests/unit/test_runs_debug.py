@@ -10,7 +10,7 @@ from mlx.utils import tree_map
 
 import nano
 from tinygpt.core.config import Pick
-from tinygpt.core.errors import CheckpointError
+from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
 from tinygpt.peft import _adapter
@@ -39,6 +39,13 @@ def test_an_adapter_is_debugged_on_its_base(adapter: Path) -> None:
     wanted = loaded.model(nano.mx.array([[ord("a")]]))[0, -1].max().item()
     assert debug.logits(adapter, "a", 1)[0]["logit"] == pytest.approx(wanted, rel=1e-5)
     assert debug.loss(adapter, None)["loss"] != pytest.approx(debug.loss(base, None)["loss"], rel=1e-3)
+
+
+def test_what_cannot_be_measured(adapter: Path) -> None:
+    with pytest.raises(CheckpointError, match="fewer than two tokens"):
+        debug.loss(adapter.parent / "base", "")
+    with pytest.raises(ConfigError, match="--top must be at least 1, got 0"):
+        debug.logits(adapter.parent / "base", "a", 0)
 
 
 def test_an_adapter_of_peft(adapter: Path) -> None:

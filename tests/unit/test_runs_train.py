@@ -22,6 +22,7 @@ from tinygpt.model.presets import by_depth
 from tinygpt.runs import _train, pretrain, sft
 from tinygpt.runs._directory import FREE, RunDirectory
 from tinygpt.runs._train import FreshModel, TrainSettings
+from tinygpt.train.update import arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,15 +239,34 @@ def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_held_out_loss_weighs_by_tokens() -> None:
-    from tinygpt.runs._train import OBJECTIVE
-
-    objective = OBJECTIVE.load("next_token").build(nano.model())
+    objective = _train.OBJECTIVE.load("next_token").build(nano.model())
     one, two = nano.batch(1, 10, seed=1, real=[10]), nano.batch(1, 10, seed=2, real=[3])
     losses = [_train.held_out_loss(objective, [b], 0)(1)["loss"] for b in (one, two)]
     both = _train.held_out_loss(objective, [one, two], 0)(1)["loss"]
     counts = [float(b.weights.sum()) for b in (one, two)]
     nano.close(both, sum(n * loss for n, loss in zip(counts, losses)) / sum(counts), 1e-5)
     assert _train.held_out_loss(objective, [one, two], 1)(1)["loss"] == losses[0]
+
+
+def test_held_out_loss_is_that_of_the_whole_batch() -> None:
+    """Cores share its rows; one of them may get nothing but padding. The default reads more than a few."""
+    objective = _train.OBJECTIVE.load("next_token").build(nano.model())
+    batch = nano.batch(5, 10, real=[10, 0, 7, 0, 1])
+    wanted = objective.loss(arrays(batch))[0].item()
+    nano.close(_train.held_out_loss(objective, [batch], 0)(1)["loss"], wanted, 1e-5)
+    source = Counted([batch] * 40)
+    _train.held_out_loss(objective, source, config(Path("r")).eval_batches)(1)
+    assert source.read == 32, "an evaluation of 8 said little"
+
+
+class Counted(list[Any]):
+    """Knows how many of its items were asked for."""
+
+    read = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.read += 1
+        return super().__getitem__(index)
 
 
 def test_a_run_tells_whoever_listens(tmp_path: Path, memory: Any) -> None:

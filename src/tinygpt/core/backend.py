@@ -23,6 +23,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import resource
 import shutil
 import sys
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from mlx import nn as nn
 
 _LIBRARY = "libmlx.so"
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,19 @@ def _memory_bytes() -> int:
 
 
 def _fast_blas(threads: int, notes: list[str]) -> str:
-    """Put a fast BLAS under libmlx.so and check it; returns its name, or "reference" with a note."""
+    """Put a fast BLAS under libmlx.so and check it; returns its name, or "reference" with a note.
+
+    One that TINYGPT_BLAS names and that cannot be used is told, and the usual one serves."""
     choice = os.environ.get("TINYGPT_BLAS", "")
+    if choice:
+        try:
+            _blas.load(choice)
+        except _blas.SlotError as error:
+            notes.append(
+                f"TINYGPT_BLAS is left aside: {error}; unset it, or give the path of a libopenblas.so, or "
+                "'reference' for MLX's own"
+            )
+            choice = ""
     try:
         owner = _blas.owner_of(_LIBRARY, "cblas_sgemm")
         if not choice and any(name in owner.lower() for name in ("openblas", "mkl", "blis", "armpl")):
@@ -296,6 +309,14 @@ def set_limits() -> None:
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
 
 
+def nvidia_driver() -> str | None:
+    """Version of the NVIDIA driver here, "" when it does not say, None where there is none."""
+    if _DRIVER.is_file():
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", _DRIVER.read_text(errors="replace"))
+        return found.group() if found else ""
+    return "" if shutil.which("nvidia-smi") else None
+
+
 def measure_gflops(n: int = 1024, repeats: int = 5) -> float:
     """GFLOP/s of an n x n x n float32 product, best of `repeats`."""
     a, b = mx.random.normal((n, n)), mx.random.normal((n, n))
@@ -317,6 +338,7 @@ def describe(measure: bool = False) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "mlx": version("mlx"),
         "device": backend.device,
+        "nvidia_driver": nvidia_driver(),
         "dtype": backend.default_dtype,
         "blas": backend.blas,
         "threads": backend.threads,

@@ -89,7 +89,10 @@ def read_rows(path: Path) -> tuple[list[EvalRow], list[str]]:
             continue
         try:
             data = json.loads(line)
-        except json.JSONDecodeError as error:
+        except RecursionError:
+            invalid.append(f"{path}:{number}: not JSON that can be read: it is nested too deeply")
+            continue
+        except ValueError as error:  # the parser's own, or a number of more digits than Python reads
             invalid.append(f"{path}:{number}: not JSON: {error}")
             continue
         missing = [k for k in REQUIRED if not isinstance(data, dict) or k not in data]

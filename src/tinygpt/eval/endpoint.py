@@ -47,8 +47,10 @@ class Endpoint(Protocol):
     baseline: bool
     """Whether this is what others are compared with: a rule, an untrained model, a reference."""
     context: int
-    tokenizer: Tokenizer | None
-    """None when the ids are not known here, as with most remote models; suites that need them say so."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """None when the ids are not known here, as with most remote models; suites that need them say so."""
 
     def complete(
         self,

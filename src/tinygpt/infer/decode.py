@@ -44,17 +44,17 @@ class Decoder:
         """Read the prompts; logits (B, V) of what follows them."""
         last = (tokens_BL.shape[1] - 1) // PREFILL * PREFILL
         for start in range(0, last, PREFILL):
-            self.model.hidden(tokens_BL[:, start : start + PREFILL], self.cache)
+            self.model(tokens_BL[:, start : start + PREFILL], self.cache, last=1)
             mx.eval([layer.state for layer in self.cache])
-        return self.model.head(self.model.hidden(tokens_BL[:, last:], self.cache)[:, -1])
+        return self.model(tokens_BL[:, last:], self.cache, last=1)[:, 0]
 
     def step(self, token_B: mx.array) -> mx.array:
         """Append one token to each row; logits (B, V) of the next."""
-        if self._may_fix and self.fixed is None:
+        if self._may_fix and self.fixed is None and not any(layer.tails for layer in self.cache):
             self.fixed = FixedStep(self._fixed_step, self.cache)
         if self.fixed is not None:
             return self.fixed(token_B)
-        return self.model.head(self.model.hidden(token_B[:, None], self.cache)[:, -1])
+        return self.model(token_B[:, None], self.cache)[:, 0]
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows."""
@@ -113,7 +113,7 @@ def fixed_step(model: LM) -> Callable[..., Any]:
     def step(token_B: mx.array, at_B: mx.array, *buffers: mx.array) -> tuple[mx.array, ...]:
         mask = (mx.arange(buffers[0].shape[2]) <= at_B)[None, None, None]
         cache = [_Slots(k, v, at_B, mask) for k, v in zip(buffers[::2], buffers[1::2])]
-        logits_BV = model.head(model.hidden(token_B[:, None], cache)[:, -1])
+        logits_BV = model(token_B[:, None], cache)[:, 0]
         return (logits_BV, at_B + 1, *(x for layer in cache for x in (layer.keys, layer.values)))
 
     # The weights are inputs, not constants of the trace: they may change between answers, as while training.

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.model import ops
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
 
 TOKENS = 1 << 13  # tokens computed at once
-LOGITS = 1 << 25  # logits held at once (float32: 128 MB)
+LOGITS = 1 << 25  # logits to hold at once (float32: 128 MB)
 
 
 def logprobs(model: LM, rows: Sequence[Sequence[int]], events: Events | None = None) -> list[list[float]]:
@@ -50,15 +49,4 @@ def logprobs(model: LM, rows: Sequence[Sequence[int]], events: Events | None = N
 def _score(model: LM, rows: Sequence[Sequence[int]], longest: int) -> list[list[float]]:
     """Rows padded at the right: causal attention never looks there, so no mask is needed."""
     padded_BL = mx.array([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in rows])
-    hidden_BLD = model.hidden(padded_BL[:, :-1])
-    targets_BL = padded_BL[:, 1:]
-    # Few rows of a large vocabulary may still be too much at once: go along the length.
-    stride = max(1, LOGITS // (len(rows) * model.config.vocab_size))
-    parts = []
-    for start in range(0, longest - 1, stride):
-        logits_BLV = model.head(hidden_BLD[:, start : start + stride])
-        targets = targets_BL[:, start : start + stride]
-        losses_N = ops.cross_entropy(logits_BLV.reshape(-1, logits_BLV.shape[-1]), targets.reshape(-1))
-        parts.append(-losses_N.reshape(targets.shape))
-        mx.eval(parts[-1])
-    return mx.concatenate(parts, axis=1).tolist()
+    return (-model.losses(padded_BL[:, :-1], padded_BL[:, 1:])).tolist()

@@ -19,7 +19,9 @@ class Block(nn.Module):
         self.mlp = MLP.load(config.mlp.name).build(config, layer)
         self.input_layernorm = norm(config, config.hidden_size)
         self.post_attention_layernorm = norm(config, config.hidden_size)
-        self.residual = RESIDUAL.load(config.residual.name).build(config, layer)
+        residual = RESIDUAL.load(config.residual.name).build
+        self.attn_residual = residual(config, layer, "attn")
+        self.mlp_residual = residual(config, layer, "mlp")
         self._name = f"blocks.{layer}"
 
     def __call__(self, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
@@ -31,7 +33,7 @@ class Block(nn.Module):
         def think(h_BLD: mx.array) -> mx.array:
             return frame.point(f"{self._name}.hook_mlp_out", self.mlp(h_BLD, frame))
 
-        x_BLD = self.residual(x_BLD, self.input_layernorm, attend, frame)
+        x_BLD = self.attn_residual(x_BLD, self.input_layernorm, attend, frame, cache)
         x_BLD = frame.point(f"{self._name}.hook_resid_mid", x_BLD)
-        x_BLD = self.residual(x_BLD, self.post_attention_layernorm, think, frame)
+        x_BLD = self.mlp_residual(x_BLD, self.post_attention_layernorm, think, frame, cache)
         return frame.point(f"{self._name}.hook_resid_post", x_BLD)

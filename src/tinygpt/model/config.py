@@ -14,6 +14,7 @@ MLP = Family("tinygpt.model.mlp")
 POSITION = Family("tinygpt.model.position")
 NORM = Family("tinygpt.model.norm")
 RESIDUAL = Family("tinygpt.model.residual")
+HEAD = Family("tinygpt.model.head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class ModelConfig:
     position: Annotated[Pick, "How order enters.", POSITION] = Pick("rope")
     norm: Annotated[Pick, "How activations are kept in scale.", NORM] = Pick("rmsnorm")
     residual: Annotated[Pick, "How a sublayer joins the stream.", RESIDUAL] = Pick("plain")
+    head: Annotated[Pick, "How hidden states become probabilities.", HEAD] = Pick("linear")
 
     def __post_init__(self) -> None:
         resolve_picks(self)
@@ -57,6 +59,8 @@ class ModelConfig:
         for name in ("num_key_value_heads", "head_dim", "intermediate_size"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
+        if self.initializer_range <= 0:
+            raise ConfigError(f"'initializer_range' must be positive, got {self.initializer_range:g}")
         heads, groups = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
         if heads % groups:
             raise ConfigError(f"num_key_value_heads ({groups}) must divide num_attention_heads ({heads})")

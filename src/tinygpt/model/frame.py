@@ -15,6 +15,7 @@ Tap = Callable[[str, mx.array], mx.array]
 class Frame:
     """One forward pass. Shapes: B batch, L new tokens.
 
+    held:      tokens in the cache before this pass.
     positions: (B, L) position of each token in its document, or None for 0..L-1 after what the cache holds.
     segments:  (B, L) document id of each token, 0 for padding, or None; tokens attend only inside their
     document.
@@ -23,11 +24,23 @@ class Frame:
     """
 
     length: int
+    held: int = 0
     position: Any = None
     positions: mx.array | None = None
     segments: mx.array | None = None
     tap: Tap | None = None
     shared: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        tokens_BL: mx.array,
+        positions: mx.array | None = None,
+        segments: mx.array | None = None,
+        tap: Tap | None = None,
+    ) -> Frame:
+        """The frame of one pass over these tokens."""
+        return cls(length=tokens_BL.shape[1], positions=positions, segments=segments, tap=tap)
 
     def point(self, name: str, x: mx.array) -> mx.array:
         """Pass an activation through the tap, if there is one."""

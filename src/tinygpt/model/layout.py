@@ -29,7 +29,7 @@ SIZES = (
     "mlp_bias",
     "initializer_range",
 )
-SLOTS = ("attention", "mlp", "position", "norm", "residual")
+SLOTS = ("attention", "mlp", "position", "norm", "residual", "head")
 # Written for other readers; they say nothing that our config does not already say.
 DERIVED = {
     "architectures",
@@ -81,12 +81,17 @@ def model_type(config: ModelConfig) -> str:
         return "tinygpt"
     slots = tuple(getattr(config, slot).name for slot in SLOTS)
     # mlx_lm reads one `attention_bias` for all four projections and so do we.
-    if slots == ("gqa", "swiglu", "rope", "rmsnorm", "plain"):
+    if slots == ("gqa", "swiglu", "rope", "rmsnorm", "plain", "linear"):
         return "llama"
     whole_heads = config.num_key_value_heads == config.num_attention_heads
     square = config.head_dim * config.num_attention_heads == config.hidden_size
     biased = config.attention_bias and config.mlp_bias and config.tie_word_embeddings
-    if slots == ("gqa", "gelu", "learned", "layernorm", "plain") and whole_heads and square and biased:
+    if (
+        slots == ("gqa", "gelu", "learned", "layernorm", "plain", "linear")
+        and whole_heads
+        and square
+        and biased
+    ):
         return "gpt2"
     return "tinygpt"
 

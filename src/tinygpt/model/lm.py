@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.model.block import Block
-from tinygpt.model.config import NORM, POSITION, ModelConfig
+from tinygpt.model.config import HEAD, NORM, POSITION, ModelConfig
 from tinygpt.model.frame import Frame, Tap
 
 
@@ -31,6 +31,7 @@ class Stack(nn.Module):
     def __call__(self, tokens_BL: mx.array, cache: Sequence[Any], frame: Frame) -> mx.array:
         frame.position = self.embed_positions
         offset = 0 if cache[0] is None else cache[0].offset
+        frame.held = getattr(cache[0], "held", 0)
         x_BLD = self.embed_positions.embed(self.embed_tokens(tokens_BL), offset, frame)
         x_BLD = frame.point("hook_embed", x_BLD)
         for layer, layer_cache in zip(self.layers, cache):
@@ -47,6 +48,7 @@ class LM(nn.Module):
         self.model = Stack(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = HEAD.load(config.head.name).build(config)
 
     @property
     def config(self) -> ModelConfig:
@@ -57,8 +59,11 @@ class LM(nn.Module):
         return self.model.layers
 
     def make_cache(self, left_padding: Sequence[int] | None = None) -> list[Any]:
-        """One empty cache per layer; `left_padding` gives the padding of each row of a batch."""
+        """One empty cache per layer, one more where the head keeps something; `left_padding` gives the
+        padding of each row of a batch."""
         caches = [layer.self_attn.make_cache() for layer in self.layers]
+        if (of_head := self.head.make_cache()) is not None:
+            caches.append(of_head)
         for cache in caches if left_padding is not None else ():
             cache.left_padding = mx.array(list(left_padding or ()))
         return caches
@@ -73,11 +78,13 @@ class LM(nn.Module):
         tap: Tap | None = None,
     ) -> mx.array:
         """Hidden states (B, L, D) after the final norm. See Frame for positions, segments and tap."""
-        frame = Frame(length=tokens_BL.shape[1], positions=positions, segments=segments, tap=tap)
+        return self._states(tokens_BL, cache, Frame.of(tokens_BL, positions, segments, tap))
+
+    def _states(self, tokens_BL: mx.array, cache: Sequence[Any] | None, frame: Frame) -> mx.array:
         return self.model(tokens_BL, cache if cache is not None else [None] * len(self.layers), frame)
 
-    def head(self, x_BLD: mx.array) -> mx.array:
-        """Logits (..., V) of hidden states (..., D)."""
+    def project(self, x_BLD: mx.array) -> mx.array:
+        """Hidden states (..., D) times the output matrix: (..., V)."""
         if self._config.tie_word_embeddings:
             return self.model.embed_tokens.as_linear(x_BLD)
         return self.lm_head(x_BLD)
@@ -90,8 +97,26 @@ class LM(nn.Module):
         positions: mx.array | None = None,
         segments: mx.array | None = None,
         tap: Tap | None = None,
+        last: int = 0,
     ) -> mx.array:
-        return self.head(self.hidden(tokens_BL, cache, positions=positions, segments=segments, tap=tap))
+        """Logits (B, L, V); `last`: only those after the last so many tokens."""
+        frame = Frame.of(tokens_BL, positions, segments, tap)
+        x_BLD = self._states(tokens_BL, cache, frame)
+        of_head = None if cache is None or len(cache) == len(self.layers) else cache[-1]
+        return self.head.logits(x_BLD, self.project, tokens_BL, frame, of_head, last or tokens_BL.shape[1])
+
+    def losses(
+        self,
+        tokens_BL: mx.array,
+        targets_BL: mx.array,
+        *,
+        positions: mx.array | None = None,
+        segments: mx.array | None = None,
+    ) -> mx.array:
+        """-log p(target) of every place (B, L), in nats."""
+        frame = Frame.of(tokens_BL, positions, segments)
+        x_BLD = self._states(tokens_BL, None, frame)
+        return self.head.losses(x_BLD, self.project, tokens_BL, targets_BL, frame)
 
 
 def initialize(model: LM, seed: int) -> LM:

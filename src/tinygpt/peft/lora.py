@@ -77,6 +77,19 @@ def wrap(linear: nn.Module, config: Config, key: mx.array) -> LoRA:
     return LoRA(linear, config, key)
 
 
+def check(config: Config, matrices: Mapping[str, nn.Module]) -> None:
+    """Refuse to train a rank beyond a matrix's own: the rest could express nothing more.
+
+    One that was trained elsewhere is read all the same."""
+    for name, linear in matrices.items():
+        n_out, n_in = _adapter.shape(linear)
+        if config.rank > min(n_out, n_in):
+            raise ConfigError(
+                f"the adapter's rank {config.rank} is larger than the matrix {name}: {n_out} x {n_in}",
+                hint=f"at most {min(n_out, n_in)}, for example --set adapter.rank=8; or other targets",
+            )
+
+
 def to_peft(config: Config) -> dict[str, Any]:
     """What adapter_config.json says of this technique."""
     return {

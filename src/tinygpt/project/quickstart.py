@@ -26,6 +26,7 @@ from tinygpt.eval.suites import exact_match
 from tinygpt.eval.suites._result import Clock, Examples, row
 from tinygpt.project import _build, specialist
 from tinygpt.project._build import Recipe, Trained
+from tinygpt.runs import _pieces
 
 MARK = "####"  # grade-school maths rows put the final answer behind it
 FEW = 200
@@ -63,10 +64,16 @@ def run(config: Config, events: Events) -> dict[str, Any]:
 
 def _run(config: Config, events: Events) -> dict[str, Any]:
     began = time.perf_counter()
+    _pieces.refuse_inside(config.out)
     files.refuse_existing(config.out, force=config.force, what="quickstart directory", mark="tokenizer")
     conversations, report = rows.read(config.data, rows.to_messages, strict=config.strict)
     events.note(f"1/5 {config.data}: {report.sentence()}")
     train, held_out = split(conversations, config.n_held_out)
+    if len(held_out) < config.n_held_out:
+        events.note(
+            f"{len(held_out)} of {len(train) + len(held_out)} distinct rows are kept apart, not "
+            f"{config.n_held_out}: at most a tenth is, so that enough is left to learn from"
+        )
     if len(train) < FEW:
         events.note(
             f"{len(train)} rows are few: expect the model to repeat them rather than learn from them",
@@ -103,8 +110,8 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
 
 
 def split(conversations: list[Conversation], n: int) -> tuple[list[Conversation], list[Conversation]]:
-    """(training, held-out), by a hash of the row's content: equal rows are never on both sides, the order is
-    mixed."""
+    """(training, held-out: n rows, but at most a tenth), by a hash of the row's content: equal rows are never
+    on both sides, the order is mixed."""
     unique = {_digest(c): c for c in conversations}
     ordered = [unique[key] for key in sorted(unique)]
     n = max(1, min(n, len(ordered) // 10))

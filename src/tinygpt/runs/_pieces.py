@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlx.utils import tree_flatten
 
-from tinygpt.core.errors import CheckpointError
+from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.data import rows
 from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer import byte, hf
@@ -16,6 +17,7 @@ from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.peft import _adapter
+from tinygpt.runs import _package
 
 TEMPLATE = chatml
 write_jsonl = rows.write
@@ -35,6 +37,15 @@ def model_path(path: Path) -> Path:
     return path
 
 
+def refuse_inside(out: Path) -> None:
+    """Nothing is made in a checkpoint or a packaged specialist: it holds what its list of files says, and
+    whoever replaces it removes the rest."""
+    for folder in (out.resolve(), *out.resolve().parents):
+        if any(os.path.isfile(folder / mark) for mark in (checkpoint.MANIFEST, _package.LOCK)):
+            where = "is" if folder == out.resolve() else "lies inside"
+            raise ConfigError(f"--out {out} {where} the checkpoint {folder}", hint="choose another --out")
+
+
 def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokenizer]:
     """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given."""
     loaded = checkpoint.load(model_path(path))
@@ -47,6 +58,24 @@ def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokeniz
             f"the model only {loaded.config.vocab_size}"
         )
     return loaded, tokenizer
+
+
+def base_of(path: Path) -> Path | None:
+    """The model that the adapter at `path` was trained on; None when there is a model at `path`."""
+    path = model_path(path)
+    kind, config = checkpoint.MANIFEST, "adapter_config.json"
+    ours = checkpoint.read_json(path / kind) if (path / kind).exists() else {}
+    if ours.get("kind") != "adapter" and (ours or not (path / config).exists()):
+        return None
+    named = ours.get("base", {}).get("path") or checkpoint.read_json(path / config).get(
+        "base_model_name_or_path"
+    )
+    if not named or not Path(named).exists():
+        raise CheckpointError(
+            f"{path} is an adapter, and its base model is not at {named}",
+            hint="start where that path leads to it, or give a model",
+        )
+    return Path(named)
 
 
 def open_tokenizer(name: str) -> Tokenizer:

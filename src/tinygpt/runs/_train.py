@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import tinygpt
 from tinygpt.core import backend, files
+from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick, fields, from_dict, resolve_picks, to_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, FileSink, RunStarted, Saved
 from tinygpt.core.family import Family
-from tinygpt.core.lock import gpu_lock
+from tinygpt.core.lock import gpu_lock, run_lock
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import Depth, by_depth, preset
+from tinygpt.runs._directory import RunDirectory
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
 from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective, arrays
@@ -26,21 +26,6 @@ from tinygpt.train.update import Gradient, Objective, arrays
 OPTIM = Family("tinygpt.train.optim")
 SCHEDULE = Family("tinygpt.train.schedule", verb="at")
 OBJECTIVE = Family("tinygpt.train.objective")
-# Settings that may differ between a run and its resumption without changing what is computed.
-FREE = {
-    "out",
-    "resume",
-    "force",
-    "wait",
-    "lock",
-    "save_every",
-    "keep",
-    "eval_every",
-    "eval_batches",
-    "max_minutes",
-    "seed",
-}
-
 # Settings that describe a fresh model, and mean nothing beside a base.
 FRESH = {"tokenizer", "preset", "depth", "model"}
 
@@ -77,7 +62,9 @@ class TrainSettings:
     save_every: Annotated[int, "Steps between resumable checkpoints; 0: only at the end or when stopped."] = 0
     keep: Annotated[int, "Resumable checkpoints to keep."] = 2
     eval_every: Annotated[int, "Steps between held-out evaluations; 0: only at the end."] = 0
-    eval_batches: Annotated[int, "Held-out batches of an evaluation; 0: all."] = 8
+    eval_batches: Annotated[
+        int, "Held-out batches an evaluation reads, always the same; each costs about 0.4 steps; 0: all."
+    ] = 32
     max_minutes: Annotated[float, "Stop and save after this long; 0: no bound."] = 0.0
     seed: Annotated[int | None, "Seed of weights and data order; drawn and recorded when not given."] = None
     wait: Annotated[bool, "Wait for another run to free the machine."] = False
@@ -188,115 +175,24 @@ def row_length(config: TrainSettings, model: ModelConfig) -> int:
     return config.context or model.max_position_embeddings
 
 
-class RunDirectory:
-    """`out/{run.json, events.jsonl, steps/000200/, final/}` and the rules about making and resuming it."""
-
-    def __init__(self, command: str, config: TrainSettings) -> None:
-        self.path = config.out
-        self.command, self.config = command, config
-        self.old: dict[str, Any] | None = None
-        if config.resume and (self.path / "run.json").exists():
-            self.old = checkpoint.read_json(self.path / "run.json")
-            self._check_same()
-        elif not config.resume:
-            files.refuse_existing(self.path, force=config.force, what="run directory", mark="run.json")
-            self._refuse_own_input()
-        elif self.path.is_file() or (self.path.exists() and any(self.path.glob("[!.]*"))):
-            raise ConfigError(f"{self.path} holds no run to resume", hint="choose another --out")
-        old_seed = self.old["config"]["seed"] if self.old else None
-        self.seed: int = (
-            config.seed
-            if config.seed is not None
-            else old_seed
-            if old_seed is not None
-            else secrets.randbelow(2**31)
-        )
-        if self.old and self.seed != old_seed:
-            raise ConfigError(
-                f"the run in {self.path} has seed {old_seed}, not {self.seed}",
-                hint="leave --seed out to resume",
-            )
-        self.record = {
-            "command": command,
-            "tinygpt": tinygpt.__version__,
-            # How this process was started is not part of what the run is: `--config run.json` repeats it.
-            "config": to_dict(config) | {"seed": self.seed, "resume": False, "force": False},
-        }
-
-    def start(self) -> None:
-        """Write run.json. Nothing is made or replaced before the inputs are known to be good and the machine
-        is ours."""
-        if self.config.force and self.path.exists():
-            files.remove_directory(self.path)
-        for folder in (self.path, self.path / "steps"):
-            files.sweep(folder)
-        files.write_json(self.path / "run.json", self.record)
-
-    def _refuse_own_input(self) -> None:
-        """--force must not remove what the run is about to read."""
-        out = self.path.resolve()
-        for f in fields(type(self.config)):
-            value = getattr(self.config, f.name)
-            for one in value if isinstance(value, tuple) else (value,):
-                named = f.name != "out" and isinstance(one, Path) or f.name == "tokenizer" and one != "byte"
-                if named and self.path.exists() and Path(one).resolve().is_relative_to(out):
-                    raise ConfigError(
-                        f"--{f.name} {one} is inside --out {self.path}, which is to be replaced",
-                        hint="choose another --out",
-                    )
-
-    def _check_same(self) -> None:
-        assert self.old is not None
-        if self.old.get("command") != self.command:
-            raise ConfigError(
-                f"{self.path} holds a '{self.old.get('command')}' run", hint="choose another --out"
-            )
-        new = to_dict(self.config)
-        changed = [k for k, v in self.old["config"].items() if k not in FREE and new.get(k) != v]
-        if changed:
-            was = ", ".join(f"{k} {self.old['config'][k]!r} -> {new.get(k)!r}" for k in changed)
-            raise ConfigError(
-                f"cannot resume {self.path}: {was}",
-                hint="resume with the same settings, or choose another --out",
-            )
-
-    @property
-    def latest(self) -> Path | None:
-        """The newest checkpoint, None when there is none."""
-        found = self._checkpoints()
-        return found[-1] if found else None
-
-    def _checkpoints(self) -> list[Path]:
-        found = (p for p in (self.path / "steps").glob("[0-9]*") if p.is_dir() and p.name.isdigit())
-        return sorted(found, key=lambda p: int(p.name))
-
-    def step(self) -> int:
-        """The step of the last checkpoint, 0 when there is none."""
-        latest = self.latest
-        return int(latest.name) if latest else 0
-
-    def prune(self) -> None:
-        """Keep the newest checkpoints only."""
-        for path in self._checkpoints()[: -self.config.keep]:
-            files.remove_directory(path)
-
-
 def train(
     directory: RunDirectory,
     *,
     source: Source,
     objective: Objective,
+    inputs: dict[str, str],
     write: Callable[..., Path],
     events: Events,
     facts: dict[str, Any],
     held_out: Source | None = None,
     resume: Callable[[Path], None] | None = None,
 ) -> Result:
-    """Join the pieces and run the loop: updater, resumption, evaluation, saving, the lock.
+    """Join the pieces and run the loop: updater, resumption, evaluation, saving, the locks.
 
-    write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a checkpoint's
-    weights back."""
+    `inputs` are the hashes of what is learned from (`_directory.inputs`). write(path, **parts) saves the
+    learned thing (a model or an adapter); resume(path) puts a checkpoint's weights back."""
     config = directory.config
+    directory.learns_from(inputs)
     steps, _, lr = config.amounts
     schedule = SCHEDULE.load(config.schedule.name)
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
@@ -306,8 +202,16 @@ def train(
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
     )  # fmt: skip
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
-    with gpu_lock(directory.command, wait=config.wait, enabled=config.lock), on_signals() as stop:
+    with (
+        gpu_lock(directory.command, wait=config.wait, enabled=config.lock),
+        run_lock(directory.path, directory.command) as held,
+        on_signals() as stop,
+    ):
         directory.start()
+        if not held:
+            events.note(
+                f"nothing keeps other processes out of {directory.path}: it cannot be locked", "warning"
+            )
         start, latest = directory.step(), directory.latest
         if start < steps and (directory.path / "final").is_dir():
             files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint
@@ -357,15 +261,25 @@ def train(
 
 def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:
     """A hook that returns the mean loss over the first n batches of a held-out source (0: all of them)."""
-    batches = [source[i] for i in range(min(n, len(source)) if n else len(source))]
+
+    def sums(batch: dict[str, mx.array]) -> tuple[float, float]:
+        """(total loss, what it is divided by) of a batch; on CPUs each core takes some rows."""
+        lanes = backend.streams(len(batch["tokens"]))
+        with backend.shards(lanes):
+            found: list[tuple[mx.array, mx.array]] = []
+            for i, lane in enumerate(lanes):
+                with mx.stream(lane):
+                    part = {name: value[i :: len(lanes)] for name, value in batch.items()}
+                    count = objective.weights(part).sum()
+                    found.append((objective.loss(part)[0] * count, count))
+            mx.eval(found)
+        return sum(float(loss) for loss, _ in found), sum(float(count) for _, count in found)
 
     def hook(step: int) -> dict[str, float]:
         total = weight = 0.0
-        for batch in batches:
-            given = arrays(batch)
-            count = float(objective.weights(given).sum())
-            total += float(objective.loss(given)[0]) * count
-            weight += count
+        for i in range(min(n, len(source)) if n else len(source)):
+            loss, count = sums(arrays(source[i]))
+            total, weight = total + loss, weight + count
         return {"loss": total / max(weight, 1.0)}
 
     return hook

@@ -1,4 +1,7 @@
-"""Debug a checkpoint: its tensor names, dtypes and statistics, the next tokens, the loss on a fixed text."""
+"""Debug a checkpoint: its tensor names, dtypes and statistics, the next tokens, the loss on a fixed text.
+
+An adapter is opened on the base model that it was trained on; of names and tensors its own are shown.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,26 @@ from typing import Any
 from mlx.utils import tree_flatten
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import CheckpointError, DataError
+from tinygpt.core.errors import CheckpointError, ConfigError, DataError
+from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint, count, layout
+from tinygpt.model.checkpoint import Loaded
 from tinygpt.model.lm import LM
+from tinygpt.peft import _adapter
 from tinygpt.runs import _pieces
+
+
+def _open(path: Path) -> tuple[Loaded, Tokenizer]:
+    """The model at a path, or the base of the adapter there with it."""
+    base = _pieces.base_of(path)
+    return _pieces.open_model(path) if base is None else _pieces.open_model(base, path)
 
 
 def names(path: Path) -> dict[str, Any]:
     """Tensor names that the config asks for, against those in the file."""
     model_dir = _pieces.model_path(path)
+    if _pieces.base_of(model_dir) is not None:  # one that lacks a tensor, or has one too many, does not open
+        return {"common": len(_adapter.tensors(_open(model_dir)[0].model)), "missing": [], "extra": []}
     config = layout.from_hf(checkpoint.read_json(model_dir / "config.json"), str(model_dir / "config.json"))
     wanted = set(count.tensors(LM(config)))
     found = set(layout.from_disk(checkpoint.read_tensors(model_dir, "model"), config))
@@ -26,7 +40,9 @@ def names(path: Path) -> dict[str, Any]:
 def dtypes(path: Path) -> dict[str, Any]:
     """How many tensors and bytes of each dtype the file holds."""
     totals: dict[str, dict[str, int]] = {}
-    for tensor in checkpoint.read_tensors(_pieces.model_path(path), "model").values():
+    path = _pieces.model_path(path)
+    stem = "adapter_model" if (path / "adapter_config.json").exists() else "model"
+    for tensor in checkpoint.read_tensors(path, stem).values():
         entry = totals.setdefault(
             str(tensor.dtype).rsplit(".", 1)[-1], {"tensors": 0, "values": 0, "bytes": 0}
         )
@@ -39,10 +55,17 @@ def dtypes(path: Path) -> dict[str, Any]:
 def load(path: Path) -> list[dict[str, Any]]:
     """Each tensor as it sits in the loaded model: mean, deviation, extremes, and the difference from the
     file."""
-    loaded = checkpoint.load(_pieces.model_path(path))
-    disk = layout.from_disk(checkpoint.read_tensors(loaded.path, "model"), loaded.config)
+    path = _pieces.model_path(path)
+    if _pieces.base_of(path) is None:
+        loaded = checkpoint.load(path)
+        values = dict(tree_flatten(loaded.model.parameters()))
+        disk = layout.from_disk(checkpoint.read_tensors(path, "model"), loaded.config)
+    else:
+        values = _adapter.tensors(_open(path)[0].model)
+        found = checkpoint.read_tensors(path, "adapter_model")
+        disk = {name.removeprefix(_adapter.PREFIX): value for name, value in found.items()}
     rows = []
-    for name, value in dict(tree_flatten(loaded.model.parameters())).items():
+    for name, value in values.items():
         x = value.astype(mx.float32)
         rows.append(
             {
@@ -55,7 +78,9 @@ def load(path: Path) -> list[dict[str, Any]]:
 
 def logits(path: Path, prompt: str, top: int) -> list[dict[str, Any]]:
     """The most likely next tokens after a prompt."""
-    loaded, tokenizer = _pieces.open_model(path)
+    if top < 1:
+        raise ConfigError(f"--top must be at least 1, got {top}")
+    loaded, tokenizer = _open(path)
     ids = tokenizer.encode(prompt)
     if not ids:
         raise DataError("the prompt has no tokens", hint="give some text with --prompt")
@@ -66,7 +91,7 @@ def logits(path: Path, prompt: str, top: int) -> list[dict[str, Any]]:
         )
     scores = loaded.model(mx.array([ids]))[0, -1].astype(mx.float32)
     probabilities = mx.softmax(scores)
-    best = mx.argsort(-scores)[: max(1, top)]
+    best = mx.argsort(-scores)[:top]
     return [
         {
             "id": i,
@@ -91,8 +116,8 @@ By chance, or nature's changing course, untrimmed."""
 
 def loss(path: Path, text: str | None) -> dict[str, Any]:
     """Loss on a fixed excerpt or a given text, per token and in bits per byte."""
-    loaded, tokenizer = _pieces.open_model(path)
-    text = text or EXCERPT
+    loaded, tokenizer = _open(path)
+    text = EXCERPT if text is None else text
     ids = tokenizer.encode(text)[: loaded.config.max_position_embeddings]
     if len(ids) < 2:
         raise CheckpointError("the text has fewer than two tokens", hint="give a longer one with --text")

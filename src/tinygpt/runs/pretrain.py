@@ -10,8 +10,9 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import text
 from tinygpt.model import checkpoint
-from tinygpt.runs import _pieces, _train
-from tinygpt.runs._train import FreshModel, RunDirectory
+from tinygpt.runs import _directory, _pieces, _train
+from tinygpt.runs._directory import RunDirectory
+from tinygpt.runs._train import FreshModel
 from tinygpt.train.loop import Result
 
 
@@ -35,9 +36,10 @@ def run(config: Config, events: Events) -> Result:
     if not config.corpus:
         raise ConfigError("there is nothing to train on", hint="give --corpus a file or a folder")
     directory = RunDirectory("train", config)
+    base = None
     if config.base is not None:
         loaded, tokenizer = _pieces.open_model(config.base)
-        model = loaded.model
+        base, model = loaded.path, loaded.model
     else:
         tokenizer = _pieces.open_tokenizer(config.tokenizer)
         model = config.fresh(tokenizer.vocab_size, directory.seed)
@@ -69,6 +71,7 @@ def run(config: Config, events: Events) -> Result:
         source=source,
         held_out=source.held_out,
         objective=_train.OBJECTIVE.load("next_token").build(model),
+        inputs=_directory.inputs(source, tokenizer, base),
         write=write,
         resume=resume,
         events=events,

@@ -12,8 +12,9 @@ from tinygpt.core.events import Events
 from tinygpt.data.source import chat
 from tinygpt.model import checkpoint
 from tinygpt.peft import _adapter
-from tinygpt.runs import _pieces, _train
-from tinygpt.runs._train import FreshModel, RunDirectory
+from tinygpt.runs import _directory, _pieces, _train
+from tinygpt.runs._directory import RunDirectory
+from tinygpt.runs._train import FreshModel
 from tinygpt.train.loop import Result
 
 
@@ -48,12 +49,13 @@ def run(config: Config, events: Events) -> Result:
     if not config.data:
         raise ConfigError("there is nothing to learn from", hint="give --data a JSONL file")
     directory = RunDirectory("sft", config)
+    base = None
     if config.base is None:
         tokenizer = _pieces.open_tokenizer(config.tokenizer)
         model = config.fresh(tokenizer.vocab_size, directory.seed)
     else:
         loaded, tokenizer = _pieces.open_model(config.base)
-        model = loaded.model
+        base, model = loaded.path, loaded.model
     source = chat.build(
         chat.Config(
             paths=config.data,
@@ -68,13 +70,14 @@ def run(config: Config, events: Events) -> Result:
         seed=directory.seed,
         events=events,
     )
-    whole = config.full or config.base is None
-    base = _pieces.model_path(config.base) if config.base else Path()
+    whole = config.full or base is None
     if not whole:
+        if check := getattr(_adapter.PEFT.load(config.adapter.name), "check", None):
+            check(config.adapter.options, _adapter.chosen(model, config.adapter.options.targets))
         _adapter.attach(model, config.adapter, seed=directory.seed)
 
     def write(path: Path, **parts: Any) -> Path:
-        if whole:
+        if base is None or whole:
             return checkpoint.save(
                 path,
                 model,
@@ -96,6 +99,7 @@ def run(config: Config, events: Events) -> Result:
     objective = _train.OBJECTIVE.load("response" if config.learn == "answers" else "next_token").build(model)
     facts = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
     return _train.train(
-        directory, source=source, held_out=source.held_out, objective=objective, write=write, resume=resume,
-        events=events, facts=facts,
+        directory, source=source, held_out=source.held_out, objective=objective,
+        inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
+        facts=facts,
     )  # fmt: skip

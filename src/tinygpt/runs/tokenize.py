@@ -33,8 +33,11 @@ class Config(bpe.Config):
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Train and save; returns the vocabulary size and the measured bytes per token on the training text."""
+    from tinygpt.runs._pieces import refuse_inside  # here, since it loads MLX, which --help does without
+
     if not config.corpus:
         raise ConfigError("there is nothing to train on", hint="give --corpus a file or a folder")
+    refuse_inside(config.out)
     files.refuse_existing(config.out, force=config.force, what="tokenizer directory", mark="tokenizer.json")
     found = text.find(text.Config(paths=config.corpus, glob=config.glob, exclude=config.exclude))
     found = without_held_out(found, config.held_out)

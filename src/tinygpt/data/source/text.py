@@ -64,15 +64,16 @@ def build(
 
     def write(writer: cache.Writer) -> None:
         _tokenise(files, tokenizer, start, writer, events)
-        _refuse_bad(config, writer.facts)
+        refuse_bad(config, writer.facts)
 
     if config.cache:
         name = cache.key("text", tokenizer.hash, *(f"{sha256(f)} {''.join(f.suffixes[-2:])}" for f in files))
         tokens = cache.cached(cache_dir("tokens") / name, tokenizer.vocab_size, write, events)
     else:
         tokens = cache.uncached(tokenizer.vocab_size, write)
-    _refuse_bad(config, tokens.facts)
-    _note_bad(files, tokens.facts, events)
+    refuse_bad(config, tokens.facts)
+    if events and (sentence := left_out(len(files), tokens.facts)):
+        events.note(sentence, level="warning")
 
     train, held = _split(tokens, config.held_out, tokenizer)
     if train.end < length:
@@ -92,8 +93,8 @@ def build(
         )
 
     evaluation = source(held, seed=None, facts=held.facts()) if held else None
-    left_out = {name: tokens.facts[name] for name in ("empty", "bad_files", "bad_rows")}
-    return source(train, seed=seed, facts=train.facts() | left_out, held_out=evaluation)
+    counts = {name: tokens.facts[name] for name in ("empty", "bad_files", "bad_rows")}
+    return source(train, seed=seed, facts=train.facts() | counts, held_out=evaluation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +138,17 @@ def _excluded(path: Path, config: Config) -> bool:
 
 
 def documents(file: Path, facts: dict[str, Any]) -> list[str]:
-    """The texts of a file. A file that is not UTF-8 and rows that do not fit are counted in `facts`."""
+    """The texts of a file, without a byte order mark. A file that is not UTF-8 and rows that do not fit are
+    counted in `facts`; see `refuse_bad` and `left_out`."""
     if ".jsonl" in file.suffixes[-2:]:
         texts, report = rows.read(file, rows.to_text)
         facts["bad_rows"] += report.n_bad
         facts["first_bad"] += [f"{file.name} line {line}: {reason}" for line, reason in report.first_bad]
         return texts
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror or error}") from error
     try:
         return [data.decode("utf-8").removeprefix("\ufeff")]
     except UnicodeDecodeError as error:
@@ -216,7 +221,7 @@ def _tokenise(
     writer.facts = facts
 
 
-def _refuse_bad(config: Config, facts: dict[str, Any]) -> None:
+def refuse_bad(config: Config, facts: dict[str, Any]) -> None:
     """A file named by hand must be readable; one found in a folder may be left out, unless `strict`."""
     by_hand = not any(path.is_dir() for path in config.paths)
     if facts["bad_files"] and (config.strict or by_hand) or facts["bad_rows"] and config.strict:
@@ -226,10 +231,12 @@ def _refuse_bad(config: Config, facts: dict[str, Any]) -> None:
         )
 
 
-def _note_bad(files: list[Path], facts: dict[str, Any], events: Events | None) -> None:
-    if events and facts["bad_files"] + facts["bad_rows"]:
-        what = f"{facts['bad_files']} of {len(files)} files and {facts['bad_rows']} rows"
-        events.note(f"{what} were left out: {'; '.join(facts['first_bad'])}", level="warning")
+def left_out(n_files: int, facts: dict[str, Any]) -> str:
+    """One sentence on what could not be read; empty when all could."""
+    if not facts["bad_files"] + facts["bad_rows"]:
+        return ""
+    what = f"{facts['bad_files']} of {n_files} files and {facts['bad_rows']} rows"
+    return f"{what} were left out: {'; '.join(facts['first_bad'][:3])}"
 
 
 def _split(tokens: cache.Tokens, fraction: float, tokenizer: Tokenizer) -> tuple[_Part, _Part | None]:

@@ -77,20 +77,15 @@ def gold(example: dict[str, Any]) -> dict[str, Any]:
 class Rules:
     """The world's hand-written rules as an endpoint: the baseline that a trained model has to beat."""
 
-    path, step, model_hash, tokenizer, context, baseline = "", None, None, None, 0, True
+    path, tokenizer, context, baseline = "", None, 0, True
+    step: int | None = None
+    model_hash: str | None = None
 
     def __init__(self, world: ModuleType, examples: Examples, name: str = "rules") -> None:
         self.name, self._predict = name, world.predict
         self._tasks = {repr(item["messages"]): item["task"] for item in examples.items}
 
-    def complete(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int,
-        stop: Sequence[str] = (),
-        tools: Sequence[dict[str, Any]] | None = None,
-    ) -> list[Reply]:
+    def complete(self, prompts: Sequence[Prompt], **_: Any) -> list[Reply]:
         """What the rules answer; they see the request and the state, never the expected result."""
         replies = []
         for prompt in prompts:

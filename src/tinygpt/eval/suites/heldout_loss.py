@@ -21,7 +21,6 @@ from typing import Annotated, Any
 
 from tinygpt.core.config import to_dict
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
-from tinygpt.data import rows
 from tinygpt.data.source import text as text_source
 from tinygpt.eval.endpoint import Endpoint
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, row
@@ -43,31 +42,24 @@ class Config:
 
 
 def load(config: Config) -> Examples:
-    """The documents, each {"id", "text"}."""
+    """The documents, each {"id", "text"}, read as training reads them."""
+    source = text_source.Config(paths=config.paths, glob=config.glob)
+    files = text_source.find(source)
     documents: list[dict[str, Any]] = []
-    notes: list[str] = []
+    facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
     total = 0
-    for path in text_source.find(text_source.Config(paths=config.paths, glob=config.glob)):
-        for id, text in _documents(path, notes):
-            if config.limit_bytes and total >= config.limit_bytes:
-                return Examples.of(documents, notes)
-            documents.append({"id": id, "text": text})
-            total += len(text.encode())
-    return Examples.of(documents, notes)
-
-
-def _documents(path: Path, notes: list[str]) -> list[tuple[str, str]]:
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
-        texts, report = rows.read(path, rows.to_text)
-        if report.n_bad:
-            notes.append(f"{path}: {report.sentence()}")
-        return [(f"{path}#{i}", text) for i, text in enumerate(texts)]
-    try:
-        return [(str(path), path.read_bytes().decode("utf-8"))]
-    except UnicodeDecodeError as error:
-        raise rows.not_utf8(path, error.start, error.object.count(b"\n", 0, error.start) + 1) from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    for path in files:
+        texts = text_source.documents(path, facts)
+        rows = ".jsonl" in path.suffixes[-2:]
+        for i, text in enumerate(texts):
+            if not config.limit_bytes or total < config.limit_bytes:
+                documents.append({"id": f"{path}#{i}" if rows else str(path), "text": text})
+                total += len(text.encode())
+        if config.limit_bytes and total >= config.limit_bytes:
+            break
+    text_source.refuse_bad(source, facts)
+    sentence = text_source.left_out(len(files), facts)
+    return Examples.of(documents, [sentence] if sentence else [])
 
 
 def windows(n_targets: int, context: int, stride: int) -> list[tuple[int, int]]:

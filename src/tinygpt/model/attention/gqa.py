@@ -22,8 +22,8 @@ from typing import Annotated, Any
 from tinygpt.core.backend import mx, nn
 from tinygpt.model import ops
 from tinygpt.model.cache.full import KVCache
-from tinygpt.model.cache.shift import ShiftCache
 from tinygpt.model.config import ModelConfig
+from tinygpt.model.earlier import earlier
 from tinygpt.model.frame import Frame
 
 
@@ -55,21 +55,14 @@ class GroupedQueryAttention(nn.Module):
         self.o_proj = nn.Linear(self.n_heads * self.d_head, d, bias=bias)
 
     def make_cache(self) -> KVCache:
-        return ShiftCache() if self.key_shift else KVCache()
+        return KVCache()
 
     def _key_input(self, x_BLD: mx.array, frame: Frame, cache: Any | None) -> mx.array:
         """What keys are made of: x, or half of it and half of the token before in the same document."""
         if not self.key_shift:
             return x_BLD
         own_BLH, given_BLH = mx.split(x_BLD, [x_BLD.shape[2] // 2], axis=2)
-        if cache is not None:
-            return mx.concatenate([own_BLH, cache.before(given_BLH)], axis=2)
-        before_BLH = mx.concatenate([mx.zeros_like(given_BLH[:, :1]), given_BLH[:, :-1]], axis=1)
-        if frame.segments is not None:
-            same = frame.segments[:, 1:] == frame.segments[:, :-1]
-            same = mx.concatenate([mx.zeros_like(same[:, :1]), same], axis=1)
-            before_BLH = before_BLH * same[..., None].astype(x_BLD.dtype)
-        return mx.concatenate([own_BLH, before_BLH], axis=2)
+        return mx.concatenate([own_BLH, *earlier(given_BLH, 1, frame, cache, "keys")], axis=2)
 
     def __call__(self, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
         B, L, _ = x_BLD.shape

@@ -3,7 +3,8 @@
 Space is taken in blocks of `step` positions and written in place, so that a decode step copies nothing. The
 calls are mlx-lm's cache protocol (`offset`, `update_and_fetch`, `state`, `make_mask`, `trim`), so its tools
 accept our caches and our models accept its caches. `left_padding` serves batches of prompts of unequal
-length, aligned at the right."""
+length, aligned at the right. Techniques that look a few tokens back keep those tokens' features here too, as
+tails."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ class KVCache:
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self.held = 0
+        self.tails: dict[str, mx.array] = {}
         self.left_padding = None if left_padding is None else mx.array(list(left_padding))
 
     @property
@@ -66,6 +68,15 @@ class KVCache:
             allowed = allowed | (columns == rows)[None, None]
         return allowed
 
+    def tail(self, name: str, x_BLD: mx.array, n: int) -> mx.array:
+        """(B, n, D): the n features before x that were given under this name, zeros before the first ones.
+        The newest n are remembered."""
+        before = self.tails.get(name)
+        if before is None:
+            before = mx.zeros((x_BLD.shape[0], n, x_BLD.shape[2]), x_BLD.dtype)
+        self.tails[name] = mx.concatenate([before, x_BLD], axis=1)[:, -n:]
+        return before
+
     @property
     def state(self) -> tuple[mx.array, mx.array]:
         assert self.keys is not None and self.values is not None, "an empty cache has no state"
@@ -77,11 +88,12 @@ class KVCache:
         self.held = self.keys.shape[2]
 
     def is_trimmable(self) -> bool:
-        return True
+        """Whether `trim` can forget: tails cannot be turned back."""
+        return not self.tails
 
     def trim(self, n: int) -> int:
         """Forget the last n tokens; returns how many were forgotten."""
-        n = min(n, self.held)
+        n = min(n, self.held) if self.is_trimmable() else 0
         self.held -= n
         return n
 
@@ -89,5 +101,6 @@ class KVCache:
         """Keep only these rows of the batch (finished ones leave)."""
         if self.keys is not None and self.values is not None:
             self.keys, self.values = self.keys[rows], self.values[rows]
+        self.tails = {name: x[rows] for name, x in self.tails.items()}
         if self.left_padding is not None:
             self.left_padding = self.left_padding[rows]

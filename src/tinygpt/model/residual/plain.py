@@ -9,6 +9,7 @@ Differs: nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.model.config import ModelConfig
@@ -19,11 +20,16 @@ class PlainResidual(nn.Module):
     """Joins a sublayer to the stream."""
 
     def __call__(
-        self, x_BLD: mx.array, norm: nn.Module, sublayer: Callable[[mx.array], mx.array], frame: Frame
+        self,
+        x_BLD: mx.array,
+        norm: nn.Module,
+        sublayer: Callable[[mx.array], mx.array],
+        frame: Frame,
+        cache: Any,
     ) -> mx.array:
         return x_BLD + sublayer(norm(x_BLD))
 
 
-def build(config: ModelConfig, layer: int) -> nn.Module:
-    """The residual rule of one layer."""
+def build(config: ModelConfig, layer: int, sublayer: str) -> nn.Module:
+    """The residual rule of one sublayer ("attn" or "mlp")."""
     return PlainResidual()

@@ -9,7 +9,6 @@ Differs: nothing.
 from __future__ import annotations
 
 from tinygpt.core.backend import mx
-from tinygpt.model import ops
 from tinygpt.model.lm import LM
 
 Arrays = dict[str, mx.array]
@@ -17,11 +16,10 @@ Arrays = dict[str, mx.array]
 
 def weighted_loss(model: LM, batch: Arrays, weights_BL: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
     """Cross-entropy of the targets, averaged with `weights_BL`; shared by the objectives of this kind."""
-    hidden = model.hidden(batch["tokens"], positions=batch["positions"], segments=batch["segments"])
-    logits_NV = model.head(hidden).reshape(-1, model.config.vocab_size)
-    losses_N = ops.cross_entropy(logits_NV, batch["targets"].reshape(-1))
-    weights_N = weights_BL.reshape(-1)
-    return (losses_N * weights_N).sum() / mx.maximum(weights_N.sum(), 1.0), {}
+    losses_BL = model.losses(
+        batch["tokens"], batch["targets"], positions=batch["positions"], segments=batch["segments"]
+    )
+    return (losses_BL * weights_BL).sum() / mx.maximum(weights_BL.sum(), 1.0), {}
 
 
 class NextToken:

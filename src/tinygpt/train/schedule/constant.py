@@ -11,12 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from tinygpt.core.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Knobs of the constant schedule."""
 
     warmup: Annotated[float, "Warm-up length: steps when 1 or more, else a fraction of the run."] = 0.05
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise ConfigError(f"the schedule's warmup must not be negative, got {self.warmup:g}")
 
 
 def at(step: int, steps: int, config: Config) -> float:

@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
+from tinygpt.core.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -19,6 +21,12 @@ class Config:
 
     warmup: Annotated[float, "Warm-up length: steps when 1 or more, else a fraction of the run."] = 0.05
     final: Annotated[float, "Learning rate at the end, as a fraction of the peak."] = 0.1
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise ConfigError(f"the schedule's warmup must not be negative, got {self.warmup:g}")
+        if not 0 <= self.final <= 1:
+            raise ConfigError(f"the schedule's final must be from 0 to 1, got {self.final:g}")
 
 
 def at(step: int, steps: int, config: Config) -> float:

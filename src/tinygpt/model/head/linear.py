@@ -1,0 +1,59 @@
+"""Linear head: the output matrix alone, `logits = W h`.
+
+W is the embedding matrix when `tie_word_embeddings` is set, else a matrix of its own.
+
+Paper: Press and Wolf, EACL 2017, arXiv:1608.05859 (tied weights).
+Differs: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tinygpt.core.backend import mx, nn
+from tinygpt.model import ops
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.frame import Frame
+
+Project = Callable[[mx.array], mx.array]
+LOGITS = 1 << 25  # logits held at once (float32: 128 MB)
+
+
+class LinearHead(nn.Module):
+    """Shapes: B batch, L tokens, D width, V vocabulary. `project` multiplies (..., D) by the output matrix."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_vocab = config.vocab_size
+
+    def make_cache(self) -> None:
+        """Nothing to keep."""
+
+    def logits(
+        self,
+        x_BLD: mx.array,
+        project: Project,
+        tokens_BL: mx.array,
+        frame: Frame,
+        cache: Any | None,
+        last: int,
+    ) -> mx.array:
+        """Logits (B, last, V) of what follows the last tokens."""
+        return project(x_BLD[:, -last:])
+
+    def losses(
+        self, x_BLD: mx.array, project: Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
+    ) -> mx.array:
+        """-log p of each target (B, L). Where the logits are too many at once, it goes along the length."""
+        stride = max(1, LOGITS // (x_BLD.shape[0] * self.n_vocab))
+        parts = [
+            ops.cross_entropy(project(x_BLD[:, i : i + stride]), targets_BL[:, i : i + stride])
+            for i in range(0, x_BLD.shape[1], stride)
+        ]
+        return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1)
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """The head of a model."""
+    return LinearHead(config)

@@ -1,0 +1,172 @@
+"""The directory of a training run: the rules about making, resuming and replacing it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tinygpt
+from tinygpt.core import files
+from tinygpt.core.config import fields, to_dict
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.lock import IN_USE
+from tinygpt.model import checkpoint
+from tinygpt.runs import _pieces
+
+if TYPE_CHECKING:
+    from tinygpt.data.source._source import Source
+    from tinygpt.data.tokenizer._protocol import Tokenizer
+    from tinygpt.runs._train import TrainSettings
+
+# Settings that may differ between a run and its resumption without changing what is computed.
+FREE = {
+    "out",
+    "resume",
+    "force",
+    "wait",
+    "lock",
+    "save_every",
+    "keep",
+    "eval_every",
+    "eval_batches",
+    "max_minutes",
+    "seed",
+}
+
+
+def inputs(source: Source, tokenizer: Tokenizer, base: Path | None) -> dict[str, str]:
+    """Hashes of what a run learns from, by the name that an error gives it."""
+    parts = [source, source.held_out] if source.held_out else [source]
+    read = dict.fromkeys(file for part in parts for file in part.files)
+    data = hashlib.sha256("".join(files.sha256(file) for file in read).encode()).hexdigest()
+    found = {"the tokenizer": tokenizer.hash, "the data": data}
+    return found if base is None else {"the base model": checkpoint.identity(base), **found}
+
+
+class RunDirectory:
+    """`out/{run.json, events.jsonl, steps/000200/, final/}` and the rules about making and resuming it."""
+
+    def __init__(self, command: str, config: TrainSettings) -> None:
+        self.path = config.out
+        self.command, self.config = command, config
+        _pieces.refuse_inside(self.path)
+        if not config.resume:
+            files.refuse_existing(self.path, force=config.force, what="run directory", mark="run.json")
+            self._refuse_own_input()
+        self.old = self._written()
+        if config.resume and self.old:
+            self._check_same(self.old)
+        elif config.resume and (self.path.is_file() or (self.path.exists() and any(self.path.glob("[!.]*")))):
+            raise ConfigError(f"{self.path} holds no run to resume", hint="choose another --out")
+        old_seed = self.old["config"]["seed"] if self.old else None
+        self.seed: int = (
+            config.seed
+            if config.seed is not None
+            else old_seed
+            if old_seed is not None
+            else secrets.randbelow(2**31)
+        )
+        if self.old and self.seed != old_seed:
+            raise ConfigError(
+                f"the run in {self.path} has seed {old_seed}, not {self.seed}",
+                hint="leave --seed out to resume",
+            )
+        self.record: dict[str, Any] = {
+            "command": command,
+            "tinygpt": tinygpt.__version__,
+            # How this process was started is not part of what the run is: `--config run.json` repeats it.
+            "config": to_dict(config) | {"seed": self.seed, "resume": False, "force": False},
+        }
+
+    def _written(self) -> dict[str, Any] | None:
+        """The record of the run that this one goes on with or would collide with."""
+        if self.config.force or not (self.path / "run.json").exists():
+            return None
+        return checkpoint.read_json(self.path / "run.json")
+
+    def learns_from(self, found: dict[str, str]) -> None:
+        """Record the hashes of the inputs; a resumed run must have the ones it began with."""
+        # A run of an older version recorded none, and learns from what it finds.
+        began = (self.old or {}).get("inputs") or found
+        if changed := [name for name in found if found[name] != began.get(name)]:
+            raise ConfigError(
+                f"cannot resume {self.path}: {' and '.join(changed)} changed since the run began",
+                hint="put back what it began with, or begin anew with another --out or --force",
+            )
+        self.record["inputs"] = found
+
+    def start(self) -> None:
+        """Write run.json. Nothing is made or replaced before the inputs are known to be good and the machine
+        is ours."""
+        if self._written() != self.old:
+            raise ConfigError(
+                f"another process has used {self.path} since this one looked",
+                hint="start again, or choose another --out",
+            )
+        if self.config.force and self.path.exists():
+            self._clear()
+        for folder in (self.path, self.path / "steps"):
+            files.sweep(folder)
+        files.write_json(self.path / "run.json", self.record)
+
+    def _clear(self) -> None:
+        """Remove the old run at once, so that a kill leaves no half of it, but keep the lock that is held."""
+        gone = self.path.with_name(f".{self.path.name}.tmp-{os.getpid()}")
+        try:
+            os.replace(self.path, gone)
+            self.path.mkdir()
+            with suppress(FileNotFoundError):
+                os.replace(gone / IN_USE, self.path / IN_USE)
+        except OSError as error:
+            raise files.unwritable(self.path, error) from error
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _refuse_own_input(self) -> None:
+        """--force must not remove what the run is about to read."""
+        out = self.path.resolve()
+        for f in fields(type(self.config)):
+            value = getattr(self.config, f.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                named = f.name != "out" and isinstance(one, Path) or f.name == "tokenizer" and one != "byte"
+                if named and self.path.exists() and Path(one).resolve().is_relative_to(out):
+                    raise ConfigError(
+                        f"--{f.name} {one} is inside --out {self.path}, which is to be replaced",
+                        hint="choose another --out",
+                    )
+
+    def _check_same(self, old: dict[str, Any]) -> None:
+        if old.get("command") != self.command:
+            raise ConfigError(f"{self.path} holds a '{old.get('command')}' run", hint="choose another --out")
+        new = to_dict(self.config)
+        changed = [k for k, v in old["config"].items() if k not in FREE and new.get(k) != v]
+        if changed:
+            was = ", ".join(f"{k} {old['config'][k]!r} -> {new.get(k)!r}" for k in changed)
+            raise ConfigError(
+                f"cannot resume {self.path}: {was}",
+                hint="resume with the same settings, or choose another --out",
+            )
+
+    @property
+    def latest(self) -> Path | None:
+        """The newest checkpoint, None when there is none."""
+        found = self._checkpoints()
+        return found[-1] if found else None
+
+    def _checkpoints(self) -> list[Path]:
+        found = (p for p in (self.path / "steps").glob("[0-9]*") if p.is_dir() and p.name.isdigit())
+        return sorted(found, key=lambda p: int(p.name))
+
+    def step(self) -> int:
+        """The step of the last checkpoint, 0 when there is none."""
+        latest = self.latest
+        return int(latest.name) if latest else 0
+
+    def prune(self) -> None:
+        """Keep the newest checkpoints only."""
+        for path in self._checkpoints()[: -self.config.keep]:
+            files.remove_directory(path)
