@@ -37,7 +37,7 @@ class Recipe:
     batch: int
     lr: float
     optimizer: Pick
-    key_shift: bool = True
+    prompt_weight: float = 0.3
     warmup: float = 0.05
     init: float = 0.07
 
@@ -49,7 +49,10 @@ class Recipe:
             "num_attention_heads": self.heads,
             "num_key_value_heads": self.groups,
             "initializer_range": self.init,
-            "attention": {"name": "gqa", "key_shift": self.key_shift},
+            # What lets a model copy names within minutes; see docs/explain/model.md.
+            "attention": {"name": "gqa", "key_shift": True},
+            "residual": "canon",
+            "head": "pointer",
         }
 
     def model(self, vocab_size: int) -> ModelConfig:
@@ -60,10 +63,11 @@ class Recipe:
     def facts(self) -> dict[str, Any]:
         """What a model card says of it."""
         return {
-            "model": f"{self.layers} layers x {self.width}, {self.heads} heads, context {self.context}",
+            "model": f"{self.layers} layers x {self.width}, {self.heads} heads, Canon residuals, "
+            f"pointer head, context {self.context}",
             "tokenizer": f"byte-level BPE, pattern {self.pattern}, {self.vocab_size} ids",
             "training": f"{self.optimizer.name}, peak lr {self.lr}, "
-            f"{self.batch} rows of {self.context} tokens a step",
+            f"{self.batch} rows of {self.context} tokens a step, prompts weigh {self.prompt_weight}",
         }
 
 
@@ -129,6 +133,7 @@ def train(
         schedule=Pick("cosine", {"warmup": recipe.warmup, "final": 0.02}),
         seed=seed,
         held_out=0.01,
+        prompt_weight=recipe.prompt_weight,
         save_every=max(1, steps // 8),
         keep=1,
         eval_every=max(1, steps // 4),

@@ -21,17 +21,18 @@ from tinygpt.data.world import file_ops as world
 from tinygpt.eval.suites import executed_state as suite
 from tinygpt.project import _build, specialist
 from tinygpt.project._build import Recipe, Trained
+from tinygpt.runs import _pieces
 
 NAME = "file-ops-tiny"
 RECIPE = Recipe(
     vocab_size=1500,
     pattern="copy",
-    layers=4,
-    width=192,
-    heads=3,
-    groups=3,
+    layers=5,
+    width=128,
+    heads=2,
+    groups=2,
     context=256,
-    batch=8,
+    batch=4,
     lr=1e-2,
     optimizer=Pick("muon"),
 )
@@ -73,6 +74,7 @@ def run(config: Config, events: Events, recipe: Recipe = RECIPE) -> dict[str, An
 
 def _run(config: Config, events: Events, recipe: Recipe) -> dict[str, Any]:
     began = time.perf_counter()
+    _pieces.refuse_inside(config.out)
     files.refuse_existing(config.out, force=config.force, what="demo directory", mark="tokenizer")
     events.note(f"1/5 writing {config.n_train} tasks and three held-out sets")
     sets = world.splits(config.seed, config.n_train, config.n_held_out)
@@ -171,8 +173,8 @@ def package_model(config: Config, recipe: Recipe, trained: Trained, found: list[
         facts=trained.facts,
         limits=LIMITS,
         use="`tinygpt chat DIRECTORY`, or measure it again: `tinygpt eval DIRECTORY --suite executed_state`. "
-        "The prompt is `prompt.md`, then the listing of the current directory and the request; the tools are "
-        "in `tools.json`.",
+        "The system message is the listing of the current directory, in the form of the example in "
+        "`prompt.md`; the user's message is the request. The tools are in `tools.json`.",
     )
     main = [r for r in found if "/" not in (r.subtask or "")]
     return specialist.package(

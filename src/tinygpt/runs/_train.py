@@ -185,12 +185,14 @@ def train(
     events: Events,
     facts: dict[str, Any],
     held_out: Source | None = None,
+    measured: Objective | None = None,
     resume: Callable[[Path], None] | None = None,
 ) -> Result:
     """Join the pieces and run the loop: updater, resumption, evaluation, saving, the locks.
 
-    `inputs` are the hashes of what is learned from (`_directory.inputs`). write(path, **parts) saves the
-    learned thing (a model or an adapter); resume(path) puts a checkpoint's weights back."""
+    `inputs` are the hashes of what is learned from (`_directory.inputs`); `measured` is the objective of the
+    held-out loss, where that is another. write(path, **parts) saves the learned thing (a model or an
+    adapter); resume(path) puts a checkpoint's weights back."""
     config = directory.config
     directory.learns_from(inputs)
     steps, _, lr = config.amounts
@@ -247,7 +249,7 @@ def train(
 
         evals: list[tuple[str, Hook]] = []
         if held_out is not None:
-            evals.append(("held_out", held_out_loss(objective, held_out, config.eval_batches)))
+            evals.append(("held_out", held_out_loss(measured or objective, held_out, config.eval_batches)))
         plan = Plan(
             steps=steps, save_every=config.save_every, eval_every=config.eval_every,
             max_seconds=60 * config.max_minutes,

@@ -21,7 +21,7 @@ LOGITS = 1 << 25  # logits held at once (float32: 128 MB)
 
 
 class LinearHead(nn.Module):
-    """Shapes: B batch, L tokens, D width, V vocabulary. `project` multiplies (..., D) by the output matrix."""
+    """Shapes: B batch, L tokens, D width, V vocabulary. `project` multiplies by the output matrix."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -22,6 +22,12 @@ def weighted_loss(model: LM, batch: Arrays, weights_BL: mx.array) -> tuple[mx.ar
     return (losses_BL * weights_BL).sum() / mx.maximum(weights_BL.sum(), 1.0), {}
 
 
+def real_targets(batch: Arrays) -> mx.array:
+    """(B, L): 1 where the token has a next one in its document, else 0."""
+    same = (batch["segments"][:, 1:] == batch["segments"][:, :-1]) & (batch["segments"][:, 1:] > 0)
+    return mx.concatenate([same, mx.zeros((same.shape[0], 1), same.dtype)], axis=1).astype(mx.float32)
+
+
 class NextToken:
     """Learns from all text."""
 
@@ -30,9 +36,7 @@ class NextToken:
 
     def weights(self, batch: Arrays) -> mx.array:
         """(B, L): 1 where the token has a next token to predict. Learned targets always count."""
-        same = (batch["segments"][:, 1:] == batch["segments"][:, :-1]) & (batch["segments"][:, 1:] > 0)
-        same = mx.concatenate([same, mx.zeros((same.shape[0], 1), same.dtype)], axis=1)
-        return mx.maximum(same.astype(mx.float32), (batch["weights"] > 0).astype(mx.float32))
+        return mx.maximum(real_targets(batch), (batch["weights"] > 0).astype(mx.float32))
 
     def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
         return weighted_loss(self.module, batch, self.weights(batch))

@@ -1,4 +1,4 @@
-"""What the model reads and writes: a system line, a listing with the request, calls in OpenAI's shape."""
+"""What the model reads and writes: the listing as system message, the request, calls in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ MAX_ENTRIES = 24
 
 
 def system_prompt() -> str:
-    """The one line that opens every conversation. The tools are fixed, so they are not repeated in it."""
-    return "You manage files with tools."
+    """A system message to begin with: the listing of a small directory. The tools are fixed, so they are not
+    in it."""
+    paths = ("notes.md", "budget.csv", "photos/beach.jpg", "photos/city.jpg", "old/")
+    nodes = {"/home/" + p.rstrip("/"): None if p.endswith("/") else "" for p in paths}
+    return render_state(FileSystem(nodes, "/home"))
 
 
 def render_state(fs: FileSystem, limit: int = MAX_ENTRIES) -> str:
@@ -34,11 +37,8 @@ def render_state(fs: FileSystem, limit: int = MAX_ENTRIES) -> str:
 
 
 def prompt(request: str, fs: FileSystem) -> list[dict[str, Any]]:
-    """The messages the model answers: system line, then state and request."""
-    return [
-        {"role": "system", "content": system_prompt()},
-        {"role": "user", "content": f"{render_state(fs)}\n\n{request}"},
-    ]
+    """The messages the model answers: the state, then the request."""
+    return [{"role": "system", "content": render_state(fs)}, {"role": "user", "content": request}]
 
 
 def reply_of(calls: Iterable[Mapping[str, Any]], text: str = "") -> dict[str, Any]:
