@@ -32,8 +32,8 @@ RECIPE = Recipe(
     heads=2,
     groups=2,
     context=256,
-    batch=4,
-    lr=1e-2,
+    batch=8,
+    lr=3e-3,
     optimizer=Pick("muon"),
 )
 LIMITS = (
@@ -50,10 +50,10 @@ class Config:
 
     out: Annotated[Path, "Directory of everything the demo makes."] = Path("runs/demo")
     minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = (
-        7.5
+        8.0
     )
     steps: Annotated[int, "Exact number of steps instead of --minutes; 0: use the time."] = 0
-    n_train: Annotated[int, "Training tasks to write."] = 30000
+    n_train: Annotated[int, "Training tasks to write."] = 40000
     n_held_out: Annotated[int, "Tasks in each held-out set."] = 150
     seed: Annotated[int, "Seed of tasks, weights and order."] = 0
     force: Annotated[bool, "Replace an existing --out."] = False

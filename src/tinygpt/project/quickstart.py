@@ -146,7 +146,7 @@ def choose(train: list[Conversation]) -> Recipe:
         groups=2 if small else 3,
         context=256,
         batch=8,
-        lr=1e-2,
+        lr=3e-3,
         optimizer=Pick("muon"),
     )
 
