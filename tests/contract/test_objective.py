@@ -123,3 +123,17 @@ def test_equals_the_formula(name: str, model: LM, batch: Batch) -> None:
         assert loss(OBJECTIVE.load(name).build(model), one) == pytest.approx(
             REFERENCE[name](model, one), rel=1e-5
         )
+
+
+def test_prompts_weigh_what_they_are_told(model: LM, batch: Batch) -> None:
+    from tinygpt.core.errors import ConfigError
+    from tinygpt.train.objective import response
+
+    objective = response.build(model, response.Config(prompt_weight=0.25))
+    got = weights(objective, batch)
+    assert (got[0, :2] == 0.25).all() and (got[0, 3:9] == 1).all(), "a prompt's token, an answer's token"
+    assert (got[batch.segments == 0] == 0).all()
+    assert loss(objective, batch) == pytest.approx(-(log_p(model, batch) * got).sum() / got.sum(), rel=1e-5)
+    for wrong in (-0.1, 1.5):
+        with pytest.raises(ConfigError, match="from 0 to 1"):
+            response.Config(prompt_weight=wrong)

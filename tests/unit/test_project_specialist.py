@@ -122,3 +122,18 @@ def test_an_existing_package_is_replaced_only_on_request(package: Path) -> None:
     assert (package / specialist.LOCK).read_bytes() == before
     specialist.package(package, package / "model", CARD, [], prompt="New.", replace=True)
     assert specialist.verify(package) and (package / "prompt.md").read_text() == "New.\n"
+
+
+def test_the_shipped_specialists_are_whole_and_small() -> None:
+    shipped = [
+        path.parent for path in (Path(__file__).parents[2] / "specialists").glob("*/" + specialist.LOCK)
+    ]
+    assert shipped, "specialists/ holds at least one package"
+    for package in shipped:
+        assert specialist.verify(package)
+        assert sum(p.stat().st_size for p in package.rglob("*") if p.is_file()) <= 8_000_000
+        report = json.loads((package / "eval_report.json").read_text(encoding="utf-8"))
+        card = (package / "model_card.md").read_text(encoding="utf-8")
+        trained = [row for row in report["scores"] if row["model_name"] == "trained"]
+        assert trained and all(f"{row['score']:.1%}" in card for row in trained)
+        assert str(report["recipe"]["command"]) in card

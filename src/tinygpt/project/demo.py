@@ -33,7 +33,7 @@ RECIPE = Recipe(
     groups=2,
     context=256,
     batch=8,
-    lr=3e-3,
+    lr=2.5e-3,
     optimizer=Pick("muon"),
 )
 LIMITS = (
@@ -50,7 +50,7 @@ class Config:
 
     out: Annotated[Path, "Directory of everything the demo makes."] = Path("runs/demo")
     minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = (
-        8.0
+        8.5
     )
     steps: Annotated[int, "Exact number of steps instead of --minutes; 0: use the time."] = 0
     n_train: Annotated[int, "Training tasks to write."] = 40000

@@ -37,6 +37,23 @@ JOINTS: dict[str, str] = {
         could I get you to {a}?
         any chance you could {a}?
         next job for you: {a}
+        so, {a}
+        alright, {a}
+        hello, could you {a}?
+        hi there, {a}
+        please go and {a}
+        can you quickly {a}?
+        would you mind helping out? {a}
+        would it be possible for you to {a}?
+        if possible, {a}
+        whenever you're ready, {a}
+        {a}, if that's ok
+        {a}, would you?
+        {a} for me
+        I'd appreciate it if you could {a}
+        it would be great if you could {a}
+        I was hoping you could {a}
+        your task: {a}
         """,
     "do2": r"""
         {a} and {b}
@@ -73,6 +90,27 @@ JOINTS: dict[str, str] = {
         ~{a}; {b}
         ~{a}. In addition, {b}
         ~{a}. On top of that, {b}
+        {a}, and only then {b}
+        {a}. Only after that, {b}
+        start by doing this: {a}. Then {b}
+        to begin with: {a}. Then {b}
+        once you {a}, {b}
+        {a}. As soon as that's done, {b}
+        {a}, and when that's finished, {b}
+        {a}. Following that, {b}
+        {a}. Afterwards, {b}
+        {a}. And finally, {b}
+        first thing: {a}. Second thing: {b}
+        First, {a}.\nSecond, {b}
+        {a}\nthen {b}
+        {b} after you {a}
+        I need two things in this order: {a}, then {b}
+        ~{a}, plus {b}
+        ~{a}, and while you're at it, {b}
+        ~{a}. While you're there, {b}
+        ~{a}. Oh, and {b}
+        ~I'd like both of these done: {a} and {b}
+        ~* {a}\n* {b}
         """,
     "do3": r"""
         {a}, {b} and {c}
@@ -103,6 +141,22 @@ JOINTS: dict[str, str] = {
         ~{a}; {b}; {c}
         ~{a}, {b}, and also {c}
         ~{a}. Also, {b}. And {c}
+        {a}, after that {b}, and to finish {c}
+        {a}. Afterwards, {b}. Then {c}
+        start like this: {a}. Go on with this: {b}. End with this: {c}
+        {a}\nthen {b}\nand finally {c}
+        First, {a}.\nSecond, {b}.\nThird, {c}
+        {a} and then {b}. When both are done, {c}
+        after you {a}, {b}, and then {c}
+        {a}, {b}, and once that's done, {c}
+        {a}. When you're done, {b}. The last step: {c}
+        to begin with, {a}; after that, {b}; finally, {c}
+        do these in order: {a}, {b}, {c}
+        ~{a}, plus {b} and {c}
+        ~{a}. In addition, {b} and {c}
+        ~{a}. While you're at it, {b} and {c}
+        ~I need three things done: {a}, {b} and {c}
+        ~* {a}\n* {b}\n* {c}
         """,
     "terse2": r"""
         {a}, {b}
@@ -117,6 +171,13 @@ JOINTS: dict[str, str] = {
         {a} / {b}
         {a}, after that {b}
         {a}, next {b}
+        {a} and then {b}
+        {a}, once done {b}
+        {a}, afterwards {b}
+        a) {a} b) {b}
+        step 1 {a}, step 2 {b}
+        {a} and after {b}
+        {a}, finally {b}
         """,
     "terse3": r"""
         {a}, {b}, {c}
@@ -128,6 +189,11 @@ JOINTS: dict[str, str] = {
         1) {a} 2) {b} 3) {c}
         {a} / {b} / {c}
         {a}, next {b}, last {c}
+        {a}, then {b}, finally {c}
+        {a}, after that {b}, after that {c}
+        a) {a} b) {b} c) {c}
+        first: {a}, second: {b}, third: {c}
+        {a} and then {b} and then {c}
         """,
     "mix2": r"""
         {a}. Then {b}
@@ -145,6 +211,15 @@ JOINTS: dict[str, str] = {
         ~{a}. Also, {b}
         ~{a}. And please {b}
         ~{a}. On top of that, {b}
+        {a}. Afterwards, {b}
+        {a}. When you're done, {b}
+        {a}. After that, I need you to {b}
+        {a}. Then I'd like you to {b}
+        {a}. Once you have that, {b}
+        {a}. And finally, {b}
+        ~{a}. Oh, and {b}
+        ~{a}. While you're at it, {b}
+        ~{a}. I also need you to {b}
         """,
     "mix3": r"""
         {a}. Then {b} and {c}
@@ -155,5 +230,10 @@ JOINTS: dict[str, str] = {
         {a}. Next, {b}. After that, {c}
         ~{a}. Also, {b} and {c}
         ~{a}. Please {b}. And {c}
+        {a}. Afterwards, {b} and then {c}
+        {a}. When that's done, {b}, and finally {c}
+        {a}. Now {b}, and after that {c}
+        ~{a}. In addition, {b} and {c}
+        ~{a}. While you're at it, {b}. And {c}
         """,
 }

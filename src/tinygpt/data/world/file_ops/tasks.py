@@ -19,7 +19,7 @@ from tinygpt.data.world.file_ops.file_system import FileSystem
 from tinygpt.data.world.file_ops.intents_it import build
 from tinygpt.data.world.file_ops.interface import prompt, reply_of
 from tinygpt.data.world.file_ops.names import Namer, stems_in
-from tinygpt.data.world.file_ops.phrases import Template, pool
+from tinygpt.data.world.file_ops.phrases import Template, pool, stable_hash
 from tinygpt.data.world.file_ops.plan import UNCLEAR, needs_order, pairs_of, steps_for
 from tinygpt.data.world.file_ops.scene import Scene
 from tinygpt.data.world.file_ops.tools import run
@@ -27,6 +27,7 @@ from tinygpt.data.world.file_ops.wording import Voice, word_many, word_one, word
 
 HELD_OUT_SETS = ("names", "phrases", "compositions")
 REFUSE_SHARE, CLARIFY_SHARE = 0.08, 0.08
+PLAIN_REFUSAL = "I can't do that here."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +138,13 @@ def _parts(
 
 
 def to_messages(task: Task) -> list[dict[str, Any]]:
-    """The task as a conversation to learn from: system, user, assistant."""
-    return [*prompt(task.request, task.initial), reply_of(task.gold, task.text)]
+    """The task as a conversation to learn from: system, user, assistant.
+
+    One refusal in three names no ability. A model that is not sure what it is asked for then says just that,
+    instead of naming whichever ability comes to mind.
+    """
+    plain = task.kind == "refuse" and stable_hash(task.id) % 3 == 0
+    return [*prompt(task.request, task.initial), reply_of(task.gold, PLAIN_REFUSAL if plain else task.text)]
 
 
 # --- splits -------------------------------------------------------------------------------------------------
