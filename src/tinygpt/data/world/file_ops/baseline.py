@@ -1,8 +1,7 @@
 """A rule-based reader of requests, the bar a model has to clear: keywords, quotes and names by regex.
 
-It sees the request and the state, never a template. It is what an engineer writes in an afternoon: split at
-"then" and "and", find the verb, find the names that exist and those that do not, ask back when two files fit,
-refuse what has no verb. Words stay in its table only if training tasks use them.
+It sees request and state, never a template: split at "then" and "and", find the verb and the names, ask back
+when two files fit, refuse what has no verb. Words stay in its table if training tasks use them.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ _POLITE = re.compile(
 _QUOTED = re.compile(r"\"([^\"]*)\"|“([^”]*)”|`([^`]*)`|(?<!\w)'([^']*)'(?!\w)")
 _WORD = re.compile(r"[\w./~*-]*\w[\w./~*-]*")
 _COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
 # First match wins, so the special comes before the general. A quoted text of several words reads as ".
 _VERBS = r"""
 none \b(e-|un)?(read )?mails?\b|forward|weather|forecast|\bcold\b|\bzip|\bgzip|compress|archive|shrink
@@ -133,10 +131,11 @@ def _clauses(request: str) -> list[str]:
     def show(piece: str) -> str:
         return re.sub(r"\x01(\d+)\x02", lambda m: kept[int(m[1])], piece).strip()
 
-    hidden = _POLITE.sub("", _QUOTED.sub(lambda _: f"\x01{next(number)}\x02", request))
-    pieces: list[str] = []
+    hidden = _QUOTED.sub(lambda _: f"\x01{next(number)}\x02", request)
+    hidden = _POLITE.sub("", re.sub(r"(\s)\s+", r"\1", hidden))
+    pieces: Names = []
     for piece in filter(None, map(show, _SPLIT.split(hidden))):
-        # A piece without a verb belongs to its neighbour: "a.txt and b.txt", "go ahead and".
+        # a piece without a verb belongs to its neighbour: "a.txt and b.txt"
         if pieces and (_verb(piece) is None or _verb(pieces[-1]) in (None, "create") and '"' in piece):
             pieces[-1] += " and " + piece
         elif pieces and _verb(pieces[-1]) is None:
@@ -160,8 +159,8 @@ def _calls_for(clause: str, fs: FileSystem, before: list[dict[str, Any]]) -> Cal
         raise LookupError
     old, new, texts = _names_in(clause, fs)
     last = before[-1]["arguments"] if before else {}
-    source = re.search(r"\b(original|source|old one|was copied)\b", clause)
-    it = last.get("source") if source else last.get("path") or last.get("destination")
+    it = last.get("source") if re.search(r"\b(original|source|old one|copied)\b", clause) else None
+    it = it or last.get("path") or last.get("destination")
     said = r"\b(its?|(in |what's )?there(?! (should|be|is|are))|that (file|folder|dir\w*)|inside$|original"
     said += r"|source file|the (new folder|old one|result|file)|was copied)\b(?! (called|named))"
     if it and fs.resolve(it) in fs.nodes and re.search(said, clause):
@@ -200,7 +199,7 @@ def _look(verb: str, clause: str, fs: FileSystem, old: Names, new: Names, text: 
         counts = [int(w) if w.isdigit() else _COUNTS.index(w) + 1 for w in words]
         return [(verb, {"path": files[0], **({"lines": counts[0]} if counts and verb == "head" else {})})]
     if verb in ("grep", "find") and extension and not old and not text and not re.search(r"\w\.\w+ ", clause):
-        word = next(g for g in extension.groups() if g)
+        word = next(filter(None, extension.groups()))
         if word not in ("all", "the", "these", "my", "which", "any", "those"):
             return [("find", {"name": "*." + word})]
     if verb == "grep":
@@ -296,5 +295,5 @@ def _known(word: str, clause: str, fs: FileSystem) -> list[str]:
         named = [p for p in fits if "/" in p and re.search(rf"\b{re.escape(p.partition('/')[0])}\b", clause)]
         if len(named) != 1:
             raise _Unclear(fits)
-        fits = named
+        return named
     return fits
