@@ -3,7 +3,7 @@
 Example:
 
     tinygpt eval runs/book/final --corpus other.txt
-    tinygpt eval runs/demo/file-ops-tiny --suite executed_state --out rows.jsonl
+    tinygpt eval specialists/file-ops-tiny --suite executed_state --out rows.jsonl
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Without a terminal every line of stdin is one message.
 
 Example:
 
-    tinygpt chat runs/demo/file-ops-tiny
+    tinygpt chat specialists/file-ops-tiny
 """
 
 from __future__ import annotations
