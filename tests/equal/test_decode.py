@@ -9,7 +9,7 @@ import pytest
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.data.tokenizer.byte import ByteTokenizer
-from tinygpt.infer import decode, engine, score
+from tinygpt.infer import decode, engine
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.model import ops
@@ -88,7 +88,7 @@ def test_batch_equals_one_by_one(made: Engine, temperature: float, monkeypatch: 
 def test_scores_equal_a_plain_pass_and_what_generation_reports(
     made: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score, "LOGITS", 260 * 20)  # several chunks
+    monkeypatch.setattr(ops, "LOGITS", 260 * 20)  # several chunks
     rows = [row for row in _prompts(9, 49) if len(row) > 1]
     for row, scores in zip(rows, made.logprobs(rows)):
         table_LV = ops.log_softmax(made.model(mx.array([row[:-1]])))[0]

@@ -49,7 +49,7 @@ class Follows(nn.Module):
 class Nothing:
     """A cache without content."""
 
-    state, tails = (), ()
+    state = ()
 
     def select(self, rows: mx.array) -> None:
         pass

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 import nano
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
+from tinygpt.core.errors import ConfigError
 from tinygpt.model.earlier import earlier
 from tinygpt.model.frame import Frame
 
@@ -43,7 +47,7 @@ def test_pointer_shares_its_mass_as_the_paper_says() -> None:
     before = np.concatenate([np.zeros_like(h[:, :1, 16:]), h[:, :-1, 16:]], axis=1)
     keys = np.concatenate([h[..., :16], before], axis=2) @ np.array(head.key.weight).T
     got = np.exp(np.array(model(ids), np.float64))
-    nano.close(got.sum(axis=-1), np.ones(IDS.shape), 1e-5)
+    got /= got.sum(axis=-1, keepdims=True)
     for b in range(2):
         for t in range(9):
             scores = np.append(keys[b, : t + 1] @ queries[b, t], queries[b, t] @ np.array(head.sentinel))
@@ -53,3 +57,24 @@ def test_pointer_shares_its_mass_as_the_paper_says() -> None:
             for j in range(t + 1):
                 p[IDS[b, j]] += a[j]
             nano.close(got[b, t], p, 1e-4)
+
+
+def test_foreign_caches_are_refused_and_not_misread() -> None:
+    """A cache that lacks what a slot needs would give wrong logits without a word."""
+    ids = mx.array(IDS)
+    with pytest.raises(ConfigError, match="head has a cache of its own"):
+        nano.model(head=Pick("pointer"))(ids, nano.model().make_cache())
+    model = nano.model(residual=Pick("canon"))
+    with pytest.raises(ConfigError, match="does not keep"):
+        model(ids, [SimpleNamespace(offset=0)] * 2)
+    cache = model.make_cache()
+    model(ids, cache)
+    with pytest.raises(ValueError, match="tails"):
+        cache[0].state = cache[0].state
+
+
+def test_pointer_logits_have_the_zero_of_the_vocabulary() -> None:
+    """repetition_penalty divides positive logits: log-probabilities would hardly feel it."""
+    model, ids = nano.model(head=Pick("pointer")), mx.array(IDS)
+    plain = np.array(model.project(model.hidden(ids)))
+    assert (np.array(model(ids)).max(axis=-1) > plain.max(axis=-1) - 5).all() and plain.max() > 0

@@ -95,10 +95,12 @@ def test_bytes() -> None:
     assert (memory.weights, memory.gradients, memory.optimizer) == (4 * n, 4 * n, 8 * n)
     assert memory.total > 16 * n and memory.activations > 2 * 16 * 3 * config.vocab_size * 4
     assert count.training_memory(config, batch=4, context=16).activations == 2 * memory.activations
-    cache = nano.model().make_cache()
-    nano.model()(nano.mx.array(nano.tokens(1, 64)), cache)
-    held = sum(c.state[0].nbytes + c.state[1].nbytes for c in cache)
-    assert count.cache_bytes(config, 64) == held
+    for head in ("linear", "pointer"):
+        model = nano.model(head=Pick(head))
+        cache = model.make_cache()
+        model(nano.mx.array(nano.tokens(1, 64)), cache)
+        held = sum(c.state[0].nbytes + c.state[1].nbytes for c in cache)
+        assert count.cache_bytes(model.config, 64) == held
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ class Decoder:
         self.fixed: FixedStep | None = None
         # Learned positions check their range on the host, which a trace cannot do.
         plain = (
-            all(type(layer) is KVCache for layer in self.cache) and model.config.position.name != "learned"
+            all(type(layer) is KVCache and not layer.tailed for layer in self.cache)
+            and model.config.position.name != "learned"
         )
         self._may_fix = len(pads) == 1 and plain and _compiles()
 
@@ -50,7 +51,7 @@ class Decoder:
 
     def step(self, token_B: mx.array) -> mx.array:
         """Append one token to each row; logits (B, V) of the next."""
-        if self._may_fix and self.fixed is None and not any(layer.tails for layer in self.cache):
+        if self._may_fix and self.fixed is None:
             self.fixed = FixedStep(self._fixed_step, self.cache)
         if self.fixed is not None:
             return self.fixed(token_B)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
+from tinygpt.model import ops
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
 
 TOKENS = 1 << 13  # tokens computed at once
-LOGITS = 1 << 25  # logits to hold at once (float32: 128 MB)
 
 
 def logprobs(model: LM, rows: Sequence[Sequence[int]], events: Events | None = None) -> list[list[float]]:
@@ -36,7 +36,7 @@ def logprobs(model: LM, rows: Sequence[Sequence[int]], events: Events | None = N
     done = 0
     while done < len(order):
         longest = len(rows[order[done]])
-        fits = max(1, min(TOKENS, LOGITS // n_vocab) // longest)
+        fits = max(1, min(TOKENS, ops.LOGITS // n_vocab) // longest)
         group = order[done : done + fits]
         for i, scores in zip(group, _score(model, [rows[i] for i in group], longest)):
             result[i] = scores[: len(rows[i]) - 1]

@@ -24,6 +24,13 @@ class Block(nn.Module):
         self.mlp_residual = residual(config, layer, "mlp")
         self._name = f"blocks.{layer}"
 
+    def make_cache(self) -> Any:
+        """The attention's cache, which also keeps tails where a sublayer reads the tokens before."""
+        cache = self.self_attn.make_cache()
+        readers = (self.self_attn, self.attn_residual, self.mlp_residual)
+        cache.tailed = any(getattr(reader, "reads_earlier", False) for reader in readers)
+        return cache
+
     def __call__(self, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
         x_BLD = frame.point(f"{self._name}.hook_resid_pre", x_BLD)
 

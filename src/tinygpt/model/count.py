@@ -40,7 +40,8 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
         if "embed_positions" not in name and ("embed_tokens" not in name or config.tie_word_embeddings)
     )
     heads = config.num_attention_heads * config.head_dim
-    return 6 * matrices + 12 * config.num_hidden_layers * heads * context
+    # A head that points makes scores too, but mixes no values.
+    return 6 * matrices + (12 * config.num_hidden_layers * heads + 6 * LM(config).head.key_width) * context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,4 +75,6 @@ def training_memory(config: ModelConfig, *, batch: int, context: int, compute_by
 
 def cache_bytes(config: ModelConfig, context: int, *, value_bytes: int = 4) -> int:
     """Bytes of the key-value cache of one sequence of `context` tokens."""
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * context * value_bytes
+    layers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    pointed = LM(config).head.key_width
+    return context * ((layers + pointed) * value_bytes + (4 if pointed else 0))  # keys, and ids of 4 bytes

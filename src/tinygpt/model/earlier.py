@@ -10,12 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
 from tinygpt.model.frame import Frame
 
 
 def earlier(x_BLD: mx.array, n: int, frame: Frame, cache: Any | None, name: str) -> list[mx.array]:
     """x one token earlier, two, ... n: each (B, L, D), zero where there is no such token."""
     B, L, D = x_BLD.shape
+    if cache is not None and not hasattr(cache, "tail"):
+        raise ConfigError(
+            "this model reads earlier tokens, which this cache does not keep", hint="use model.make_cache()"
+        )
     before = mx.zeros((B, n, D), x_BLD.dtype) if cache is None else cache.tail(name, x_BLD, n)
     joined = mx.concatenate([before, x_BLD], axis=1)
     found = []

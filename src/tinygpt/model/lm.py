@@ -13,6 +13,7 @@ from typing import Any
 from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt.core.backend import mx, nn
+from tinygpt.core.errors import ConfigError
 from tinygpt.model.block import Block
 from tinygpt.model.config import HEAD, NORM, POSITION, ModelConfig
 from tinygpt.model.frame import Frame, Tap
@@ -61,9 +62,9 @@ class LM(nn.Module):
     def make_cache(self, left_padding: Sequence[int] | None = None) -> list[Any]:
         """One empty cache per layer, one more where the head keeps something; `left_padding` gives the
         padding of each row of a batch."""
-        caches = [layer.self_attn.make_cache() for layer in self.layers]
-        if (of_head := self.head.make_cache()) is not None:
-            caches.append(of_head)
+        caches = [layer.make_cache() for layer in self.layers]
+        if self.head.key_width:
+            caches.append(self.head.make_cache())
         for cache in caches if left_padding is not None else ():
             cache.left_padding = mx.array(list(left_padding or ()))
         return caches
@@ -102,7 +103,11 @@ class LM(nn.Module):
         """Logits (B, L, V); `last`: only those after the last so many tokens."""
         frame = Frame.of(tokens_BL, positions, segments, tap)
         x_BLD = self._states(tokens_BL, cache, frame)
-        of_head = None if cache is None or len(cache) == len(self.layers) else cache[-1]
+        of_head = None
+        if cache is not None and self.head.key_width:
+            if len(cache) == len(self.layers):
+                raise ConfigError("this model's head has a cache of its own", hint="use model.make_cache()")
+            of_head = cache[-1]
         return self.head.logits(x_BLD, self.project, tokens_BL, frame, of_head, last or tokens_BL.shape[1])
 
     def losses(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tinygpt.core.backend import mx, setup
@@ -146,6 +147,21 @@ def cross_entropy(logits_NV: mx.array, targets_N: mx.array) -> mx.array:
         return _cross_entropy_cpu(logits, targets_N)[0]
     picked = mx.take_along_axis(logits, targets_N[..., None], axis=-1).squeeze(-1)
     return mx.logsumexp(logits, axis=-1) - picked
+
+
+LOGITS = 1 << 25  # logits held at once where that can be chosen (float32: 128 MB)
+
+
+def projected_cross_entropy(
+    project: Callable[[mx.array], mx.array], x_BLD: mx.array, targets_BL: mx.array, n_vocab: int
+) -> mx.array:
+    """cross_entropy(project(x), targets), (B, L). Where the logits are too many at once, it goes along L."""
+    stride = max(1, LOGITS // (x_BLD.shape[0] * n_vocab))
+    parts = [
+        cross_entropy(project(x_BLD[:, i : i + stride]), targets_BL[:, i : i + stride])
+        for i in range(0, x_BLD.shape[1], stride)
+    ]
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1)
 
 
 # --- norms ------------------------------------------------------------------------------------------------

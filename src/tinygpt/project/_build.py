@@ -63,8 +63,8 @@ class Recipe:
     def facts(self) -> dict[str, Any]:
         """What a model card says of it."""
         return {
-            "model": f"{self.layers} layers x {self.width}, {self.heads} heads, Canon residuals, "
-            f"pointer head, context {self.context}",
+            "model": f"{self.layers} layers x {self.width}, {self.heads} heads, shifted keys, Canon "
+            f"residuals, pointer head, init {self.init}, context {self.context}",
             "tokenizer": f"byte-level BPE, pattern {self.pattern}, {self.vocab_size} ids",
             "training": f"{self.optimizer.name}, peak lr {self.lr}, "
             f"{self.batch} rows of {self.context} tokens a step, prompts weigh {self.prompt_weight}",

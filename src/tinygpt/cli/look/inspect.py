@@ -31,7 +31,8 @@ def main(
         shown = {k: v for k, v in facts.items() if k not in ("tensors", "config", "bytes")}
         config = facts.get("config", {})
         sizes = [(k, v) for k, v in config.items() if isinstance(v, int | float)]
-        table(["what", "value"], [*shown.items(), ("size on disk", size(facts["bytes"])), *sizes])
+        slots = [(k, _slot(v)) for k, v in config.items() if isinstance(v, dict) and "name" in v]
+        table(["what", "value"], [*shown.items(), ("size on disk", size(facts["bytes"])), *slots, *sizes])
         if tensors:
             rows = [
                 (t["name"], "x".join(map(str, t["shape"])), t["dtype"], t["bytes"]) for t in facts["tensors"]
@@ -39,3 +40,8 @@ def main(
             table(["tensor", "shape", "dtype", "bytes"], rows)
 
     Output(json=json_).result(facts, render)
+
+
+def _slot(filled: dict[str, object]) -> str:
+    """What fills a slot, with its knobs: "gqa, key_shift True"."""
+    return ", ".join([str(filled["name"]), *(f"{k} {v}" for k, v in filled.items() if k != "name")])

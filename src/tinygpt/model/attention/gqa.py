@@ -46,7 +46,7 @@ class GroupedQueryAttention(nn.Module):
             config.num_attention_heads, config.num_key_value_heads, config.head_dim
         )  # fmt: skip
         self.scale = self.d_head**-0.5
-        self.key_shift = config.attention.options.key_shift
+        self.reads_earlier = config.attention.options.key_shift
         self._name = f"blocks.{layer}.attn"
         d, bias = config.hidden_size, config.attention_bias
         self.q_proj = nn.Linear(d, self.n_heads * self.d_head, bias=bias)
@@ -59,7 +59,7 @@ class GroupedQueryAttention(nn.Module):
 
     def _key_input(self, x_BLD: mx.array, frame: Frame, cache: Any | None) -> mx.array:
         """What keys are made of: x, or half of it and half of the token before in the same document."""
-        if not self.key_shift:
+        if not self.reads_earlier:
             return x_BLD
         own_BLH, given_BLH = mx.split(x_BLD, [x_BLD.shape[2] // 2], axis=2)
         return mx.concatenate([own_BLH, *earlier(given_BLH, 1, frame, cache, "keys")], axis=2)

@@ -2,9 +2,9 @@
 
 Space is taken in blocks of `step` positions and written in place, so that a decode step copies nothing. The
 calls are mlx-lm's cache protocol (`offset`, `update_and_fetch`, `state`, `make_mask`, `trim`), so its tools
-accept our caches and our models accept its caches. `left_padding` serves batches of prompts of unequal
-length, aligned at the right. Techniques that look a few tokens back keep those tokens' features here too, as
-tails."""
+accept our caches, and models without tails accept its caches. `left_padding` serves batches of prompts of
+unequal length, aligned at the right. Techniques that look a few tokens back keep those tokens' features here
+too, as tails."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class KVCache:
 
     step = 64
 
-    def __init__(self, left_padding: Sequence[int] | None = None) -> None:
+    def __init__(self, left_padding: Sequence[int] | None = None, *, tailed: bool = False) -> None:
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self.held = 0
+        self.tailed = tailed
         self.tails: dict[str, mx.array] = {}
         self.left_padding = None if left_padding is None else mx.array(list(left_padding))
 
@@ -84,12 +85,14 @@ class KVCache:
 
     @state.setter
     def state(self, value: tuple[mx.array, mx.array]) -> None:
+        if self.tailed:
+            raise ValueError("a cache with tails cannot be restored from keys and values alone")
         self.keys, self.values = value
         self.held = self.keys.shape[2]
 
     def is_trimmable(self) -> bool:
         """Whether `trim` can forget: tails cannot be turned back."""
-        return not self.tails
+        return not self.tailed
 
     def trim(self, n: int) -> int:
         """Forget the last n tokens; returns how many were forgotten."""

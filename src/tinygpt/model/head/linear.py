@@ -17,18 +17,16 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
 
 Project = Callable[[mx.array], mx.array]
-LOGITS = 1 << 25  # logits held at once (float32: 128 MB)
 
 
 class LinearHead(nn.Module):
     """Shapes: B batch, L tokens, D width, V vocabulary. `project` multiplies by the output matrix."""
 
+    key_width = 0  # it keeps nothing of earlier tokens
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_vocab = config.vocab_size
-
-    def make_cache(self) -> None:
-        """Nothing to keep."""
 
     def logits(
         self,
@@ -45,13 +43,8 @@ class LinearHead(nn.Module):
     def losses(
         self, x_BLD: mx.array, project: Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
-        """-log p of each target (B, L). Where the logits are too many at once, it goes along the length."""
-        stride = max(1, LOGITS // (x_BLD.shape[0] * self.n_vocab))
-        parts = [
-            ops.cross_entropy(project(x_BLD[:, i : i + stride]), targets_BL[:, i : i + stride])
-            for i in range(0, x_BLD.shape[1], stride)
-        ]
-        return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1)
+        """-log p of each target (B, L)."""
+        return ops.projected_cross_entropy(project, x_BLD, targets_BL, self.n_vocab)
 
 
 def build(config: ModelConfig) -> nn.Module:

@@ -37,7 +37,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.width < 1:
-            raise ConfigError(f"width must be at least 1, got {self.width}")
+            raise ConfigError(f"the pointer head's width must be at least 1, got {self.width}")
 
 
 class PointerHead(nn.Module):
@@ -45,7 +45,8 @@ class PointerHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = config.head.options.width
+        self.n_vocab = config.vocab_size
+        self.key_width = width = config.head.options.width
         self.query = nn.Linear(config.hidden_size, width, bias=False)
         self.key = nn.Linear(config.hidden_size, width, bias=False)
         self.sentinel = mx.ones((width,))
@@ -53,7 +54,7 @@ class PointerHead(nn.Module):
 
     def make_cache(self) -> KVCache:
         """Keys, with the tokens they stand for as values."""
-        return KVCache()
+        return KVCache(tailed=True)
 
     def logits(
         self,
@@ -64,19 +65,22 @@ class PointerHead(nn.Module):
         cache: Any | None,
         last: int,
     ) -> mx.array:
-        """Log-probabilities (B, last, V) of what follows the last tokens."""
+        """Logits (B, last, V) of what follows the last tokens: log-probabilities, moved back to where the
+        vocabulary's own logits have their zero, which repetition_penalty goes by."""
         mass_BLS, rest_BL, tokens_BS = self._mass(x_BLD, tokens_BL, frame, cache, last)
-        p_BLV = ops.softmax(project(x_BLD[:, -last:]).astype(mx.float32)) * rest_BL[..., None]
+        z_BLV = project(x_BLD[:, -last:]).astype(mx.float32)
+        p_BLV = ops.softmax(z_BLV) * rest_BL[..., None]
         B, n, _ = mass_BLS.shape
         rows, places = mx.arange(B)[:, None, None], mx.arange(n)[None, :, None]
-        return _log(p_BLV.at[rows, places, tokens_BS[:, None]].add(mass_BLS))
+        p_BLV = p_BLV.at[rows, places, tokens_BS[:, None]].add(mass_BLS)
+        return _log(p_BLV) + mx.logsumexp(z_BLV, axis=-1, keepdims=True)
 
     def losses(
         self, x_BLD: mx.array, project: Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
         """-log p of each target (B, L), without the table of all probabilities."""
         mass_BLS, rest_BL, tokens_BS = self._mass(x_BLD, tokens_BL, frame, None, x_BLD.shape[1])
-        written_BL = mx.exp(-ops.cross_entropy(project(x_BLD), targets_BL)) * rest_BL
+        written_BL = rest_BL * mx.exp(-ops.projected_cross_entropy(project, x_BLD, targets_BL, self.n_vocab))
         here_BLS = (tokens_BS[:, None] == targets_BL[..., None]).astype(mass_BLS.dtype)
         return -_log(written_BL + (mass_BLS * here_BLS).sum(axis=-1))
 
@@ -108,7 +112,7 @@ class PointerHead(nn.Module):
 
 
 def _log(p: mx.array) -> mx.array:
-    """log p, bounded where float32 ends."""
+    """log p, at least -69, so that nothing is infinite."""
     return mx.log(p + 1e-30)
 
 

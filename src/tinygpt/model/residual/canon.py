@@ -7,8 +7,7 @@ It costs a few thousand parameters and elementwise work, and pays most in small 
 plain transformer two layers that must find each other first.
 
 Paper: Allen-Zhu 2025, Physics of Language Models part 4.1 (Canon layers), placements A and C.
-Differs: queries, keys and values share the one convolution before them (A), as in the paper; no placement
-inside attention (B) or inside the MLP (D).
+Differs: no placement inside attention (B) or inside the MLP (D); weights start as the model's other ones do.
 """
 
 from __future__ import annotations
@@ -32,11 +31,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if not 2 <= self.kernel <= 64:
-            raise ConfigError(f"kernel must be from 2 to 64, got {self.kernel}")
+            raise ConfigError(f"Canon's kernel must be from 2 to 64, got {self.kernel}")
 
 
 class CanonResidual(nn.Module):
     """Joins a sublayer to the stream, with a convolution before the sublayer."""
+
+    reads_earlier = True
 
     def __init__(self, config: ModelConfig, name: str) -> None:
         super().__init__()
