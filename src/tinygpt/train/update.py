@@ -28,7 +28,8 @@ class Objective(Protocol):
     """What a step makes smaller. `weights` says what the mean is over, so that accumulation can weigh its
     parts."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module: ...
 
     def loss(self, batch: Tensors) -> tuple[mx.array, dict[str, mx.array]]: ...
 
