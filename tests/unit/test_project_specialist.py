@@ -137,3 +137,6 @@ def test_the_shipped_specialists_are_whole_and_small() -> None:
         trained = [row for row in report["scores"] if row["model_name"] == "trained"]
         assert trained and all(f"{row['score']:.1%}" in card for row in trained)
         assert str(report["recipe"]["command"]) in card
+        assert {row["model_path"] for row in report["scores"]} == {"", "model"}, (
+            "no path of the maker's machine"
+        )

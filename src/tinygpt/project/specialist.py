@@ -60,7 +60,11 @@ def package(
             "name": card.name,
             "recipe": card.recipe,
             "facts": card.facts,
-            "scores": [dataclasses.asdict(r) for r in rows],
+            # Where the model lay while it was measured says nothing to whoever gets the package.
+            "scores": [
+                dataclasses.asdict(r) | ({"model_path": "model"} if r.model_path == str(model) else {})
+                for r in rows
+            ],
         }
         files.write_json(new / "eval_report.json", report)
         lock = {
