@@ -20,6 +20,7 @@ from tinygpt.core.backend import mx, setup
 from tinygpt.model._blocked import blocked_attention, exp_minus, fused
 
 Mask = str | None | mx.array
+Project = Callable[[mx.array], mx.array]  # (..., D) times the output matrix: (..., V)
 
 
 def _cpu(x: mx.array) -> bool:
@@ -153,7 +154,7 @@ LOGITS = 1 << 25  # logits held at once where that can be chosen (float32: 128 M
 
 
 def projected_cross_entropy(
-    project: Callable[[mx.array], mx.array], x_BLD: mx.array, targets_BL: mx.array, n_vocab: int
+    project: Project, x_BLD: mx.array, targets_BL: mx.array, n_vocab: int
 ) -> mx.array:
     """cross_entropy(project(x), targets), (B, L). Where the logits are too many at once, it goes along L."""
     stride = max(1, LOGITS // (x_BLD.shape[0] * n_vocab))

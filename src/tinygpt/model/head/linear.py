@@ -8,15 +8,12 @@ Differs: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
-
-Project = Callable[[mx.array], mx.array]
 
 
 class LinearHead(nn.Module):
@@ -31,7 +28,7 @@ class LinearHead(nn.Module):
     def logits(
         self,
         x_BLD: mx.array,
-        project: Project,
+        project: ops.Project,
         tokens_BL: mx.array,
         frame: Frame,
         cache: Any | None,
@@ -41,7 +38,7 @@ class LinearHead(nn.Module):
         return project(x_BLD[:, -last:])
 
     def losses(
-        self, x_BLD: mx.array, project: Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
+        self, x_BLD: mx.array, project: ops.Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
         """-log p of each target (B, L)."""
         return ops.projected_cross_entropy(project, x_BLD, targets_BL, self.n_vocab)

@@ -13,7 +13,6 @@ and q is linear, without tanh; all tokens of the context can be pointed at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,7 +24,6 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.earlier import earlier
 from tinygpt.model.frame import Frame
 
-Project = Callable[[mx.array], mx.array]
 NEVER = -1e9  # a score that no token survives
 
 
@@ -59,7 +57,7 @@ class PointerHead(nn.Module):
     def logits(
         self,
         x_BLD: mx.array,
-        project: Project,
+        project: ops.Project,
         tokens_BL: mx.array,
         frame: Frame,
         cache: Any | None,
@@ -76,7 +74,7 @@ class PointerHead(nn.Module):
         return _log(p_BLV) + mx.logsumexp(z_BLV, axis=-1, keepdims=True)
 
     def losses(
-        self, x_BLD: mx.array, project: Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
+        self, x_BLD: mx.array, project: ops.Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
         """-log p of each target (B, L), without the table of all probabilities."""
         mass_BLS, rest_BL, tokens_BS = self._mass(x_BLD, tokens_BL, frame, None, x_BLD.shape[1])

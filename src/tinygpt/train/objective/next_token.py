@@ -8,8 +8,12 @@ Differs: nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tinygpt.core.backend import mx
-from tinygpt.model.lm import LM
+
+if TYPE_CHECKING:
+    from tinygpt.model.lm import LM
 
 Arrays = dict[str, mx.array]
 

@@ -13,12 +13,14 @@ one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
-from tinygpt.model.lm import LM
 from tinygpt.train.objective.next_token import Arrays, real_targets, weighted_loss
+
+if TYPE_CHECKING:
+    from tinygpt.model.lm import LM
 
 
 @dataclass(frozen=True, kw_only=True)
