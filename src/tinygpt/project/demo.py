@@ -168,7 +168,7 @@ def package_model(config: Config, recipe: Recipe, trained: Trained, found: list[
         recipe={
             **recipe.facts(),
             "command": f"tinygpt quickstart --demo --steps {trained.steps} --n-train {config.n_train} "
-            f"--seed {config.seed}",
+            f"--n-held-out {config.n_held_out} --seed {config.seed}",
         },
         facts=trained.facts,
         limits=LIMITS,
