@@ -51,7 +51,7 @@ class Config:
 
     out: Annotated[Path, "Directory of everything the demo makes."] = Path("runs/demo")
     minutes: Annotated[float, "Time to train for; the number of steps follows from this machine's speed."] = (
-        9.4
+        9.6
     )
     steps: Annotated[int, "Exact number of steps instead of --minutes; 0: use the time."] = 0
     n_train: Annotated[int, "Training tasks to write."] = 40000
