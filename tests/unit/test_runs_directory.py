@@ -15,7 +15,7 @@ from tinygpt.core.errors import CheckpointError, ConfigError, LockedError
 from tinygpt.core.lock import IN_USE, run_lock
 from tinygpt.model import checkpoint
 from tinygpt.runs._directory import FREE, RunDirectory
-from tinygpt.runs._train import FreshModel, TrainSettings
+from tinygpt.runs._settings import FreshModel, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.model import count
-from tinygpt.runs import _train, bench_train
-from tinygpt.runs._train import FreshModel
+from tinygpt.runs import _memory, bench_train
+from tinygpt.runs._settings import FreshModel
 
 NEEDS = "needs at least [0-9,]+ GB of memory, this machine has"
 DTYPE = backend.setup().default_dtype
@@ -52,18 +52,18 @@ def test_bench_train_refuses_them_too(changes: dict[str, Any], memory: Any) -> N
 
 def test_parts_of_a_step_are_what_counts() -> None:
     model = nano.config(max_position_embeddings=32)
-    assert _train.row_length(settings(batch=10**9, accumulate=10**9), model) == 32
+    assert settings(batch=10**9, accumulate=10**9).row_length(model, whole=True) == 32
     with pytest.raises(ConfigError, match="on 500000000 rows of 32 tokens"):
-        _train.row_length(settings(batch=10**9, accumulate=2), model)
+        settings(batch=10**9, accumulate=2).row_length(model, whole=True)
 
 
 def test_an_adapter_may_need_one_layer_only(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nano.config()
-    monkeypatch.setattr(_train, "_memory", lambda: count.activation_bytes(model, 4, 32, dtype=DTYPE))
-    _train.refuse_too_large(model, 4 * model.num_hidden_layers, 32, whole=False)
+    monkeypatch.setattr(_memory, "_memory", lambda: count.activation_bytes(model, 4, 32, dtype=DTYPE))
+    _memory.refuse_too_large(model, 4 * model.num_hidden_layers, 32, whole=False)
     for rows, whole in ((4, True), (4 * model.num_hidden_layers + 1, False)):
         with pytest.raises(ConfigError, match="memory"):
-            _train.refuse_too_large(model, rows, 32, whole=whole)
+            _memory.refuse_too_large(model, rows, 32, whole=whole)
 
 
 @pytest.mark.parametrize(("rows", "context"), [(2, 32), (16, 32), (2, 256)])

@@ -19,7 +19,7 @@ from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.presets import by_depth
 from tinygpt.runs import _train, pretrain, sft
-from tinygpt.runs._train import FreshModel
+from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.update import arrays
 
 
@@ -74,14 +74,14 @@ def test_rows_are_at_most_as_long_as_the_model_can_read() -> None:
     model = ModelConfig(
         vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, max_position_embeddings=32
     )
-    assert _train.row_length(config(Path("r")), model) == 32
-    assert _train.row_length(config(Path("r"), context=8), model) == 8
+    assert config(Path("r")).row_length(model, whole=True) == 32
+    assert config(Path("r"), context=8).row_length(model, whole=True) == 8
     with pytest.raises(ConfigError, match="--context 33 is longer than the model's own, 32"):
-        _train.row_length(config(Path("r"), context=33), model)
+        config(Path("r"), context=33).row_length(model, whole=True)
 
 
 def test_held_out_loss_weighs_by_tokens() -> None:
-    objective = _train.OBJECTIVE.load("next_token").build(nano.model())
+    objective = OBJECTIVE.load("next_token").build(nano.model())
     one, two = nano.batch(1, 10, seed=1, real=[10]), nano.batch(1, 10, seed=2, real=[3])
     losses = [_train.held_out_loss(objective, [b], 0)(1)["loss"] for b in (one, two)]
     both = _train.held_out_loss(objective, [one, two], 0)(1)["loss"]
@@ -92,7 +92,7 @@ def test_held_out_loss_weighs_by_tokens() -> None:
 
 def test_held_out_loss_is_that_of_the_whole_batch() -> None:
     """Cores share its rows; one of them may get nothing but padding. The default reads more than a few."""
-    objective = _train.OBJECTIVE.load("next_token").build(nano.model())
+    objective = OBJECTIVE.load("next_token").build(nano.model())
     batch = nano.batch(5, 10, real=[10, 0, 7, 0, 1])
     wanted = objective.loss(arrays(batch))[0].item()
     nano.close(_train.held_out_loss(objective, [batch], 0)(1)["loss"], wanted, 1e-5)

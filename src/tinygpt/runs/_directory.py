@@ -18,7 +18,7 @@ from tinygpt.runs import _pieces
 if TYPE_CHECKING:
     from tinygpt.data.source._source import Source
     from tinygpt.data.tokenizer._protocol import Tokenizer
-    from tinygpt.runs._train import TrainSettings
+    from tinygpt.runs._settings import TrainSettings
 
 # Settings that may differ between a run and its resumption without changing what is computed.
 FREE = {

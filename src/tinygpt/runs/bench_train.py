@@ -17,7 +17,8 @@ from tinygpt.model import count
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import preset
-from tinygpt.runs._train import OBJECTIVE, OPTIM, refuse_too_large
+from tinygpt.runs._memory import refuse_too_large
+from tinygpt.runs._settings import OBJECTIVE, OPTIM
 from tinygpt.train.update import Gradient
 
 

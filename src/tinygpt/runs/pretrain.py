@@ -12,7 +12,7 @@ from tinygpt.data.source import text
 from tinygpt.model import checkpoint
 from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
-from tinygpt.runs._train import FreshModel
+from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.loop import Result
 
 
@@ -43,7 +43,7 @@ def run(config: Config, events: Events) -> Result:
     else:
         tokenizer = _pieces.open_tokenizer(config.tokenizer)
         model = config.fresh(tokenizer.vocab_size, directory.seed)
-    length = _train.row_length(config, model.config, whole=True)
+    length = config.row_length(model.config, whole=True)
     source = text.build(
         text.Config(
             paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out,
@@ -70,7 +70,7 @@ def run(config: Config, events: Events) -> Result:
         directory,
         source=source,
         held_out=source.held_out,
-        objective=_train.OBJECTIVE.load("next_token").build(model),
+        objective=OBJECTIVE.load("next_token").build(model),
         inputs=_directory.inputs(source, tokenizer, base),
         write=write,
         resume=resume,

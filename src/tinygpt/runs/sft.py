@@ -14,7 +14,7 @@ from tinygpt.model import checkpoint
 from tinygpt.peft import _adapter
 from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
-from tinygpt.runs._train import FreshModel
+from tinygpt.runs._settings import FreshModel
 from tinygpt.train.loop import Result
 from tinygpt.train.objective import next_token, response
 
@@ -76,7 +76,7 @@ def run(config: Config, events: Events) -> Result:
             strict=config.strict,
         ),
         tokenizer,
-        length=_train.row_length(config, model.config, whole=whole),
+        length=config.row_length(model.config, whole=whole),
         batch_size=config.amounts.batch,
         seed=directory.seed,
         events=events,

@@ -1,0 +1,35 @@
+"""What training takes of this machine's memory, asked before anything is built."""
+
+from __future__ import annotations
+
+from tinygpt.core import backend
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
+from tinygpt.model import count
+from tinygpt.model.config import ModelConfig
+
+
+def refuse_too_large(
+    model: ModelConfig, rows: int, context: int, dtype: str = "auto", *, whole: bool = True
+) -> None:
+    """ConfigError when a step takes more memory than there is, which is asked before anything is built.
+
+    The estimate is a fifth to a half of what is really taken, so that nothing that fits is refused. Where not
+    the `whole` model learns, one layer may be all that the backward pass goes through."""
+    dtype = backend.setup().default_dtype if dtype == "auto" else dtype
+    least = count.activation_bytes(model, rows, context, dtype=dtype)
+    least = least + count.state_bytes(model) if whole else least // model.num_hidden_layers
+    if least > (there := _memory()):
+        raise ConfigError(
+            f"training this model on {rows} rows of {context} tokens at once needs at least "
+            f"{least // 10**9:,} GB of memory, this machine has {there // 10**9:,}",
+            hint="choose a smaller model, a shorter --context or fewer rows (--batch, --accumulate)",
+        )
+
+
+def _memory() -> int:
+    """Bytes that arrays can take: on CUDA they may lie in the GPU's memory and in the machine's."""
+    found: int = backend.describe()["memory_bytes"]
+    if backend.setup().device == "cuda":
+        found += int(mx.device_info().get("total_memory", 1 << 62))  # not said: nothing is refused
+    return found
