@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 import nano
 from scripted import ScriptedEndpoint
 from tinygpt.cli import _specialist
+from tinygpt.cli.start import quickstart as command
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError, DataError, Interrupted
 from tinygpt.core.events import Events, MemorySink, Note
@@ -240,3 +241,34 @@ def test_an_interrupted_quickstart_packs_nothing(tmp_path: Path, monkeypatch: py
             minutes=1, steps=9, seed=0,
         )  # fmt: skip
     assert caught.value.exit_code == 130 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("given", "product"), [("--demo", demo), ("--data", quickstart)])
+def test_the_command_leaves_defaults_to_the_product(
+    given: str, product: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reached(Exception):
+        pass
+
+    def run(config: Any, events: Events) -> None:
+        raise Reached(config)
+
+    monkeypatch.setattr(product, "run", run)
+    rows = tmp_path / "rows.jsonl"
+    with pytest.raises(Reached) as reached:
+        command.main(demo=given == "--demo", data=None if given == "--demo" else rows)
+    wanted = product.Config() if product is demo else product.Config(data=rows)
+    assert reached.value.args == (wanted,)
+
+
+def test_the_help_tells_the_defaults() -> None:
+    helps = {
+        name: hint.__metadata__[0].help
+        for name, hint in get_type_hints(command.main, include_extras=True).items()
+        if hasattr(hint, "__metadata__")
+    }
+    own = quickstart.Config(data=Path("x"))
+    assert f"[{demo.Config().minutes:g}, own rows {own.minutes:g}]" in helps["minutes"]
+    assert f"[{demo.Config().n_train}]" in helps["n_train"]
+    assert f"{own.n_held_out} rows, {demo.Config().n_held_out} tasks" in helps["n_held_out"]
+    assert f"[{demo.Config().out}, {own.out}]" in helps["out"]

@@ -29,13 +29,17 @@ def main(
         Path | None, typer.Option(help="Directory of everything it makes. [runs/demo, runs/quickstart]")
     ] = None,
     minutes: Annotated[
-        float, typer.Option(help="Time to train for; data, measuring and packaging come on top.")
-    ] = 7.5,
+        float | None,
+        typer.Option(
+            help="Time to train for; data, measuring and packaging come on top. [9.6, own rows 7.5]",
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[
         int, typer.Option(help="Exact number of steps instead of --minutes; 0: use the time.")
     ] = 0,
     n_train: Annotated[
-        int | None, typer.Option(help="Training tasks that the demo writes. [30000]", show_default=False)
+        int | None, typer.Option(help="Training tasks that the demo writes. [40000]", show_default=False)
     ] = None,
     n_held_out: Annotated[
         int, typer.Option(help="Held-out rows, or tasks of each demo set; 0: 100 rows, 150 tasks.")
@@ -60,13 +64,12 @@ def main(
     if wait and not lock:
         raise ConfigError("--wait means nothing without --lock", hint="leave --wait or --no-lock out")
     output = Output(json=json_, quiet=quiet)
-    common: dict[str, Any] = {
-        "minutes": minutes, "steps": steps, "seed": seed, "force": force, "wait": wait, "lock": lock,
-        **({"out": out} if out else {}), **({"n_held_out": n_held_out} if n_held_out else {}),
-    }  # fmt: skip
+    # What is not given is the product's own default.
+    given = {"out": out, "minutes": minutes, "n_train": n_train, "n_held_out": n_held_out or None}
+    common: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    common |= {"steps": steps, "seed": seed, "force": force, "wait": wait, "lock": lock}
     if data is None:
-        tasks = {"n_train": n_train} if n_train is not None else {}
-        found = demos.run(demos.Config(**tasks, **common), output.events())
+        found = demos.run(demos.Config(**common), output.events())
         output.result(found, lambda: show_demo(found))
     else:
         found = quickstart.run(quickstart.Config(data=data, strict=strict, **common), output.events())
