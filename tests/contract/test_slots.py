@@ -30,7 +30,10 @@ UNTURNED = ("learned", "alibi", "nope")
 IDS = nano.tokens(3, 11)
 
 
-@pytest.fixture(params=SLOTS, ids=lambda s: "-".join((s[0], s[1].name, *(s[1].options or ()))))
+@pytest.fixture(
+    params=[pytest.param(s, marks=[pytest.mark.wide] if s[1].options else []) for s in SLOTS],
+    ids=lambda s: "-".join((s[0], s[1].name, *(s[1].options or ()))),
+)
 def slot(request: pytest.FixtureRequest) -> tuple[str, Pick]:
     return request.param
 

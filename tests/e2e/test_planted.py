@@ -231,7 +231,7 @@ def test_is_caught(name: str, house: Path) -> None:
 
 
 def test_a_shipped_row_with_living_proofs_passes(house: Path) -> None:
-    proof = "tests/house/test_planted.py::test_is_caught"
+    proof = "tests/house/test_house.py::test_rule"
     with planted(house, "PLAN.md", f"| x | shipped | `src/tinygpt/core/rows.py` | `{proof}` | |\n"):
         assert breaches(ledger.check, house) == set(ledger.check(house))
 
