@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import events as ev
+from tinygpt.core import ranks
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,12 +31,14 @@ class Output:
         self.json, self.quiet = json, quiet
 
     def events(self) -> ev.Events:
-        """Events that draw on stderr, unless the command is quiet."""
-        return ev.Events() if self.quiet else ev.Events(ConsoleSink())
+        """Events that draw on stderr, unless the command is quiet or another process speaks for it."""
+        return ev.Events() if self.quiet or ranks.follows() else ev.Events(ConsoleSink())
 
     def result(self, value: Any, render: Callable[[], None] | None = None) -> None:
         """The command's result: JSON when asked for (or when there is no other form), else what `render`
-        prints."""
+        prints; nothing where another process speaks for this one."""
+        if ranks.follows():
+            return
         if self.json or render is None:
             indent = None if self.json else 2
             print(json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str))

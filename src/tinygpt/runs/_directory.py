@@ -14,6 +14,7 @@ from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.lock import IN_USE
 from tinygpt.model import checkpoint
 from tinygpt.runs import _pieces
+from tinygpt.train.world import World
 
 if TYPE_CHECKING:
     from tinygpt.data.source._source import Source
@@ -50,11 +51,20 @@ def inputs(source: Source, tokenizer: Tokenizer, base: Path | None) -> dict[str,
 
 
 class RunDirectory:
-    """`out/{run.json, events.jsonl, steps/000200/, final/}` and the rules about making and resuming it."""
+    """`out/{run.json, events.jsonl, steps/000200/, final/}` and the rules about making and resuming it.
 
-    def __init__(self, command: str, config: TrainSettings) -> None:
+    Of several processes only rank 0 reads and writes it."""
+
+    def __init__(self, command: str, config: TrainSettings, world: World | None = None) -> None:
         self.path = config.out
-        self.command, self.config = command, config
+        self.command, self.config, self.world = command, config, world or World()
+        self.old: dict[str, Any] | None = None
+        self.record: dict[str, Any] = {}
+        self.seed: int = self.world.first(self._look() if self.world.leads else 0)
+
+    def _look(self) -> int:
+        """Check that the run may begin or go on here; returns its seed."""
+        command, config = self.command, self.config
         _pieces.refuse_inside(self.path)
         if not config.resume:
             files.refuse_existing(
@@ -68,24 +78,25 @@ class RunDirectory:
         elif config.resume and (self.path.is_file() or (self.path.exists() and any(self.path.glob("[!.]*")))):
             raise ConfigError(f"{self.path} holds no run to resume", hint="choose another --out")
         old_seed = self.old["config"]["seed"] if self.old else None
-        self.seed: int = (
+        seed: int = (
             config.seed
             if config.seed is not None
             else old_seed
             if old_seed is not None
             else secrets.randbelow(2**31)
         )
-        if self.old and self.seed != old_seed:
+        if self.old and seed != old_seed:
             raise ConfigError(
-                f"the run in {self.path} has seed {old_seed}, not {self.seed}",
+                f"the run in {self.path} has seed {old_seed}, not {seed}",
                 hint="leave --seed out to resume",
             )
-        self.record: dict[str, Any] = {
+        self.record = {
             "command": command,
             "tinygpt": tinygpt.__version__,
             # How this process was started is not part of what the run is: `--config run.json` repeats it.
-            "config": to_dict(config) | {"seed": self.seed, "resume": False, "force": False},
+            "config": to_dict(config) | {"seed": seed, "resume": False, "force": False},
         }
+        return seed
 
     def _written(self) -> dict[str, Any] | None:
         """The record of the run that this one goes on with or would collide with."""
@@ -102,7 +113,16 @@ class RunDirectory:
         return record
 
     def learns_from(self, found: dict[str, str]) -> None:
-        """Record the hashes of the inputs; a resumed run must have the ones it began with."""
+        """Record the hashes of the inputs; a resumed run must have the ones it began with, and all of its
+        processes the same."""
+        mine = int(hashlib.sha256("".join(found.values()).encode()).hexdigest()[:7], 16)
+        if self.world.largest(int(self.world.first(mine) != mine)):
+            raise ConfigError(
+                f"the {self.world.size} processes of this run learn from different data, tokenizers or bases",
+                hint="put the same files on every machine",
+            )
+        if not self.world.leads:
+            return
         # A run of an older version recorded none, and learns from what it finds.
         began = (self.old or {}).get("inputs") or found
         if changed := [name for name in {**began, **found} if found.get(name) != began.get(name)]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tinygpt.runs._settings import OPTIM, SCHEDULE
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
 from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective, arrays
+from tinygpt.train.world import World
 
 
 def train(
@@ -36,7 +38,7 @@ def train(
     `inputs` are the hashes of what is learned from (`_directory.inputs`); `measured` is the objective of the
     held-out loss, where that is another. write(path, **parts) saves the learned thing (a model or an
     adapter); resume(path) puts a checkpoint's weights back."""
-    config = directory.config
+    config, world = directory.config, directory.world
     directory.learns_from(inputs)
     steps, _, lr = config.amounts
     schedule = SCHEDULE.load(config.schedule.name)
@@ -44,36 +46,45 @@ def train(
     updater = Gradient(
         objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options),
         lambda step: lr * schedule.at(step, steps, config.schedule.options),
-        accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
+        accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile, world=world,
     )  # fmt: skip
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (
-        gpu_lock(directory.command, wait=config.wait, enabled=config.lock),
-        run_lock(directory.path, directory.command) as held,
+        gpu_lock(directory.command, wait=config.wait, enabled=config.lock and world.leads),
+        run_lock(directory.path, directory.command) if world.leads else contextlib.nullcontext(True) as held,
         on_signals() as stop,
+        contextlib.ExitStack() as closing,
     ):
-        directory.start()
-        if not held:
-            events.note(
-                f"nothing keeps other processes out of {directory.path}: it cannot be locked", "warning"
-            )
-        start, latest = directory.step(), directory.latest
-        if start < steps and (directory.path / "final").is_dir():
-            files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint
-        for note in backend.setup().notes:
-            events.note(note, "warning")
-        if latest is not None:
-            assert resume is not None
-            resume(latest)
-            updater.restore(checkpoint.read_tensors(latest, "optimizer"))
-        sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
-        told = Events(*events.sinks, sink)
+        start = 0
+        if world.leads:
+            if not held:
+                events.note(
+                    f"nothing keeps other processes out of {directory.path}: it cannot be locked", "warning"
+                )
+            directory.start()
+            start, latest = directory.step(), directory.latest
+            if start < steps and (directory.path / "final").is_dir():
+                files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint
+            for note in backend.setup().notes:
+                events.note(note, "warning")
+            if latest is not None:
+                assert resume is not None
+                resume(latest)
+                updater.restore(checkpoint.read_tensors(latest, "optimizer"))
+        start = world.first(start)
+        if world.size > 1:
+            updater.follow()
+        told = Events()
+        if world.leads:
+            sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
+            told = Events(*events.sinks, sink)
+            closing.callback(sink.close)
         told.emit(
             RunStarted(
                 command=directory.command,
                 step=start,
                 steps=steps,
-                facts={**facts, "seed": directory.seed},
+                facts={**facts, "seed": directory.seed, "processes": world.size},
             )
         )
 
@@ -91,20 +102,25 @@ def train(
 
         evals: list[tuple[str, Hook]] = []
         if held_out is not None:
-            evals.append(("held_out", held_out_loss(measured or objective, held_out, config.eval_batches)))
+            hook = held_out_loss(measured or objective, held_out, config.eval_batches, world)
+            evals.append(("held_out", hook))
         plan = Plan(
             steps=steps, save_every=config.save_every, eval_every=config.eval_every,
             max_seconds=60 * config.max_minutes,
         )  # fmt: skip
-        result = fit(source, updater, plan, told, start=start, save=save, evals=evals, stop=stop)
-        if result.status != "interrupted":
+        result = fit(
+            source, updater, plan, told, start=start, save=save if world.leads else None, evals=evals,
+            stop=stop, agree=world.largest,
+        )  # fmt: skip
+        if world.leads and result.status != "interrupted":
             write(directory.path / "final", run=directory.record, step=result.step, replace=True)
-        sink.close()
     return result
 
 
-def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:
-    """A hook that returns the mean loss over the first n batches of a held-out source (0: all of them)."""
+def held_out_loss(objective: Objective, source: Any, n: int, world: World | None = None) -> Hook:
+    """A hook that returns the mean loss over the first n batches of a held-out source (0: all of them); of
+    several processes each takes some."""
+    ranks = world or World()
 
     def sums(batch: dict[str, mx.array]) -> tuple[float, float]:
         """(total loss, what it is divided by) of a batch; on CPUs each core takes some rows."""
@@ -121,9 +137,10 @@ def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:
 
     def hook(step: int) -> dict[str, float]:
         total = weight = 0.0
-        for i in range(min(n, len(source)) if n else len(source)):
+        for i in range(ranks.rank, min(n, len(source)) if n else len(source), ranks.size):
             loss, count = sums(arrays(source[i]))
             total, weight = total + loss, weight + count
+        total, weight = ranks.total([total, weight])
         return {"loss": total / max(weight, 1.0)}
 
     return hook

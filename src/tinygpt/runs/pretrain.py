@@ -14,6 +14,7 @@ from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.loop import Result
+from tinygpt.train.world import world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ def run(config: Config, events: Events) -> Result:
     """Train and leave `out/final`; the last checkpoint in `out/steps` can be resumed."""
     if not config.corpus:
         raise ConfigError("there is nothing to train on", hint="give --corpus a file or a folder")
-    directory = RunDirectory("train", config)
+    directory = RunDirectory("train", config, world())
     base = None
     if config.base is not None:
         loaded, tokenizer = _pieces.open_model(config.base)

@@ -17,6 +17,7 @@ from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import FreshModel
 from tinygpt.train.loop import Result
 from tinygpt.train.objective import next_token, response
+from tinygpt.train.world import world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def run(config: Config, events: Events) -> Result:
     """Tune and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""
     if not config.data:
         raise ConfigError("there is nothing to learn from", hint="give --data a JSONL file")
-    directory = RunDirectory("sft", config)
+    directory = RunDirectory("sft", config, world())
     base = None
     if config.base is None:
         tokenizer = _pieces.open_tokenizer(config.tokenizer)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
 
 Hook = Callable[[int], dict[str, float]]
+ENDS = ("done", "time", "interrupted")  # by urgency; how a run ends, unless an error ends it
 
 
 class Source(Protocol):
@@ -68,11 +69,13 @@ def fit(
     save: Callable[[int], None] | None = None,
     evals: Sequence[tuple[str, Hook]] = (),
     stop: Stop | None = None,
+    agree: Callable[[int], int] = int,
 ) -> Result:
     """Run steps start+1 .. plan.steps and return how it ended.
 
     save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `stop` ends
-    the run after the step in which it is set; without it the loop catches signals itself. A loss that is no
+    the run after the step in which it is set; without it the loop catches signals itself. `agree` makes the
+    processes of one run end at one step: it returns the largest of their numbers. A loss that is no
     finite number ends the run with an error and leaves the last checkpoint as it is.
     """
     began = time.perf_counter()
@@ -82,10 +85,8 @@ def fit(
             step += 1
             metrics = _step(source, updater, step, events)
             last = step == plan.steps
-            if stop:
-                status = "interrupted"
-            elif plan.max_seconds and time.perf_counter() - began > plan.max_seconds and not last:
-                status = "time"
+            late = plan.max_seconds and time.perf_counter() - began > plan.max_seconds and not last
+            status = ENDS[agree(2 if stop else 1 if late else 0)]
             if evals and (last or status == "time" or _due(step, plan.eval_every)):
                 for name, hook in evals:
                     found = hook(step)

@@ -18,6 +18,7 @@ from tinygpt.core import backend
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.model.terms import MEASURE, adjust
+from tinygpt.train.world import World
 
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
@@ -63,7 +64,7 @@ class Gradient:
 
     schedule(step) gives the learning rate of step 1, 2, ...; `accumulate` splits a batch's rows into that
     many parts whose gradients are weighted by their learned tokens, so that 8 parts equal one batch of 8;
-    `clip` bounds the global norm (0: off)."""
+    `clip` bounds the global norm (0: off). Of several processes (`world`) each takes its part of the rows."""
 
     def __init__(
         self,
@@ -75,8 +76,10 @@ class Gradient:
         clip: float = 1.0,
         dtype: str = "float32",
         compiled: bool = True,
+        world: World | None = None,
     ) -> None:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
+        self.world = world or World()
         self.accumulate, self.clip = accumulate, clip
         self.dtype = getattr(mx, dtype)
         self.weights = _masters(objective.module)
@@ -100,7 +103,7 @@ class Gradient:
         with backend.shards(backend.streams(batch.tokens.shape[0])):
             refreshing = self.optimizer if isinstance(self.optimizer, Refreshing) else None
             due = refreshing if refreshing and refreshing.due(step) else None
-            if self.accumulate == 1 and due is None:
+            if self.accumulate == 1 and due is None and self.world.size == 1:
                 changed, facts = self._whole(self.weights, self.optimizer_state, arrays(batch), *scalars)
             else:
                 changed, facts = self._accumulated(batch, *scalars, due)
@@ -119,19 +122,22 @@ class Gradient:
     def _accumulated(
         self, batch: Batch, lr: mx.array, step: mx.array, due: Refreshing | None
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
+        batch = self.world.share(batch)
         rows = batch.tokens.shape[0]
         if rows % self.accumulate:
             raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
         size = rows // self.accumulate
         parts = [arrays(batch.rows(i, i + size)) for i in range(0, rows, size)]
         totals = [self.objective.weights(part).sum() for part in parts]
-        total = mx.maximum(sum(totals[1:], totals[0]), 1.0)
+        whole = self.world.sum({"total": sum(totals[1:], totals[0])})["total"]
+        total = mx.maximum(whole, 1.0)
         sums: Tensors = {name: mx.zeros(w.shape) for name, w in self.weights.items()}
         facts: Tensors = {}
         for part, weight in zip(parts, totals):
             sums, share = self._part(self.weights, sums, part, weight / total)
             facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
             mx.eval(sums, facts)  # frees this part's activations before the next one is built
+        sums, facts = self.world.sum(sums), self.world.sum(facts)
         state = self.optimizer_state
         if due is not None:
             state = due.refresh(state, sums, int(step.item()))
@@ -211,6 +217,12 @@ class Gradient:
     def state(self) -> Tensors:
         """The optimizer's tensors, for a resumable checkpoint."""
         return dict(self.optimizer_state)
+
+    def follow(self) -> None:
+        """Begin with rank 0's weights and optimizer state."""
+        self.weights = self.world.spread(self.weights)
+        self.optimizer_state = self.world.spread(self.optimizer_state)
+        self.objective.module.update(tree_unflatten(list(self.weights.items())))
 
     def restore(self, tensors: Mapping[str, mx.array]) -> None:
         """Take back the optimizer's tensors; the weights must be in the module already."""
