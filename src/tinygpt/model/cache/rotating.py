@@ -38,6 +38,7 @@ class RotatingCache(KVCache):
         end = self.kept + length
         self.keys[:, :, self.kept : end], self.values[:, :, self.kept : end] = keys, values
         self.kept, self.held = end, self.held + length
+        self.first = self.held - (end - first)
         return self.keys[:, :, first:end], self.values[:, :, first:end]
 
     def _moved(self, old: mx.array | None, new: mx.array, first: int, room: int) -> mx.array:
