@@ -114,6 +114,20 @@ def test_windows_go_with_positions_that_work_inside_attention(
     nano.close(joined[1, 9:] if padded else joined[1], whole[1, :41] if padded else whole[1], 2e-5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"residual": Pick("canon"), "head": Pick("pointer")},
+        {"residual": Pick("deepnorm"), "mlp": Pick("moe")},
+    ],
+)
+def test_it_goes_with_other_slots(changes: dict[str, Any]) -> None:
+    model = yoco(window=6, **changes)
+    whole, cache = np.array(model(mx.array(IDS))), model.make_cache()
+    parts = [np.array(model(mx.array(IDS[:, a:b]), cache)) for a, b in ((0, 20), (20, 21), (21, 50))]
+    nano.close(np.concatenate(parts, axis=1), whole, 2e-5)
+
+
 def test_work_is_counted_by_what_layers_read() -> None:
     config = yoco(window=8).config
     matrices = count.flops_per_token(config, 0)

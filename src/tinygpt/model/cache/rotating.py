@@ -56,7 +56,8 @@ class RotatingCache(KVCache):
         if self.left_padding is None and not return_array:
             if length == 1:
                 return None
-            if not before:
+            # "causal" leaves the window to the attention: only where that one spoke of it.
+            if not before and (window_size is not None or length <= self.window):
                 return "causal"
         rows = mx.arange(before, before + length)[:, None]
         columns = mx.arange(before + length)[None]
