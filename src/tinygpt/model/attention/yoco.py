@@ -6,7 +6,7 @@ and each layer of the other half, the cross-decoder, has a query and an output m
 `y = softmax(q K^T / sqrt(d) + mask) V Wo` with `q = norm(x) Wq`. So the cache of one layer grows with the
 text instead of that of all L, and the stack is smaller by the key and value matrices that it does not need.
 
-Paper: Sun et al., NeurIPS 2024, arXiv:2405.05254 (eq. 1-3; sliding-window self-decoder, section 2.3).
+Paper: Sun et al., NeurIPS 2024, arXiv:2405.05254 (eq. 1-3; the sliding-window self-decoder).
 Differs: no gated retention, the paper's other self-decoder; a prompt passes the cross-decoder whole, though
 only its last token needs to.
 """
