@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_scores_equal_a_plain_pass_and_what_generation_reports(
         made.logprobs([list(range(50))])
 
 
-WINDOWED = {"window": 9, "sinks": 3, "temperature": 0.0}
+WINDOWED: dict[str, Any] = {"window": 9, "sinks": 3, "temperature": 0.0}
 
 
 def test_sinks_let_text_outgrow_the_context_and_rows_are_as_if_alone() -> None:
@@ -129,10 +130,11 @@ def test_sinks_are_refused_before_anything_is_written() -> None:
         ConfigError, match="--sinks 3 and --window 60 are 63 places, the model's context only"
     ):
         _engine("llama").generate([1, 2], SampleConfig(sinks=3, window=60))
-    for wrong, sentence in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"sinks": 2}, "'sinks' means nothing without 'window'"),
         ({"sinks": 0, "window": 5}, "'sinks' must be at least 1, got 0"),
         ({"window": -1}, "'window' must not be negative, got -1"),
-    ):
+    ]
+    for wrong, sentence in refused:
         with pytest.raises(ConfigError, match=sentence):
             SampleConfig(**wrong)

@@ -80,8 +80,8 @@ def test_each_token_reads_sinks_and_window_at_places_in_the_cache() -> None:
 
 
 def test_one_layer_sees_a_text_of_the_kept_tokens_alone() -> None:
-    for changes in ({}, {"position": Pick("alibi")}, {"attention": Pick("diff"), "num_key_value_heads": 4}):
-        model = nano.model(num_hidden_layers=1, **changes)
+    for kind in ("rope", "alibi", "diff"):
+        model = nano.model(num_hidden_layers=1, **KINDS[kind])
         got = run(model, IDS[:1], sinks.make(model, N, M), [30] + [1] * 10)
         for t in (N + M - 1, N + M, 29, 30, 39):
             kept = np.concatenate([IDS[:1, :N], IDS[:1, max(N, t + 1 - M) : t + 1]], axis=1)
