@@ -20,6 +20,9 @@ FAMILIES = (config.ATTENTION, config.MLP, config.POSITION, config.NORM, config.R
 SLOTS = [(family.kind, Pick(name)) for family in FAMILIES for name in family.names()]
 SLOTS += [
     ("attention", Pick("gqa", {"key_shift": True})),
+    ("attention", Pick("gqa", {"qk_norm": True})),
+    ("attention", Pick("gqa", {"window": 4, "qk_norm": True})),
+    ("attention", Pick("yoco", {"window": 4})),
     ("position", Pick("rope_linear", {"factor": 1.5, "theta": 100.0})),
     ("position", Pick("rope_yarn", {"attention_factor": 1.5, "truncate": False, "theta": 100.0})),
     ("embedding_norm", Pick("rmsnorm")),

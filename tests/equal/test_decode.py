@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
+from tinygpt.core.errors import ConfigError
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer import decode, engine
 from tinygpt.infer.config import SampleConfig
@@ -100,3 +102,39 @@ def test_scores_equal_a_plain_pass_and_what_generation_reports(
     assert made.logprobs([ids])[0][1:] == pytest.approx([p.logprob for p in pieces], abs=1e-4)
     with pytest.raises(Exception, match="2 to 49"):
         made.logprobs([list(range(50))])
+
+
+WINDOWED: dict[str, Any] = {"window": 9, "sinks": 3, "temperature": 0.0}
+
+
+def test_sinks_let_text_outgrow_the_context_and_rows_are_as_if_alone() -> None:
+    made = _engine("llama")  # a context of 48
+    prompts = _prompts(5, 70)
+    config = SampleConfig(max_tokens=60, **WINDOWED)
+    together = made.generate_batch(prompts, config, stop_ids=())
+    assert [(len(a.ids), a.finish_reason) for a in together] == [(60, "length")] * 5
+    for prompt, answer in zip(prompts, together):
+        alone = [piece.token for piece in made.generate(prompt, config, stop_ids=())]
+        assert alone == answer.ids
+    short = prompts[0][:5]
+    plain = SampleConfig(max_tokens=7, temperature=0.0)
+    few = SampleConfig(max_tokens=7, **WINDOWED)
+    same = [[p.token for p in made.generate(short, c, stop_ids=())] for c in (plain, few)]
+    assert same[0] == same[1], "sinks and window hold the whole text"
+
+
+def test_sinks_are_refused_before_anything_is_written() -> None:
+    with pytest.raises(ConfigError, match="position 'learned' adds positions"):
+        _engine("gpt2").generate([1, 2], SampleConfig(**WINDOWED))
+    with pytest.raises(
+        ConfigError, match="--sinks 3 and --window 60 are 63 places, the model's context only"
+    ):
+        _engine("llama").generate([1, 2], SampleConfig(sinks=3, window=60))
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"sinks": 2}, "'sinks' means nothing without 'window'"),
+        ({"sinks": 0, "window": 5}, "'sinks' must be at least 1, got 0"),
+        ({"window": -1}, "'window' must not be negative, got -1"),
+    ]
+    for wrong, sentence in refused:
+        with pytest.raises(ConfigError, match=sentence):
+            SampleConfig(**wrong)

@@ -31,7 +31,9 @@ ORIGINAL = {
     "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "
     "--context --ctx, --held-out --val-split, --eval-every --val-every, --warmup, --steps, --dtype",
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
-    "sample": "--adapter --lora, --prompt, --tokens, --temperature",
+    "sample": "--adapter --lora, --prompt, --tokens, --temperature, --sinks --streaming-llm-sink, "
+    "--window --streaming-llm-window",
+    "chat": "--sinks --streaming-llm-sink, --window --streaming-llm-window",
     "eval": "--adapter --lora, --corpus",
     "run-bench": "--context --ctx, --tasks, --perplexity, --limit, --model-name, --out",
     "eval-compare": "--by, --sort",

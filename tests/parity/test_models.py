@@ -30,6 +30,20 @@ CONFIGS: dict[str, ModelConfig] = {
     "llama-yarn-factor": nano.config(position=Pick("rope_yarn", {"theta": 100.0, "attention_factor": 1.6})),
     "llama-yarn-untruncated": nano.config(position=Pick("rope_yarn", {"theta": 100.0, "truncate": False})),
     "llama-narrow-start": nano.config(initializer_range=0.02),
+    "qwen3": nano.config(attention=Pick("gqa", {"qk_norm": True})),
+    "qwen3-untied-width-eps": nano.config(
+        attention=Pick("gqa", {"qk_norm": True}), tie_word_embeddings=False, head_dim=10, norm_eps=0.03
+    ),
+    "qwen3-yarn": nano.config(
+        attention=Pick("gqa", {"qk_norm": True}), position=Pick("rope_yarn", {"theta": 100.0})
+    ),
+    "qwen3-window": nano.config(attention=Pick("gqa", {"qk_norm": True, "window": 9})),
+    "mistral": nano.config(attention=Pick("gqa", {"window": 9})),
+    "mistral-untied-theta": nano.config(
+        attention=Pick("gqa", {"window": 1}),
+        position=Pick("rope", {"theta": 500.0}),
+        tie_word_embeddings=False,
+    ),
     "gpt2": nano.config("gpt2"),
     "gpt2-exact-gelu": nano.config("gpt2", mlp=Pick("gelu", {"approximate": "none"}), norm_eps=0.03),
     "gpt2-inner": nano.config("gpt2", intermediate_size=48),
@@ -78,12 +92,17 @@ def test_ours_opens_in_mlx_lm(saved: tuple[LM, Path], name: str) -> None:
     loader: Any = nano.require("mlx_lm.utils")
     model, path = saved
     peer, config = loader.load_model(path)
-    nano.close(peer(mx.array(IDS)), np.array(model(mx.array(IDS))), 1e-4)
+    cache = nano.require("mlx_lm.models.cache")
+    window = model.config.attention.options.window
+    # It has no windows for these kinds, but its caches do.
+    bounds = [cache.RotatingKVCache(max_size=window) for _ in peer.layers] if window else None
+    nano.close(peer(mx.array(IDS), bounds), np.array(model(mx.array(IDS))), 1e-4)
     if name == "llama-dynamic":
         return  # beyond the trained context its caches mix keys of several bases
     # Their caches drive our model, and ours theirs.
-    cache = nano.require("mlx_lm.models.cache")
     one, two = cache.make_prompt_cache(peer), model.make_cache()
+    if window:
+        one = [cache.RotatingKVCache(max_size=window) for _ in peer.layers]
     for part in (IDS[:, :70], IDS[:, 70:71], IDS[:, 71:]):
         nano.close(model(mx.array(part), one), np.array(peer(mx.array(part), two)), 1e-4)
 
@@ -100,7 +119,8 @@ def peer_config(kind: str, **changes: Any) -> Any:
         "num_key_value_heads": 2, "intermediate_size": 80, "max_position_embeddings": 96,
         "initializer_range": 0.25,
     }  # fmt: skip
-    return transformers.LlamaConfig(**{**sizes, **changes})
+    kinds = {"qwen3": transformers.Qwen3Config, "mistral": transformers.MistralConfig}
+    return kinds.get(kind, transformers.LlamaConfig)(**{**sizes, **changes})
 
 
 def rope(kind: str, **options: Any) -> dict[str, Any]:
@@ -123,6 +143,11 @@ def rope(kind: str, **options: Any) -> dict[str, Any]:
         ("llama", rope("yarn", factor=4.0, original_max_position_embeddings=24, truncate=False,
                        beta_fast=8.0, beta_slow=0.5, attention_factor=1.4)),
         ("llama", rope("yarn", factor=4.0, mscale=1.3, mscale_all_dim=0.4)),
+        ("qwen3", {"head_dim": 8}),
+        ("qwen3", {"head_dim": 12, **rope("linear", factor=3.0), "tie_word_embeddings": True}),
+        ("qwen3", {"head_dim": 8, "use_sliding_window": True, "sliding_window": 11, "max_window_layers": 0}),
+        ("mistral", {"sliding_window": 11}),
+        ("mistral", {"sliding_window": None}),
         ("gpt2", {}),
         ("gpt2", {"activation_function": "gelu", "n_inner": 40}),
     ],

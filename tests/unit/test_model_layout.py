@@ -63,11 +63,48 @@ def test_gpt2_names_and_transposes() -> None:
         (nano.config(embedding_norm=Pick("layernorm")), "tinygpt"),
         (nano.config("gpt2", embedding_norm=Pick("rmsnorm")), "tinygpt"),
         (nano.config(residual=Pick("deepnorm")), "tinygpt"),
+        (nano.config(attention=Pick("gqa", {"qk_norm": True})), "qwen3"),
+        (nano.config(attention=Pick("gqa", {"qk_norm": True}), position=Pick("rope_yarn")), "qwen3"),
+        (nano.config(attention=Pick("gqa", {"qk_norm": True}), attention_bias=True), "tinygpt"),
+        (nano.config(attention=Pick("gqa", {"qk_norm": True}), position=Pick("alibi")), "tinygpt"),
+        (nano.config(attention=Pick("gqa", {"qk_norm": True, "window": 9})), "qwen3"),
+        (nano.config(attention=Pick("gqa", {"window": 9})), "mistral"),
+        (nano.config(attention=Pick("gqa", {"window": 9}), mlp_bias=True), "tinygpt"),
+        (nano.config(attention=Pick("gqa", {"window": 9, "key_shift": True})), "tinygpt"),
+        (nano.config("gpt2", attention=Pick("gqa", {"window": 9})), "tinygpt"),
+        (nano.config("gpt2", attention=Pick("gqa", {"qk_norm": True})), "tinygpt"),
+        (nano.config(attention=Pick("yoco", {"window": 9})), "tinygpt"),
     ],
 )
 def test_a_stack_goes_by_the_name_others_know_and_every_option_comes_back(config: Any, kind: str) -> None:
     assert layout.model_type(config) == kind
     assert layout.from_hf(json.loads(json.dumps(layout.to_hf(config)))) == config
+
+
+def test_windows_and_norms_of_others_are_read_as_they_mean_them() -> None:
+    def read(kind: str, **changes: Any) -> Any:
+        data = layout.to_hf(nano.config()) | {"model_type": kind, **changes}
+        return layout.from_hf({name: value for name, value in data.items() if name not in GONE})
+
+    GONE = {"head_dim", "max_position_embeddings"}
+    assert read("mistral").attention.options.window == 4096, "as in transformers, where nothing is said"
+    assert read("mistral", sliding_window=None).attention == read("llama").attention
+    assert read("mistral").max_position_embeddings == 131072 and read("llama").head_dim == 8
+    plain = read("qwen3", sliding_window=7, max_window_layers=0)
+    assert plain.attention.options.window == 0 and plain.attention.options.qk_norm and plain.head_dim == 128
+    windowed = read("qwen3", use_sliding_window=True, sliding_window=7, max_window_layers=0)
+    assert windowed.attention.options.window == 7
+    for wrong in (
+        {"use_sliding_window": True, "max_window_layers": 1},
+        {"layer_types": ["sliding_attention"] * 2},
+        {"layer_types": ["chunked_attention"] * 2},
+    ):
+        with pytest.raises(CheckpointError, match="the windows of its layers differ"):
+            read("qwen3", **wrong)
+    with pytest.raises(CheckpointError, match="a mistral with attention_bias is not supported"):
+        read("mistral", attention_bias=True)
+    with pytest.raises(CheckpointError, match="the key 'sliding_window'"):
+        read("llama", sliding_window=7)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import nano
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
-from tinygpt.model import count, presets
+from tinygpt.model import count, layout, presets
 from tinygpt.model.config import ModelConfig
 
 # The original's table: parameters of the GPT-2-shaped presets with byte and SmolLM2 vocabularies.
@@ -35,6 +35,17 @@ def test_llama_presets(name: str) -> None:
     expected = 256 * d + layers * (2 * d * d + 2 * d * k + 3 * d * m + 2 * d) + d
     assert count.parameters(config) == expected
     assert config.num_key_value_heads * 2 == config.num_attention_heads
+
+
+def test_mini_llama_is_the_one_that_was_planned() -> None:
+    config = presets.preset("mini-llama", vocab_size=32_768)
+    kinds = (config.attention.name, config.mlp.name, config.position.name, config.norm.name)
+    assert kinds == ("gqa", "swiglu", "rope", "rmsnorm") and not config.tie_word_embeddings
+    assert (config.head_dim, config.max_position_embeddings) == (128, 2048)
+    layer = 2 * 2048 * 2048 + 2 * 2048 * 512 + 3 * 2048 * 8192 + 2 * 2048
+    assert count.parameters(config) == 2 * 32_768 * 2048 + 24 * layer + 2048 == 1_593_935_872
+    assert layout.model_type(config) == "llama"
+    assert presets.preset("mini-llama", vocab_size=300, num_hidden_layers=1).num_hidden_layers == 1
 
 
 def test_presets_take_changes_and_refuse_unknown_names() -> None:

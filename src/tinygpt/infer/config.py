@@ -10,6 +10,8 @@ from typing import Annotated, Self
 
 from tinygpt.core.errors import ConfigError
 
+SINKS = 4  # four restore what a window alone loses (Xiao et al. 2024, table 2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
@@ -33,6 +35,10 @@ class SampleConfig:
     seed: Annotated[int | None, "Same seed, same text; unset: a fresh one each time."] = None
     max_tokens: Annotated[int, "Longest answer in tokens."] = 200
     stop: Annotated[tuple[str, ...], "Texts that end the answer; they are not part of it."] = ()
+    window: Annotated[
+        int, "Remember the last so many tokens and the --sinks, so that text has no end; 0: everything."
+    ] = 0
+    sinks: Annotated[int, "First tokens that are remembered beside the --window."] = SINKS
 
     def __post_init__(self) -> None:
         positive = ("repetition_penalty",)
@@ -49,6 +55,15 @@ class SampleConfig:
                 raise ConfigError(f"'{name}' must be {bounds}, got {value}")
         if self.max_tokens < 1:
             raise ConfigError(f"'max_tokens' must be at least 1, got {self.max_tokens}")
+        if self.window < 0:
+            raise ConfigError(f"'window' must not be negative, got {self.window}")
+        if self.sinks < 1:
+            raise ConfigError(
+                f"'sinks' must be at least 1, got {self.sinks}",
+                hint="without the first tokens a window makes most models talk nonsense",
+            )
+        if self.sinks != SINKS and not self.window:
+            raise ConfigError("'sinks' means nothing without 'window'", hint="add a window, or leave it out")
         if any(not text for text in self.stop):
             raise ConfigError(
                 "an empty 'stop' text would end every answer before it starts", hint="leave it out"

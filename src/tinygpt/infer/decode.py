@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt.core import backend
 from tinygpt.core.backend import mx
 from tinygpt.model.cache.full import KVCache
+from tinygpt.model.cache.sinks import make
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -29,10 +30,21 @@ BLOCK = 64  # slots that fixed buffers grow by, or a quarter of their size: each
 class Decoder:
     """Caches of a batch of prompts that grows token by token. B rows are padded at the left by `pads`."""
 
-    def __init__(self, model: LM, pads: Sequence[int], step: Callable[..., Any]) -> None:
-        """`step` is what `fixed_step` gives for this model."""
+    def __init__(
+        self,
+        model: LM,
+        pads: Sequence[int],
+        step: Callable[..., Any],
+        *,
+        sinks: int = 0,
+        window: int = 0,
+    ) -> None:
+        """`step` is what `fixed_step` gives for this model. window: remember the first `sinks` tokens and the
+        last `window`; 0: all."""
         self.model, self._fixed_step = model, step
-        self.cache: list[Any] = model.make_cache(list(pads) if any(pads) else None)
+        padding = list(pads) if any(pads) else None
+        self.cache: list[Any]
+        self.cache = make(model, sinks, window, padding) if window else model.make_cache(padding)
         self.fixed: FixedStep | None = None
         # Learned positions check their range on the host, which a trace cannot do.
         plain = (

@@ -7,6 +7,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -22,6 +23,7 @@ from tinygpt.infer.decode import Decoder, fixed_step
 from tinygpt.infer.sampler import Sampler
 from tinygpt.infer.writer import Writer
 from tinygpt.model import ops
+from tinygpt.model.cache import sinks
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -115,6 +117,19 @@ class Engine:
             )
         return min(max_tokens, self.context - len(prompt))
 
+    def limit(self, config: SampleConfig) -> float:
+        """Tokens that prompt and answer may have together: the context, or no bound where a window of sinks
+        moves on. ConfigError where the model cannot have one."""
+        if not config.window:
+            return self.context
+        sinks.check(self.model, config.sinks, config.window)
+        return math.inf
+
+    def _room(self, prompt: Sequence[int], config: SampleConfig) -> int:
+        """`room` under this config."""
+        endless = prompt and self.limit(config) == math.inf
+        return config.max_tokens if endless else self.room(prompt, config.max_tokens)
+
     # One answer
 
     def generate(
@@ -132,7 +147,7 @@ class Engine:
         logprobs: also give log p of each token under the model itself, before any rule.
         """
         config = (config or SampleConfig()).seeded()
-        room = self.room(prompt, config.max_tokens)
+        room = self._room(prompt, config)
         stops = self.stop_ids if stop_ids is None else frozenset(stop_ids)
         return self._stream(list(prompt), config, room, stops, logprobs)
 
@@ -142,7 +157,7 @@ class Engine:
         assert config.seed is not None
         sampler = Sampler(config, [config.seed], [prompt], self.model.config.vocab_size)
         writer = Writer(self.tokenizer.stream(), config.stop)
-        decoder = Decoder(self.model, [0], self._step)
+        decoder = Decoder(self.model, [0], self._step, sinks=config.sinks, window=config.window)
         step = _choose(decoder.prefill(mx.array([prompt])), sampler, 0, logprobs)
         for t in range(room):
             token_B, logprob_B = step
@@ -184,7 +199,7 @@ class Engine:
             _Row(
                 list(ids),
                 seed,
-                self.room(ids, config.max_tokens),
+                self._room(ids, config),
                 Writer(self.tokenizer.stream(), config.stop),
             )
             for ids, seed in zip(prompts, seeds, strict=True)
@@ -199,9 +214,10 @@ class Engine:
 
     def _decode(self, rows: list[_Row], config: SampleConfig, stops: frozenset[int], logprobs: bool) -> None:
         """Decode the rows together until all are finished; finished ones leave the batch."""
+        limit = self.limit(config)
         length = max(len(row.prompt) for row in rows)
         pads = [length - len(row.prompt) for row in rows]
-        decoder = Decoder(self.model, pads, self._step)
+        decoder = Decoder(self.model, pads, self._step, sinks=config.sinks, window=config.window)
         tokens_BL = mx.array([[self.tokenizer.pad_id] * pad + row.prompt for pad, row in zip(pads, rows)])
         sampler = Sampler(
             config, [r.seed for r in rows], [r.prompt for r in rows], self.model.config.vocab_size
@@ -222,7 +238,7 @@ class Engine:
             if not kept:
                 return
             # Leaving copies the caches, so a few finished rows are carried along, but not beyond the context.
-            outgrown = any(row.finish and len(row.prompt) + t >= self.context for row in rows)
+            outgrown = any(row.finish and len(row.prompt) + t >= limit for row in rows)
             if outgrown or len(kept) <= 0.75 * len(rows):
                 rows = [rows[i] for i in kept]
                 sampler.select(kept)

@@ -31,6 +31,12 @@ class Block(nn.Module):
         cache.tailed = any(getattr(reader, "reads_earlier", False) for reader in readers)
         return cache
 
+    def share(self, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> None:
+        """Put into `frame.shared` what the attention makes for later layers, if it does; before the block."""
+        make = getattr(self.self_attn, "share", None)
+        if make is not None:
+            make(x_BLD, frame, cache)
+
     def __call__(self, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
         x_BLD = frame.point(f"{self._name}.hook_resid_pre", x_BLD)
 

@@ -31,22 +31,26 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
     """Floating-point operations of one training token, forward and backward.
 
     6 N for the matrices a token passes (embedding look-ups are free, the tied output product is not) plus
-    12 L H K T for the attention products, half of it when causal blocks are skipped (not assumed here).
+    12 H K T a layer for the attention products, where T is the window if there is one; 18 H K T for the two
+    maps of differential attention. Causal blocks that are skipped halve it (not assumed here).
     Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix
     B."""
-    matrices = 0.0
-    for name, shape in tensors(LM(config)).items():
+    matrices, model = 0.0, LM(config)
+    for name, shape in tensors(model).items():
         if "embed_positions" in name or ("embed_tokens" in name and not config.tie_word_embeddings):
             continue
         if len(shape) == 3:  # experts, of which a token passes some
             matrices += math.prod(shape) * getattr(config.mlp.options, "top_k", shape[0]) / shape[0]
         elif len(shape) == 2:
             matrices += math.prod(shape)
-    heads = config.num_attention_heads * config.head_dim
+    reads = sum(_reads(layer.self_attn, context) * layer.self_attn.read_width for layer in model.layers)
     # A head that points makes scores too, but mixes no values.
-    return (
-        int(6 * matrices) + (12 * config.num_hidden_layers * heads + 6 * LM(config).head.key_width) * context
-    )
+    return int(6 * matrices) + 6 * (reads + model.head.key_width * context)
+
+
+def _reads(attention: nn.Module, context: int) -> int:
+    """Tokens of `context` that a layer's attention reads, and the most that its cache keeps."""
+    return min(context, getattr(attention, "window", 0) or context)
 
 
 def state_bytes(config: ModelConfig) -> int:
@@ -71,8 +75,8 @@ def activation_bytes(config: ModelConfig, rows: int, context: int, *, dtype: str
 
 
 def cache_bytes(config: ModelConfig, context: int, *, value_bytes: int = 4) -> int:
-    """Bytes of the key-value cache of one sequence of `context` tokens."""
-    layers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    kept = min(context, getattr(config.attention.options, "window", 0) or context)
-    pointed = LM(config).head.key_width  # keys, and ids of 4 bytes
-    return kept * layers * value_bytes + context * (pointed * value_bytes + (4 if pointed else 0))
+    """Bytes of the key-value caches of one sequence of `context` tokens."""
+    model = LM(config)
+    kept = sum(_reads(layer.self_attn, context) * layer.self_attn.cache_width for layer in model.layers)
+    pointed = model.head.key_width  # keys, and ids of 4 bytes
+    return kept * value_bytes + context * (pointed * value_bytes + (4 if pointed else 0))

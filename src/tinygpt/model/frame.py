@@ -70,25 +70,28 @@ class Frame:
         """Whether caches keep keys unturned, because angles depend on how long the text has become."""
         return getattr(self.position, "late", False)
 
-    def bias(self, n_keys: int) -> mx.array | None:
-        """What the position module adds to scores, (1, H, L, S), or None; made once a pass."""
+    def bias(self, n_keys: int, first: int = 0) -> mx.array | None:
+        """What the position module adds to scores, (1, H, L, S), or None; made once a pass. first: place in
+        the row of the first key."""
         make = getattr(self.position, "bias", None)
         if make is None:
             return None
-        self._check_places(n_keys)
-        if "position.bias" not in self.shared:
-            self.shared["position.bias"] = make(self.held + mx.arange(self.length), mx.arange(n_keys))
-        return self.shared["position.bias"]
+        self._check_places(n_keys, first)
+        key = f"position.bias.{first}"
+        if key not in self.shared:
+            self.shared[key] = make(self.held + mx.arange(self.length), first + mx.arange(n_keys))
+        return self.shared[key]
 
-    def turn_late(self, k_BGSK: mx.array, offset: int | mx.array) -> mx.array:
-        """All keys that a pass reads, turned where caches keep them unturned. offset: of the new tokens."""
+    def turn_late(self, k_BGSK: mx.array, offset: int | mx.array, first: int = 0) -> mx.array:
+        """All keys that a pass reads, turned where caches keep them unturned. offset: of the new tokens;
+        first: place in the row of the first key."""
         if not self.late:
             return k_BGSK
-        self._check_places(k_BGSK.shape[2])
-        return self.position.rotate(k_BGSK, offset - self.held, self)
+        self._check_places(k_BGSK.shape[2], first)
+        return self.position.rotate(k_BGSK, offset - self.held + first, self)
 
-    def _check_places(self, n_keys: int) -> None:
-        if isinstance(self.held, int) and n_keys != self.held + self.length:
+    def _check_places(self, n_keys: int, first: int) -> None:
+        if isinstance(self.held, int) and first + n_keys != self.held + self.length:
             raise ConfigError(
                 "this model's positions need a cache that keeps every token in its place",
                 hint="use model.make_cache()",

@@ -1,8 +1,11 @@
 """How a model lies on disk: config.json and tensor names as other tools expect them.
 
-A config whose slots are Llama's or GPT-2's is written with that `model_type`, names and layout, so
-`transformers` and `mlx_lm` open the directory as it lies. Any other config has `model_type` "tinygpt" and its
-slots spelled out."""
+A config whose slots are those of Llama, Qwen3 (QK-norm), Mistral (a sliding window) or GPT-2 is written with
+that `model_type`, names and layout, so `transformers` and `mlx_lm` open the directory as it lies. Any other
+config has `model_type` "tinygpt" and its slots spelled out.
+
+mlx_lm reads a Mistral without its window: the same up to `sliding_window` tokens, and beyond them only with
+caches of that size (`RotatingKVCache(max_size=sliding_window)`)."""
 
 from __future__ import annotations
 
@@ -48,6 +51,20 @@ DERIVED = {
     "pretraining_tp",
     "attention_dropout",
 }
+LLAMAS = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "mistral": "MistralForCausalLM"}
+# What a stack means by leaving a key out, where our own defaults differ: as in transformers.
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "llama": {"max_position_embeddings": 2048},
+    "qwen3": {"max_position_embeddings": 32768, "head_dim": 128},
+    "mistral": {"max_position_embeddings": 131072, "num_key_value_heads": 8},
+}
+# Keys of one kind alone.
+OWN = {
+    "llama": set[str](),
+    "qwen3": {"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"},
+    "mistral": {"sliding_window"},
+}
+NO_BIAS = {"llama": (), "qwen3": ("mlp_bias",), "mistral": ("attention_bias", "mlp_bias")}
 GPT2_DERIVED = {
     "architectures",
     "model_type",
@@ -77,16 +94,19 @@ Weights = dict[str, mx.array]
 
 
 def model_type(config: ModelConfig) -> str:
-    """The name other tools know this stack by: "llama", "gpt2", or "tinygpt" when neither fits."""
-    if config.attention != Pick("gqa", ATTENTION.config("gqa")()):
-        return "tinygpt"  # any other attention, and one with knobs that others do not know
+    """The name other tools know this stack by: "llama", "qwen3", "mistral", "gpt2", or "tinygpt" when none
+    fits."""
+    if config.attention.name != "gqa" or config.attention.options.key_shift:
+        return "tinygpt"  # other tools know neither another attention nor shifted keys
     if config.embedding_norm is not None:
         return "tinygpt"
     slots = tuple(getattr(config, slot).name for slot in SLOTS)
     # mlx_lm reads one `attention_bias` for all four projections and so do we.
     llama = slots == ("gqa", "swiglu", config.position.name, "rmsnorm", "plain", "linear")
     if llama and config.position.name in _rope_layout.TYPES:
-        return "llama"
+        return _llama_kind(config)
+    if config.attention != Pick("gqa", ATTENTION.config("gqa")()):
+        return "tinygpt"
     whole_heads = config.num_key_value_heads == config.num_attention_heads
     square = config.head_dim * config.num_attention_heads == config.hidden_size
     biased = config.attention_bias and config.mlp_bias and config.tie_word_embeddings
@@ -98,6 +118,15 @@ def model_type(config: ModelConfig) -> str:
     ):
         return "gpt2"
     return "tinygpt"
+
+
+def _llama_kind(config: ModelConfig) -> str:
+    """Of the stacks that are built as Llama is, the one with this attention."""
+    normed, window = config.attention.options.qk_norm, config.attention.options.window
+    kind = "qwen3" if normed else "mistral" if window else "llama"
+    # mlx_lm knows Qwen3 without biases only; a Mistral has none anywhere.
+    biased = config.mlp_bias or config.attention_bias
+    return "tinygpt" if kind != "llama" and biased else kind
 
 
 def to_hf(
@@ -128,13 +157,14 @@ def to_hf(
             **ids,
         }
     sizes = {name: getattr(config, name) for name in SIZES}
-    if kind == "llama":
+    if kind in LLAMAS:
         return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
+            "architectures": [LLAMAS[kind]],
+            "model_type": kind,
             "hidden_act": "silu",
-            **sizes,
+            **{name: value for name, value in sizes.items() if name not in NO_BIAS[kind]},
             "rms_norm_eps": config.norm_eps,
+            **_window_to_hf(config, kind),
             **_rope_layout.rope_to_hf(config),
             **ids,
         }
@@ -158,15 +188,16 @@ def from_hf(data: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
     try:
         if kind == "gpt2":
             return _from_gpt2(data, where)
-        if kind == "llama":
-            return _from_llama(data, where)
+        if kind in LLAMAS:
+            return _from_llama(data, kind, where)
         if kind == "tinygpt":
             known = {k: v for k, v in data.items() if k not in DERIVED}
             return from_dict(ModelConfig, known)
     except ConfigError as error:
         raise CheckpointError(f"{where}: {error.message}", hint=error.hint) from error
     raise CheckpointError(
-        f"{where}: model_type '{kind}' is not one this build opens", hint="it opens llama, gpt2 and tinygpt"
+        f"{where}: model_type '{kind}' is not one this build opens",
+        hint=f"it opens {', '.join(LLAMAS)}, gpt2 and tinygpt",
     )
 
 
@@ -179,16 +210,58 @@ def _refuse(data: Mapping[str, Any], known: set[str], where: str) -> None:
             )
 
 
-def _from_llama(data: Mapping[str, Any], where: str) -> ModelConfig:
-    _refuse(data, {*SIZES, *DERIVED, "rms_norm_eps", "rope_theta"}, where)
+def _from_llama(data: Mapping[str, Any], kind: str, where: str) -> ModelConfig:
+    _refuse(data, {*SIZES, *DERIVED, *OWN[kind], "rms_norm_eps", "rope_theta"}, where)
     if data.get("hidden_act", "silu") != "silu":
         raise CheckpointError(f"{where}: activation '{data['hidden_act']}' is not supported")
+    for name in NO_BIAS[kind]:
+        if data.get(name):
+            raise CheckpointError(f"{where}: a {kind} with {name} is not supported")
     sizes = {name: data[name] for name in SIZES if data.get(name) is not None}
-    # What a Llama means by leaving a key out; our own defaults differ.
-    usual = {"tie_word_embeddings": False, "max_position_embeddings": 2048}
-    values = {**usual, "norm_eps": data.get("rms_norm_eps", 1e-6), **sizes}
+    usual = {"tie_word_embeddings": False, **LEFT_OUT[kind]}
+    usual = {name: value for name, value in usual.items() if name not in data}
+    values = {"max_position_embeddings": 2048, **usual, "norm_eps": data.get("rms_norm_eps", 1e-6), **sizes}
     position = _rope_layout.rope_from_hf(data, values["max_position_embeddings"], where)
-    return from_dict(ModelConfig, {**values, "position": position})
+    window = _window_from_hf(data, kind, where)
+    attention = {"name": "gqa", "window": window, "qk_norm": kind == "qwen3"}
+    return from_dict(ModelConfig, {**values, "position": position, "attention": attention})
+
+
+def _window_to_hf(config: ModelConfig, kind: str) -> dict[str, Any]:
+    """The keys that say how far back the layers read."""
+    window = config.attention.options.window
+    if kind == "mistral":
+        return {"sliding_window": window}
+    if kind == "qwen3":
+        layers = config.num_hidden_layers
+        return {
+            "use_sliding_window": bool(window),
+            "sliding_window": window or None,
+            "max_window_layers": 0 if window else layers,
+            "layer_types": ["sliding_attention" if window else "full_attention"] * layers,
+        }
+    return {}
+
+
+def _window_from_hf(data: Mapping[str, Any], kind: str, where: str) -> int:
+    """The window of all layers, 0 for none; layers that differ are refused."""
+    if kind == "mistral":
+        return data.get("sliding_window", 4096) or 0
+    if kind != "qwen3":
+        return 0
+    window = (data.get("sliding_window", 4096) or 0) if data.get("use_sliding_window") else 0
+    layers, first = data.get("num_hidden_layers", 32), data.get("max_window_layers", 28)
+    slides = data.get("layer_types") or [
+        "sliding_attention" if window and i >= first else "full_attention" for i in range(layers)
+    ]
+    if set(slides) == {"full_attention"}:
+        return 0
+    if set(slides) != {"sliding_attention"} or not window:
+        raise CheckpointError(
+            f"{where}: the windows of its layers differ, or layer_types and use_sliding_window do",
+            hint="this build has one window for all layers",
+        )
+    return window
 
 
 def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:

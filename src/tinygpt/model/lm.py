@@ -51,6 +51,7 @@ class Stack(nn.Module):
         x_BLD = self.embed_positions.embed(x_BLD, frame.offset, frame)
         x_BLD = frame.point("hook_embed", x_BLD)
         for layer, layer_cache in zip(self.layers, cache):
+            layer.share(x_BLD, frame, layer_cache)
             x_BLD = layer(x_BLD, frame, layer_cache)
         return frame.point("ln_final.hook_normalized", self.norm(x_BLD) if "norm" in self else x_BLD)
 

@@ -18,15 +18,24 @@ SIZES = {
     "behemoth": (32, 1024, 16, 1024),
     "titan": (48, 1536, 24, 1024),
 }
+# Shapes that were drawn as a Llama from the start and have no GPT-2-shaped twin.
+LLAMAS: dict[str, dict[str, Any]] = {
+    "mini-llama": {
+        "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 4,
+        "intermediate_size": 8192, "max_position_embeddings": 2048, "tie_word_embeddings": False,
+    },
+}  # fmt: skip
 
 
 def names() -> list[str]:
     """All preset names: `tiny` is Llama-shaped, `gpt2-tiny` has the original's layout."""
-    return [*SIZES, *(f"gpt2-{name}" for name in SIZES)]
+    return [*SIZES, *LLAMAS, *(f"gpt2-{name}" for name in SIZES)]
 
 
 def preset(name: str, *, vocab_size: int, **changes: Any) -> ModelConfig:
     """The config of a preset; `changes` replace single fields. Unknown names get the nearest one."""
+    if name in LLAMAS:
+        return ModelConfig(**{"vocab_size": vocab_size, **LLAMAS[name], **changes})
     size = name.removeprefix("gpt2-")
     if size not in SIZES:
         raise unknown("preset", name, names())

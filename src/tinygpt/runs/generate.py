@@ -92,7 +92,7 @@ class Conversation:
             self._forget()
         ids = self.engine.encode_chat(self.messages)
         keep = max(16, min(self.config.max_tokens, self.engine.context // 4))
-        while len(ids) > self.engine.context - keep:
+        while len(ids) > self.engine.limit(self.config) - keep:
             if not self._forget():
                 self.messages.pop()
                 raise DataError(

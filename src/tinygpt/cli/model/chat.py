@@ -73,4 +73,5 @@ def lines(*, quiet: bool) -> Iterator[str]:
             yield text
 
 
-main = from_config(ChatConfig, call, arguments=("model",), also={"adapter": "lora"})
+ALSO = {"adapter": "lora", "sinks": "streaming_llm_sink", "window": "streaming_llm_window"}
+main = from_config(ChatConfig, call, arguments=("model",), also=ALSO, needs={"sinks": "window"})

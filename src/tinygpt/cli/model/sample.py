@@ -40,5 +40,10 @@ def call(config: Config, out: Output) -> None:
 
 
 main = from_config(
-    Config, call, arguments=("model",), rename={"max_tokens": "tokens"}, also={"adapter": "lora"}
+    Config,
+    call,
+    arguments=("model",),
+    rename={"max_tokens": "tokens"},
+    also={"adapter": "lora", "sinks": "streaming_llm_sink", "window": "streaming_llm_window"},
+    needs={"sinks": "window"},
 )

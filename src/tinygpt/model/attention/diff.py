@@ -22,6 +22,7 @@ from tinygpt.model import ops
 from tinygpt.model.cache.full import KVCache
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
+from tinygpt.model.reading import read
 
 LAMBDA_STD = 0.1  # of fresh lambda vectors (section 2.1)
 
@@ -29,6 +30,8 @@ LAMBDA_STD = 0.1  # of fresh lambda vectors (section 2.1)
 class DifferentialAttention(nn.Module):
     """x (B, L, D) -> (B, L, D). B batch, L length, P pairs of query heads, G pairs of key heads, K head
     width, V = 2K width of a pair's values."""
+
+    takes_sinks = True
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -45,6 +48,10 @@ class DifferentialAttention(nn.Module):
         self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * layer)
         self._name = f"blocks.{layer}.attn"
         d, k, bias = config.hidden_size, config.head_dim, config.attention_bias
+        self.cache_width = 4 * self.n_groups * k
+        self.read_width = (
+            6 * self.n_pairs * k
+        )  # two maps make scores, and each reads values of twice the width
         self.q_proj = nn.Linear(d, 2 * self.n_pairs * k, bias=bias)
         self.k_proj = nn.Linear(d, 2 * self.n_groups * k, bias=bias)
         self.v_proj = nn.Linear(d, 2 * self.n_groups * k, bias=bias)
@@ -73,16 +80,10 @@ class DifferentialAttention(nn.Module):
         q_BHLK = self.q_proj(x_BLD).reshape(B, L, 2 * self.n_pairs, self.d_head).transpose(0, 2, 1, 3)
         k_BHLK = self.k_proj(x_BLD).reshape(B, L, 2 * self.n_groups, self.d_head).transpose(0, 2, 1, 3)
         v_BGLV = self.v_proj(x_BLD).reshape(B, L, self.n_groups, 2 * self.d_head).transpose(0, 2, 1, 3)
-        offset = 0 if cache is None else cache.offset
-        q_BHLK = frame.point(f"{self._name}.hook_q", frame.position.rotate(q_BHLK, offset, frame))
-        k_BHLK = frame.point(f"{self._name}.hook_k", frame.position.rotate(k_BHLK, offset, frame))
-        v_BGLV = frame.point(f"{self._name}.hook_v", v_BGLV)
-        mask = frame.mask(cache)
-        if cache is not None:
-            k_BHLK, v_BGLV = cache.update_and_fetch(k_BHLK, v_BGLV)
+        found = read(q_BHLK, k_BHLK, v_BGLV, frame, cache, name=self._name)
         reads, noise = (
-            ops.attention(q_BPLK, k_BGSK, v_BGLV, scale=self.scale, mask=mask, segments=frame.segments)
-            for q_BPLK, k_BGSK in zip(mx.split(q_BHLK, 2, axis=1), mx.split(k_BHLK, 2, axis=1))
+            ops.attention(q_BPLK, k_BGSK, found.v, scale=self.scale, mask=found.mask, segments=frame.segments)
+            for q_BPLK, k_BGSK in zip(mx.split(found.q, 2, axis=1), mx.split(found.k, 2, axis=1))
         )
         y_BPLV = reads - self.mixing().astype(reads.dtype) * noise
         y_BPLV = self.pair_norm(y_BPLV) * (1 - self.lambda_init)  # eq. 3

@@ -12,14 +12,20 @@ in models of a few million parameters.
 With `window` a token reads only so many before it: cost and cache no longer grow with the text, and layer by
 layer the reach still does.
 
+With `qk_norm` every head's query and key go through an RMSNorm over their K features before positions turn
+them, `q_h <- g_q * q_h / rms(q_h)`: scores stay bounded however large the weights become, so training bears
+higher learning rates. One weight vector serves all query heads of a layer, one all key heads.
+
 Paper: Ainslie et al., EMNLP 2023, arXiv:2305.13245. Of the window: Beltagy et al. 2020, arXiv:2004.05150. Of
-the shift: Peng et al. 2023, arXiv:2305.13048 (token shift), and Olsson et al. 2022, arXiv:2209.11895 (smeared
-keys make induction heads easy).
+the norms: Henry et al. 2020, arXiv:2010.04245; Dehghani et al., ICML 2023, arXiv:2302.05442; as RMSNorm a
+head: Yang et al. 2025, arXiv:2505.09388 (Qwen3). Of the shift: Peng et al. 2023, arXiv:2305.13048 (token
+shift), and Olsson et al. 2022, arXiv:2209.11895 (smeared keys make induction heads easy).
 Differs: the shift acts on keys alone, on a fixed half of the features; a stack with it is no Llama on disk.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -31,6 +37,8 @@ from tinygpt.model.cache.rotating import RotatingCache
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.earlier import earlier
 from tinygpt.model.frame import Frame
+from tinygpt.model.norm.rmsnorm import RMSNorm
+from tinygpt.model.reading import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,7 @@ class Config:
         bool, "Make half of the key features from the token before; helps small models copy."
     ] = False
     window: Annotated[int, "Read only the last so many tokens; 0: all of them."] = 0
+    qk_norm: Annotated[bool, "Norm queries and keys of every head, so that scores stay bounded."] = False
 
     def __post_init__(self) -> None:
         if self.window < 0:
@@ -52,21 +61,34 @@ class GroupedQueryAttention(nn.Module):
     width."""
 
     heeds_position = True
+    takes_sinks = True
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        layer: int,
+        *,
+        window: int = 0,
+        key_shift: bool = False,
+        qk_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.n_heads, self.n_groups, self.d_head = (
             config.num_attention_heads, config.num_key_value_heads, config.head_dim
         )  # fmt: skip
         self.scale = self.d_head**-0.5
-        self.window = config.attention.options.window
-        self.reads_earlier = config.attention.options.key_shift
+        self.window = window
+        self.reads_earlier = key_shift
+        self.cache_width = 2 * self.n_groups * self.d_head
+        self.read_width = 2 * self.n_heads * self.d_head
         self._name = f"blocks.{layer}.attn"
         d, bias = config.hidden_size, config.attention_bias
         self.q_proj = nn.Linear(d, self.n_heads * self.d_head, bias=bias)
         self.k_proj = nn.Linear(d, self.n_groups * self.d_head, bias=bias)
         self.v_proj = nn.Linear(d, self.n_groups * self.d_head, bias=bias)
         self.o_proj = nn.Linear(self.n_heads * self.d_head, d, bias=bias)
+        if qk_norm:
+            self.q_norm, self.k_norm = (RMSNorm(self.d_head, config.norm_eps) for _ in "qk")
 
     def make_cache(self) -> KVCache:
         return RotatingCache(self.window) if self.window else KVCache()
@@ -80,38 +102,21 @@ class GroupedQueryAttention(nn.Module):
 
     def __call__(self, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
         B, L, _ = x_BLD.shape
-        q_BHLK = self.q_proj(x_BLD).reshape(B, L, self.n_heads, self.d_head).transpose(0, 2, 1, 3)
-        k_BGLK = (
-            self.k_proj(self._key_input(x_BLD, frame, cache))
-            .reshape(B, L, self.n_groups, self.d_head)
-            .transpose(0, 2, 1, 3)
-        )
+        q_BLHK = self.q_proj(x_BLD).reshape(B, L, self.n_heads, self.d_head)
+        k_BLGK = self.k_proj(self._key_input(x_BLD, frame, cache)).reshape(B, L, self.n_groups, self.d_head)
         v_BGLK = self.v_proj(x_BLD).reshape(B, L, self.n_groups, self.d_head).transpose(0, 2, 1, 3)
-        offset = 0 if cache is None else cache.offset
-        q_BHLK = frame.position.rotate(q_BHLK, offset, frame)
-        k_BGLK = k_BGLK if frame.late else frame.position.rotate(k_BGLK, offset, frame)
-        q_BHLK = frame.point(f"{self._name}.hook_q", q_BHLK)
-        k_BGLK = frame.point(f"{self._name}.hook_k", k_BGLK)
-        v_BGLK = frame.point(f"{self._name}.hook_v", v_BGLK)
-        mask = frame.mask(cache, self.window)
-        if cache is not None:
-            k_BGLK, v_BGLK = cache.update_and_fetch(k_BGLK, v_BGLK)
-        k_BGLK = frame.turn_late(k_BGLK, offset)
-        bias, segments = frame.bias(k_BGLK.shape[2]), frame.segments
+        if "q_norm" in self:
+            q_BLHK, k_BLGK = self.q_norm(q_BLHK), self.k_norm(k_BLGK)
+        q_BHLK, k_BGLK = q_BLHK.transpose(0, 2, 1, 3), k_BLGK.transpose(0, 2, 1, 3)
+        found = read(q_BHLK, k_BGLK, v_BGLK, frame, cache, window=self.window, name=self._name)
         y_BHLK = ops.attention(
-            q_BHLK,
-            k_BGLK,
-            v_BGLK,
-            scale=self.scale,
-            mask=mask,
-            segments=segments,
-            bias=bias,
-            window=self.window,
-        )
+            found.q, found.k, found.v, scale=self.scale, mask=found.mask, segments=frame.segments,
+            bias=found.bias, window=self.window,
+        )  # fmt: skip
         y_BHLK = frame.point(f"{self._name}.hook_z", y_BHLK)
         return self.o_proj(y_BHLK.transpose(0, 2, 1, 3).reshape(B, L, -1))
 
 
 def build(config: ModelConfig, layer: int) -> nn.Module:
     """The attention module of one layer."""
-    return GroupedQueryAttention(config, layer)
+    return GroupedQueryAttention(config, layer, **dataclasses.asdict(config.attention.options))

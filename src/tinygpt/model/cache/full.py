@@ -17,6 +17,7 @@ class KVCache:
     """Keys and values (B, G, S, K) of one layer."""
 
     step = 64
+    first = 0  # place in the row of the first key that `update_and_fetch` last returned
 
     def __init__(self, left_padding: Sequence[int] | None = None, *, tailed: bool = False) -> None:
         self.keys: mx.array | None = None
@@ -77,6 +78,12 @@ class KVCache:
             before = mx.zeros((x_BLD.shape[0], n, x_BLD.shape[2]), x_BLD.dtype)
         self.tails[name] = mx.concatenate([before, x_BLD], axis=1)[:, -n:]
         return before
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays held, room for coming tokens included."""
+        held = [self.keys, self.values, *self.tails.values()]
+        return sum(x.nbytes for x in held if x is not None)
 
     @property
     def state(self) -> tuple[mx.array, mx.array]:

@@ -38,6 +38,7 @@ class RotatingCache(KVCache):
         end = self.kept + length
         self.keys[:, :, self.kept : end], self.values[:, :, self.kept : end] = keys, values
         self.kept, self.held = end, self.held + length
+        self.first = self.held - (end - first)
         return self.keys[:, :, first:end], self.values[:, :, first:end]
 
     def _moved(self, old: mx.array | None, new: mx.array, first: int, room: int) -> mx.array:
@@ -55,7 +56,8 @@ class RotatingCache(KVCache):
         if self.left_padding is None and not return_array:
             if length == 1:
                 return None
-            if not before:
+            # "causal" leaves the window to the attention: only where that one spoke of it.
+            if not before and (window_size is not None or length <= self.window):
                 return "causal"
         rows = mx.arange(before, before + length)[:, None]
         columns = mx.arange(before + length)[None]
