@@ -87,6 +87,14 @@ def test_other_batches_are_told_of(tmp_path: Path, memory: Any) -> None:
     assert len(notes) == 1 and "--batch 4, not 2, --seed 9, not 4" in notes[0]
 
 
+def test_any_schedule_that_falls_begins_at_the_peak(tmp_path: Path) -> None:
+    base = stable(tmp_path)
+    pretrain.run(decay(tmp_path, base, schedule={"name": "linear", "final": 0.1}), Events())
+    found = ev.read(tmp_path / "decay" / "events.jsonl")
+    rates = [e["lr"] for e in found if e["kind"] == "train.step"]
+    assert rates == pytest.approx([3e-3 * f for f in (0.7, 0.4, 0.1)])
+
+
 def test_what_cannot_be_annealed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--decay-only means nothing without --base"):
         config(tmp_path, "x", decay_only=True)
