@@ -78,7 +78,7 @@ class TrainSettings:
             raise ConfigError(f"--lr must be positive, got {lr}")
         if not 0 < self.lr_layer_decay <= 1:
             raise ConfigError(f"--lr-layer-decay must be above 0, at most 1, got {self.lr_layer_decay:g}")
-        if self.no_decay and not self.optimizer.options.weight_decay:
+        if self.no_decay and not getattr(self.optimizer.options, "weight_decay", 0.0):
             raise ConfigError(
                 "--no-decay says nothing where optimizer.weight_decay is 0", hint="leave it out"
             )

@@ -146,9 +146,7 @@ class Gradient:
     def _take(self, changed: list[tuple[Tensors, Tensors]]) -> None:
         """Make the lanes' results the state, in the order that the tensors had: a trace depends on it."""
         weights = {name: w for new, _ in changed for name, w in new.items()}
-        state: Tensors = {}
-        for _, new in changed:
-            state |= {name: state[name] + w if name in state else w for name, w in new.items()}
+        state = {name: w for _, new in changed for name, w in new.items()}
         self.weights = {name: weights[name] for name in self.weights}
         self.optimizer_state = {name: state[name] for name in self.optimizer_state}
 
@@ -254,7 +252,7 @@ class Gradient:
                     optimizer = self.optimizer if group.decay else self.undecayed
                     rate = lr[self.rates.index(group.rate)] if lr.ndim else lr
                     found.append(optimizer.apply(members, gradients, state, rate, step))
-        return found, norm
+        return _added(found), norm
 
     def _whole_step(
         self, weights: Tensors, state: Tensors, batch: Tensors, lr: mx.array, step: mx.array
@@ -297,6 +295,14 @@ class Gradient:
 def _masters(module: nn.Module) -> Tensors:
     """What learns, in float32 whatever the file's dtype was."""
     return {name: w.astype(mx.float32) for name, w in tree_flatten(module.trainable_parameters())}
+
+
+def _added(changed: list[tuple[Tensors, Tensors]]) -> list[tuple[Tensors, Tensors]]:
+    """The same, with every tensor of the state once: what several calls return of one is added up."""
+    sums: Tensors = {}
+    for _, state in changed:
+        sums |= {name: sums[name] + w if name in sums else w for name, w in state.items()}
+    return [(new, {name: sums.pop(name) for name in state if name in sums}) for new, state in changed]
 
 
 def _key(seed: int, step: int, purpose: str) -> mx.array:
