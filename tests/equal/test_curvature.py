@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 import nano
 from tinygpt.core.backend import mx, nn
@@ -20,7 +22,7 @@ from tinygpt.train.loop import Plan, fit
 from tinygpt.train.objective import response
 from tinygpt.train.objective._drawn import DRAWS, drawn_targets
 from tinygpt.train.optim import lisa, sophia, sophia_light
-from tinygpt.train.update import Gradient, _key, arrays
+from tinygpt.train.update import Gradient, arrays, step_key
 
 UNEVEN = [12, 3, 7, 12, 5, 1, 9, 12]
 BUILD = {
@@ -54,7 +56,8 @@ class Bigram(nn.Module):
 
 def updater(model: Any, optimizer: Any, *, prompt_weight: float = 0.0, **how: Any) -> Gradient:
     objective = response.build(model, response.Config(prompt_weight=prompt_weight))
-    return Gradient(objective, optimizer, lambda step: 3e-3, **{"compiled": False, "seed": 5, **how})
+    how = {"compiled": False, "seed": 5, **how}
+    return Gradient(objective, optimizer, lambda step: 3e-3, **how)
 
 
 @pytest.mark.parametrize("prompt_weight", [0.0, 0.25])
@@ -63,7 +66,7 @@ def test_the_estimate_is_on_average_the_gauss_newton_diagonal(prompt_weight: flo
     n = 4
     model = Bigram(n)
     batch = nano.batch(8, 12, real=[12, 9, 5, 12, 12, 7, 3, 12], prompt=4)
-    ids = Batch(**{**batch.__dict__, "tokens": batch.tokens % n, "targets": batch.targets % n})
+    ids = replace(batch, tokens=batch.tokens % n, targets=batch.targets % n)
     update = updater(model, sophia.build(sophia.Config()), prompt_weight=prompt_weight)
     parts = [arrays(ids)]
     w_BL = np.array(update.objective.weights(parts[0]), np.float64)
@@ -74,7 +77,7 @@ def test_the_estimate_is_on_average_the_gauss_newton_diagonal(prompt_weight: flo
     draws = 600
     found = np.zeros((n, n))
     for step in range(draws):
-        found += w_BL.sum() * np.array(update._drawn(parts, 8, step)["table"], np.float64) ** 2 / draws
+        found += w_BL.sum() * np.array(update.drawn(parts, 8, step)["table"], np.float64) ** 2 / draws
     assert np.abs(found / exact - 1).max() < 0.25 and abs(found.sum() / exact.sum() - 1) < 0.04
 
 
@@ -94,8 +97,6 @@ def test_twenty_steps_are_the_papers() -> None:
             losses = nn.losses.cross_entropy(logits, targets)
             return (losses * part["weights"]).sum() / part["weights"].sum()
 
-        from mlx.utils import tree_flatten
-
         _, found = nn.value_and_grad(model, loss)(model)
         return {n: np.array(g, np.float64) for n, g in tree_flatten(found)}
 
@@ -105,7 +106,7 @@ def test_twenty_steps_are_the_papers() -> None:
         part = arrays(batch)
         g = gradients(part, part["targets"])
         if t % 4 == 1:
-            keys = mx.random.split(_key(5, t, "targets"), 8)
+            keys = mx.random.split(step_key(5, t, "targets"), 8)
             looked_at = gradients(part, drawn_targets(model, part | {DRAWS: keys}))
             for n in w:
                 h[n] = config.beta2 * h[n] + (1 - config.beta2) * batch.weights.sum() * looked_at[n] ** 2
@@ -117,7 +118,7 @@ def test_twenty_steps_are_the_papers() -> None:
 
 
 def test_targets_are_drawn_as_the_model_expects_them() -> None:
-    model = Bigram(3)
+    model: Any = Bigram(3)
     part = {
         "tokens": mx.array(np.arange(3)[None].repeat(2000, 0)), "positions": mx.zeros((2000, 3)),
         "segments": mx.ones((2000, 3)), DRAWS: mx.random.split(mx.random.key(1), 2000),
@@ -140,7 +141,7 @@ def test_accumulated_draws_are_those_of_the_whole_batch(parts: int) -> None:
 
 def test_other_seeds_and_steps_draw_other_targets() -> None:
     part = arrays(Rows()[0])
-    keys = [_key(seed, step, "targets") for seed, step in ((1, 1), (1, 2), (2, 1), (1, 1))]
+    keys = [step_key(seed, step, "targets") for seed, step in ((1, 1), (1, 2), (2, 1), (1, 1))]
     one, two, three, again = (
         np.array(drawn_targets(nano.model(), part | {DRAWS: mx.random.split(key, 8)})) for key in keys
     )

@@ -54,7 +54,8 @@ class Noting(adamw.AdamW):
 
 
 def updater(model: LM, optimizer: Any, **how: Any) -> Gradient:
-    return Gradient(response.build(model), optimizer, lambda step: 3e-3, **{"compiled": False, **how})
+    how = {"compiled": False, **how}
+    return Gradient(response.build(model), optimizer, lambda step: 3e-3, **how)
 
 
 def directions() -> galore.GaLore:

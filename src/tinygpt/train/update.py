@@ -163,8 +163,8 @@ class Gradient:
         if due is not None:
             n = int(step.item())
             seen = Seen(
-                step=n, gradients=sums, tokens=total, key=_key(self.seed, n, "refresh"),
-                drawn=lambda: self._drawn(parts, size, n),
+                step=n, gradients=sums, tokens=total, key=step_key(self.seed, n, "refresh"),
+                drawn=lambda: self.drawn(parts, size, n),
             )  # fmt: skip
             state = due.refresh(state, seen)
         changed, norm = self._finish(self.weights, sums, state, lr, step)
@@ -182,7 +182,7 @@ class Gradient:
             mx.eval(sums, facts)  # frees this part's activations before the next one is built
         return sums, facts, total
 
-    def _drawn(self, parts: list[Tensors], size: int, step: int) -> Tensors:
+    def drawn(self, parts: list[Tensors], size: int, step: int) -> Tensors:
         """Gradients of the mean loss at targets that the model draws, each row with a key of its own, so that
         they are the same however the rows are split."""
         if not isinstance(self.objective, Drawing):
@@ -190,7 +190,7 @@ class Gradient:
                 "this optimizer estimates curvature from drawn targets, and this objective has none",
                 hint="use another --optimizer",
             )
-        keys = mx.random.split(_key(self.seed, step, "targets"), size * len(parts))
+        keys = mx.random.split(step_key(self.seed, step, "targets"), size * len(parts))
         return self._mean([{**part, DRAWS: keys[i * size :][:size]} for i, part in enumerate(parts)])[0]
 
     def _gradients(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
@@ -305,7 +305,7 @@ def _added(changed: list[tuple[Tensors, Tensors]]) -> list[tuple[Tensors, Tensor
     return [(new, {name: sums.pop(name) for name in state if name in sums}) for new, state in changed]
 
 
-def _key(seed: int, step: int, purpose: str) -> mx.array:
+def step_key(seed: int, step: int, purpose: str) -> mx.array:
     """A key that depends on nothing else."""
     digest = hashlib.sha256(f"{seed}:{step}:{purpose}".encode()).digest()
     return mx.random.key(int.from_bytes(digest[:8], "little"))
