@@ -13,7 +13,7 @@ import nano
 from tinygpt.core.backend import compile, mx
 from tinygpt.core.family import Family
 from tinygpt.model import checkpoint
-from tinygpt.train.update import Refreshing
+from tinygpt.train.update import Refreshing, Seen
 
 OPTIM = Family("tinygpt.train.optim")
 SHAPES = {"matrix": (4, 3), "vector": (3,), "layers.0.weight": (2, 5), "embed_tokens.weight": (6, 2)}
@@ -21,7 +21,9 @@ SHAPES = {"matrix": (4, 3), "vector": (3,), "layers.0.weight": (2, 5), "embed_to
 SMALL: dict[str, dict[str, Any]] = {
     "adam8bit": {"block": 4, "minimum": 6},
     "galore": {"rank": 1, "every": 7, "scale": 1.0},
+    "lisa": {"layers": 1, "every": 7},
 }
+TOKENS = 7  # of a batch, where an optimizer asks
 
 
 @pytest.fixture(params=OPTIM.names())
@@ -45,12 +47,21 @@ def gradients(step: int) -> dict[str, mx.array]:
     return start(1000 + step)
 
 
+def drawn(step: int) -> dict[str, mx.array]:
+    """What the gradients at drawn targets would be."""
+    return start(5000 + step)
+
+
 def take(
     optimizer: Any, weights: Any, gradients: Any, state: Any, lr: float, step: int, apply: Any = None
 ) -> tuple[Any, Any]:
     """One step as the updater takes it: what is due is refreshed first."""
     if isinstance(optimizer, Refreshing) and optimizer.due(step):
-        state = optimizer.refresh(state, gradients, step)
+        seen = Seen(
+            step=step, gradients=gradients, tokens=mx.array(float(TOKENS)), key=mx.random.key(step),
+            drawn=lambda: drawn(step),
+        )  # fmt: skip
+        state = optimizer.refresh(state, seen)
     apply = apply or optimizer.apply
     weights, state = apply(weights, gradients, state, mx.array(lr), mx.array(step, mx.float32))
     mx.eval(weights, state)
@@ -257,6 +268,41 @@ def galore_in_numpy(weights: Any, steps: int, c: Any, lr: float) -> Any:
     return result
 
 
+def sophia_in_numpy(weights: Any, steps: int, c: Any, lr: float, looked_at: Any = drawn) -> Any:
+    """Algorithm 3 of Liu et al. with the estimator of algorithm 2."""
+    w = {n: np.array(v, np.float64) for n, v in weights.items()}
+    m, h = ({n: np.zeros_like(x) for n, x in w.items()} for _ in range(2))
+    for t in range(1, steps + 1):
+        for n, g in ((n, np.array(g, np.float64)) for n, g in gradients(t).items()):
+            m[n] = c.beta1 * m[n] + (1 - c.beta1) * g
+            if t % c.every == 1 % c.every:
+                estimate = TOKENS * np.array(looked_at(t)[n], np.float64) ** 2
+                h[n] = c.beta2 * h[n] + (1 - c.beta2) * estimate
+            w[n] -= lr * c.weight_decay * w[n] if w[n].ndim > 1 else 0
+            w[n] -= lr * np.clip(m[n] / np.maximum(c.rho * h[n], c.eps), -1, 1)
+    return w
+
+
+def sophia_light_in_numpy(weights: Any, steps: int, c: Any, lr: float) -> Any:
+    """The same, with the empirical Fisher matrix's diagonal."""
+    return sophia_in_numpy(weights, steps, c, lr, gradients)
+
+
+def lisa_in_numpy(weights: Any, steps: int, c: Any, lr: float) -> Any:
+    """Algorithm 1 of Pan et al. with one block, which is always drawn: AdamW, begun anew at each draw."""
+    result = adamw_in_numpy(weights, steps, c, lr)
+    for n in (n for n in weights if n.startswith("layers.")):
+        w, m, v = np.array(weights[n], np.float64), 0, 0
+        for t in range(1, steps + 1):
+            g, since = np.array(gradients(t)[n], np.float64), (t - 1) % c.every + 1
+            m, v = (0, 0) if since == 1 else (m, v)
+            m, v = c.beta1 * m + (1 - c.beta1) * g, c.beta2 * v + (1 - c.beta2) * g**2
+            step = (m / (1 - c.beta1**since)) / (np.sqrt(v / (1 - c.beta2**since)) + c.eps)
+            w = w - lr * (step + c.weight_decay * w)
+        result[n] = w
+    return result
+
+
 # The paper's algorithm by technique; a new optimizer adds its own.
 REFERENCE = {
     "adafactor": adafactor_in_numpy,
@@ -264,7 +310,10 @@ REFERENCE = {
     "adamw": adamw_in_numpy,
     "galore": galore_in_numpy,
     "lion": lion_in_numpy,
+    "lisa": lisa_in_numpy,
     "muon": muon_in_numpy,
+    "sophia": sophia_in_numpy,
+    "sophia_light": sophia_light_in_numpy,
 }
 # Knobs of one technique that must act as well, one set a run.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -275,6 +324,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "adam8bit": [{"codes": "linear"}, {"block": 3, "minimum": 11}],
     "galore": [{"rank": 2, "every": 3, "scale": 0.7}],
     "lion": [{"beta1": 0.5, "beta2": 0.6}],
+    "lisa": [{"every": 1}, {"every": 3}],
+    "sophia": [{"beta1": 0.5, "rho": 3.0, "every": 3}, {"every": 1}],
+    "sophia_light": [{"rho": 3.0, "every": 4}],
 }
 BOTH: list[dict[str, Any]] = [{}, {"beta2": 0.999, "eps": 1e-3, "weight_decay": 0.3}]
 RUNS = [(name, knobs) for name in OPTIM.names() for knobs in [*BOTH, *OPTIONS.get(name, [])]]

@@ -122,6 +122,15 @@ def test_the_decay_of_wsd_is_steps_or_a_fraction() -> None:
     assert SCHEDULE.config("wsd")().shape == "1-sqrt"
 
 
+def test_trapezoid_is_its_formula_and_wsd_with_a_line() -> None:
+    factors = curve("trapezoid", 100, warmup=10, decay=20, final=0)
+    assert factors[:80] == [t / 10 for t in range(1, 11)] + [1] * 70
+    assert factors[80:] == pytest.approx([(100 - t) / 20 for t in range(81, 101)], abs=1e-12)
+    assert curve("trapezoid", 60) == curve("wsd", 60, shape="linear")
+    with pytest.raises(ConfigError, match="decay must be positive"):
+        curve("trapezoid", 10, decay=0.0)
+
+
 @pytest.mark.parametrize("decay", [0.95, 1000])
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
 def test_wsd_without_a_stable_stretch_is_the_schedule_of_its_shape(shape: str, decay: float) -> None:

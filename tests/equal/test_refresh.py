@@ -17,7 +17,7 @@ from tinygpt.model.lm import LM
 from tinygpt.train.loop import Plan, fit
 from tinygpt.train.objective import response
 from tinygpt.train.optim import adamw, galore
-from tinygpt.train.update import Gradient
+from tinygpt.train.update import Gradient, Seen
 
 UNEVEN = [12, 3, 7, 12, 5, 1, 9, 12]
 
@@ -42,9 +42,9 @@ class Noting(adamw.AdamW):
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
-    def refresh(self, state: Any, gradients: Any, step: int) -> Any:
-        self.seen[step] = {n: np.array(g) for n, g in gradients.items()}
-        noted = {f"noted.{n}": mx.array(step + i / 128) for i, n in enumerate(gradients)}
+    def refresh(self, state: Any, seen: Seen) -> Any:
+        self.seen[seen.step] = {n: np.array(g) for n, g in seen.gradients.items()}
+        noted = {f"noted.{n}": mx.array(seen.step + i / 128) for i, n in enumerate(seen.gradients)}
         others = {n: value for n, value in state.items() if n not in noted}
         return others | dict(reversed(noted.items()))  # in another order than before
 
@@ -54,7 +54,8 @@ class Noting(adamw.AdamW):
 
 
 def updater(model: LM, optimizer: Any, **how: Any) -> Gradient:
-    return Gradient(response.build(model), optimizer, lambda step: 3e-3, **{"compiled": False, **how})
+    how = {"compiled": False, **how}
+    return Gradient(response.build(model), optimizer, lambda step: 3e-3, **how)
 
 
 def directions() -> galore.GaLore:

@@ -48,6 +48,9 @@ def test_what_is_not_given_is_derived() -> None:
         ({"keep": 0}, "--keep must be at least 1"),
         ({"lr": 0}, "--lr must be positive"),
         ({"clip": -1}, "--clip must not be negative"),
+        ({"lr_layer_decay": 0}, "--lr-layer-decay must be above 0, at most 1, got 0"),
+        ({"lr_layer_decay": 1.1}, "--lr-layer-decay must be above 0"),
+        ({"no_decay": "embed", "optimizer": {"name": "adamw", "weight_decay": 0}}, "--no-decay says nothing"),
         ({"save_every": -1}, "--save-every must not be negative"),
         ({"eval_batches": -1}, "--eval-batches must not be negative"),
         ({"batch": 6, "accumulate": 4}, "--batch 6 is not a multiple of --accumulate 4"),
@@ -207,6 +210,10 @@ def test_an_adapter_beside_full_tuning_is_refused() -> None:
     assert sft.Config(**given).adapter.options.rank == 3
     with pytest.raises(ConfigError, match="all weights will learn"):
         sft.Config(**given, full=True)
+    with pytest.raises(ConfigError, match="--lora-plus-ratio is about an adapter"):
+        sft.Config(**{**given, "adapter": Pick("lora")}, full=True, lora_plus_ratio=4.0)
+    with pytest.raises(ConfigError, match="--lora-plus-ratio must be positive"):
+        sft.Config(**given, lora_plus_ratio=0.0)
 
 
 def test_two_sizes_are_refused() -> None:

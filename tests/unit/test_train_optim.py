@@ -13,7 +13,8 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.model.count import tensors
 from tinygpt.model.lm import LM
 from tinygpt.model.presets import preset
-from tinygpt.train.optim import adafactor, adam8bit, adamw, galore, lion
+from tinygpt.train.optim import adafactor, adam8bit, adamw, galore, lion, lisa, sophia, sophia_light
+from tinygpt.train.update import Seen
 
 
 def zeros(shapes: dict[str, tuple[int, ...]]) -> dict[str, mx.array]:
@@ -24,6 +25,14 @@ def zeros(shapes: dict[str, tuple[int, ...]]) -> dict[str, mx.array]:
 def kept(optimizer: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     """Bytes of an optimizer's state."""
     return sum(value.nbytes for value in optimizer.init(zeros(shapes)).values())
+
+
+def seen(gradients: dict[str, mx.array], step: int = 1, seed: int = 0) -> Seen:
+    """What a refresh is shown, with these gradients at drawn targets too."""
+    return Seen(
+        step=step, gradients=gradients, tokens=mx.array(1.0), key=mx.random.key(1000 * seed + step),
+        drawn=lambda: gradients,
+    )  # fmt: skip
 
 
 def huge() -> dict[str, tuple[int, ...]]:
@@ -37,6 +46,12 @@ def test_states_are_as_small_as_announced() -> None:
     assert kept(adam8bit.build(adam8bit.Config()), huge()) < 0.27 * full
     assert kept(lion.build(lion.Config()), huge()) == full / 2
     assert kept(adafactor.build(adafactor.Config()), huge()) < 0.005 * full
+    assert kept(sophia.build(sophia.Config()), huge()) == full
+    layers = preset("huge", vocab_size=256).num_hidden_layers
+    outside = 8 * sum(int(np.prod(s)) for n, s in huge().items() if ".layers." not in n)
+    one = (full - outside) // layers
+    numbers = kept(lisa.build(lisa.Config(layers=2)), huge()) - outside - 2 * one
+    assert 0 < numbers < 200, "the moments of two blocks, and which blocks these are"
 
 
 # 8-bit Adam
@@ -127,7 +142,7 @@ def test_float32_moments_exist_a_few_at_a_time(wrap: Any) -> None:
 def test_the_directions_are_the_first_singular_vectors(shape: tuple[int, ...]) -> None:
     optimizer = galore.build(galore.Config(rank=5))
     gradient = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    state = optimizer.refresh(optimizer.init({"w": mx.zeros(shape)}), {"w": mx.array(gradient)}, 1)
+    state = optimizer.refresh(optimizer.init({"w": mx.zeros(shape)}), seen({"w": mx.array(gradient)}))
     short = gradient if shape[-2] <= shape[-1] else gradient.swapaxes(-1, -2)
     expected = np.linalg.svd(short.astype(np.float64), full_matrices=False)[0][..., :5]
     found = np.array(state["projector.w"], np.float64)
@@ -141,11 +156,11 @@ def test_signs_follow_the_directions_before() -> None:
     """The same gradient, even turned round, leaves the directions where they are."""
     optimizer = galore.build(galore.Config(rank=2))
     gradient = mx.array(np.random.default_rng(1).normal(size=(6, 9)).astype(np.float32))
-    first = optimizer.refresh(optimizer.init({"w": gradient}), {"w": gradient}, 1)
+    first = optimizer.refresh(optimizer.init({"w": gradient}), seen({"w": gradient}))
     flipped = {**first, "projector.w": -first["projector.w"]}
     for state, sign in ((first, 1), (flipped, -1)):
         for g in (gradient, -gradient):
-            again = optimizer.refresh(state, {"w": g}, 2)
+            again = optimizer.refresh(state, seen({"w": g}, 2))
             nano.close(again["projector.w"], sign * first["projector.w"], 1e-5)
 
 
@@ -153,8 +168,8 @@ def test_signs_follow_the_directions_before() -> None:
 def test_a_gradient_that_is_not_finite_leaves_the_directions(bad: float) -> None:
     optimizer = galore.build(galore.Config(rank=2))
     gradient = mx.array(np.random.default_rng(1).normal(size=(6, 9)).astype(np.float32))
-    state = optimizer.refresh(optimizer.init({"w": gradient}), {"w": gradient}, 1)
-    after = optimizer.refresh(state, {"w": mx.where(mx.arange(9) == 3, bad, gradient)}, 2)
+    state = optimizer.refresh(optimizer.init({"w": gradient}), seen({"w": gradient}))
+    after = optimizer.refresh(state, seen({"w": mx.where(mx.arange(9) == 3, bad, gradient)}, 2))
     assert mx.array_equal(after["projector.w"], state["projector.w"])
 
 
@@ -167,7 +182,7 @@ def test_stacked_experts_learn_as_if_alone() -> None:
     alone_gradient = {f"w{i}": gradient["w"][i] for i in range(3)}
     after = []
     for weights, g in ((stack, gradient), (alone, alone_gradient)):
-        state = optimizer.refresh(optimizer.init(weights), g, 1)
+        state = optimizer.refresh(optimizer.init(weights), seen(g))
         after.append(optimizer.apply(weights, g, state, mx.array(0.1), mx.array(1.0))[0])
     for i in range(3):
         nano.close(after[0]["w"][i], after[1][f"w{i}"], 1e-5)
@@ -181,9 +196,92 @@ def test_nothing_to_project_is_refused() -> None:
         galore.build(galore.Config()).init(zeros(shapes))
 
 
+# LISA
+
+
+BLOCKS = {f"model.layers.{i}.{n}.weight": (3, 4) for i in range(6) for n in ("up", "down")}
+
+
+def walk(optimizer: Any, weights: dict[str, mx.array], steps: int, seed: int = 0) -> list[set[str]]:
+    """Take steps with gradients of one, and return which tensors each of them moved."""
+    state, moved = optimizer.init(weights), []
+    for step in range(1, steps + 1):
+        gradients = {n: mx.ones(w.shape) for n, w in weights.items()}
+        if optimizer.due(step):
+            state = optimizer.refresh(state, seen(gradients, step, seed))
+        after, state = optimizer.apply(weights, gradients, state, mx.array(0.1), mx.array(float(step)))
+        moved.append({n for n in weights if not mx.array_equal(after[n], weights[n])})
+        weights = after
+    return moved
+
+
+def test_lisa_moves_the_drawn_blocks_and_all_that_is_no_block() -> None:
+    """Whole blocks, the same ones until the next draw; in the long run each as often as the others."""
+    weights = {
+        n: mx.ones(s) for n, s in {**BLOCKS, "model.embed_tokens.weight": (5, 4), "norm": (4,)}.items()
+    }
+    moved = walk(lisa.build(lisa.Config(layers=2, every=2)), weights, 60)
+    times = dict.fromkeys(range(6), 0)
+    for step, names in enumerate(moved):
+        assert {"model.embed_tokens.weight", "norm"} < names
+        blocks = [n.split(".")[2] for n in names if n in BLOCKS]
+        assert len(blocks) == 4 and len(set(blocks)) == 2
+        assert step % 2 == 0 or names == moved[step - 1]
+        for block in set(blocks):
+            times[int(block)] += step % 2 == 0
+    assert sum(times.values()) == 60 and all(4 <= n <= 18 for n in times.values())
+    assert walk(lisa.build(lisa.Config(layers=2, every=2)), weights, 8, seed=1) != moved[:8]
+
+
+def test_lisa_serves_blocks_that_differ() -> None:
+    """A kind of tensor that few blocks have takes their places alone."""
+    shapes = {**BLOCKS, "model.layers.1.router.weight": (2, 4), "model.layers.5.up.weight": (7, 4)}
+    weights = {n: mx.ones(s) for n, s in shapes.items()}
+    optimizer = lisa.build(lisa.Config(layers=3, every=1))
+    state = optimizer.init(weights)
+    assert state["m.places.router.weight.2x4"].shape == (1, 2, 4)
+    assert (
+        state["m.places.up.weight.3x4"].shape == (3, 3, 4) and state["m.places.up.weight.7x4"].shape[0] == 1
+    )
+    for names in walk(optimizer, weights, 12):
+        blocks = {n.split(".")[2] for n in names}
+        assert len(blocks) == 3 and names == {n for n in shapes if n.split(".")[2] in blocks}
+
+
+def test_parts_of_the_weights_add_up_to_all_of_them() -> None:
+    """The updater hands out tensors to several cores, and to groups."""
+    weights = {n: mx.ones(s) for n, s in BLOCKS.items()}
+    gradients = {n: mx.full(w.shape, i + 1.0) for i, (n, w) in enumerate(weights.items())}
+    optimizer = lisa.build(lisa.Config(layers=2))
+    state = optimizer.refresh(optimizer.init(weights), seen(gradients))
+    whole = optimizer.apply(weights, gradients, state, mx.array(0.1), mx.array(1.0))
+    parts = [
+        optimizer.apply(
+            {n: weights[n] for n in list(weights)[i::5]}, gradients, state, mx.array(0.1), mx.array(1.0)
+        )
+        for i in range(5)
+    ]
+    for name, value in whole[1].items():
+        assert mx.array_equal(value, sum(part[name] for _, part in parts if name in part))
+    assert all(mx.array_equal(w, whole[0][n]) for part, _ in parts for n, w in part.items())
+
+
+def test_lisa_with_too_few_blocks_is_refused() -> None:
+    with pytest.raises(ConfigError, match="LISA draws 2 blocks, and 0 can learn"):
+        lisa.build(lisa.Config()).init({"w": mx.ones((3, 4))})
+    with pytest.raises(ConfigError, match="LISA draws 7 blocks, and 6 can learn"):
+        lisa.build(lisa.Config(layers=7)).init(zeros(BLOCKS))
+
+
 @pytest.mark.parametrize(
     ("config", "knobs", "message"),
     [
+        (lisa.Config, {"layers": 0}, r"optimizer\.layers must be at least 1, got 0"),
+        (lisa.Config, {"every": 0}, r"optimizer\.every must be at least 1, got 0"),
+        (sophia.Config, {"beta1": 1.0}, r"optimizer\.beta1 must be in \[0, 1\)"),
+        (sophia.Config, {"rho": 0.0}, r"optimizer\.rho must be positive"),
+        (sophia.Config, {"eps": -1.0}, r"optimizer\.eps must be positive"),
+        (sophia_light.Config, {"every": 0}, r"optimizer\.every must be at least 1"),
         (galore.Config, {"rank": 0}, r"optimizer\.rank must be at least 1, got 0"),
         (galore.Config, {"every": 0}, r"optimizer\.every must be at least 1"),
         (galore.Config, {"scale": 0.0}, r"optimizer\.scale must be positive"),

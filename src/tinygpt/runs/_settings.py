@@ -45,6 +45,10 @@ class TrainSettings:
     lr: Annotated[float | None, "Peak learning rate; not given: 1e-3, or what --depth derives."] = None
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
+    lr_layer_decay: Annotated[
+        float, "Learning rate of each block over that of the next one, and of embeddings over block 0's."
+    ] = 1.0
+    no_decay: Annotated[tuple[str, ...], "Parts of names of tensors without weight decay, e.g. embed."] = ()
     clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
@@ -72,6 +76,12 @@ class TrainSettings:
         _, batch, lr = self.amounts
         if lr <= 0:
             raise ConfigError(f"--lr must be positive, got {lr}")
+        if not 0 < self.lr_layer_decay <= 1:
+            raise ConfigError(f"--lr-layer-decay must be above 0, at most 1, got {self.lr_layer_decay:g}")
+        if self.no_decay and not getattr(self.optimizer.options, "weight_decay", 0.0):
+            raise ConfigError(
+                "--no-decay says nothing where optimizer.weight_decay is 0", hint="leave it out"
+            )
         for name in ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes"):
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
@@ -92,6 +102,10 @@ class TrainSettings:
     def derived(self) -> dict[str, Any]:
         """Defaults that follow from other settings."""
         return {}
+
+    def group_rules(self) -> dict[str, Any]:
+        """What `train.groups.groups` is told."""
+        return {"layer_decay": self.lr_layer_decay, "no_decay": self.no_decay}
 
     def row_length(self, model: ModelConfig, *, whole: bool) -> int:
         """Tokens of a row: --context, or all that the model can read. Refuses what this machine's memory

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from mlx.utils import tree_flatten
 
 from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
@@ -14,6 +17,7 @@ from tinygpt.core.lock import gpu_lock, run_lock
 from tinygpt.model import checkpoint
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OPTIM, SCHEDULE
+from tinygpt.train.groups import groups
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
 from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective, arrays
@@ -32,21 +36,30 @@ def train(
     held_out: Source | None = None,
     measured: Objective | None = None,
     resume: Callable[[Path], None] | None = None,
+    after: Path | None = None,
 ) -> Result:
     """Join the pieces and run the loop: updater, resumption, evaluation, saving, the locks.
 
     `inputs` are the hashes of what is learned from (`_directory.inputs`); `measured` is the objective of the
     held-out loss, where that is another. write(path, **parts) saves the learned thing (a model or an
-    adapter); resume(path) puts a checkpoint's weights back."""
+    adapter); resume(path) puts a checkpoint's weights back. `after` is a checkpoint of another run, with
+    these weights, whose steps and optimizer state this run continues; its schedule begins anew."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
-    steps, _, lr = config.amounts
+    length, _, lr = config.amounts
+    before = checkpoint.read_json(after / "state.json")["step"] if after is not None else 0
+    steps = before + length
     schedule = SCHEDULE.load(config.schedule.name)
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
+    optimizer, options = OPTIM.load(config.optimizer.name), config.optimizer.options
+    learned = [name for name, _ in tree_flatten(objective.module.trainable_parameters())]
     updater = Gradient(
-        objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options),
-        lambda step: lr * schedule.at(step, steps, config.schedule.options),
-        accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile, world=world,
+        objective, optimizer.build(options),
+        lambda step: lr * schedule.at(step - before, length, config.schedule.options),
+        accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
+        seed=directory.seed, groups=groups(learned, **config.group_rules()),
+        undecayed=optimizer.build(replace(options, weight_decay=0.0)) if config.no_decay else None,
+        world=world,
     )  # fmt: skip
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (
@@ -62,7 +75,7 @@ def train(
                     f"nothing keeps other processes out of {directory.path}: it cannot be locked", "warning"
                 )
             directory.start()
-            start, latest = directory.step(), directory.latest
+            start, latest = directory.step() or before, directory.latest
             if start < steps and (directory.path / "final").is_dir():
                 files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint
             for note in backend.setup().notes:
@@ -71,6 +84,8 @@ def train(
                 assert resume is not None
                 resume(latest)
                 updater.restore(checkpoint.read_tensors(latest, "optimizer"))
+            elif after is not None:
+                updater.restore(checkpoint.read_tensors(after, "optimizer"))
         start = world.first(start)
         if world.size > 1:
             updater.follow()

@@ -10,7 +10,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import text
 from tinygpt.model import checkpoint
-from tinygpt.runs import _directory, _pieces, _train
+from tinygpt.runs import _anneal, _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.loop import Result
@@ -30,6 +30,19 @@ class Config(FreshModel):
     ] = ()
     held_out: Annotated[float, "Fraction of the bytes, whole files at the end, kept for evaluation."] = 0.02
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
+    decay_only: Annotated[
+        bool,
+        "Anneal --base, a checkpoint in a run's steps/: its optimizer and batches go on, the rate falls. "
+        "Not given, lr, batch and seed are that run's, steps a quarter of what it took.",
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decay_only:
+            object.__setattr__(self, "schedule", _anneal.falling(self.schedule, self.amounts.steps))
+
+    def derived(self) -> dict[str, Any]:
+        return _anneal.derived(self) if self.decay_only else super().derived()
 
 
 def run(config: Config, events: Events) -> Result:
@@ -66,15 +79,19 @@ def run(config: Config, events: Events) -> Result:
     def resume(path: Path) -> None:
         checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
 
+    inputs = _directory.inputs(source, tokenizer, base)
+    if config.decay_only:
+        _anneal.tell_other_batches(config, inputs, events)
     facts = {"parameters": _pieces.n_parameters(model), **source.describe()}
     return _train.train(
         directory,
         source=source,
         held_out=source.held_out,
         objective=OBJECTIVE.load("next_token").build(model),
-        inputs=_directory.inputs(source, tokenizer, base),
+        inputs=inputs,
         write=write,
         resume=resume,
         events=events,
         facts=facts,
+        after=base if config.decay_only else None,
     )

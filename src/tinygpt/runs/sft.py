@@ -34,6 +34,9 @@ class Config(FreshModel):
         float,
         "Weight of the prompt's tokens beside the answers', which have 1; from scratch 0.1 to 0.3 helps.",
     ] = 0.0
+    lora_plus_ratio: Annotated[
+        float, "LoRA+: learning rate of the adapter's matrices B over that of A; the paper has 16."
+    ] = 1.0
     template: Annotated[Pick, "How a conversation is written as text.", chat.TEMPLATES] = Pick("chatml")
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
@@ -48,11 +51,21 @@ class Config(FreshModel):
                 "prompt_weight says nothing where all tokens are learned", hint="leave one of them out"
             )
         whole = self.full or self.base is None
+        if self.lora_plus_ratio <= 0:
+            raise ConfigError(f"--lora-plus-ratio must be positive, got {self.lora_plus_ratio:g}")
+        if whole and self.lora_plus_ratio != 1:
+            raise ConfigError(
+                "--lora-plus-ratio is about an adapter, but all weights will learn",
+                hint="leave it out, or give a base without --full",
+            )
         if whole and self.adapter != Pick("lora").resolve(_adapter.PEFT, "adapter"):
             raise ConfigError(
                 "an adapter was described, but all weights will learn",
                 hint="leave --adapter out, or give a base without --full",
             )
+
+    def group_rules(self) -> dict[str, Any]:
+        return {**super().group_rules(), "lora_plus": self.lora_plus_ratio}
 
 
 def run(config: Config, events: Events) -> Result:

@@ -9,7 +9,9 @@ a single trace serves the whole run."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mlx.utils import tree_flatten, tree_unflatten
@@ -18,6 +20,8 @@ from tinygpt.core import backend
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.model.terms import MEASURE, adjust
+from tinygpt.train.groups import Group, alike
+from tinygpt.train.objective._drawn import DRAWS
 from tinygpt.train.world import World
 
 if TYPE_CHECKING:
@@ -38,8 +42,17 @@ class Objective(Protocol):
     def weights(self, batch: Tensors) -> mx.array: ...
 
 
+@runtime_checkable
+class Drawing(Objective, Protocol):
+    """An objective that predicts tokens, and can tell its mean loss at targets that the model draws itself,
+    with the rows' keys `batch["draws"]` (B, 2)."""
+
+    def drawn(self, batch: Tensors) -> mx.array: ...
+
+
 class Optimizer(Protocol):
-    """Pure functions on flat dicts of tensors."""
+    """Pure functions on flat dicts of tensors. `apply` may be given some of the weights only, and returns the
+    state of these; where several calls return a tensor of one name, it is their sum."""
 
     def init(self, weights: Mapping[str, mx.array]) -> Tensors: ...
 
@@ -48,15 +61,26 @@ class Optimizer(Protocol):
     ) -> tuple[Tensors, Tensors]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a refresh may go by."""
+
+    step: int
+    gradients: Tensors  # the step's mean gradients, before clipping
+    tokens: mx.array  # over how many tokens the mean is, as they weigh
+    key: mx.array  # of (seed, step), for draws
+    drawn: Callable[[], Tensors]  # the same gradients at targets that the model draws; one more pass
+
+
 @runtime_checkable
 class Refreshing(Optimizer, Protocol):
     """An optimizer that renews some of its state now and then by what cannot be compiled, or costs too much
-    for every step. At steps that are due, `refresh` sees the step's mean gradients, before clipping, and
-    `apply` then starts from the state that it returns: same names, same shapes."""
+    for every step. `apply` of a step that is due starts from the state that `refresh` returns: same names,
+    same shapes."""
 
     def due(self, step: int) -> bool: ...
 
-    def refresh(self, state: Tensors, gradients: Tensors, step: int) -> Tensors: ...
+    def refresh(self, state: Tensors, seen: Seen) -> Tensors: ...
 
 
 class Gradient:
@@ -64,7 +88,10 @@ class Gradient:
 
     schedule(step) gives the learning rate of step 1, 2, ...; `accumulate` splits a batch's rows into that
     many parts whose gradients are weighted by their learned tokens, so that 8 parts equal one batch of 8;
-    `clip` bounds the global norm (0: off). Of several processes (`world`) each takes its part of the rows."""
+    `clip` bounds the global norm (0: off). `seed` is of the draws that some optimizers need. `groups` says by
+    a tensor's name what its learning rate is multiplied by, and whether it decays: what does not is moved by
+    `undecayed`, the same optimizer without decay. Of several processes (`world`) each takes its part of the
+    rows."""
 
     def __init__(
         self,
@@ -76,11 +103,15 @@ class Gradient:
         clip: float = 1.0,
         dtype: str = "float32",
         compiled: bool = True,
+        seed: int = 0,
+        groups: Callable[[str], Group] = alike,
+        undecayed: Optimizer | None = None,
         world: World | None = None,
     ) -> None:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.world = world or World()
         self.accumulate, self.clip = accumulate, clip
+        self.seed, self.undecayed = seed, undecayed or optimizer
         self.dtype = getattr(mx, dtype)
         self.weights = _masters(objective.module)
         if not self.weights:
@@ -88,6 +119,8 @@ class Gradient:
                 "the model has nothing to learn",
                 hint="every parameter is frozen: check the adapter's targets",
             )
+        self.groups = {name: groups(name) for name in self.weights}
+        self.rates = sorted({group.rate for group in self.groups.values()})
         self.optimizer_state = optimizer.init(self.weights)
         wrap: Callable[[Any], Any] = backend.compile if compiled else (lambda f: f)
         self._whole, self._part, self._finish = (
@@ -99,7 +132,9 @@ class Gradient:
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
         lr = self.schedule(step)
-        scalars = mx.array(lr, mx.float32), mx.array(step, mx.float32)
+        # A rate that is a number in the trace would have kernels of its own: several are one array.
+        rates = mx.array([lr * rate for rate in self.rates], mx.float32)
+        scalars = rates[0] if self.rates == [1.0] else rates, mx.array(step, mx.float32)
         with backend.shards(backend.streams(batch.tokens.shape[0])):
             refreshing = self.optimizer if isinstance(self.optimizer, Refreshing) else None
             due = refreshing if refreshing and refreshing.due(step) else None
@@ -128,6 +163,20 @@ class Gradient:
             raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
         size = rows // self.accumulate
         parts = [arrays(batch.rows(i, i + size)) for i in range(0, rows, size)]
+        sums, facts, total = self._mean(parts)
+        state = self.optimizer_state
+        if due is not None:
+            n = int(step.item())
+            seen = Seen(
+                step=n, gradients=sums, tokens=total, key=step_key(self.seed, n, "refresh"),
+                drawn=lambda: self.drawn(parts, size, n),
+            )  # fmt: skip
+            state = due.refresh(state, seen)
+        changed, norm = self._finish(self.weights, sums, state, lr, step)
+        return self._adjusted(changed, facts | {"grad_norm": norm})
+
+    def _mean(self, parts: list[Tensors]) -> tuple[Tensors, Tensors, mx.array]:
+        """(gradients of the mean loss over all parts, the objective's numbers, what the mean is over)."""
         totals = [self.objective.weights(part).sum() for part in parts]
         whole = self.world.sum({"total": sum(totals[1:], totals[0])})["total"]
         total = mx.maximum(whole, 1.0)
@@ -137,12 +186,20 @@ class Gradient:
             sums, share = self._part(self.weights, sums, part, weight / total)
             facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
             mx.eval(sums, facts)  # frees this part's activations before the next one is built
-        sums, facts = self.world.sum(sums), self.world.sum(facts)
-        state = self.optimizer_state
-        if due is not None:
-            state = due.refresh(state, sums, int(step.item()))
-        changed, norm = self._finish(self.weights, sums, state, lr, step)
-        return self._adjusted(changed, facts | {"grad_norm": norm})
+        return self.world.sum(sums), self.world.sum(facts), total
+
+    def drawn(self, parts: list[Tensors], size: int, step: int) -> Tensors:
+        """Gradients of the mean loss at targets that the model draws, each row with a key of its own, so that
+        they are the same however the rows are split."""
+        if not isinstance(self.objective, Drawing):
+            raise ConfigError(
+                "this optimizer estimates curvature from drawn targets, and this objective has none",
+                hint="use another --optimizer",
+            )
+        n = size * len(parts)
+        keys = mx.random.split(step_key(self.seed, step, "targets"), n * self.world.size)
+        keys = keys[self.world.rank * n :]
+        return self._mean([{**part, DRAWS: keys[i * size :][:size]} for i, part in enumerate(parts)])[0]
 
     def _gradients(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Gradients of the mean loss and the objective's numbers; on CPUs each core takes some rows."""
@@ -170,6 +227,8 @@ class Gradient:
         def loss(weights: Tensors) -> tuple[mx.array, dict[str, mx.array]]:
             cast = [(name, w.astype(self.dtype)) for name, w in weights.items()]
             self.objective.module.update(tree_unflatten(cast))
+            if DRAWS in batch and isinstance(self.objective, Drawing):
+                return self.objective.drawn(batch), {}
             return self.objective.loss(batch)
 
         (value, facts), gradients = mx.value_and_grad(loss)(weights)
@@ -194,9 +253,14 @@ class Gradient:
         found = []
         for i, lane in enumerate(lanes):
             with mx.stream(lane):
-                mine = {name: weights[name] for name in names[i :: len(lanes)]}
-                found.append(self.optimizer.apply(mine, gradients, state, lr, step))
-        return found, norm
+                mine: dict[Group, Tensors] = {}
+                for name in names[i :: len(lanes)]:
+                    mine.setdefault(self.groups[name], {})[name] = weights[name]
+                for group, members in mine.items():
+                    optimizer = self.optimizer if group.decay else self.undecayed
+                    rate = lr[self.rates.index(group.rate)] if lr.ndim else lr
+                    found.append(optimizer.apply(members, gradients, state, rate, step))
+        return _added(found), norm
 
     def _whole_step(
         self, weights: Tensors, state: Tensors, batch: Tensors, lr: mx.array, step: mx.array
@@ -245,6 +309,20 @@ class Gradient:
 def _masters(module: nn.Module) -> Tensors:
     """What learns, in float32 whatever the file's dtype was."""
     return {name: w.astype(mx.float32) for name, w in tree_flatten(module.trainable_parameters())}
+
+
+def _added(changed: list[tuple[Tensors, Tensors]]) -> list[tuple[Tensors, Tensors]]:
+    """The same, with every tensor of the state once: what several calls return of one is added up."""
+    sums: Tensors = {}
+    for _, state in changed:
+        sums |= {name: sums[name] + w if name in sums else w for name, w in state.items()}
+    return [(new, {name: sums.pop(name) for name in state if name in sums}) for new, state in changed]
+
+
+def step_key(seed: int, step: int, purpose: str) -> mx.array:
+    """A key that depends on nothing else."""
+    digest = hashlib.sha256(f"{seed}:{step}:{purpose}".encode()).digest()
+    return mx.random.key(int.from_bytes(digest[:8], "little"))
 
 
 def arrays(batch: Batch) -> Tensors:

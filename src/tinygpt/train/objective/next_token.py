@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tinygpt.core.backend import mx
 from tinygpt.model.terms import MEASURE, Terms
+from tinygpt.train.objective._drawn import drawn_loss
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -52,6 +53,10 @@ class NextToken:
 
     def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
         return weighted_loss(self.module, batch, self.weights(batch))
+
+    def drawn(self, batch: Arrays) -> mx.array:
+        """The mean loss at targets that the model draws itself; see _drawn.py."""
+        return drawn_loss(self.module, batch, self.weights(batch))
 
 
 def build(model: LM) -> NextToken:

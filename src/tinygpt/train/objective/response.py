@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
+from tinygpt.train.objective._drawn import drawn_loss
 from tinygpt.train.objective.next_token import Arrays, real_targets, weighted_loss
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Response:
 
     def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
         return weighted_loss(self.module, batch, self.weights(batch))
+
+    def drawn(self, batch: Arrays) -> mx.array:
+        """The mean loss at targets that the model draws itself; see _drawn.py."""
+        return drawn_loss(self.module, batch, self.weights(batch))
 
 
 def build(model: LM, config: Config | None = None) -> Response:

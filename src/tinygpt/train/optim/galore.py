@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.train.optim import adamw
+
+if TYPE_CHECKING:
+    from tinygpt.train.update import Seen
 
 Tensors = dict[str, mx.array]
 
@@ -102,10 +105,10 @@ class GaLore:
         """Whether `refresh` is to be called before this step's `apply`: at steps 1, 1 + every, ..."""
         return (step - 1) % self.config.every == 0
 
-    def refresh(self, state: Tensors, gradients: Tensors, step: int) -> Tensors:
-        """The state with directions from these gradients. Not to be compiled: LAPACK runs on the CPU."""
+    def refresh(self, state: Tensors, seen: Seen) -> Tensors:
+        """The state with directions from the gradients. Not to be compiled: LAPACK runs on the CPU."""
         found = {}
-        for name, gradient in gradients.items():
+        for name, gradient in seen.gradients.items():
             if (key := f"projector.{name}") in state:
                 found[key] = directions(gradient, state[key])
                 mx.eval(found[key])  # one at a time, for memory
