@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import gc
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 import nano
-from tinygpt.core import backend
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
-from tinygpt.core.events import Events, MemorySink, Note
 from tinygpt.model.lm import LM, initialize
-from tinygpt.runs import _memory
 from tinygpt.runs._settings import OBJECTIVE, OPTIM
 from tinygpt.runs.bench_train import random_batch
 from tinygpt.train.memory import step_bytes

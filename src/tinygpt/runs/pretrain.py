@@ -76,4 +76,5 @@ def run(config: Config, events: Events) -> Result:
         resume=resume,
         events=events,
         facts=facts,
+        tokenizer=tokenizer,
     )
