@@ -41,7 +41,7 @@ def rested(made: Pace, time: Time, worked: float, stop: Stop | None = None, **ho
     """Seconds of rest after so many of work."""
     time.now += worked
     before = time.slept
-    made.wait(stop or Stop(), **how)
+    made.wait(Stop() if stop is None else stop, **how)
     return time.slept - before
 
 

@@ -90,16 +90,21 @@ def watch(config: TrainSettings, held_out: Any) -> Watch | None:
 
 
 def tok_s_at_peak(model: LM, length: int, dtype: str) -> tuple[float, float]:
-    """(GFLOP/s of a large product, measured now; tokens a second that a training at that speed would read).
+    """(GFLOP/s of a large product, measured once a process; tokens a second that a training at that speed would read).
 
     Where only some weights learn, the others need no gradients of their own: 4 N instead of 6 N operations a
     token."""
-    gflops = backend.measure_gflops(repeats=3, dtype=dtype)
+    gflops = _gflops(dtype)
     matrices, all_ = count.flops_per_token(model.config, 0), count.flops_per_token(model.config, length)
     learned = {name for name, _ in tree_flatten(model.trainable_parameters())}
     if len(learned) < len(tree_flatten(model.parameters())):
         all_ -= matrices // 3
     return gflops, gflops * 1e9 / all_
+
+
+@functools.cache
+def _gflops(dtype: str) -> float:
+    return backend.measure_gflops(repeats=3, dtype=dtype)
 
 
 def pace(config: TrainSettings, events: Events) -> Pace | None:
