@@ -51,12 +51,12 @@ RISING = {"lr": 3.0, "schedule": "constant", "clip": 0.0}  # a rate at which not
 
 
 def test_a_run_stops_early_and_keeps_its_best(tmp_path: Path, memory: MemorySink) -> None:
-    how = {**RISING, "steps": 60, "eval_every": 1, "patience": 3, "keep_best": True}
+    how: dict[str, Any] = {**RISING, "steps": 60, "eval_every": 1, "patience": 3, "keep_best": True}
     result = pretrain.run(config(tmp_path, **how), Events(memory))
     losses = {e.step: e.metrics["loss"] for e in memory.of(ev.Evaluated)}
     best = min(losses, key=lambda step: losses[step])
     assert (result.status, result.step) == ("early", best + 3) and result.step < 60
-    assert result.metrics["best_step"] == best and memory.events[-1].status == "early"
+    assert result.metrics["best_step"] == best and memory.of(ev.RunEnded)[0].status == "early"
     kept = checkpoint.load(tmp_path / "run" / "best")
     assert kept.manifest["step"] == best and kept.manifest["held_out_loss"] == losses[best]
     assert checkpoint.load(tmp_path / "run" / "final").manifest["step"] == result.step
@@ -68,7 +68,7 @@ def test_a_run_stops_early_and_keeps_its_best(tmp_path: Path, memory: MemorySink
 
 def test_killed_between_a_checkpoint_and_its_best(tmp_path: Path) -> None:
     """The state that is resumed says which step was best; a best/ that is not there is made good."""
-    how = {"eval_every": 2, "keep_best": True, "patience": 9}
+    how: dict[str, Any] = {"eval_every": 2, "keep_best": True, "patience": 9}
     pretrain.run(config(tmp_path, "straight", **how), Events())
 
     class Kill(BaseException):
@@ -114,14 +114,20 @@ class At4:
 
 
 def test_other_batches_are_another_loss(tmp_path: Path, memory: MemorySink) -> None:
-    how = {"steps": 4, "eval_every": 1, "keep_best": True, "max_minutes": 1e-9}
+    how: dict[str, Any] = {"steps": 4, "eval_every": 1, "keep_best": True, "max_minutes": 1e-9}
     pretrain.run(config(tmp_path, **how, eval_batches=1), Events())
     pretrain.run(config(tmp_path, **how, eval_batches=2, resume=True), Events(memory))
     assert any("looked for anew" in e.text for e in memory.of(ev.Note))
 
 
 def test_samples_suites_speed_and_memory_are_told(tmp_path: Path, memory: MemorySink) -> None:
-    how = {"steps": 4, "sample_every": 2, "sample_tokens": 5, "eval_tasks": "sort-6", "eval_limit": 3}
+    how: dict[str, Any] = {
+        "steps": 4,
+        "sample_every": 2,
+        "sample_tokens": 5,
+        "eval_tasks": "sort-6",
+        "eval_limit": 3,
+    }
     result = pretrain.run(config(tmp_path, **how), Events(memory))
     samples = memory.of(ev.Sampled)
     assert [e.step for e in samples] == [2, 4] and all(e.prompt == "The " and e.text for e in samples)
@@ -141,10 +147,11 @@ def test_samples_suites_speed_and_memory_are_told(tmp_path: Path, memory: Memory
 
 def test_an_adapter_needs_fewer_operations() -> None:
     model = nano.model()
-    _, whole = _watch.tok_s_at_peak(model, 16, "float32")
+    gflops, whole = _watch.tok_s_at_peak(model, 16, "float32")
     model.model.embed_tokens.freeze()
-    gflops, part = _watch.tok_s_at_peak(model, 16, "float32")
+    _, part = _watch.tok_s_at_peak(model, 16, "float32")
     matrices, all_ = count.flops_per_token(model.config, 0), count.flops_per_token(model.config, 16)
+    assert whole == pytest.approx(gflops * 1e9 / all_)
     assert part == pytest.approx(gflops * 1e9 / (all_ - matrices // 3))
 
 
@@ -168,7 +175,7 @@ def test_history_is_kept(tmp_path: Path) -> None:
 
 def test_manners_change_no_result(tmp_path: Path, memory: MemorySink) -> None:
     (tmp_path / "throttle").write_text("0.9")
-    how = {"steps": 3, "throttle_file": str(tmp_path / "throttle"), "max_step_rate": 1000.0}
+    how: dict[str, Any] = {"steps": 3, "throttle_file": str(tmp_path / "throttle"), "max_step_rate": 1000.0}
     pretrain.run(config(tmp_path, steps=3), Events())
     pretrain.run(config(tmp_path, "slow", **how), Events(memory))
     assert any("throttle is now 0.9" in e.text for e in memory.of(ev.Note))

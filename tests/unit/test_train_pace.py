@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,11 +38,13 @@ def pace(time: Time, memory: MemorySink, manners: Manners) -> Pace:
     return made
 
 
-def rested(made: Pace, time: Time, worked: float, stop: Stop | None = None, **how: float) -> float:
+def rested(
+    made: Pace, time: Time, worked: float, stop: Stop | None = None, seconds: float = math.inf
+) -> float:
     """Seconds of rest after so many of work."""
     time.now += worked
     before = time.slept
-    made.wait(Stop() if stop is None else stop, **how)
+    made.wait(Stop() if stop is None else stop, seconds=seconds)
     return time.slept - before
 
 

@@ -90,7 +90,8 @@ def watch(config: TrainSettings, held_out: Any) -> Watch | None:
 
 
 def tok_s_at_peak(model: LM, length: int, dtype: str) -> tuple[float, float]:
-    """(GFLOP/s of a large product, measured once a process; tokens a second that a training at that speed would read).
+    """(GFLOP/s of a large product, tokens a second that a training at that speed would read); the product is
+    timed once a process.
 
     Where only some weights learn, the others need no gradients of their own: 4 N instead of 6 N operations a
     token."""
