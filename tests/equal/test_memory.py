@@ -30,13 +30,14 @@ def updater(shape: str, changes: dict[str, Any], length: int, optimizer: str, **
     pick = Pick(optimizer).resolve(OPTIM, "optimizer")
     return Gradient(
         OBJECTIVE.load("next_token").build(model), OPTIM.load(pick.name).build(pick.options),
-        lambda step: 1e-4, **{"dtype": "float32", **how},
+        lambda step: 1e-4, **how,
     )  # fmt: skip
 
 
 def ratio(update: Gradient, rows: int, length: int) -> float:
     """Estimate by what two steps then took."""
-    given = random_batch(update.objective.module.config.vocab_size, rows, length, 0)
+    model: Any = update.objective.module
+    given = random_batch(model.config.vocab_size, rows, length, 0)
     mx.eval(update.weights, update.optimizer_state)
     gc.collect()
     mx.clear_cache()

@@ -62,7 +62,7 @@ def test_a_run_stops_early_and_keeps_its_best(tmp_path: Path, memory: MemorySink
     assert checkpoint.load(tmp_path / "run" / "final").manifest["step"] == result.step
     again = pretrain.run(config(tmp_path, **how, resume=True), Events())
     assert (again.status, again.step) == ("early", result.step), "it has seen enough"
-    more = pretrain.run(config(tmp_path, **{**how, "patience": 6}, resume=True), Events())
+    more = pretrain.run(config(tmp_path, **(how | {"patience": 6}), resume=True), Events())
     assert more.step > result.step
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._render import Output, cell, clock
+from tinygpt.model import presets
 from tinygpt.runs._pieces import base_of
+from tinygpt.runs._suites import SUITES
 
 if TYPE_CHECKING:
     from tinygpt.train.loop import Result
 
+CHOICES: Mapping[str, Sequence[str]] = {"preset": presets.names(), "eval_tasks": SUITES.names()}
 KNOBS: Mapping[str, str] = {"warmup": "schedule.warmup"}
 NEEDS: Mapping[str, str] = {
     "regime": "depth", "wait": "lock", "tokenizer": "no base", "preset": "no base",
