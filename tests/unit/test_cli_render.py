@@ -12,7 +12,15 @@ from tinygpt.core import events as ev
 
 def step(n: int, loss: float = 2.5) -> ev.TrainStep:
     return ev.TrainStep(
-        step=n, loss=loss, lr=1e-3, grad_norm=1.0, tokens=64, tok_s=1234.5, mem_bytes=0, metrics={}
+        step=n,
+        loss=loss,
+        lr=1e-3,
+        grad_norm=1.0,
+        tokens=64,
+        tok_s=1234.5,
+        mem_bytes=2_000_000,
+        mfu=0.41,
+        metrics={},
     )
 
 
@@ -28,9 +36,11 @@ def test_what_a_run_is_about_to_do_takes_two_lines() -> None:
     held_out = {"documents": 1, "tokens": 361, "rows": 12, "batches_per_epoch": 1}
     text = {"documents": 2, "tokens": 14482, "batches_per_epoch": 1500, "bad_files": 0, "bad_rows": 3}
     facts = {"parameters": 35104, **text, "packing_efficiency": 0.99, "held_out": held_out, "seed": 1234567}
+    facts["memory_bytes"] = 1_200_000_000
     assert _render.started(ev.RunStarted(command="train", step=0, steps=2000, facts=facts)) == [
         "train: 35,104 parameters learn, 2,000 steps (1,500 an epoch), seed 1234567",
         "data: 14,482 tokens in 2 documents; held out: 361 tokens in 1 document; 3 bad rows",
+        "memory: this run will take about 1.2 GB",
     ]
     rows = {"learned_parameters": 8, "documents": 57, "tokens": 1326, "learned_tokens": 129, "truncated": 4}
     assert _render.started(ev.RunStarted(command="sft", step=5, steps=9, facts=rows)) == [
@@ -98,7 +108,10 @@ def test_plain_progress_is_a_line_now_and_then(clock: Any, capsys: pytest.Captur
     assert not seen.out, "stdout is for results"
     lines = seen.err.splitlines()
     assert lines[0] == "train: 200 steps, seed 1"
-    assert lines[1] == "step 40/200 · loss 2.5000 · lr 1.00e-03 · 1,234 tok/s · 0:20 left"
+    assert (
+        lines[1]
+        == "step 40/200 · loss 2.5000 · lr 1.00e-03 · norm 1.00 · 1,234 tok/s · MFU 41% · 2.0 MB · 0:20 left"
+    )
     assert [line.split()[1] for line in lines[1:5]] == ["40/200", "80/200", "120/200", "160/200"]
     assert lines[5:] == [
         "step 200 · held_out: loss 2.25", "warning: 3 rows were left out", "1/5 writing",

@@ -166,8 +166,17 @@ def test_settings_that_change_nothing_may_differ(tmp_path: Path) -> None:
     out = tmp_path / "run"
     begun(out, 4)
     free = {"save_every": 5, "keep": 7, "eval_every": 3, "eval_batches": 1, "max_minutes": 2.5, "lock": False}
+    free |= {"keep_best": True, "patience": 3, "min_delta": 0.1, "eval_limit": 9, "eval_tasks": "sort_6"}
+    free |= {
+        "eval_options": {"sort_6": {"n": 3}},
+        "sample_every": 2,
+        "sample_prompt": "a",
+        "sample_tokens": 5,
+    }
+    free |= {"throttle": 0.5, "max_step_rate": 2.0, "throttle_file": "t", "pause_on_battery": True}
+    free |= {"pause_when_hot": True}
     RunDirectory("train", config(out, resume=True, wait=True, **free))
-    assert set(free) | {"out", "resume", "force", "wait", "seed"} == FREE
+    assert set(free) | {"save_history", "out", "resume", "force", "wait", "seed"} == FREE
     assert set(TrainSettings.__dataclass_fields__) >= FREE, "a renamed setting must be renamed here too"
 
 

@@ -107,6 +107,8 @@ def started(e: ev.RunStarted) -> list[str]:
         lines[-1] += f"; held out: {_amount(told['held_out'])}" if "held_out" in told else ""
         bad = [f"{told[k]:,} {what}" for k, what in LEFT_OUT.items() if told.get(k)]
         lines[-1] += f"; {', '.join(bad)}" if bad else ""
+    if "memory_bytes" in told:
+        lines.append(f"memory: this run will take about {size(told['memory_bytes'])}")
     return lines
 
 
@@ -154,7 +156,7 @@ class ConsoleSink:
                 found = " · ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in event.metrics.items())
                 self._line(f"step {event.step} · {event.name}: {found}")
             case ev.Sampled():
-                self._line(f"step {event.step} · sample: {event.text}")
+                self._line(f"step {event.step} · sample: {event.prompt}{event.text}")
             case ev.Progress():
                 self._progress(event)
             case ev.Note():
@@ -171,7 +173,9 @@ class ConsoleSink:
 
     def _train(self, e: ev.TrainStep) -> None:
         left = (time.monotonic() - self.began) / max(1, e.step - self.start) * (self.steps - e.step)
-        text = f"loss {e.loss:.4f} · lr {e.lr:.2e} · {e.tok_s:,.0f} tok/s · {clock(left)} left"
+        mfu = [] if e.mfu is None else [f"MFU {e.mfu:.0%}"]
+        speed = [f"{e.tok_s:,.0f} tok/s", *mfu, size(e.mem_bytes), f"{clock(left)} left"]
+        text = " · ".join([f"loss {e.loss:.4f}", f"lr {e.lr:.2e}", f"norm {e.grad_norm:.2f}", *speed])
         self._advance("train", e.step, self.steps, text)
 
     def _progress(self, e: ev.Progress) -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._render import Output, cell, clock
+from tinygpt.model import presets
 from tinygpt.runs._pieces import base_of
+from tinygpt.runs._suites import SUITES
 
 if TYPE_CHECKING:
     from tinygpt.train.loop import Result
 
+CHOICES: Mapping[str, Sequence[str]] = {"preset": presets.names(), "eval_tasks": SUITES.names()}
 KNOBS: Mapping[str, str] = {"warmup": "schedule.warmup"}
-NEEDS: Mapping[str, str] = {"regime": "depth", "wait": "lock", "tokenizer": "no base", "preset": "no base"}
+NEEDS: Mapping[str, str] = {
+    "regime": "depth", "wait": "lock", "tokenizer": "no base", "preset": "no base",
+    "sample_tokens": "sample_every", "eval_limit": "eval_tasks",
+}  # fmt: skip
+
+HOW: Mapping[str, str] = {"time": "stopped by --max-minutes", "early": "stopped early, by --patience"}
 
 
 def finish(result: Result, out: Path, output: Output) -> int:
@@ -26,9 +34,10 @@ def finish(result: Result, out: Path, output: Output) -> int:
 
     def render() -> None:
         numbers = "".join(f", {k.replace('_', ' ')} {cell(v)}" for k, v in result.metrics.items())
-        how = {"time": "stopped by --max-minutes"}.get(result.status, result.status)
+        how = HOW.get(result.status, result.status)
         print(f"{how} at step {result.step} after {clock(result.seconds)}{numbers}")
-        print(f"saved in {where}")
+        best = result.metrics.get("best_step") and (out / "best").is_dir()
+        print(f"saved in {where}" + (f", the best in {out / 'best'}" if best else ""))
         print("continue with the same command and --resume" if stopped else f"try: {use(where)}")
 
     output.result({**dataclasses.asdict(result), "path": str(where)}, render)

@@ -317,9 +317,11 @@ def nvidia_driver() -> str | None:
     return "" if shutil.which("nvidia-smi") else None
 
 
-def measure_gflops(n: int = 1024, repeats: int = 5) -> float:
-    """GFLOP/s of an n x n x n float32 product, best of `repeats`."""
-    a, b = mx.random.normal((n, n)), mx.random.normal((n, n))
+def measure_gflops(n: int = 0, repeats: int = 5, dtype: str = "float32") -> float:
+    """GFLOP/s of an n x n x n product, best of `repeats`; 0: 1024 on a CPU, 4096 on a GPU, which smaller ones
+    do not fill. Its draws are keyed: it changes no one else's."""
+    n = n or (1024 if setup().device == "cpu" else 4096)
+    a, b = (mx.random.normal((n, n), key=mx.random.key(i)).astype(getattr(mx, dtype)) for i in (0, 1))
     mx.eval(a, b, a @ b)
     best = float("inf")
     for _ in range(repeats):

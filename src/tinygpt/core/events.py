@@ -42,7 +42,8 @@ class RunStarted(Event):
 @dataclass(frozen=True, kw_only=True)
 class TrainStep(Event):
     """One optimizer step: mean loss over the learned tokens, global gradient norm before clipping, tokens per
-    second."""
+    second, the share of the machine's measured product speed that they need (`mfu`, null where it is not
+    known; `run.started` has that speed), most memory so far."""
 
     kind: ClassVar[str] = "train.step"
     step: int
@@ -53,6 +54,7 @@ class TrainStep(Event):
     tok_s: float
     mem_bytes: int
     metrics: dict[str, float]
+    mfu: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ class Note(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
-    """The run is over: done, interrupted or stopped by its guard."""
+    """The run is over: done, interrupted, out of time, or early for want of progress."""
 
     kind: ClassVar[str] = "run.ended"
     status: str

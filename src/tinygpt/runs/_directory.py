@@ -30,8 +30,23 @@ FREE = {
     "lock",
     "save_every",
     "keep",
+    "save_history",
+    "keep_best",
+    "patience",
+    "min_delta",
     "eval_every",
     "eval_batches",
+    "eval_tasks",
+    "eval_limit",
+    "eval_options",
+    "sample_every",
+    "sample_prompt",
+    "sample_tokens",
+    "throttle",
+    "max_step_rate",
+    "throttle_file",
+    "pause_on_battery",
+    "pause_when_hot",
     "max_minutes",
     "seed",
 }
@@ -51,7 +66,8 @@ def inputs(source: Source, tokenizer: Tokenizer, base: Path | None) -> dict[str,
 
 
 class RunDirectory:
-    """`out/{run.json, events.jsonl, steps/000200/, final/}` and the rules about making and resuming it.
+    """`out/{run.json, events.jsonl, steps/000200/, best/, final/}` and the rules about making and
+    resuming it.
 
     Of several processes only rank 0 reads and writes it."""
 
@@ -215,7 +231,9 @@ class RunDirectory:
         return int(latest.name) if latest else 0
 
     def prune(self) -> None:
-        """Keep the newest checkpoints only."""
+        """Keep the newest checkpoints only, unless all are wanted."""
+        if self.config.save_history:
+            return
         for path in self._checkpoints()[: -self.config.keep]:
             files.remove_directory(path)
 

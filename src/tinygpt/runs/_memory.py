@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tinygpt.core import backend
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events
 from tinygpt.model import count
 from tinygpt.model.config import ModelConfig
+from tinygpt.train.memory import step_bytes
+
+if TYPE_CHECKING:
+    from tinygpt.data.batch import Batch
+    from tinygpt.train.update import Gradient
+
+CACHE = 32 << 20  # what MLX keeps of freed buffers on a CPU
+MUCH = 0.8  # of the memory there is: beyond, other programs are pushed out
 
 
 def refuse_too_large(
@@ -25,6 +36,23 @@ def refuse_too_large(
             f"{least // 10**9:,} GB of memory, this machine has {there // 10**9:,}",
             hint="choose a smaller model, a shorter --context or fewer rows (--batch, --accumulate)",
         )
+
+
+def expected(updater: Gradient, batch: Batch, events: Events) -> int:
+    """Bytes that a run of such steps will take, as `backend.memory_peak` counts them; a note warns of too
+    many."""
+    before, held = backend.memory_peak(), mx.get_active_memory()
+    step = step_bytes(updater, batch)
+    # On a CPU the process is counted, with its libraries and what it read; on a GPU the arrays are.
+    found = before + step - held + min(CACHE, step) if backend.setup().device == "cpu" else step
+    if found > MUCH * (there := _memory()):
+        events.note(
+            f"this run will take about {found / 1e9:.1f} GB, this machine has {there / 1e9:.1f}: it may be "
+            "slow, or be killed; choose fewer rows (--batch, --accumulate), a shorter --context or a smaller "
+            "model",
+            "warning",
+        )
+    return found
 
 
 def _memory() -> int:

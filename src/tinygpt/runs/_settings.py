@@ -13,6 +13,7 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.runs._memory import refuse_too_large
+from tinygpt.train.pace import LEAST
 
 OPTIM = Family("tinygpt.train.optim")
 SCHEDULE = Family("tinygpt.train.schedule", verb="at")
@@ -56,10 +57,35 @@ class TrainSettings:
     compile: Annotated[bool, "Compile the training step."] = True
     save_every: Annotated[int, "Steps between resumable checkpoints; 0: only at the end or when stopped."] = 0
     keep: Annotated[int, "Resumable checkpoints to keep."] = 2
+    save_history: Annotated[bool, "Keep every resumable checkpoint, however many --keep says."] = False
     eval_every: Annotated[int, "Steps between held-out evaluations; 0: only at the end."] = 0
     eval_batches: Annotated[
         int, "Held-out batches an evaluation reads, always the same; each costs about 0.4 steps; 0: all."
     ] = 32
+    keep_best: Annotated[
+        bool, "Save whenever the held-out loss is the lowest so far, and keep that model in best/."
+    ] = False
+    patience: Annotated[int, "Stop early after so many held-out evaluations without progress; 0: never."] = 0
+    min_delta: Annotated[float, "How much lower the held-out loss must be to count as progress."] = 0.0
+    eval_tasks: Annotated[
+        tuple[str, ...], "Suites to run beside each held-out evaluation, e.g. sort_6,executed_state."
+    ] = ()
+    eval_limit: Annotated[int, "Examples of each such suite; 0: as many as it has."] = 50
+    eval_options: Annotated[
+        dict[str, Any], "Settings of a suite, e.g. --set eval_options.exact_match.path=rows.jsonl."
+    ] = field(default_factory=dict[str, Any])
+    sample_every: Annotated[int, "Steps between samples of what the model writes; 0: none."] = 0
+    sample_prompt: Annotated[
+        str | None, "What samples go on from, or answer when conversations are learned; not given: 'The '."
+    ] = None
+    sample_tokens: Annotated[int, "Longest sample in tokens."] = 60
+    throttle: Annotated[float, "Share of the time to work, from 0.01 to 1; rests between steps."] = 1.0
+    max_step_rate: Annotated[float, "Most steps a second; 0: no bound."] = 0.0
+    throttle_file: Annotated[
+        Path | None, "File with a number that takes the place of --throttle while it is there."
+    ] = None
+    pause_on_battery: Annotated[bool, "Save and wait while the machine runs on its battery."] = False
+    pause_when_hot: Annotated[bool, "Save and wait while heat holds the machine back (macOS)."] = False
     max_minutes: Annotated[float, "Stop and save after this long; 0: no bound."] = 0.0
     seed: Annotated[int | None, "Seed of weights and data order; drawn and recorded when not given."] = None
     wait: Annotated[bool, "Wait for another run to free the machine."] = False
@@ -82,7 +108,9 @@ class TrainSettings:
             raise ConfigError(
                 "--no-decay says nothing where optimizer.weight_decay is 0", hint="leave it out"
             )
-        for name in ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes"):
+        self._check_watching()
+        not_negative = ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes")
+        for name in (*not_negative, "sample_every", "eval_limit", "patience", "min_delta", "max_step_rate"):
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} must not be negative, got {getattr(self, name)}")
@@ -92,6 +120,33 @@ class TrainSettings:
             )
         if batch % self.accumulate:
             raise ConfigError(f"--batch {batch} is not a multiple of --accumulate {self.accumulate}")
+
+    def _check_watching(self) -> None:
+        """Refuse what would be looked at never, or twice."""
+        if not LEAST <= self.throttle <= 1:
+            raise ConfigError(f"--throttle must be from {LEAST} to 1, got {self.throttle}")
+        if self.sample_tokens < 1:
+            raise ConfigError(f"--sample-tokens must be at least 1, got {self.sample_tokens}")
+        if self.save_history and self.keep != type(self).keep:
+            raise ConfigError("--save-history keeps every checkpoint, --keep some", hint="leave one out")
+        for name in ("patience", "keep_best"):
+            if getattr(self, name) and not self.eval_every:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} means nothing without --eval-every", hint="add --eval-every N")
+        if self.min_delta and not self.patience:
+            raise ConfigError("--min-delta means nothing without --patience", hint="add --patience N")
+        if self.sample_prompt is not None and not self.sample_every:
+            raise ConfigError(
+                "--sample-prompt means nothing without --sample-every", hint="add --sample-every N"
+            )
+        tasks = tuple(name.replace("-", "_") for name in self.eval_tasks)
+        options = {name.replace("-", "_"): value for name, value in self.eval_options.items()}
+        if twice := next((name for name in tasks if tasks.count(name) > 1), None):
+            raise ConfigError(f"--eval-tasks names {twice} twice", hint="name it once")
+        if odd := next((name for name in options if name not in tasks), None):
+            raise ConfigError(f"options for '{odd}', which is not run", hint=f"add --eval-tasks {odd}")
+        object.__setattr__(self, "eval_tasks", tasks)
+        object.__setattr__(self, "eval_options", options)
 
     @property
     def amounts(self) -> Amounts:

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from mlx.utils import tree_flatten
 
@@ -15,13 +16,19 @@ from tinygpt.core.backend import mx
 from tinygpt.core.events import Events, FileSink, RunStarted, Saved
 from tinygpt.core.lock import gpu_lock, run_lock
 from tinygpt.model import checkpoint
+from tinygpt.runs import _watch
 from tinygpt.runs._directory import RunDirectory
+from tinygpt.runs._memory import expected
 from tinygpt.runs._settings import OPTIM, SCHEDULE
 from tinygpt.train.groups import groups
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
 from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective, arrays
+from tinygpt.train.watch import Watch
 from tinygpt.train.world import World
+
+if TYPE_CHECKING:
+    from tinygpt.data.tokenizer._protocol import Tokenizer
 
 
 def train(
@@ -33,6 +40,8 @@ def train(
     write: Callable[..., Path],
     events: Events,
     facts: dict[str, Any],
+    tokenizer: Tokenizer,
+    template: ModuleType | None = None,
     held_out: Source | None = None,
     measured: Objective | None = None,
     resume: Callable[[Path], None] | None = None,
@@ -41,9 +50,10 @@ def train(
     """Join the pieces and run the loop: updater, resumption, evaluation, saving, the locks.
 
     `inputs` are the hashes of what is learned from (`_directory.inputs`); `measured` is the objective of the
-    held-out loss, where that is another. write(path, **parts) saves the learned thing (a model or an
-    adapter); resume(path) puts a checkpoint's weights back. `after` is a checkpoint of another run, with
-    these weights, whose steps and optimizer state this run continues; its schedule begins anew."""
+    held-out loss, where that is another. `tokenizer` reads and writes what is sampled, in conversations with
+    a `template`. write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a
+    checkpoint's weights back. `after` is a checkpoint of another run, with these weights, whose steps and
+    optimizer state this run continues; its schedule begins anew."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
     length, _, lr = config.amounts
@@ -61,6 +71,8 @@ def train(
         undecayed=optimizer.build(replace(options, weight_decay=0.0)) if config.no_decay else None,
         world=world,
     )  # fmt: skip
+    watch = _watch.watch(config, held_out)
+    pace = _watch.pace(config, events)
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (
         gpu_lock(directory.command, wait=config.wait, enabled=config.lock and world.leads),
@@ -68,15 +80,21 @@ def train(
         on_signals() as stop,
         contextlib.ExitStack() as closing,
     ):
-        start = 0
+        start, over, told, speed = 0, False, Events(), 0.0
+        tasks: list[tuple[str, Hook]] = []
+        sample: Callable[[int], None] | None = None
+        latest: Path | None = None
         if world.leads:
+            directory.start()
             if not held:
                 events.note(
                     f"nothing keeps other processes out of {directory.path}: it cannot be locked", "warning"
                 )
-            directory.start()
             start, latest = directory.step() or before, directory.latest
-            if start < steps and (directory.path / "final").is_dir():
+            if watch is not None and latest is not None:
+                _recall(watch, latest, config.eval_batches, events)
+            over = watch is not None and watch.over
+            if start < steps and not over and (directory.path / "final").is_dir():
                 files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint
             for note in backend.setup().notes:
                 events.note(note, "warning")
@@ -86,14 +104,18 @@ def train(
                 updater.restore(checkpoint.read_tensors(latest, "optimizer"))
             elif after is not None:
                 updater.restore(checkpoint.read_tensors(after, "optimizer"))
-        start = world.first(start)
-        if world.size > 1:
-            updater.follow()
-        told = Events()
-        if world.leads:
             sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
             told = Events(*events.sinks, sink)
             closing.callback(sink.close)
+            module, written = objective.module, (tokenizer, template, config, told)
+            tasks, sample = _watch.suites(module, *written), _watch.sampler(module, *written)
+            if start < steps and not over:
+                first = world.share(source[start])
+                gflops, speed = _watch.tok_s_at_peak(module, first.tokens.shape[1], dtype)
+                facts = facts | {"gflops": round(gflops, 1), "memory_bytes": expected(updater, first, told)}
+        start = world.first(start)
+        if world.size > 1:
+            updater.follow()
         told.emit(
             RunStarted(
                 command=directory.command,
@@ -107,29 +129,56 @@ def train(
             path = directory.path / "steps" / f"{step:06d}"
             write(
                 path,
-                state={"step": step, "seed": directory.seed},
+                state={"step": step, "seed": directory.seed} | _seen(watch, config.eval_batches),
                 optimizer=updater.state(),
                 run=directory.record,
                 replace=True,
             )
             directory.prune()
+            keep_best(step)
             told.emit(Saved(step=step, path=str(path), bytes=sum(p.stat().st_size for p in path.iterdir())))
 
+        def keep_best(step: int) -> None:
+            """The model that is held now, where its step is the best one; written after its checkpoint, so
+            that a kill between them is made good on resuming."""
+            if watch is not None and watch.keep and watch.step == step:
+                best = directory.path / "best"
+                write(best, run=directory.record, step=step, held_out_loss=watch.best, replace=True)
+
+        if latest is not None:
+            keep_best(start)
         evals: list[tuple[str, Hook]] = []
         if held_out is not None:
             hook = held_out_loss(measured or objective, held_out, config.eval_batches, world)
             evals.append(("held_out", hook))
+        evals += tasks
         plan = Plan(
             steps=steps, save_every=config.save_every, eval_every=config.eval_every,
-            max_seconds=60 * config.max_minutes,
+            sample_every=config.sample_every, max_seconds=60 * config.max_minutes,
         )  # fmt: skip
         result = fit(
             source, updater, plan, told, start=start, save=save if world.leads else None, evals=evals,
-            stop=stop, agree=world.largest,
+            stop=stop, sample=sample, watch=watch, pace=pace, tok_s_at_peak=speed, agree=world.largest,
         )  # fmt: skip
         if world.leads and result.status != "interrupted":
             write(directory.path / "final", run=directory.record, step=result.step, replace=True)
     return result
+
+
+def _seen(watch: Watch | None, batches: int) -> dict[str, Any]:
+    """What a checkpoint says of the held-out losses so far, and on how many batches they were taken."""
+    return {"watch": {**watch.state(), "eval_batches": batches}} if watch is not None else {}
+
+
+def _recall(watch: Watch, latest: Path, batches: int, events: Events) -> None:
+    """Go on watching where the checkpoint left off; losses over other batches cannot be compared."""
+    state = checkpoint.read_json(latest / "state.json").get("watch")
+    if state is None:
+        return
+    if state.get("eval_batches") == batches:
+        watch.restore(state)
+    else:
+        events.note("--eval-batches has changed: the best held-out loss is looked for anew", "warning")
 
 
 def held_out_loss(objective: Objective, source: Any, n: int, world: World | None = None) -> Hook:

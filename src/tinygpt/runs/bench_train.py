@@ -70,7 +70,8 @@ def run(config: Config, events: Events) -> dict[str, Any]:
             events=events,
         )
     median, tokens = statistics.median(counted), config.batch * context
-    flops = count.flops_per_token(model_config, context) * tokens
+    gflops = count.flops_per_token(model_config, context) * tokens / median / 1e9
+    product = backend.measure_gflops(dtype=dtype)
     return {
         "preset": config.preset,
         "parameters": count.parameters(model_config),
@@ -80,8 +81,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         "step_seconds_median": median,
         "step_seconds_min": min(counted),
         "tok_s": tokens / median,
-        "gflops": flops / median / 1e9,
-        "gflops_of_a_product": backend.measure_gflops(),
+        "gflops": gflops,
+        "gflops_of_a_product": product,
+        "mfu": gflops / product,
         "peak_memory_bytes": backend.memory_peak(),
     }
 

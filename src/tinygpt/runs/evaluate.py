@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError, nearest
 from tinygpt.core.events import Events
-from tinygpt.core.family import Family
 from tinygpt.core.rows import EvalRow
 from tinygpt.eval.suites import heldout_loss
 from tinygpt.runs import _pieces
 from tinygpt.runs._local_endpoint import LocalEndpoint
+from tinygpt.runs._suites import SUITES, measure, settings
 
-__all__ = ["Config", "LocalEndpoint", "measure", "run"]
-SUITES = Family("tinygpt.eval.suites", verb="score")
+__all__ = ["SUITES", "Config", "LocalEndpoint", "measure", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +51,8 @@ def run(config: Config, events: Events) -> list[EvalRow]:
     endpoint.name = config.name or endpoint.name
     rows: list[EvalRow] = []
     records: list[dict[str, Any]] = []
-    for name, settings in wanted.items():
-        found, happened = measure(endpoint, name, settings, events)
+    for name, chosen in wanted.items():
+        found, happened = measure(endpoint, name, chosen, events)
         rows += found
         records += happened
     if config.out is not None:
@@ -81,17 +79,7 @@ def _wanted(config: Config) -> dict[str, Any]:
         if not isinstance(options, Mapping):
             raise ConfigError(f"'options.{key}' must be a table, got {options!r}")
         wanted[name] |= options
-    return {name: _settings(name, options) for name, options in wanted.items()}
-
-
-def _settings(suite: str, options: Mapping[str, Any]) -> Any:
-    """The Config of a suite; what is wrong with it is said in the words of the command line."""
-    cls = SUITES.load(suite).Config
-    try:
-        return from_dict(cls, options, f"options.{suite}")
-    except ConfigError as error:
-        how = f"set it with --set options.{suite}.KEY=VALUE"
-        raise ConfigError(error.message, hint="; ".join(filter(None, (error.hint, how)))) from error
+    return {name: settings(name, options) for name, options in wanted.items()}
 
 
 def _check_files(config: Config) -> None:
@@ -104,15 +92,3 @@ def _check_files(config: Config) -> None:
         )
     if config.out is not None and config.out.is_file() and (bad := read_rows(config.out)[1]):
         raise ConfigError(f"--out: {bad[0]}", hint="rows are appended only to a file of eval rows")
-
-
-def measure(
-    endpoint: Any, suite: str, settings: Any, events: Events
-) -> tuple[list[EvalRow], list[dict[str, Any]]]:
-    """One suite on one endpoint: its rows, and a record of each example."""
-    module = SUITES.load(suite)
-    examples = module.load(settings)
-    for note in examples.notes:
-        events.note(note, level="warning")
-    result = module.score(endpoint, examples, settings)
-    return result.rows, [{"suite": suite, "model": endpoint.name, **e} for e in result.examples]

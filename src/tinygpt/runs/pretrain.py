@@ -94,4 +94,5 @@ def run(config: Config, events: Events) -> Result:
         events=events,
         facts=facts,
         after=base if config.decay_only else None,
+        tokenizer=tokenizer,
     )

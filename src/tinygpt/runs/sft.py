@@ -50,6 +50,8 @@ class Config(FreshModel):
             raise ConfigError(
                 "prompt_weight says nothing where all tokens are learned", hint="leave one of them out"
             )
+        if self.sample_every and self.sample_prompt is None:
+            raise ConfigError("--sample-every needs a request to answer", hint="add --sample-prompt TEXT")
         whole = self.full or self.base is None
         if self.lora_plus_ratio <= 0:
             raise ConfigError(f"--lora-plus-ratio must be positive, got {self.lora_plus_ratio:g}")
@@ -129,5 +131,5 @@ def run(config: Config, events: Events) -> Result:
     return _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, measured=measured,
         inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
-        facts=facts,
+        facts=facts, tokenizer=tokenizer, template=chat.TEMPLATES.load(config.template.name),
     )  # fmt: skip

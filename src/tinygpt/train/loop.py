@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tinygpt.core import backend
 from tinygpt.core.errors import TinyGPTError
 from tinygpt.core.events import Evaluated, Events, RunEnded, TrainStep
+from tinygpt.train.pace import Pace
 from tinygpt.train.stop import Stop, on_signals
+from tinygpt.train.watch import Watch
 
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
 
 Hook = Callable[[int], dict[str, float]]
-ENDS = ("done", "time", "interrupted")  # by urgency; how a run ends, unless an error ends it
+ENDS = ("done", "early", "time", "interrupted")  # by urgency; how a run ends, unless an error ends it
 
 
 class Source(Protocol):
@@ -46,12 +48,13 @@ class Plan:
     steps: int
     save_every: int = 0
     eval_every: int = 0
+    sample_every: int = 0
     max_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a run ended: status is "done", "interrupted" or "time"."""
+    """How a run ended: status is "done", "interrupted", "time" or "early" (its watch had seen enough)."""
 
     status: str
     step: int
@@ -70,38 +73,70 @@ def fit(
     evals: Sequence[tuple[str, Hook]] = (),
     stop: Stop | None = None,
     agree: Callable[[int], int] = int,
+    sample: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
+    pace: Pace | None = None,
+    tok_s_at_peak: float = 0.0,
 ) -> Result:
     """Run steps start+1 .. plan.steps and return how it ended.
 
     save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `stop` ends
-    the run after the step in which it is set; without it the loop catches signals itself. `agree` makes the
-    processes of one run end at one step: it returns the largest of their numbers. A loss that is no
-    finite number ends the run with an error and leaves the last checkpoint as it is.
+    the run after the step in which it is set; without it the loop catches signals itself. A loss that is no
+    finite number ends the run with an error and leaves the last checkpoint as it is. sample(step) shows what
+    the model writes. `watch` follows an evaluation's loss: it ends the run, and asks for checkpoints. `pace`
+    waits between steps. Tokens a second are told as a share of `tok_s_at_peak` (0: unknown). `agree` makes
+    the processes of one run end at one step: it returns the largest of their numbers.
     """
     began = time.perf_counter()
     status, step, saved, metrics = "done", start, start, dict[str, float]()
+    if watch is not None and agree(int(watch.over)):
+        status = "early"
+    if pace is not None:
+        pace.start()
     with contextlib.nullcontext(stop) if stop is not None else on_signals() as stop:
         while step < plan.steps and status == "done":
             step += 1
-            metrics = _step(source, updater, step, events)
-            last = step == plan.steps
+            metrics = _step(source, updater, step, events, tok_s_at_peak)
+            last, better = step == plan.steps, False
             late = plan.max_seconds and time.perf_counter() - began > plan.max_seconds and not last
-            status = ENDS[agree(2 if stop else 1 if late else 0)]
+            status = ENDS[agree(3 if stop else 2 if late else 0)]
             if evals and (last or status == "time" or _due(step, plan.eval_every)):
                 for name, hook in evals:
                     found = hook(step)
                     metrics |= found
                     events.emit(Evaluated(step=step, name=name, metrics=found))
-            if save is not None and (last or status != "done" or _due(step, plan.save_every)):
-                save(step)
-                saved = step
+                    # What is seen must not depend on when a run was stopped.
+                    if watch is not None and (last or _due(step, plan.eval_every)):
+                        better |= watch.see(step, name, found)
+                if watch is not None and agree(int(watch.over)) and status == "done" and not last:
+                    status = "early"
+            if sample is not None and (last or _due(step, plan.sample_every)):
+                sample(step)
+
+            def keep(step: int = step) -> None:
+                nonlocal saved
+                if save is not None and saved != step:
+                    save(step)
+                    saved = step
+
+            if better or last or status != "done" or _due(step, plan.save_every):
+                keep()
+            if pace is not None and status == "done" and not last:
+                over = began + plan.max_seconds - time.perf_counter() if plan.max_seconds else math.inf
+                pace.wait(stop, seconds=over, pausing=keep)
+                if agree(int(bool(stop))):
+                    status = "interrupted"
+                    keep()
     assert save is None or saved == step
+    metrics |= watch.metrics() if watch is not None else {}
     seconds = time.perf_counter() - began
     events.emit(RunEnded(status=status, step=step, seconds=seconds, metrics=metrics))
     return Result(status=status, step=step, seconds=seconds, metrics=metrics)
 
 
-def _step(source: Source, updater: Updater, step: int, events: Events) -> dict[str, float]:
+def _step(
+    source: Source, updater: Updater, step: int, events: Events, tok_s_at_peak: float
+) -> dict[str, float]:
     began = time.perf_counter()
     batch = source[step - 1]
     facts = updater.step(batch, step)
@@ -121,6 +156,7 @@ def _step(source: Source, updater: Updater, step: int, events: Events) -> dict[s
             grad_norm=facts.get("grad_norm", 0.0),
             tokens=tokens,
             tok_s=round(tokens / seconds, 1),
+            mfu=round(tokens / seconds / tok_s_at_peak, 4) if tok_s_at_peak else None,
             mem_bytes=backend.memory_peak(),
             metrics=own,
         )

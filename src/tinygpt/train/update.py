@@ -147,6 +147,21 @@ class Gradient:
             mx.eval(self.weights, self.optimizer_state, facts)
         return {name: float(value.item()) for name, value in facts.items()} | {"lr": lr}
 
+    def backward_bytes(self, batch: Batch) -> int:
+        """Bytes of arrays that forward and backward pass of these rows take beside what is held, measured.
+
+        Gradients are summed as they come, so these are the activations; nothing is changed or drawn."""
+        given = arrays(batch)
+        mx.eval(given)
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        with backend.shards(backend.streams(batch.tokens.shape[0])):
+            gradients, facts = self._gradients(self.weights, given)
+            mx.eval([g.sum() for g in gradients.values()], facts)
+        self.objective.module.update(tree_unflatten(list(self.weights.items())))
+        return mx.get_peak_memory() - before
+
     def _take(self, changed: list[tuple[Tensors, Tensors]]) -> None:
         """Make the lanes' results the state, in the order that the tensors had: a trace depends on it."""
         weights = {name: w for new, _ in changed for name, w in new.items()}

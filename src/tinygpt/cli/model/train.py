@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import KNOBS, NEEDS, finish
-from tinygpt.model import presets
+from tinygpt.cli._train import CHOICES, KNOBS, NEEDS, finish
 from tinygpt.runs.pretrain import Config, run
 
 
@@ -23,4 +22,4 @@ ALSO = {
     "accumulate": "accum", "context": "ctx", "lr": "max_lr", "schedule": "lr_schedule", "clip": "grad_clip",
     "held_out": "val_split", "eval_every": "val_every",
 }  # fmt: skip
-main = from_config(Config, call, also=ALSO, knobs=KNOBS, needs=NEEDS, choices={"preset": presets.names()})
+main = from_config(Config, call, also=ALSO, knobs=KNOBS, needs=NEEDS, choices=CHOICES)

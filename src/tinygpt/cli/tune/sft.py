@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import KNOBS, NEEDS, finish
-from tinygpt.model import presets
+from tinygpt.cli._train import CHOICES, KNOBS, NEEDS, finish
 from tinygpt.runs.sft import Config, run
 
 
@@ -24,5 +23,5 @@ main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
     also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd"},
     knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
-    choices={"preset": presets.names()},
+    choices=CHOICES,
 )  # fmt: skip

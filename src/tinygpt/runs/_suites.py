@@ -1,0 +1,39 @@
+"""Suites as runs use them: their settings in the words of the command line, and the call that measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinygpt.core.config import fields, from_dict
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events
+from tinygpt.core.family import Family
+from tinygpt.core.rows import EvalRow
+
+SUITES = Family("tinygpt.eval.suites", verb="score")
+
+
+def settings(suite: str, options: Mapping[str, Any], *, where: str = "options", limit: int = 0) -> Any:
+    """The Config of a suite; what is wrong with it is said in the words of the command line. `limit`: how
+    many examples, where the options do not say it and the suite has such a setting."""
+    cls = SUITES.load(suite).Config
+    counted = next((f.name for f in fields(cls) if f.name in ("n", "limit")), None)
+    most = {counted: limit} if limit and counted else {}
+    try:
+        return from_dict(cls, {**most, **options}, f"{where}.{suite}")
+    except ConfigError as error:
+        how = f"set it with --set {where}.{suite}.KEY=VALUE"
+        raise ConfigError(error.message, hint="; ".join(filter(None, (error.hint, how)))) from error
+
+
+def measure(
+    endpoint: Any, suite: str, settings: Any, events: Events
+) -> tuple[list[EvalRow], list[dict[str, Any]]]:
+    """One suite on one endpoint: its rows, and a record of each example."""
+    module = SUITES.load(suite)
+    examples = module.load(settings)
+    for note in examples.notes:
+        events.note(note, level="warning")
+    result = module.score(endpoint, examples, settings)
+    return result.rows, [{"suite": suite, "model": endpoint.name, **e} for e in result.examples]
