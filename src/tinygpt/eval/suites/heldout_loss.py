@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 from tinygpt.core.config import to_dict
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
+from tinygpt.data import corpus
 from tinygpt.data.source import text as text_source
 from tinygpt.eval.endpoint import Endpoint
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, row
@@ -51,13 +52,13 @@ def load(config: Config) -> Examples:
     if not config.paths:
         raise ConfigError(f"{TASK} has no text to read", hint="give --corpus a file or a folder")
     source = text_source.Config(paths=config.paths, glob=config.glob)
-    files = text_source.find(source)
+    corpus.refuse_mixture(config.paths, weights_only=False)
+    files = corpus.find(source)
     documents: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
     total = 0
     for path in files:
-        texts = text_source.documents(path, facts)
-        rows = ".jsonl" in path.suffixes[-2:]
+        texts = corpus.documents(path, facts)
         for i, text in enumerate(texts):
             if not config.limit_bytes or total < config.limit_bytes:
                 documents.append({"id": f"{path}#{i}" if rows else str(path), "text": text})
