@@ -1,4 +1,4 @@
-"""BPE-dropout: in training, each merge of a byte-level BPE fails with probability p, so a word is spelled anew.
+"""BPE-dropout: in training, a merge of byte-level BPE fails with probability p, so words are spelled anew.
 
 Encoding a word starts from its bytes and again and again applies the merge of highest priority. With dropout,
 at every step each merge that is possible is left out with probability p on its own; the best of the others is
@@ -104,7 +104,7 @@ class Speller:
         queue: list[tuple[int, int, int, int]] = []  # (rank, place, left, right): the best one first
 
         def add(i: int) -> None:
-            if 0 <= i and after[i] < n and (found := merges.get((ids[i], ids[after[i]]))):
+            if i >= 0 and after[i] < n and (found := merges.get((ids[i], ids[after[i]]))):
                 heapq.heappush(queue, (found[0], i, ids[i], ids[after[i]]))
 
         for i in range(n - 1):

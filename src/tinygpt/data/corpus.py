@@ -241,11 +241,11 @@ def _text(file: Path) -> Iterator[str]:
 def _parquet(file: Path, field: str, bad: list[tuple[int, str]]) -> Iterator[str]:
     """The texts of a column, some rows at a time."""
     arrow = rows.pyarrow("reading .parquet files")
-    import pyarrow.parquet  # pyright: ignore[reportMissingImports]
+    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
     n_used = 0
     try:
-        with arrow.parquet.ParquetFile(file) as table:
+        with parquet.ParquetFile(file) as table:
             columns: list[str] = table.schema_arrow.names
             if field not in columns:
                 close = nearest(field, columns)

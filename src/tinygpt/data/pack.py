@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class Rows(Protocol):
-    """Packed rows. `fill` writes row `r` into row `b` of a batch that is all padding; `epoch` is for rows that
-    look different each time."""
+    """Packed rows. `fill` writes row `r` into row `b` of a batch that is all padding; `epoch` is for rows
+    that look different each time."""
 
     def __len__(self) -> int: ...
 
@@ -72,7 +72,7 @@ class Cut:
         return self.end - self.begin
 
     def span(self, r: int) -> tuple[int, int, NDArray[np.int64]]:
-        """Row r: its first token, the end, and where documents begin in (0, n], each ending the one before."""
+        """Row r: its first token, its end, and where documents begin in (0, n]; each ends the one before."""
         import numpy as np
 
         lo = self.begin + r * self.length

@@ -23,7 +23,7 @@ class Config(FreshModel):
 
     corpus: Annotated[
         tuple[Path, ...],
-        "Text, .jsonl or .parquet files, folders or patterns; may be repeated; name=path:weight mixes several.",
+        "Text, .jsonl or .parquet files, folders or patterns; may be repeated. name=path:weight mixes them.",
     ]
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     exclude: Annotated[

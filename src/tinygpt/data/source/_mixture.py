@@ -1,9 +1,9 @@
 """Several corpora in one run: each row comes from one of them, in exact proportion to the weights.
 
-Rows are dealt in periods of 65,536, in which corpus c has n_c rows (its share, by largest remainder). Its row
-j stands at the place (j + u_j) / n_c of the period, where u_j in [0, 1) is drawn from the seed, and places are
-read in order: after any number of rows every corpus has had its share, within a few rows. The rows that a
-corpus gives go round its own epochs, so each of its rows is read once an epoch of its own. Row n is a pure
+Rows are dealt in periods of 65,536, in which corpus c has n_c rows (its share, by largest remainder). Row j
+of them stands at the place (j + u_j) / n_c of the period, where u_j in [0, 1) is drawn from the seed, and
+places are read in order: after any number of rows every corpus has had its share, within a few rows. What a
+corpus gives goes round its own epochs, so each of its rows is read once an epoch of its own. Row n is a pure
 function of (seed, n).
 """
 

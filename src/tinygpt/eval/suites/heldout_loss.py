@@ -59,6 +59,7 @@ def load(config: Config) -> Examples:
     total = 0
     for path in files:
         texts = corpus.documents(path, facts)
+        rows = corpus.has_rows(path)
         for i, text in enumerate(texts):
             if not config.limit_bytes or total < config.limit_bytes:
                 documents.append({"id": f"{path}#{i}" if rows else str(path), "text": text})
