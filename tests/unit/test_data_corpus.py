@@ -57,14 +57,14 @@ def test_patterns(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
 
     def found(pattern: str, **more: Any) -> list[str]:
-        config = text.Config(paths=(tmp_path / pattern,), **more)
+        config = text.Config(paths=(Path(pattern.replace("@", f"{tmp_path}/")),), **more)
         assert not corpus.by_hand(config)
         return [p.relative_to(tmp_path).as_posix() for p in corpus.find(config)]
 
-    assert found("*.txt") == ["a.txt", "b.txt"] and found("**/*.txt") == ["a.txt", "b.txt", "in/d.txt"]
-    assert found("[ab].*", exclude=("a*",)) == ["b.txt"] and found("all=*.md:2") == ["c.md"]
+    assert found("@*.txt") == ["a.txt", "b.txt"] and found("@**/*.txt") == ["a.txt", "b.txt", "in/d.txt"]
+    assert found("@[ab].*", exclude=("a*", "test_*")) == ["b.txt"] and found("all=@*.md:2") == ["c.md"]
     with pytest.raises(DataError, match="no file matches .*rst'"):
-        found("*.rst")
+        found("@*.rst")
 
 
 @pytest.mark.parametrize("block", [1, 3, 1 << 20])
@@ -116,7 +116,9 @@ def test_parquet(tmp_path: Path) -> None:
     found, facts = read(tmp_path / "a.parquet")
     assert found == ["one", "two é", ""] and facts["bad_rows"] == 1
     assert "line 2: 'text' must be text, got null" in facts["first_bad"][0]
-    assert "has no column 'txt'. Did you mean 'text'" in read(tmp_path / "a.parquet", "txt")[1]["first_bad"][0]
+    assert (
+        "has no column 'txt'. Did you mean 'text'" in read(tmp_path / "a.parquet", "txt")[1]["first_bad"][0]
+    )
     assert "row 1: 'n' must be text" in read(tmp_path / "a.parquet", "n")[1]["first_bad"][0]
     (tmp_path / "b.parquet").write_bytes(b"no table")
     assert "cannot read" in read(tmp_path / "b.parquet")[1]["first_bad"][0]
@@ -131,7 +133,9 @@ def test_parquet(tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DependencyError, match=r"needs the package 'pyarrow' \(pip install 'tinygpt\[parquet\]"):
+    with pytest.raises(
+        DependencyError, match=r"needs the package 'pyarrow' \(pip install 'tinygpt\[parquet\]"
+    ):
         read(tmp_path / "a.parquet")
 
 
@@ -159,10 +163,12 @@ def test_tokens_are_the_same_in_blocks_and_by_processes(
     for document in documents:
         expected += [tokenizer.eos_id, *tokenizer.encode(document)]
     straight = tokens(files, tokenizer)
-    assert straight.ids.tolist() == expected and straight.sizes.tolist() == [len(d.encode()) for d in documents]
+    assert straight.ids.tolist() == expected and straight.sizes.tolist() == [
+        len(d.encode()) for d in documents
+    ]
     assert straight.facts["per_file"] == [1, 0, 20] and straight.facts["empty"] == 2
-    for name, value in {"BLOCK": 64}.items():
-        monkeypatch.setattr(corpus, name, value)
+    monkeypatch.setattr(corpus, "BLOCK", 64)
+    monkeypatch.setattr(encode, "PIECE", 100)
     monkeypatch.setattr(encode, "SHARE", 1000)
     shared = tokens(files, tokenizer, workers=2, events=Events(memory))
     assert shared.ids.tolist() == expected and shared.starts.tolist() == straight.starts.tolist()
@@ -170,7 +176,9 @@ def test_tokens_are_the_same_in_blocks_and_by_processes(
     assert [t.done for t in told] == sorted(t.done for t in told) and told[-1].done == told[-1].total
     assert len(told) > 3
     byte_wise = tokens(files, byte.load())
-    assert byte_wise.ids.dtype == np.uint16 and len(byte_wise.ids) == sum(len(d.encode()) + 1 for d in documents)
+    assert byte_wise.ids.dtype == np.uint16 and len(byte_wise.ids) == sum(
+        len(d.encode()) + 1 for d in documents
+    )
 
 
 def test_hashes_of_large_files_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,8 @@ def _named(path: Path, where: Where) -> list[Path]:
 def _matching(pattern: Path, where: Where) -> list[Path]:
     """The files that a pattern names; `**` is any number of folders."""
     found = sorted(p for p in map(Path, glob.iglob(str(pattern), recursive=True)) if p.is_file())
-    if not (kept := [p for p in found if not _excluded(p, where)]):
+    fixed = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    if not (kept := [p for p in found if not _excluded(p.relative_to(fixed), where)]):
         raise DataError(f"no file matches '{pattern}'", hint="check the pattern, and quote it in a shell")
     return kept
 
@@ -222,18 +223,19 @@ def _text(file: Path) -> Iterator[str]:
     """A text file, block by block; a character never falls apart."""
     offset, line, rest = 0, 1, b""
     with rows.opened(file) as opened:
-        for block in itertools.chain(iter(lambda: opened.read(BLOCK), b""), (b"",)):
-            if not offset and not rest:
-                skipped = 3 if block.startswith(codecs.BOM_UTF8) else 0
-                block, offset = block[skipped:], skipped
+        block = opened.read(BLOCK)
+        while block:
+            following = opened.read(BLOCK)
             data = rest + block
             try:
-                text, used = codecs.utf_8_decode(data, "strict", not block)
+                text, used = codecs.utf_8_decode(data, "strict", not following)
             except UnicodeDecodeError as error:
                 where = line + data.count(b"\n", 0, error.start)
                 raise rows.not_utf8(file, offset + error.start, where) from error
+            if offset == 0:
+                text = text.removeprefix("\ufeff")
             line += data.count(b"\n", 0, used)
-            offset, rest = offset + used, data[used:]
+            offset, rest, block = offset + used, data[used:], following
             if text:
                 yield text
 

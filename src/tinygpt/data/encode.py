@@ -112,7 +112,7 @@ def _pieces(files: Sequence[Path], facts: dict[str, Any], field: str) -> Iterato
                 n_documents += bool(text)
                 rest, begins = "", True
             read += len(text)
-            *whole, rest = pieces(rest + text)
+            *whole, rest = pieces(rest + text, PIECE)
             for part in whole:
                 yield Piece(part, begins, before + min(size, read))
                 begins = False
