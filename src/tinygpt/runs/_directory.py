@@ -165,8 +165,10 @@ class RunDirectory:
             value = getattr(self.config, f.name)
             for one in value if isinstance(value, tuple) else (value,):
                 named = f.name != "out" and isinstance(one, Path) or f.name == "tokenizer" and one != "byte"
+                if not named or not self.path.exists():
+                    continue
                 path = corpus.parse(one).path if f.name == "corpus" else Path(one)
-                if named and self.path.exists() and path.resolve().is_relative_to(out):
+                if path.resolve().is_relative_to(out):
                     raise ConfigError(
                         f"--{f.name} {one} is inside --out {self.path}, which is to be replaced",
                         hint="choose another --out",
