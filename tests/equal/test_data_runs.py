@@ -71,7 +71,9 @@ def test_what_makes_no_sense_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--bpe-dropout must be from 0 to 1"):
         pretrain.run(config(folder, tmp_path / "a", bpe_dropout=1.5), Events())
     with pytest.raises(ConfigError, match="two corpora are called x"):
-        pretrain.run(config(folder, tmp_path / "a", corpus=[f"x={folder}/a", f"x={folder}/b"]), Events())
+        pretrain.run(
+            config(folder, tmp_path / "a", corpus=[f"x={folder}/prose.txt", f"x={folder}/code.txt"]), Events()
+        )
     inside = tmp_path / "run"
     inside.mkdir()
     shutil.copy(folder / "prose.txt", inside / "prose.txt")
