@@ -12,9 +12,10 @@ from tinygpt.core import events as ev
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError, UnsupportedError
 from tinygpt.core.events import Events
-from tinygpt.data import bpe
+from tinygpt.data import bpe, rows
+from tinygpt.eval.suites import heldout_loss
 from tinygpt.model.checkpoint import read_tensors
-from tinygpt.runs import pretrain
+from tinygpt.runs import pretrain, tokenize
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,32 @@ def test_what_makes_no_sense_is_refused(folder: Path, tmp_path: Path) -> None:
         pretrain.run(
             config(folder, tmp_path / "a", corpus=[f"x={folder}/prose.txt", f"x={folder}/code.txt"]), Events()
         )
+
+
+def test_a_tokenizer_is_trained_on_fields_and_corpora_apart(tmp_path: Path, memory: Any) -> None:
+    rows.write(tmp_path / "a.jsonl", [{"body": f"lorem ipsum {n} dolor"} for n in range(200)])
+    (tmp_path / "b").mkdir()
+    for n in range(10):
+        (tmp_path / "b" / f"{n}.txt").write_text(f"the text of file {n} " * 20)
+
+    def run(*given: str, **more: Any) -> dict[str, Any]:
+        data = {"corpus": [g.replace("@", f"{tmp_path}/") for g in given], "out": str(tmp_path / "tok")}
+        return tokenize.run(
+            from_dict(tokenize.Config, {**data, "force": True, "vocab_size": 300, **more}), Events(memory)
+        )
+
+    found = run("rows=@a.jsonl", "files=@b", field="body", held_out=0.1)
+    assert found["files"] == 10, "the last of ten files is held out, as `train` will do for this corpus"
+    assert "lorem" in (tmp_path / "tok" / "tokenizer.json").read_text()
+    with pytest.raises(ConfigError, match="has a weight, but nothing is mixed here"):
+        run("rows=@a.jsonl:1")
+    with pytest.raises(ConfigError, match="--field body means nothing"):
+        run("@b", field="body")
+
+
+def test_a_field_is_measured(tmp_path: Path) -> None:
+    rows.write(tmp_path / "a.jsonl", [{"body": "one"}, {"body": "two"}])
+    found = heldout_loss.load(heldout_loss.Config(paths=(tmp_path / "a.jsonl",), field="body"))
+    assert [item["text"] for item in found.items] == ["one", "two"]
+    with pytest.raises(ConfigError, match="the corpus x has a name, but nothing is mixed here"):
+        heldout_loss.load(heldout_loss.Config(paths=(Path(f"x={tmp_path}/a.jsonl"),)))

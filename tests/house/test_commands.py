@@ -23,6 +23,7 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
+    "--field",
     "--exclude", "--glob", "--model-name", "--name", "--prompt", "--stop", "--system", "--targets",
     "--text", "--tokenizer",
 }  # fmt: skip

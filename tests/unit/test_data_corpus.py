@@ -105,6 +105,10 @@ def test_the_field_is_part_of_the_cache_key(tmp_path: Path) -> None:
         config = text.Config(paths=(tmp_path / "a.jsonl",), field=field, held_out=0)
         source = text.build(config, byte.load(), length=64, batch_size=1)
         assert ord(letter) in source[0].tokens
+    (tmp_path / "a.txt").write_text("plain " * 30)
+    with pytest.raises(ConfigError, match="--field body means nothing"):
+        config = text.Config(paths=(tmp_path / "a.txt",), field="body")
+        text.build(config, byte.load(), length=64, batch_size=1)
 
 
 def test_parquet(tmp_path: Path) -> None:

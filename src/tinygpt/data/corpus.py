@@ -105,6 +105,14 @@ def find(where: Where) -> list[Path]:
     return list(found)
 
 
+def refuse_field(field: str, files: Sequence[Path]) -> None:
+    """ConfigError for a field that is asked for where no file has any."""
+    if field != "text" and not any(map(has_rows, files)):
+        raise ConfigError(
+            f"--field {field} means nothing: no file of the corpus is .jsonl or .parquet", hint="leave it out"
+        )
+
+
 def by_hand(where: Where) -> bool:
     """Whether every file was named by itself, not found in a folder or by a pattern."""
     return all(parse(path).path.is_file() for path in where.paths)

@@ -57,6 +57,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     corpus.refuse_mixture(config.corpus)
     apart = [replace(settings, paths=(c.path,)) for c in corpus.corpora(config.corpus)] or [settings]
     found = [f for one in apart for f in without_held_out(corpus.find(one), config.held_out)]
+    corpus.refuse_field(config.field, found)
     total = sum(f.stat().st_size for f in found)
     trainer = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
     facts = corpus.new_facts()

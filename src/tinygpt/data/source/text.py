@@ -74,7 +74,8 @@ def build(
     events: Events | None = None,
 ) -> Source:
     """The training source; `.held_out` is the evaluation source or None, `.files` what each reads."""
-    corpus.find(config)  # what is not there is said before anything is tokenised
+    # What is not there is said before anything is tokenised.
+    corpus.refuse_field(config.field, corpus.find(config))
     mixed = corpus.corpora(config.paths)
     if not mixed:
         return _one(config, tokenizer, length, batch_size, seed, (), events)

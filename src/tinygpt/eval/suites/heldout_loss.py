@@ -36,6 +36,7 @@ class Config:
 
     paths: Annotated[tuple[Path, ...], "Text files, .jsonl files with {text} rows, or folders."] = ()
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
+    field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
     name: Annotated[str, "Task name in the rows."] = TASK
     context: Annotated[int, "Longest window in tokens; 0: the model's context."] = 0
     stride: Annotated[int, "Tokens from one window to the next, at most the context; 0: half of it."] = 0
@@ -51,14 +52,15 @@ def load(config: Config) -> Examples:
     """The documents, each {"id", "text"}, read as training reads them."""
     if not config.paths:
         raise ConfigError(f"{TASK} has no text to read", hint="give --corpus a file or a folder")
-    source = text_source.Config(paths=config.paths, glob=config.glob)
+    source = text_source.Config(paths=config.paths, glob=config.glob, field=config.field)
     corpus.refuse_mixture(config.paths, weights_only=False)
     files = corpus.find(source)
+    corpus.refuse_field(config.field, files)
     documents: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
     total = 0
     for path in files:
-        texts = corpus.documents(path, facts)
+        texts = corpus.documents(path, facts, config.field)
         rows = corpus.has_rows(path)
         for i, text in enumerate(texts):
             if not config.limit_bytes or total < config.limit_bytes:
