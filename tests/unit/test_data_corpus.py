@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import nano
 from tinygpt.core.errors import ConfigError, DataError, DependencyError
 from tinygpt.data import cache, corpus, rows
 from tinygpt.data.source import text
@@ -109,27 +108,6 @@ def test_the_field_is_part_of_the_cache_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--field body means nothing"):
         config = text.Config(paths=(tmp_path / "a.txt",), field="body")
         text.build(config, byte.load(), length=64, batch_size=1)
-
-
-def test_parquet(tmp_path: Path) -> None:
-    arrow, parquet = nano.require("pyarrow"), nano.require("pyarrow.parquet")
-    table = arrow.table({"text": ["one", None, "two é", ""], "n": [1, 2, 3, 4]})
-    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
-    found, facts = read(tmp_path / "a.parquet")
-    assert found == ["one", "two é", ""] and facts["bad_rows"] == 1
-    assert "line 2: 'text' must be text, got null" in facts["first_bad"][0]
-    assert (
-        "has no column 'txt'. Did you mean 'text'" in read(tmp_path / "a.parquet", "txt")[1]["first_bad"][0]
-    )
-    assert "row 1: 'n' must be text" in read(tmp_path / "a.parquet", "n")[1]["first_bad"][0]
-    (tmp_path / "b.parquet").write_bytes(b"no table")
-    assert "cannot read" in read(tmp_path / "b.parquet")[1]["first_bad"][0]
-    with arrow.CompressedOutputStream(str(tmp_path / "c.jsonl.zst"), "zstd") as out:
-        out.write(b'{"text": "one"}\n{"text": "two"}\n')
-    assert read(tmp_path / "c.jsonl.zst")[0] == ["one", "two"]
-    whole = (tmp_path / "c.jsonl.zst").read_bytes()
-    (tmp_path / "d.jsonl.zst").write_bytes(whole[:20])
-    assert "damaged zstd" in read(tmp_path / "d.jsonl.zst")[1]["first_bad"][0]
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
