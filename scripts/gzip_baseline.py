@@ -24,6 +24,7 @@ def held_out(run: Path) -> tuple[Path, ...]:
         paths=tuple(Path(p) for p in config["corpus"]),
         glob=config["glob"],
         exclude=tuple(config["exclude"]),
+        field=config.get("field", "text"),
         held_out=config["held_out"],
         cache=False,
     )

@@ -18,7 +18,8 @@ from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Note, Progress
 from tinygpt.core.family import Family
-from tinygpt.data import rows
+from tinygpt.data import corpus as corpus_files
+from tinygpt.data import encode, rows
 from tinygpt.data.source import chat, text
 from tinygpt.data.tokenizer import byte
 
@@ -228,12 +229,12 @@ def test_text_globs_stay_in_the_folder(glob: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     corpus(tmp_path)
     with pytest.raises(ConfigError, match="leads out of the folder|is no glob"):
-        text.find(text.Config(paths=(tmp_path / "in",), glob=glob))
+        corpus_files.find(text.Config(paths=(tmp_path / "in",), glob=glob))
 
 
 def test_text_paths_that_the_system_refuses(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read .*xxx: File name too long"):
-        text.find(text.Config(paths=(tmp_path / ("x" * 5000),)))
+        corpus_files.find(text.Config(paths=(tmp_path / ("x" * 5000),)))
 
 
 def test_text_rows_of_jsonl_are_documents(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_text_in_pieces_encodes_as_one(tmp_path: Path) -> None:
     written = Path(text.__file__).read_text() + "a\n\n  b\n c \n\nd\r\ne\n(f)\n(g)\n" * 30
     for pattern in ("gpt2", "word", "copy"):
         tokenizer = train_bpe([written], Config(vocab_size=400, pattern=pattern))  # type: ignore[arg-type]
-        pieces = list(text.pieces(written, 50))
+        pieces = list(encode.pieces(written, 50))
         assert len(pieces) > 20 and "".join(pieces) == written
         assert [i for ids in tokenizer.encode_batch(pieces) for i in ids] == tokenizer.encode(written)
 

@@ -49,3 +49,42 @@ tasks = [make_task(0, "train", i) for i in range(50)]
 out = [[t.id, to_messages(t), list(t.candidates), list(t.templates), list(t.tags)] for t in tasks]
 """
     assert child(code, PYTHONHASHSEED="1") == child(code, PYTHONHASHSEED="2")
+
+
+TOKENISE = """
+import sys
+from pathlib import Path
+from tinygpt.core.events import Events, Note
+from tinygpt.data import encode
+from tinygpt.data.source import text
+from tinygpt.data.tokenizer import byte
+
+folder = Path(sys.argv[1])
+whole = encode.tokenise
+
+def tokenise(*args, **more):
+    print("tokenised", flush=True)
+    while not (folder / "waits").exists():
+        pass
+    whole(*args, **more)
+
+class Waits:
+    def write(self, event):
+        if isinstance(event, Note) and "waiting" in event.text:
+            (folder / "waits").write_text("")
+
+encode.tokenise = tokenise
+config = text.Config(paths=(folder / "a.txt",), held_out=0)
+source = text.build(config, byte.load(), length=64, batch_size=2, events=Events(Waits()))
+print(source[0].tokens.sum())
+"""
+
+
+def test_of_two_that_start_at_once_one_tokenises(tmp_path: Path) -> None:
+    """The second waits for the first and uses its tokens."""
+    (tmp_path / "a.txt").write_text("to be or not to be, that is the question\n" * 30)
+    command = [sys.executable, "-c", TOKENISE, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120)[0].split() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(map(len, told)) == [1, 2] and told[0][-1] == told[1][-1]

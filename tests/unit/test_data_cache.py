@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,32 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No space left"):
         cache.cached(tmp_path / "a", 100, full)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_makes_it_and_the_other_waits(tmp_path: Path, memory: Any) -> None:
+    corpus, waits = Corpus(), threading.Event()
+
+    class Waiting:
+        def write(self, event: Any) -> None:
+            assert "another process tokenises this corpus" in event.text
+            waits.set()
+
+        def close(self) -> None:
+            """Nothing to release."""
+
+    def write(writer: cache.Writer) -> None:
+        other.start()
+        assert waits.wait(60), "the other one did not wait"
+        corpus(writer)
+
+    found: list[cache.Tokens] = []
+    other = threading.Thread(
+        target=lambda: found.append(cache.cached(tmp_path / "a", 100, corpus, Events(Waiting())))
+    )
+    found.append(cache.cached(tmp_path / "a", 100, write, Events(memory)))
+    other.join()
+    assert [t.ids.tolist() for t in found] == [[1, 2, 3, 4]] * 2 and corpus.n_writes == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a"], "no lock is left"
 
 
 def test_the_key_depends_on_every_part() -> None:

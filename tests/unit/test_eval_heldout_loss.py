@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scripted import ScriptedEndpoint
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
-from tinygpt.data.source import text
+from tinygpt.data import corpus
 from tinygpt.eval.suites import heldout_loss
 from tinygpt.eval.suites._result import Examples
 from tinygpt.eval.suites.heldout_loss import Config, load, score, windows
@@ -99,7 +99,7 @@ def test_documents_are_those_of_training(tmp_path: Path) -> None:
     assert [item["text"] for item in found.items] == ["one\n"]
     assert found.notes[0].startswith("1 of 2 files and 0 rows were left out: ") and "b.txt" in found.notes[0]
     facts = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
-    wanted = [t for file in (tmp_path / "a.txt", tmp_path / "b.txt") for t in text.documents(file, facts)]
+    wanted = [t for file in (tmp_path / "a.txt", tmp_path / "b.txt") for t in corpus.documents(file, facts)]
     assert [item["text"] for item in found.items] == wanted
 
 

@@ -107,6 +107,9 @@ def started(e: ev.RunStarted) -> list[str]:
         lines[-1] += f"; held out: {_amount(told['held_out'])}" if "held_out" in told else ""
         bad = [f"{told[k]:,} {what}" for k, what in LEFT_OUT.items() if told.get(k)]
         lines[-1] += f"; {', '.join(bad)}" if bad else ""
+    for name, facts in told.get("corpora", {}).items():
+        times = told.get("epochs", {}).get(name, 0.0)
+        lines.append(f"  {name}: {facts['weight']:.1%} of the rows, {_amount(facts)}, read {times:.2f} times")
     if "memory_bytes" in told:
         lines.append(f"memory: this run will take about {size(told['memory_bytes'])}")
     return lines

@@ -11,7 +11,7 @@ import datetime
 import errno
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TextIO
 
@@ -68,6 +68,37 @@ def run_lock(folder: Path, command: str) -> Generator[bool]:
             if made:
                 with contextlib.suppress(OSError):  # it holds something now
                     folder.rmdir()
+
+
+@contextlib.contextmanager
+def only_one(path: Path, busy: Callable[[], None]) -> Generator[None]:
+    """Be alone in what follows, among processes that name the same file; `busy` is called before waiting.
+
+    The file is there while it is held. Where the file system knows no locks, nobody waits."""
+    import fcntl
+
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise unwritable(path, error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                busy()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                    raise
+            if not _is_at(file, path):
+                continue  # its holder removed it: whoever comes next has a file of their own
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def _only(path: Path, folder: Path) -> tuple[TextIO, bool]:

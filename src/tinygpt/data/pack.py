@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 class Rows(Protocol):
-    """Packed rows. `fill` writes row `r` into row `b` of a batch that is all padding."""
+    """Packed rows. `fill` writes row `r` into row `b` of a batch that is all padding; `epoch` is for rows
+    that look different each time."""
 
     def __len__(self) -> int: ...
 
-    def fill(self, r: int, batch: Batch, b: int) -> None: ...
+    def fill(self, r: int, batch: Batch, b: int, epoch: int = 0) -> None: ...
 
     @property
     def n_tokens(self) -> int:
@@ -70,26 +71,33 @@ class Cut:
     def n_tokens(self) -> int:
         return self.end - self.begin
 
-    def fill(self, r: int, batch: Batch, b: int) -> None:
+    def span(self, r: int) -> tuple[int, int, NDArray[np.int64]]:
+        """Row r: its first token, its end, and where documents begin in (0, n]; each ends the one before."""
         import numpy as np
 
         lo = self.begin + r * self.length
         hi = min(lo + self.length, self.end)
+        first, last = np.searchsorted(self.starts, (lo, hi), side="right")
+        return lo, hi, self.starts[first:last] - lo
+
+    def follows(self, hi: int) -> tuple[int, float]:
+        """(target, weight) of the last token before `hi`, where no document begins."""
+        if hi == len(self.tokens):
+            return self.eos_id, 1.0
+        # A part may end inside a document: its next token belongs to another part.
+        return int(self.tokens[hi]), 0.0 if hi == self.end else 1.0
+
+    def fill(self, r: int, batch: Batch, b: int, epoch: int = 0) -> None:
+        import numpy as np
+
+        lo, hi, offsets = self.span(r)
         n = hi - lo
         batch.tokens[b, :n] = self.tokens[lo:hi]
-        following = self.tokens[lo + 1 : hi + 1]
-        batch.targets[b, : len(following)] = following
+        batch.targets[b, : n - 1] = self.tokens[lo + 1 : hi]
         batch.weights[b, :n] = 1.0
-        # Documents that begin inside (lo, hi], as offsets into the row; each ends the one before it.
-        first, last = np.searchsorted(self.starts, (lo, hi), side="right")
-        offsets = self.starts[first:last] - lo
         batch.targets[b, offsets - 1] = self.eos_id
-        if hi == len(self.tokens):
-            batch.targets[b, n - 1] = self.eos_id
-        elif hi == self.end and self.end not in offsets + lo:
-            batch.weights[b, n - 1] = (
-                0.0  # the part ends inside a document: its next token belongs to another part
-            )
+        if hi not in offsets + lo:
+            batch.targets[b, n - 1], batch.weights[b, n - 1] = self.follows(hi)
         edges = [0, *(int(o) for o in offsets if o < n), n]
         for segment, (a, z) in enumerate(zip(edges, edges[1:]), 1):
             batch.segments[b, a:z] = segment
@@ -120,7 +128,7 @@ class Fit:
     def n_tokens(self) -> int:
         return sum(int(self.edges[e + 1] - self.edges[e]) - 1 for row in self.plan for e in row)
 
-    def fill(self, r: int, batch: Batch, b: int) -> None:
+    def fill(self, r: int, batch: Batch, b: int, epoch: int = 0) -> None:
         import numpy as np
 
         at = 0

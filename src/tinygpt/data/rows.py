@@ -1,6 +1,6 @@
 """JSONL rows: reading them, recognising their shape, and saying exactly what is wrong with the bad ones.
 
-A file holds one JSON object a line (plain or .gz). Six shapes are known; keys beyond them are ignored:
+A file holds one JSON object a line (plain, .gz or .zst). Six shapes are known; keys beyond them are ignored:
 
     {"messages": [...], "tools": [...]?}               a conversation
     {"prompt", "completion"}                           one question, one answer; a "system" may come first
@@ -11,13 +11,15 @@ A file holds one JSON object a line (plain or .gz). Six shapes are known; keys b
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from tinygpt.core.errors import DataError, nearest
+from tinygpt.core.errors import DataError, DependencyError, nearest
 
 T = TypeVar("T")
 Message = dict[str, Any]
@@ -66,29 +68,38 @@ def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tu
 
     DataError: the file is missing, empty or not UTF-8; no row is usable; or, with `strict`, any row is bad.
     """
-    used: list[T] = []
     bad: list[tuple[int, str]] = []
+    used = list(each(path, convert, bad, strict=strict))
+    return used, ReadReport(
+        n_rows=len(used) + len(bad), n_used=len(used), n_bad=len(bad), first_bad=tuple(bad[:3])
+    )
+
+
+def each(
+    path: Path, convert: Callable[[Any], T], bad: list[tuple[int, str]], *, strict: bool = False
+) -> Iterator[T]:
+    """The rows of `read` one by one, for files larger than memory; what is left out is added to `bad`."""
+    n_used = 0
     for number, line in lines(path):
         try:
-            used.append(convert(_parse(line)))
+            found = convert(_parse(line))
         except DataError as error:
             if strict:
                 raise DataError(
                     f"{path} line {number}: {error.message}", hint=error.hint or "fix the row"
                 ) from error
             bad.append((number, error.message))
-    report = ReadReport(
-        n_rows=len(used) + len(bad), n_used=len(used), n_bad=len(bad), first_bad=tuple(bad[:3])
-    )
-    if not report.n_rows:
+            continue
+        n_used += 1
+        yield found
+    if not n_used + len(bad):
         raise DataError(f"{path} is empty", hint=f"put one JSON object on each line: {SHAPES}")
-    if not used:
+    if not n_used:
         line, reason = bad[0]
         raise DataError(
             f"none of the {len(bad)} rows of {path} is usable; line {line}: {reason}",
             hint=f"known shapes: {SHAPES}",
         )
-    return used, report
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -106,23 +117,57 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file as bytes; gzip is recognised by its first two bytes."""
+    """The lines of a file as bytes, unpacked."""
+    with opened(path) as file:
+        yield from file
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Generator[BinaryIO]:
+    """A file's bytes; gzip and zstd are known by their first bytes and unpacked on the way."""
     import gzip
     import zlib
 
+    zipped = ""
     try:
         with path.open("rb") as probe:
-            zipped = probe.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
-            yield from file
+            first = probe.read(4)
+        zipped = "gzip" if first[:2] == b"\x1f\x8b" else "zstd" if first == b"\x28\xb5\x2f\xfd" else ""
+        with (
+            gzip.open(path, "rb") if zipped == "gzip" else _zstd(path) if zipped else path.open("rb")
+        ) as file:
+            yield file  # type: ignore[misc]
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", hint="check the path") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path} is a damaged gzip file: {error}", hint="copy or download it again"
+            f"{path} is a damaged {zipped} file: {error}", hint="copy or download it again"
         ) from error
     except OSError as error:
+        if zipped and not error.errno:  # the library that unpacks zstd knows no other error
+            raise DataError(f"{path} is a damaged {zipped} file: {error}", hint="copy it again") from error
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _zstd(path: Path) -> BinaryIO:
+    """Python unpacks zstd itself from 3.14 on; before that pyarrow does."""
+    try:
+        from compression import zstd  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return io.BufferedReader(pyarrow("reading zstd files").input_stream(str(path), compression="zstd"))
+    try:
+        return zstd.open(path, "rb")
+    except zstd.ZstdError as error:
+        raise OSError(str(error)) from error
+
+
+def pyarrow(purpose: str) -> Any:
+    """The package pyarrow; DependencyError where it is not installed."""
+    try:
+        import pyarrow  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise DependencyError("pyarrow", "parquet", purpose) from error
+    return pyarrow
 
 
 def not_utf8(path: Path, offset: int, line: int) -> DataError:
@@ -173,11 +218,11 @@ def to_messages(row: Any) -> Conversation:
     return conversation
 
 
-def to_text(row: Any) -> str:
-    """The text of a {"text": ...} row."""
-    if "text" not in _object(row):
-        raise DataError(f"no 'text' in the row; its keys: {', '.join(row) or 'none'}")
-    return _text(row["text"], "text")
+def to_text(row: Any, field: str = "text") -> str:
+    """The text of a {"text": ...} row, or of one that calls it otherwise."""
+    if field not in _object(row):
+        raise DataError(f"no '{field}' in the row; its keys: {', '.join(row) or 'none'}")
+    return _text(row[field], field)
 
 
 def write(path: Path, rows: Iterable[Any]) -> int:

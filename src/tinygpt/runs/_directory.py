@@ -12,6 +12,8 @@ from tinygpt.core import files
 from tinygpt.core.config import fields, to_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.lock import IN_USE
+from tinygpt.data import corpus
+from tinygpt.data.cache import content_hash
 from tinygpt.model import checkpoint
 from tinygpt.runs import _pieces
 from tinygpt.train.world import World
@@ -48,7 +50,9 @@ FREE = {
     "pause_on_battery",
     "pause_when_hot",
     "max_minutes",
+    "prefetch",
     "seed",
+    "workers",
 }
 
 
@@ -60,7 +64,8 @@ def inputs(source: Source, tokenizer: Tokenizer, base: Path | None) -> dict[str,
     """Hashes of what a run learns from, by the name that an error gives it."""
     parts = [source, source.held_out] if source.held_out else [source]
     read = dict.fromkeys(file for part in parts for file in part.files)
-    data = hashlib.sha256("".join(files.sha256(file) for file in read).encode()).hexdigest()
+    read_all = "".join(map(content_hash, read))
+    data = hashlib.sha256(f"{read_all}{source.recipe}".encode()).hexdigest()
     found = {"the tokenizer": tokenizer.hash, "the data": data}
     return found if base is None else {"the base model": checkpoint.identity(base), **found}
 
@@ -196,7 +201,10 @@ class RunDirectory:
             value = getattr(self.config, f.name)
             for one in value if isinstance(value, tuple) else (value,):
                 named = f.name != "out" and isinstance(one, Path) or f.name == "tokenizer" and one != "byte"
-                if named and self.path.exists() and Path(one).resolve().is_relative_to(out):
+                if not named or not self.path.exists():
+                    continue
+                path = corpus.parse(Path(one)).path if f.name == "corpus" else Path(one)
+                if path.resolve().is_relative_to(out):
                     raise ConfigError(
                         f"--{f.name} {one} is inside --out {self.path}, which is to be replaced",
                         hint="choose another --out",

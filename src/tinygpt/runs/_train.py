@@ -182,8 +182,9 @@ def _recall(watch: Watch, latest: Path, batches: int, events: Events) -> None:
 
 
 def held_out_loss(objective: Objective, source: Any, n: int, world: World | None = None) -> Hook:
-    """A hook that returns the mean loss over the first n batches of a held-out source (0: all of them); of
-    several processes each takes some."""
+    """A hook that returns the mean loss over the first n batches of a held-out source (0: all of them), for
+    corpora that are mixed also that of each, over its share of the n batches; of several processes each takes
+    some."""
     ranks = world or World()
 
     def sums(batch: dict[str, mx.array]) -> tuple[float, float]:
@@ -199,12 +200,21 @@ def held_out_loss(objective: Objective, source: Any, n: int, world: World | None
             mx.eval(found)
         return sum(float(loss) for loss, _ in found), sum(float(count) for _, count in found)
 
-    def hook(step: int) -> dict[str, float]:
+    def mean(part: Any, n: int) -> float:
         total = weight = 0.0
-        for i in range(ranks.rank, min(n, len(source)) if n else len(source), ranks.size):
-            loss, count = sums(arrays(source[i]))
+        for i in range(ranks.rank, min(n, len(part)) if n else len(part), ranks.size):
+            loss, count = sums(arrays(part[i]))
             total, weight = total + loss, weight + count
         total, weight = ranks.total([total, weight])
-        return {"loss": total / max(weight, 1.0)}
+        return total / max(weight, 1.0)
+
+    def hook(step: int) -> dict[str, float]:
+        parts: dict[str, Any] = getattr(source, "parts", {})
+        if not parts:
+            return {"loss": mean(source, n)}
+        # Corpora that are mixed are measured apart; the whole weighs them as the rows that train.
+        found = {name: mean(part, -(-n // len(parts))) for name, part in parts.items()}
+        whole = sum(source.weights[name] * loss for name, loss in found.items())
+        return {"loss": whole, **{f"loss.{name}": loss for name, loss in found.items()}}
 
     return hook

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
+from tinygpt.data.prefetch import Prefetched
 from tinygpt.data.source import text
 from tinygpt.model import checkpoint
 from tinygpt.runs import _anneal, _directory, _pieces, _train
@@ -22,14 +23,21 @@ class Config(FreshModel):
     """Settings of a pretraining run."""
 
     corpus: Annotated[
-        tuple[Path, ...], "Text files, .jsonl files with {text} rows, or folders; may be repeated."
+        tuple[Path, ...],
+        "Text, .jsonl or .parquet files, folders or patterns; may be repeated. name=path:weight mixes them.",
     ]
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     exclude: Annotated[
         tuple[str, ...], "File and folder names to leave out, for example site-packages,test_*."
     ] = ()
+    field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
     held_out: Annotated[float, "Fraction of the bytes, whole files at the end, kept for evaluation."] = 0.02
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
+    bpe_dropout: Annotated[
+        float, "Chance that a merge of the tokenizer fails in training (0.1 is usual); 0: off."
+    ] = 0.0
+    workers: Annotated[int, "Processes that tokenise; 0: as many as pay."] = 0
+    prefetch: Annotated[bool, "Lay out the next batch in a thread while a step runs."] = False
     decay_only: Annotated[
         bool,
         "Anneal --base, a checkpoint in a run's steps/: its optimizer and batches go on, the rate falls. "
@@ -61,7 +69,7 @@ def run(config: Config, events: Events) -> Result:
     source = text.build(
         text.Config(
             paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out,
-            strict=config.strict,
+            strict=config.strict, field=config.field, bpe_dropout=config.bpe_dropout, workers=config.workers,
         ),
         tokenizer, length=length, batch_size=config.amounts.batch, seed=directory.seed, events=events,
     )  # fmt: skip
@@ -83,9 +91,10 @@ def run(config: Config, events: Events) -> Result:
     if config.decay_only:
         _anneal.tell_other_batches(config, inputs, events)
     facts = {"parameters": _pieces.n_parameters(model), **source.describe()}
+    facts["epochs"] = source.epochs(config.amounts.steps)
     return _train.train(
         directory,
-        source=source,
+        source=Prefetched(source) if config.prefetch else source,
         held_out=source.held_out,
         objective=OBJECTIVE.load("next_token").build(model),
         inputs=inputs,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core import files
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
-from tinygpt.data import bpe, rows
+from tinygpt.data import bpe, corpus, rows
 from tinygpt.data.source import text
 from tinygpt.data.template import chatml
 from tinygpt.data.template._spans import join
@@ -22,11 +22,14 @@ class Config(bpe.Config):
     """What to train a tokenizer on; the rest are the trainer's own settings."""
 
     out: Annotated[Path, "Directory to write tokenizer.json and tokenizer_config.json into."]
-    corpus: Annotated[tuple[Path, ...], "Text files, .jsonl files or folders; may be repeated."]
+    corpus: Annotated[
+        tuple[Path, ...], "Text, .jsonl or .parquet files, folders or patterns; may be repeated."
+    ]
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     exclude: Annotated[
         tuple[str, ...], "File and folder names to leave out, for example site-packages,test_*."
     ] = ()
+    field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
     held_out: Annotated[float, "Leave out the same files at the end that `train` will hold out."] = 0.02
     force: Annotated[bool, "Replace an existing --out."] = False
 
@@ -47,20 +50,24 @@ def run(config: Config, events: Events) -> dict[str, Any]:
             f"--out {config.out} is made or replaced as a whole, and the current directory is in it",
             hint="choose another --out, or start from elsewhere",
         )
-    corpus = text.Config(
-        paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out
-    )
-    found = without_held_out(text.find(corpus), config.held_out)
+    settings = text.Config(
+        paths=config.corpus, glob=config.glob, exclude=config.exclude, held_out=config.held_out,
+        field=config.field,
+    )  # fmt: skip
+    corpus.refuse_mixture(config.corpus)
+    apart = [replace(settings, paths=(c.path,)) for c in corpus.corpora(config.corpus)] or [settings]
+    found = [f for one in apart for f in without_held_out(corpus.find(one), config.held_out)]
+    corpus.refuse_field(config.field, found)
     total = sum(f.stat().st_size for f in found)
-    settings = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
-    facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
-    tokenizer = _trained(texts(found, facts), bpe.Config(**settings), events, total, facts)
-    text.refuse_bad(corpus, facts)
+    trainer = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
+    facts = corpus.new_facts()
+    tokenizer = _trained(texts(found, facts, config.field), bpe.Config(**trainer), events, total, facts)
+    text.refuse_bad(settings, facts)
     with files.atomic_directory(config.out, replace=config.force) as folder:
         tokenizer.save(folder)
         checkpoint.seal(folder, kind="tokenizer")  # what --force may replace later
-    again: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
-    sample = "".join(t for _, t in zip(range(200), texts(found, again)))[:1_000_000]
+    again = texts(found, corpus.new_facts(), config.field)
+    sample = "".join(t for _, t in zip(range(200), again))[:1_000_000]
     return {
         "out": str(config.out), "vocab_size": tokenizer.vocab_size, "files": len(found), "bytes": total,
         "bytes_per_token": len(sample.encode()) / max(1, len(tokenizer.encode(sample))),
@@ -85,17 +92,17 @@ def _trained(
     return tokenizer
 
 
-def texts(found: list[Path], facts: dict[str, Any]) -> Iterator[str]:
+def texts(found: list[Path], facts: dict[str, Any], field: str = "text") -> Iterator[str]:
     """Texts of files; rows of conversations as the template writes them. What cannot be read is counted in
     `facts`."""
     for file in found:
-        if ".jsonl" in file.suffixes[-2:]:
-            used, report = rows.read(file, _row_text)
-            facts["bad_rows"] += report.n_bad
-            facts["first_bad"] += [f"{file.name} line {line}: {reason}" for line, reason in report.first_bad]
-            yield from used
+        if corpus.kind(file) == ".jsonl" and field == "text":
+            bad: list[tuple[int, str]] = []
+            yield from rows.each(file, _row_text, bad)
+            facts["bad_rows"] += len(bad)
+            facts["first_bad"] += [f"{file.name} line {line}: {reason}" for line, reason in bad[:3]]
         else:
-            yield from text.documents(file, facts)
+            yield from corpus.documents(file, facts, field)
 
 
 def _row_text(row: Any) -> str:

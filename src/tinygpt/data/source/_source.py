@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ class Source:
     epoch has its own order, so every row is read once an epoch and a batch may end one epoch and begin the
     next. An evaluation source (`seed=None`) goes through the rows once, in order; its last batch is filled up
     with padding.
+    `stream` sets the order apart from that of another source with the same seed.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Source:
         facts: dict[str, Any],
         files: Sequence[Path] = (),
         held_out: Source | None = None,
+        stream: tuple[int, ...] = (),
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"the batch size must be at least 1, got {batch_size}")
@@ -47,6 +48,11 @@ class Source:
         self.held_out = held_out
         self.files = tuple(files)
         self.facts = facts
+        self.stream = stream
+        self._orders: dict[int, Any] = {}
+
+    recipe = ""
+    """What a resumed run must have in common beside the files and settings: how they are mixed."""
 
     @property
     def n_rows(self) -> int:
@@ -66,17 +72,25 @@ class Source:
         """How many epochs have been read before batch i."""
         return i * self.batch_size / self.n_rows
 
+    def epochs(self, i: int) -> dict[str, float]:
+        """The same by corpus, where there are several."""
+        return {"all": round(self.n_epochs_at(i), 4)}
+
     def __getitem__(self, i: int) -> Batch:
         if i < 0 or (self.seed is None and i >= len(self)):
             raise IndexError(i)
         batch = empty(self.batch_size, self.length, self.pad_id)
         for b in range(self.batch_size):
-            epoch, n = divmod(i * self.batch_size + b, self.n_rows)
-            if self.seed is not None:
-                self.packed.fill(int(self._order(epoch)[n]), batch, b)
-            elif epoch == 0:
-                self.packed.fill(n, batch, b)
+            self.put(i * self.batch_size + b, batch, b)
         return batch
+
+    def put(self, n: int, batch: Batch, b: int) -> None:
+        """Write row number `n` of the run into row `b` of a batch that is all padding."""
+        epoch, row = divmod(n, self.n_rows)
+        if self.seed is not None:
+            self.packed.fill(int(self._order(epoch)[row]), batch, b, epoch)
+        elif epoch == 0:
+            self.packed.fill(row, batch, b)
 
     def describe(self) -> dict[str, Any]:
         """Counts for a run's events: documents, tokens, what was left out, how full the rows are."""
@@ -90,7 +104,10 @@ class Source:
             facts["held_out"] = self.held_out.describe()
         return facts
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  (a batch touches two epochs at most; a source lives as long as its run)
     def _order(self, epoch: int) -> Any:
-        assert self.seed is not None
-        return permutation(self.n_rows, self.seed, epoch)
+        found = self._orders.get(epoch)
+        if found is None:
+            assert self.seed is not None
+            found = permutation(self.n_rows, self.seed, epoch, *self.stream)
+            self._orders = {**dict(list(self._orders.items())[-1:]), epoch: found}  # a batch touches two
+        return found

@@ -1,56 +1,67 @@
 """Plain text: files, or a folder with a glob; the model learns to continue each of them.
 
-A document is one file, or one row of a .jsonl file with {"text": ...}. All documents form one stream with the
-end token between them, which is cut into rows; attention stays inside a document. Every token is read once an
-epoch, in an order that the seed decides. The last files in sorted order are held out: as many as fit into the
-fraction `held_out` of the bytes, and where not even the last one fits (one big file), its last part. Tokens
-are cached on disk by content.
+A document is one file, or one row of a .jsonl or .parquet file with a field {"text": ...}. All documents form
+one stream with the end token between them, which is cut into rows; attention stays inside a document. Every
+token is read once an epoch, in an order that the seed decides. The last files in sorted order are held out:
+as many as fit into the fraction `held_out` of the bytes, and where not even the last one fits (one big file),
+its last part. Tokens are cached on disk by content.
+
+Several corpora are mixed when they are given as name=path or name=path:weight: the weights say which share of
+the rows each gives, whatever its size (without weights: its share of the text). Each goes round its own
+epochs and holds out its own part.
 """
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.core.events import Events, Progress
-from tinygpt.core.files import cache_dir, sha256
-from tinygpt.data import cache, rows
-from tinygpt.data.pack import Cut
+from tinygpt.core.events import Events
+from tinygpt.core.files import cache_dir
+from tinygpt.data import bpe_dropout, cache, corpus, encode
+from tinygpt.data.pack import Cut, Rows
+from tinygpt.data.source._mixture import Mixture
 from tinygpt.data.source._source import Source
 from tinygpt.data.tokenizer._protocol import byte_lengths
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
-# Long documents are encoded in pieces of so many characters, so that all cores work and memory stays small.
-PIECE = 1 << 17
-CHUNK = 1 << 22  # characters encoded between two progress events
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What to read."""
 
-    paths: Annotated[tuple[Path, ...], "Text files, .jsonl files with {text} rows, or folders."]
+    paths: Annotated[
+        tuple[Path, ...],
+        "Text, .jsonl or .parquet files, folders or patterns; name=path:weight mixes several.",
+    ]
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     exclude: Annotated[
         tuple[str, ...], "File and folder names to leave out, for example site-packages,test_*."
     ] = ()
+    field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
     held_out: Annotated[float, "Fraction of the bytes kept for evaluation."] = 0.02
     cache: Annotated[bool, "Keep the tokens on disk for the next run."] = True
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
+    bpe_dropout: Annotated[
+        float, "Chance that a merge of the tokenizer fails in training (0.1 is usual); 0: off."
+    ] = 0.0
+    workers: Annotated[int, "Processes that tokenise; 0: as many as pay."] = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.bpe_dropout <= 1:
+            raise ConfigError(f"--bpe-dropout must be from 0 to 1, got {self.bpe_dropout}")
+        if self.workers < 0:
+            raise ConfigError(f"--workers must not be negative, got {self.workers}")
+        if not self.field:
+            raise ConfigError("--field is empty", hint="name the field of a row that holds the text")
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out must be at least 0 and below 1, got {self.held_out}")
-        if PurePath(self.glob).is_absolute() or ".." in PurePath(self.glob).parts:
-            raise ConfigError(
-                f"the glob '{self.glob}' leads out of the folder", hint="name that folder itself"
-            )
+        corpus.refuse_glob_outside(self.glob)
 
 
 def build(
@@ -63,15 +74,39 @@ def build(
     events: Events | None = None,
 ) -> Source:
     """The training source; `.held_out` is the evaluation source or None, `.files` what each reads."""
-    files = find(config)
+    # What is not there is said before anything is tokenised.
+    corpus.refuse_field(config.field, corpus.find(config))
+    mixed = corpus.corpora(config.paths)
+    if not mixed:
+        return _one(config, tokenizer, length, batch_size, seed, (), events)
+    parts = {
+        c.name: _one(replace(config, paths=(c.path,)), tokenizer, length, batch_size, seed, (i,), events)
+        for i, c in enumerate(mixed)
+    }
+    weights = {c.name: c.weight for c in mixed if c.weight is not None}
+    return Mixture(parts, weights or None)
+
+
+def _one(
+    config: Config,
+    tokenizer: Tokenizer,
+    length: int,
+    batch_size: int,
+    seed: int,
+    stream: tuple[int, ...],
+    events: Events | None,
+) -> Source:
+    """The source of one corpus."""
+    files = corpus.find(config)
     start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    speller = bpe_dropout.Speller(tokenizer, config.bpe_dropout) if config.bpe_dropout else None
 
     def write(writer: cache.Writer) -> None:
-        _tokenise(files, tokenizer, start, writer, events)
+        encode.tokenise(files, tokenizer, start, writer, events, field=config.field, workers=config.workers)
         refuse_bad(config, writer.facts)
 
     if config.cache:
-        name = cache.key("text", tokenizer.hash, *map(_content, files))
+        name = cache.key("text", tokenizer.hash, *(_content(file, config.field) for file in files))
         tokens = cache.cached(cache_dir("tokens") / name, tokenizer.vocab_size, write, events)
     else:
         tokens = cache.uncached(tokenizer.vocab_size, write)
@@ -86,25 +121,29 @@ def build(
             hint="use a shorter context or more text",
         )
 
-    def source(part: _Part, **more: Any) -> Source:
+    def cut(part: _Part) -> Cut:
+        return Cut(tokens.ids, tokens.starts, part.begin, part.end, length=length, eos_id=tokenizer.eos_id)
+
+    def source(part: _Part, rows: Rows, **more: Any) -> Source:
         return Source(
-            Cut(tokens.ids, tokens.starts, part.begin, part.end, length=length, eos_id=tokenizer.eos_id),
-            length=length,
-            batch_size=batch_size,
-            pad_id=tokenizer.pad_id,
-            files=_files(files, tokens, part),
-            **more,
-        )
+            rows, length=length, batch_size=batch_size, pad_id=tokenizer.pad_id,
+            files=_files(files, tokens, part), **more,
+        )  # fmt: skip
 
-    evaluation = source(held, seed=None, facts=held.facts()) if held else None
     counts = {name: tokens.facts[name] for name in ("empty", "bad_files", "bad_rows")}
-    return source(train, seed=seed, facts=train.facts() | counts, held_out=evaluation)
+    evaluation = source(held, cut(held), seed=None, facts=held.facts()) if held else None
+    rows: Rows = cut(train)
+    if speller is not None:
+        rows = bpe_dropout.Spelled(cut(train), speller, length=length, seed=(seed, *stream))
+        counts |= {"bpe_dropout_growth": round(rows.growth, 4)}
+    return source(train, rows, seed=seed, stream=stream, facts=train.facts() | counts, held_out=evaluation)
 
 
-def _content(file: Path) -> str:
-    """What the tokens of a file depend on; one that cannot be read has none, and `documents` counts it."""
+def _content(file: Path, field: str) -> str:
+    """What the tokens of a file depend on; one that cannot be read has none, and `blocks` counts it."""
+    rows = f" {field}" if corpus.has_rows(file) else ""
     try:
-        return f"{sha256(file)} {''.join(file.suffixes[-2:])}"
+        return f"{cache.content_hash(file)} {''.join(file.suffixes[-2:])}{rows}"
     except OSError:
         return f"{file} cannot be read"
 
@@ -123,124 +162,14 @@ class _Part:
         return {"documents": self.last - self.first, "bytes": self.n_bytes}
 
 
-def find(config: Config) -> list[Path]:
-    """The files a config names, in sorted order within each folder."""
-    found: dict[Path, None] = {}
-    for path in config.paths:
-        try:
-            found |= dict.fromkeys(_named(path, config))
-        except OSError as error:  # a folder on the way that may not be entered, a name that is too long
-            raise DataError(f"cannot read {error.filename}: {error.strerror}", hint="check it") from error
-        except ValueError as error:
-            raise ConfigError(f"'{config.glob}' is no glob: {error}", hint="such as '*.py'") from error
-    return list(found)
-
-
-def _named(path: Path, config: Config) -> list[Path]:
-    """The files of one path."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        what = " that can be read at" if path.exists() else ""
-        raise DataError(f"there is no file or folder{what} {path}", hint="check the path")
-    inside = {p.relative_to(path): p for p in path.rglob(config.glob) if p.is_file()}
-    found = [inside[p] for p in sorted(inside, key=Path.as_posix) if not _excluded(p, config)]
-    if not found:
-        raise DataError(f"no file in {path} matches '{config.glob}'", hint="give another --glob, as '*.py'")
-    return found
-
-
-def _excluded(path: Path, config: Config) -> bool:
-    return any(fnmatch.fnmatch(part, pattern) for part in path.parts for pattern in config.exclude)
-
-
-def documents(file: Path, facts: dict[str, Any]) -> list[str]:
-    """The texts of a file, without a byte order mark. A file that cannot be read or is not UTF-8, and rows
-    that do not fit, are counted in `facts`; see `refuse_bad` and `left_out`."""
-    try:
-        if ".jsonl" in file.suffixes[-2:]:
-            texts, report = rows.read(file, rows.to_text)
-            facts["bad_rows"] += report.n_bad
-            facts["first_bad"] += [f"{file.name} line {line}: {reason}" for line, reason in report.first_bad]
-            return texts
-        return [file.read_bytes().decode("utf-8").removeprefix("\ufeff")]
-    except UnicodeDecodeError as error:
-        why = rows.not_utf8(file, error.start, error.object.count(b"\n", 0, error.start) + 1).message
-    except OSError as error:
-        why = f"cannot read {file}: {error.strerror or error}"
-    except DataError as error:
-        why = error.message
-    facts["bad_files"] += 1
-    facts["first_bad"].append(why)
-    return []
-
-
-def pieces(text: str, limit: int = PIECE) -> Iterator[str]:
-    """A text in parts that encode to the same ids as the whole.
-
-    Parts end at a line end with text right before and a letter or digit right after it: no pre-tokenizer in
-    use joins anything over such a place. (A SentencePiece file that puts a space before every text adds one
-    at the start of each part.)
-    """
-    start = 0
-    while len(text) - start > limit:
-        end = start + limit
-        while (end := text.find("\n", end) + 1) and end < len(text):
-            if text[end].isalnum() and not text[end - 2].isspace():
-                break
-        if not end or end == len(text):
-            break
-        yield text[start:end]
-        start = end
-    yield text[start:]
-
-
-def _tokenise(
-    files: list[Path], tokenizer: Tokenizer, start: int, writer: cache.Writer, events: Events | None
-) -> None:
-    """Documents one after another, each begun by its start token."""
-    facts: dict[str, Any] = {"empty": 0, "bad_files": 0, "bad_rows": 0, "first_bad": [], "per_file": []}
-    total = sum(f.stat().st_size for f in files)
-    done = 0
-    waiting: list[tuple[str, int]] = []  # (piece, size of the document that begins here, or 0)
-
-    def flush() -> None:
-        for (_, size), ids in zip(
-            waiting, tokenizer.encode_batch([piece for piece, _ in waiting]), strict=True
-        ):
-            if size:
-                writer.begin(size)
-                writer.add([start])
-            writer.add(ids)
-        waiting.clear()
-        if events:
-            events.emit(Progress(task="tokenise", done=done, total=total, unit="bytes"))
-
-    room = CHUNK
-    for file in files:
-        texts = documents(file, facts)
-        used = [text for text in texts if text]
-        facts["empty"] += len(texts) - len(used)
-        facts["per_file"].append(len(used))
-        for text in used:
-            size = len(text.encode())
-            for piece in pieces(text):
-                waiting.append((piece, size))
-                size = 0
-                room -= len(piece)
-                if room <= 0:
-                    flush()
-                    room = CHUNK
-        done += file.stat().st_size
-    flush()
-    facts["first_bad"] = facts["first_bad"][:3]
-    writer.facts = facts
-
-
 def refuse_bad(config: Config, facts: dict[str, Any]) -> None:
     """A file named by hand must be readable; one found in a folder may be left out, unless `strict`."""
-    by_hand = not any(path.is_dir() for path in config.paths)
-    if facts["bad_files"] and (config.strict or by_hand) or facts["bad_rows"] and config.strict:
+    if (
+        facts["bad_files"]
+        and (config.strict or corpus.by_hand(config))
+        or facts["bad_rows"]
+        and config.strict
+    ):
         raise DataError(
             "; ".join(facts["first_bad"][:3]),
             hint="repair it, convert it (iconv -f latin1 -t utf-8 IN > OUT), or leave it out",
@@ -288,7 +217,7 @@ def _tail(tokens: cache.Tokens, budget: int, tokenizer: Tokenizer) -> tuple[int,
     return at, used
 
 
-def _files(files: list[Path], tokens: cache.Tokens, part: _Part) -> tuple[Path, ...]:
+def _files(files: Sequence[Path], tokens: cache.Tokens, part: _Part) -> tuple[Path, ...]:
     """The files that the documents of a part come from."""
     found: list[Path] = []
     at = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,10 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, on all cores."""
+        ...
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.integer[Any]]]:
+        """`encode_batch` as numpy arrays: what a corpus is tokenised with."""
         ...
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:

@@ -22,7 +22,9 @@ from tinygpt.data.tokenizer._files import byte_letters, config_json, content_has
 from tinygpt.data.tokenizer._protocol import Stream
 
 if TYPE_CHECKING:
+    import numpy as np
     import tokenizers
+    from numpy.typing import NDArray
 
 # Control tokens that end an answer in the common chat formats; with any of these names an id is a stop id.
 TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>", "<eos>")
@@ -83,6 +85,20 @@ class HFTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.integer[Any]]]:
+        import numpy as np
+
+        found = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(e.ids, np.uint32) for e in found]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HFTokenizer, (self._definition, self._beside, self._where)  # for processes that help
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The parsed tokenizer.json."""
+        return self._definition
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:
         stream = self.stream(special)

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 from tinygpt.core.config import to_dict
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
+from tinygpt.data import corpus
 from tinygpt.data.source import text as text_source
 from tinygpt.eval.endpoint import Endpoint
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, row
@@ -35,6 +36,7 @@ class Config:
 
     paths: Annotated[tuple[Path, ...], "Text files, .jsonl files with {text} rows, or folders."] = ()
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
+    field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
     name: Annotated[str, "Task name in the rows."] = TASK
     context: Annotated[int, "Longest window in tokens; 0: the model's context."] = 0
     stride: Annotated[int, "Tokens from one window to the next, at most the context; 0: half of it."] = 0
@@ -50,14 +52,16 @@ def load(config: Config) -> Examples:
     """The documents, each {"id", "text"}, read as training reads them."""
     if not config.paths:
         raise ConfigError(f"{TASK} has no text to read", hint="give --corpus a file or a folder")
-    source = text_source.Config(paths=config.paths, glob=config.glob)
-    files = text_source.find(source)
+    source = text_source.Config(paths=config.paths, glob=config.glob, field=config.field)
+    corpus.refuse_mixture(config.paths, weights_only=False)
+    files = corpus.find(source)
+    corpus.refuse_field(config.field, files)
     documents: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
     total = 0
     for path in files:
-        texts = text_source.documents(path, facts)
-        rows = ".jsonl" in path.suffixes[-2:]
+        texts = corpus.documents(path, facts, config.field)
+        rows = corpus.has_rows(path)
         for i, text in enumerate(texts):
             if not config.limit_bytes or total < config.limit_bytes:
                 documents.append({"id": f"{path}#{i}" if rows else str(path), "text": text})
