@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
@@ -13,9 +13,19 @@ from tinygpt.core.lock import gpu_lock, run_lock
 from tinygpt.model import checkpoint
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OPTIM, SCHEDULE
-from tinygpt.train.loop import Hook, Plan, Result, Source, fit
+from tinygpt.train.loop import Hook, Plan, Result, Source, Updater, fit
 from tinygpt.train.stop import on_signals
-from tinygpt.train.update import Gradient, Objective, arrays
+from tinygpt.train.update import Gradient, Objective, Tensors, arrays
+
+
+class Resumable(Updater, Protocol):
+    """An updater that takes its state back."""
+
+    def restore(self, tensors: Tensors) -> None: ...
+
+
+Make = Callable[[Callable[[int], float], str], Resumable]
+"""make(rate, dtype): an updater, from the learning rate of a step and the compute dtype."""
 
 
 def train(
@@ -30,20 +40,24 @@ def train(
     held_out: Source | None = None,
     measured: Objective | None = None,
     resume: Callable[[Path], None] | None = None,
+    make: Make | None = None,
 ) -> Result:
     """Join the pieces and run the loop: updater, resumption, evaluation, saving, the locks.
 
     `inputs` are the hashes of what is learned from (`_directory.inputs`); `measured` is the objective of the
     held-out loss, where that is another. write(path, **parts) saves the learned thing (a model or an
-    adapter); resume(path) puts a checkpoint's weights back."""
+    adapter); resume(path) puts a checkpoint's weights back; `make` gives an updater other than Gradient."""
     config = directory.config
     directory.learns_from(inputs)
     steps, _, lr = config.amounts
     schedule = SCHEDULE.load(config.schedule.name)
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
-    updater = Gradient(
-        objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options),
-        lambda step: lr * schedule.at(step, steps, config.schedule.options),
+
+    def rate(step: int) -> float:
+        return lr * schedule.at(step, steps, config.schedule.options)
+
+    updater: Resumable = make(rate, dtype) if make else Gradient(
+        objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options), rate,
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
     )  # fmt: skip
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
