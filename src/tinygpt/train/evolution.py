@@ -10,8 +10,8 @@ within the population (-0.5 the worst, 0.5 the best), so that one wild reward ca
 Only rewards and seeds are kept: a tensor's noise is made again from (seed, step, pair, name) wherever it is
 needed. It is added to the weights in place and taken off again, one tensor after another, so that there is
 one model and one tensor more (two while the step is taken), and nothing of what backward passes and moments
-would hold. Taking off is exact: each tensor's weights and noise are rounded to a grid of 2^-23 of its largest value, on which float32
-sums lose nothing.
+would hold. Taking off is exact: each tensor's weights and noise are rounded to a grid of 2^-23 of its largest
+value, on which float32 sums lose nothing.
 
 Paper: Salimans et al. 2017, arXiv:1703.03864 (algorithm 1, sections 2.1 and 2.2); antithetic pairs: Geweke
 1988; noise from seeds in place: Malladi et al. 2023, arXiv:2305.17333 (MeZO), algorithm 1.
