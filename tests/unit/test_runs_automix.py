@@ -17,7 +17,7 @@ from tinygpt.data.tokenizer import byte
 from tinygpt.runs._mixture import Mixture
 from tinygpt.runs._search import Plan, Report, Search
 from tinygpt.runs._surrogate import Surrogate, drawn, expected_improvement, kernel, tidy
-from tinygpt.runs.automix import Config
+from tinygpt.runs.automix import Config, run
 
 
 def scores(mixtures: Any) -> Any:
@@ -186,4 +186,4 @@ def test_a_report_of_something_else_is_left_alone(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        from_dict(Config, {"corpus": ["a=x", "b=y"], "target": ["t"], **changes})
+        run(from_dict(Config, {"corpus": ["a=x", "b=y"], "target": ["t"], **changes}), Events())

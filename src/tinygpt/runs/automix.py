@@ -57,13 +57,9 @@ class Config(Plan):
             name, least = ("proxy-steps", 1) if self.proxy_steps < 1 else ("target-bytes", 0)
             raise ConfigError(f"--{name} must be at least {least}")
         self.proxy()
-        if len(self.named()) < 2:
-            raise ConfigError("there is nothing to mix", hint="give --corpus name=path at least twice")
-        if not self.target:
-            raise ConfigError("a mixture is judged on a target", hint="give --target a file or a folder")
 
     def named(self) -> dict[str, Path]:
-        """The corpora by name."""
+        """The corpora by name, two or more."""
         found: dict[str, Path] = {}
         for item in self.corpus:
             name, equals, path = item.partition("=")
@@ -72,6 +68,8 @@ class Config(Plan):
             if name in found:
                 raise ConfigError(f"two corpora are called {name}", hint="give each its own name")
             found[name] = Path(path)
+        if len(found) < 2:
+            raise ConfigError("there is nothing to mix", hint="give --corpus name=path at least twice")
         return found
 
     def proxy(self) -> FreshModel:
@@ -85,6 +83,8 @@ class Config(Plan):
 def run(config: Config, events: Events) -> dict[str, Any]:
     """The recommendation, which is written beside the report; `rows` are the report's."""
     settings, named = config.proxy(), config.named()
+    if not config.target:
+        raise ConfigError("a mixture is judged on a target", hint="give --target a file or a folder")
     tokenizer = _pieces.open_tokenizer(config.tokenizer)
     corpora = [text.Config(paths=(path,), glob=config.glob, held_out=0) for path in named.values()]
     target = heldout_loss.Config(paths=config.target, glob=config.glob, limit_bytes=config.target_bytes)

@@ -55,16 +55,14 @@ class Config(TrainSettings):
     optimizer: Annotated[Pick, "Optimizer that steps along the estimate.", OPTIM] = Pick("sgd")
     batch: Annotated[int | None, "Rows of a step; not given: 16."] = None
     context: Annotated[int, "Tokens of a row; 0: the model's own context."] = 0
-    lr: Annotated[float | None, "Peak learning rate; not given: 2e-4."] = None
+    lr: Annotated[float | None, "Peak learning rate; not given: 1e-3."] = None
     steps: Annotated[int | None, "Steps; not given: 100."] = None
     clip: Annotated[float, "Bound on the estimate's norm; 0: off. Costs a fourth more noise."] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.evolution()
-        if bool(self.corpus) == bool(self.data):
-            raise ConfigError("es learns from text or from rows", hint="give either --corpus or --data")
-        if self.reward != "loss" and not self.data:
+        if self.reward != "loss" and self.corpus:
             raise ConfigError(
                 f"the reward '{self.reward}' needs answers", hint="give --data rows, not --corpus"
             )
@@ -74,7 +72,7 @@ class Config(TrainSettings):
                 raise ConfigError(f"--{flag} means nothing to evolution strategies", hint="leave it out")
 
     def derived(self) -> dict[str, Any]:
-        return {"steps": 100, "lr": 2e-4}
+        return {"steps": 100}
 
     def evolution(self) -> evolution.Config:
         """The knobs of the updater."""
@@ -83,6 +81,8 @@ class Config(TrainSettings):
 
 def run(config: Config, events: Events) -> Result:
     """Improve the model and leave `out/final`: a model directory, or an adapter's with --adapter."""
+    if bool(config.corpus) == bool(config.data):
+        raise ConfigError("es learns from text or from rows", hint="give either --corpus or --data")
     directory = RunDirectory("es", config)
     loaded, tokenizer = _pieces.open_model(config.base)
     base, model = loaded.path, loaded.model

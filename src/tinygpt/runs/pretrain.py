@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from tinygpt.core.config import Fills
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import text
@@ -14,6 +15,9 @@ from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.loop import Result
+
+# To go on with a trained model on another kind of text: slowly, and at the same speed until near the end.
+DOMAIN_ADAPT = Fills({"lr": 1e-4, "schedule": {"name": "wsd", "warmup": 100, "decay": 0.05, "final": 0.1}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,17 @@ class Config(FreshModel):
     ] = ()
     held_out: Annotated[float, "Fraction of the bytes, whole files at the end, kept for evaluation."] = 0.02
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
+    domain_adapt: Annotated[
+        bool,
+        "Go on with --base on other text; unless given: lr 1e-4, wsd with 100 warm-up steps and a decay to a "
+        "tenth in the last 5 % of steps.",
+        DOMAIN_ADAPT,
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.domain_adapt and self.base is None:
+            raise ConfigError("--domain-adapt means nothing without --base", hint="give the model to adapt")
 
 
 def run(config: Config, events: Events) -> Result:
