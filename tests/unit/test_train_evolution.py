@@ -164,6 +164,17 @@ def test_parts_and_half_precision_measure_the_same() -> None:
         es(response.build(nano.model()), accumulate=3).step(batch, 1)
 
 
+def test_climbs_a_staircase() -> None:
+    """A reward that is flat almost everywhere has no gradient to follow, only better and worse."""
+    point = Point(5)
+    update = es(
+        Distance(point), population=8, sigma=0.3, lr=0.05,
+        reward=lambda batch, step: -float(mx.floor(4 * mx.abs(point["w0"])).sum().item()),
+    )  # fmt: skip
+    losses = [update.step(BATCH, step)["loss"] for step in range(1, 41)]
+    assert losses[-1] < 0.3 * losses[0]
+
+
 def test_a_reward_that_is_no_number_counts_as_the_worst() -> None:
     given = iter([1.0, math.nan, 2.0, math.inf])
     update = es(Distance(Point(3)), population=4, reward=lambda batch, step: next(given))

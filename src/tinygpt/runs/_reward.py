@@ -43,7 +43,7 @@ def cases(batch: Batch, stop_ids: tuple[int, ...]) -> list[Case]:
         batch.tokens.tolist(), batch.targets.tolist(), batch.weights.tolist(), batch.segments.tolist()
     ):
         begin = 0  # of the document that position t is in
-        answer: list[int] = []
+        prompt, answer = list[int](), list[int]()
         for t, segment in enumerate(segments):
             if t and segment != segments[t - 1]:
                 begin = t
