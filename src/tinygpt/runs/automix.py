@@ -85,6 +85,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     settings, named = config.proxy(), config.named()
     if not config.target:
         raise ConfigError("a mixture is judged on a target", hint="give --target a file or a folder")
+    _pieces.refuse_inside(config.out)
     tokenizer = _pieces.open_tokenizer(config.tokenizer)
     corpora = [text.Config(paths=(path,), glob=config.glob, held_out=0) for path in named.values()]
     target = heldout_loss.Config(paths=config.target, glob=config.glob, limit_bytes=config.target_bytes)
