@@ -303,6 +303,18 @@ def lisa_in_numpy(weights: Any, steps: int, c: Any, lr: float) -> Any:
     return result
 
 
+def sgd_in_numpy(weights: Any, steps: int, c: Any, lr: float) -> Any:
+    """Steps against the gradient, with Polyak's momentum as Sutskever et al. write it."""
+    result = {}
+    for n, w in ((n, np.array(w, np.float64)) for n, w in weights.items()):
+        m = np.zeros_like(w)
+        for t in range(1, steps + 1):
+            m = c.momentum * m + np.array(gradients(t)[n], np.float64)
+            w = w - lr * (m + (c.weight_decay * w if w.ndim > 1 else 0))
+        result[n] = w
+    return result
+
+
 # The paper's algorithm by technique; a new optimizer adds its own.
 REFERENCE = {
     "adafactor": adafactor_in_numpy,
@@ -314,6 +326,7 @@ REFERENCE = {
     "muon": muon_in_numpy,
     "sophia": sophia_in_numpy,
     "sophia_light": sophia_light_in_numpy,
+    "sgd": sgd_in_numpy,
 }
 # Knobs of one technique that must act as well, one set a run.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -327,6 +340,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "lisa": [{"every": 1}, {"every": 3}],
     "sophia": [{"beta1": 0.5, "rho": 3.0, "every": 3}, {"every": 1}],
     "sophia_light": [{"rho": 3.0, "every": 4}],
+    "sgd": [{"momentum": 0.9, "weight_decay": 0.1}],
 }
 BOTH: list[dict[str, Any]] = [{}, {"beta2": 0.999, "eps": 1e-3, "weight_decay": 0.3}]
 RUNS = [(name, knobs) for name in OPTIM.names() for knobs in [*BOTH, *OPTIONS.get(name, [])]]

@@ -15,6 +15,8 @@ LINES = {
     "quickstart": "--data {at}/rows.jsonl --out {out} --steps 1",
     "doctor": "",
     "train": "--corpus {at}/corpus.txt --out {out} --steps 1 {nano}",
+    "automix": "--corpus a={at}/corpus.txt --corpus b={at}/rows.jsonl --target {at}/run/run.json --dry-run",
+    "es": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --population 2 --batch 4 --no-compile",
     "sample": "{at}/run --prompt The --tokens 3 --n 2",
     "chat": "{wide} --max-tokens 3",
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",

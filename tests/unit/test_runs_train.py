@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nano
-from tinygpt.core.config import Pick, from_dict
+from tinygpt.core.config import Pick, from_dict, to_dict
 from tinygpt.core.errors import ConfigError, LockedError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import IN_USE, run_lock
@@ -60,6 +60,28 @@ def test_what_is_not_given_is_derived() -> None:
 def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(Path("r"), **changes)
+
+
+def adapted(**given: Any) -> tuple[float, str, dict[str, Any]]:
+    data = {"out": "r", "corpus": ["x"], "base": "b", "domain_adapt": True, **given}
+    found = from_dict(pretrain.Config, data)
+    assert from_dict(pretrain.Config, to_dict(found)) == found, "run.json repeats it"
+    return found.amounts.lr, found.schedule.name, to_dict(found.schedule)
+
+
+def test_domain_adapt_fills_in_what_is_not_given() -> None:
+    lr, name, knobs = adapted()
+    assert (lr, name) == (1e-4, "wsd")
+    assert (knobs["warmup"], knobs["decay"], knobs["final"], knobs["shape"]) == (100, 0.05, 0.1, "1-sqrt")
+    assert adapted(lr=5e-4)[0] == 5e-4
+    knobs = adapted(schedule={"warmup": 20})[2]  # as --warmup 20 arrives
+    assert (knobs["name"], knobs["warmup"], knobs["decay"]) == ("wsd", 20, 0.05)
+    assert adapted(schedule="wsd")[2]["warmup"] == 100
+    assert adapted(schedule="cosine")[2]["warmup"] == 0.05, "another schedule comes with its own knobs"
+    assert adapted(schedule={"name": "linear"})[1] == "linear"
+    assert adapted(domain_adapt=False)[:2] == (1e-3, "cosine")
+    with pytest.raises(ConfigError, match="--domain-adapt means nothing without --base"):
+        adapted(base=None)
 
 
 def test_a_fresh_model() -> None:

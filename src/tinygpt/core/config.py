@@ -44,6 +44,13 @@ class Pick:
 
 
 @dataclass(frozen=True)
+class Fills:
+    """A note on a switch: settings that it fills in where none are given, wherever the others come from."""
+
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Field:
     """What a config field says about itself; the CLI and the docs are made from this."""
 
@@ -54,6 +61,7 @@ class Field:
     required: bool
     choices: tuple[str, ...]
     family: Family | None
+    fills: Fills | None = None
 
 
 @functools.cache
@@ -69,13 +77,14 @@ def _field(f: dataclasses.Field[Any], hint: Any) -> Field:
     text = next((n for n in notes if isinstance(n, str)), "")
     family = next((n for n in notes if isinstance(n, Family)), None)
     choices = next((n for n in notes if isinstance(n, tuple)), ())
+    fills = next((n for n in notes if isinstance(n, Fills)), None)
     if typing.get_origin(kind) is typing.Literal:
         choices = tuple(str(c) for c in typing.get_args(kind))
     default: Any = f.default
     if f.default_factory is not dataclasses.MISSING:
         default = f.default_factory()
     required = default is dataclasses.MISSING
-    return Field(f.name, kind, text, None if required else default, required, choices, family)
+    return Field(f.name, kind, text, None if required else default, required, choices, family, fills)
 
 
 def to_dict(value: Any) -> Any:
@@ -102,6 +111,9 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
         if key not in known:
             listed = f"known keys: {', '.join(known)}" if known else "it has no options"
             raise ConfigError(f"unknown config key '{prefix}{key}'.{nearest(key, known)}", hint=listed)
+    for name, f in known.items():
+        if f.fills is not None and name in data and _convert(f, bool, data[name], prefix + name):
+            data = _beneath(f.fills.settings, data)
     values: dict[str, Any] = {}
     for name, f in known.items():
         if name in data:
@@ -109,6 +121,19 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
         elif f.required:
             raise ConfigError(f"'{prefix}{name}' is required: {f.help or f.type}")
     return cls(**values)
+
+
+def _beneath(filled: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data`, with what it does not say filled in; another technique than the filled one comes without its
+    options."""
+    result = {**filled, **{name: value for name, value in data.items() if value is not None}}
+    for name, value in filled.items():
+        given = data.get(name)
+        given = {"name": given} if isinstance(given, str) else given
+        if isinstance(value, Mapping) and isinstance(given, Mapping):
+            other = given.get("name", value.get("name")) != value.get("name")
+            result[name] = given if other else {**value, **given}
+    return result
 
 
 def resolve_picks(config: Any) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlx.utils import tree_flatten
 
 from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, FileSink, RunStarted, Saved
 from tinygpt.core.lock import gpu_lock, run_lock
 from tinygpt.model import checkpoint
@@ -21,14 +22,24 @@ from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._memory import expected
 from tinygpt.runs._settings import OPTIM, SCHEDULE
 from tinygpt.train.groups import groups
-from tinygpt.train.loop import Hook, Plan, Result, Source, fit
+from tinygpt.train.loop import Hook, Plan, Result, Source, Updater, fit
 from tinygpt.train.stop import on_signals
-from tinygpt.train.update import Gradient, Objective, arrays
+from tinygpt.train.update import Gradient, Objective, Tensors, arrays
 from tinygpt.train.watch import Watch
 from tinygpt.train.world import World
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
+
+
+class Resumable(Updater, Protocol):
+    """An updater that takes its state back."""
+
+    def restore(self, tensors: Tensors) -> None: ...
+
+
+Make = Callable[[Callable[[int], float], str], Resumable]
+"""make(rate, dtype): an updater, from the learning rate of a step and the compute dtype."""
 
 
 def train(
@@ -46,6 +57,7 @@ def train(
     measured: Objective | None = None,
     resume: Callable[[Path], None] | None = None,
     after: Path | None = None,
+    make: Make | None = None,
 ) -> Result:
     """Join the pieces and run the loop: updater, resumption, evaluation, saving, the locks.
 
@@ -53,7 +65,8 @@ def train(
     held-out loss, where that is another. `tokenizer` reads and writes what is sampled, in conversations with
     a `template`. write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a
     checkpoint's weights back. `after` is a checkpoint of another run, with these weights, whose steps and
-    optimizer state this run continues; its schedule begins anew."""
+    optimizer state this run continues; its schedule begins anew. `make` gives an updater other than
+    Gradient."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
     length, _, lr = config.amounts
@@ -63,9 +76,14 @@ def train(
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
     optimizer, options = OPTIM.load(config.optimizer.name), config.optimizer.options
     learned = [name for name, _ in tree_flatten(objective.module.trainable_parameters())]
-    updater = Gradient(
-        objective, optimizer.build(options),
-        lambda step: lr * schedule.at(step - before, length, config.schedule.options),
+
+    def rate(step: int) -> float:
+        return lr * schedule.at(step - before, length, config.schedule.options)
+
+    if make and world.size > 1:
+        raise ConfigError(f"'{directory.command}' runs in one process", hint="start it without a launcher")
+    updater: Resumable = make(rate, dtype) if make else Gradient(
+        objective, optimizer.build(options), rate,
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
         seed=directory.seed, groups=groups(learned, **config.group_rules()),
         undecayed=optimizer.build(replace(options, weight_decay=0.0)) if config.no_decay else None,
@@ -112,9 +130,11 @@ def train(
             if start < steps and not over:
                 first = world.share(source[start])
                 gflops, speed = _watch.tok_s_at_peak(module, first.tokens.shape[1], dtype)
-                facts = facts | {"gflops": round(gflops, 1), "memory_bytes": expected(updater, first, told)}
+                facts = facts | {"gflops": round(gflops, 1)}
+                if isinstance(updater, Gradient):
+                    facts["memory_bytes"] = expected(updater, first, told)
         start = world.first(start)
-        if world.size > 1:
+        if isinstance(updater, Gradient):
             updater.follow()
         told.emit(
             RunStarted(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from tinygpt.core.config import Fills
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.prefetch import Prefetched
@@ -16,6 +17,15 @@ from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.loop import Result
 from tinygpt.train.world import world
+
+# To go on with a trained model on another kind of text: slowly, and at the same speed until near the end.
+DOMAIN_ADAPT = Fills(
+    {
+        "lr": 1e-4,
+        "schedule": {"name": "wsd", "warmup": 100, "decay": 0.05, "final": 0.1},
+        "lr_layer_decay": 0.85,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,12 @@ class Config(FreshModel):
     ] = 0.0
     workers: Annotated[int, "Processes that tokenise; 0: as many as pay."] = 0
     prefetch: Annotated[bool, "Lay out the next batch in a thread while a step runs."] = False
+    domain_adapt: Annotated[
+        bool,
+        "Go on with --base on other text; unless given: lr 1e-4, wsd with 100 warm-up steps and a decay to a "
+        "tenth in the last 5 % of steps, and 0.85 as the rate of each layer relative to the next.",
+        DOMAIN_ADAPT,
+    ] = False
     decay_only: Annotated[
         bool,
         "Anneal --base, a checkpoint in a run's steps/: its optimizer and batches go on, the rate falls. "
@@ -46,6 +62,10 @@ class Config(FreshModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.domain_adapt and self.base is None:
+            raise ConfigError("--domain-adapt means nothing without --base", hint="give the model to adapt")
+        if self.domain_adapt and self.decay_only:
+            raise ConfigError("--domain-adapt and --decay-only are two ways to go on", hint="leave one out")
         if self.decay_only:
             object.__setattr__(self, "schedule", _anneal.falling(self.schedule, self.amounts.steps))
 

@@ -298,7 +298,9 @@ class Gradient:
         return dict(self.optimizer_state)
 
     def follow(self) -> None:
-        """Begin with rank 0's weights and optimizer state."""
+        """Begin with rank 0's weights and optimizer state, where there are several ranks."""
+        if self.world.size == 1:
+            return
         self.weights = self.world.spread(self.weights)
         self.optimizer_state = self.world.spread(self.optimizer_state)
         self.objective.module.update(tree_unflatten(list(self.weights.items())))

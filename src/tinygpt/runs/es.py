@@ -1,0 +1,133 @@
+"""Es: improve a model by evolution strategies, on text or on rows, for any reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tinygpt.core.config import Pick, fields
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events
+from tinygpt.data.source import chat, text
+from tinygpt.model import checkpoint
+from tinygpt.peft import _adapter
+from tinygpt.runs import _directory, _pieces, _reward, _train
+from tinygpt.runs._directory import RunDirectory
+from tinygpt.runs._settings import OPTIM, TrainSettings
+from tinygpt.train import evolution
+from tinygpt.train.evolution import Evolution
+from tinygpt.train.loop import Result
+from tinygpt.train.objective import next_token, response
+
+# Settings of training runs that mean nothing where no gradient is taken.
+IDLE = ("lr_layer_decay", "no_decay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainSettings):
+    """Settings of an evolution-strategies run."""
+
+    base: Annotated[Path, "Model to improve: a model, run or specialist directory."]
+    corpus: Annotated[
+        tuple[Path, ...], "Text to predict: files, .jsonl files with {text} rows, folders."
+    ] = ()
+    glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
+    data: Annotated[tuple[Path, ...], "Or JSONL files of conversations: learn the answers."] = ()
+    template: Annotated[Pick, "How a conversation is written as text.", chat.TEMPLATES] = Pick("chatml")
+    held_out: Annotated[float, "Fraction of the text or the rows kept for evaluation."] = 0.05
+    strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
+    adapter: Annotated[Pick | None, "Change an adapter only; not given: all weights.", _adapter.PEFT] = None
+    reward: Annotated[
+        Literal["loss", "exact", "contains"],
+        "What judges a change: minus the loss, or how many expected answers it writes exactly, or somewhere.",
+    ] = "loss"
+    population: Annotated[int, "Changed models that are tried in a step; even."] = 40
+    sigma: Annotated[float, "Standard deviation of the changes."] = 0.02
+    shaping: Annotated[Literal["ranks", "none"], "Weigh changes by their reward's rank, or by itself."] = (
+        "ranks"
+    )
+    optimizer: Annotated[Pick, "Optimizer that steps along the estimate.", OPTIM] = Pick("sgd")
+    batch: Annotated[int | None, "Rows of a step; not given: 16."] = None
+    context: Annotated[int, "Tokens of a row; 0: the model's own context."] = 0
+    lr: Annotated[float | None, "Peak learning rate; not given: 1e-3."] = None
+    steps: Annotated[int | None, "Steps; not given: 100."] = None
+    clip: Annotated[float, "Bound on the estimate's norm; 0: off. Costs a fourth more noise."] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.evolution()
+        if self.reward != "loss" and self.corpus:
+            raise ConfigError(
+                f"the reward '{self.reward}' needs answers", hint="give --data rows, not --corpus"
+            )
+        for f in fields(TrainSettings):
+            if f.name in IDLE and getattr(self, f.name) != f.default:
+                flag = f.name.replace("_", "-")
+                raise ConfigError(f"--{flag} means nothing to evolution strategies", hint="leave it out")
+
+    def derived(self) -> dict[str, Any]:
+        return {"steps": 100}
+
+    def evolution(self) -> evolution.Config:
+        """The knobs of the updater."""
+        return evolution.Config(population=self.population, sigma=self.sigma, shaping=self.shaping)
+
+
+def run(config: Config, events: Events) -> Result:
+    """Improve the model and leave `out/final`: a model directory, or an adapter's with --adapter."""
+    if bool(config.corpus) == bool(config.data):
+        raise ConfigError("es learns from text or from rows", hint="give either --corpus or --data")
+    directory = RunDirectory("es", config)
+    loaded, tokenizer = _pieces.open_model(config.base)
+    base, model = loaded.path, loaded.model
+    # Nothing is kept for a backward pass: the memory of one layer at a time is what is asked for.
+    how: dict[str, Any] = {
+        "length": config.row_length(model.config, whole=False), "batch_size": config.amounts.batch,
+        "seed": directory.seed, "events": events,
+    }  # fmt: skip
+    part: dict[str, Any] = {"held_out": config.held_out, "strict": config.strict}
+    if config.data:
+        rows = chat.Config(paths=config.data, template=config.template, **part)
+        source, objective = chat.build(rows, tokenizer, **how), response.build(model)
+    else:
+        words = text.Config(paths=config.corpus, glob=config.glob, **part)
+        source, objective = text.build(words, tokenizer, **how), next_token.build(model)
+    adapter = config.adapter
+    if adapter is not None:
+        if check := getattr(_adapter.PEFT.load(adapter.name), "check", None):
+            check(adapter.options, _adapter.chosen(model, adapter.options.targets))
+        _adapter.attach(model, adapter, seed=directory.seed)
+
+    def write(path: Path, **parts: Any) -> Path:
+        if adapter is not None:
+            return _adapter.save_adapter(
+                path, model, adapter, base=base, write_tokenizer=tokenizer.save, **parts
+            )
+        return checkpoint.save(
+            path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer),
+            stop_ids=tokenizer.stop_ids, **parts,
+        )  # fmt: skip
+
+    def resume(path: Path) -> None:
+        if adapter is not None:
+            _adapter.fill(model, checkpoint.read_tensors(path, "adapter_model"), str(path))
+        else:
+            checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
+
+    def make(rate: Callable[[int], float], dtype: str) -> Evolution:
+        return Evolution(
+            objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options), rate,
+            config.evolution(), seed=directory.seed, accumulate=config.accumulate, clip=config.clip,
+            reward=None if config.reward == "loss" else _reward.Written(model, tokenizer, config.reward),
+            dtype=dtype, compiled=config.compile,
+        )  # fmt: skip
+
+    facts = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
+    return _train.train(
+        directory, source=source, held_out=source.held_out, objective=objective, make=make,
+        inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
+        facts=facts, tokenizer=tokenizer,
+        template=chat.TEMPLATES.load(config.template.name) if config.data else None,
+    )  # fmt: skip
