@@ -14,6 +14,7 @@ from tinygpt.core.config import to_dict
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
+from tinygpt.data import corpus
 from tinygpt.data.source import text
 from tinygpt.eval.suites import heldout_loss
 from tinygpt.runs import _pieces
@@ -118,7 +119,7 @@ def _hashes(config: Config) -> dict[str, list[str]]:
     of = {**{name: (path,) for name, path in config.named().items()}, "": config.target}
     found: dict[str, list[str]] = {}
     for name, paths in of.items():
-        named = text.find(text.Config(paths=paths, glob=config.glob))
+        named = corpus.find(text.Config(paths=paths, glob=config.glob))
         try:
             found[name] = [files.sha256(file) for file in named]
         except OSError as error:
