@@ -35,7 +35,10 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
     Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix
     B."""
     matrices = 0.0
-    for name, shape in tensors(LM(config)).items():
+    model = LM(config)
+    extra = len(getattr(model.head, "ahead", ()))  # blocks of the head, each with a prediction of its own
+    matrices += extra * config.vocab_size * config.hidden_size
+    for name, shape in tensors(model).items():
         if "embed_positions" in name or ("embed_tokens" in name and not config.tie_word_embeddings):
             continue
         if len(shape) == 3:  # experts, of which a token passes some
@@ -45,7 +48,8 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
     heads = config.num_attention_heads * config.head_dim
     # A head that points makes scores too, but mixes no values.
     return (
-        int(6 * matrices) + (12 * config.num_hidden_layers * heads + 6 * LM(config).head.key_width) * context
+        int(6 * matrices)
+        + (12 * (config.num_hidden_layers + extra) * heads + 6 * model.head.key_width) * context
     )
 
 

@@ -13,6 +13,7 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.runs._memory import refuse_too_large
+from tinygpt.train.objective.next_token import Z_LOSS
 
 OPTIM = Family("tinygpt.train.optim")
 SCHEDULE = Family("tinygpt.train.schedule", verb="at")
@@ -46,6 +47,7 @@ class TrainSettings:
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
     clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
+    z_loss: Annotated[float, Z_LOSS] = 0.0
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
     ] = "auto"
@@ -72,7 +74,7 @@ class TrainSettings:
         _, batch, lr = self.amounts
         if lr <= 0:
             raise ConfigError(f"--lr must be positive, got {lr}")
-        for name in ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes"):
+        for name in ("clip", "z_loss", "context", "save_every", "eval_every", "eval_batches", "max_minutes"):
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} must not be negative, got {getattr(self, name)}")

@@ -12,8 +12,9 @@ from tinygpt.data.source import text
 from tinygpt.model import checkpoint
 from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
-from tinygpt.runs._settings import OBJECTIVE, FreshModel
+from tinygpt.runs._settings import FreshModel
 from tinygpt.train.loop import Result
+from tinygpt.train.objective import next_token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ def run(config: Config, events: Events) -> Result:
         directory,
         source=source,
         held_out=source.held_out,
-        objective=OBJECTIVE.load("next_token").build(model),
+        objective=next_token.build(model, next_token.Config(z_loss=config.z_loss)),
         inputs=_directory.inputs(source, tokenizer, base),
         write=write,
         resume=resume,
