@@ -69,7 +69,7 @@ class Ahead(nn.Module):
     def losses(
         self, x_BLD: mx.array, output: Output, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
-        """-log p of each target (B, L); in training the other horizons go to the terms as mtp_2, mtp_3, ..."""
+        """-log p of each target (B, L); in training the other horizons go to the terms: mtp_2, mtp_3, ..."""
         losses_BL = next_losses(x_BLD, output, targets_BL, frame, self.n_vocab)
         terms = frame.terms
         if terms is None:

@@ -8,8 +8,8 @@ h_0 is the stack's output; embedding and output matrix are the model's own. The 
 teaches; decoding runs without them, or lets them draft tokens to verify (`LM.draft`).
 
 Paper: DeepSeek-AI 2024 (DeepSeek-V3), arXiv:2412.19437, section 2.2, eq. 21 to 25.
-Differs: norms are of the model's own kind; h_0 has passed the final norm; the output of each module has a norm
-of its own, as in the published weights.
+Differs: norms are of the model's own kind; h_0 has passed the final norm; the output of each module has a
+norm of its own, as in the published weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Multi-token prediction in parallel: independent blocks on the shared trunk predict the tokens after the next.
+"""Multi-token prediction in parallel: independent blocks on one trunk predict the tokens after the next.
 
 The stack without its last block is the trunk f; that block is the first head, and each further token has a
 block b_k beside it: `p(t_(i+1+k)) = softmax(W norm b_k(f(t_(<=i))))`, `loss = main + weight sum_k CE_k`.
