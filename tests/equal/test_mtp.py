@@ -17,6 +17,7 @@ from tinygpt.model import checkpoint, count
 from tinygpt.model.frame import Frame
 from tinygpt.model.lm import LM
 from tinygpt.model.terms import Terms
+from tinygpt.runs._train import held_out_loss
 from tinygpt.train.objective import next_token, response
 from tinygpt.train.optim import adamw
 from tinygpt.train.update import Gradient, arrays
@@ -219,6 +220,16 @@ def test_a_balanced_mixture_inside_a_module_is_balanced() -> None:
     after = nano.flat(lm)
     for n in names:
         assert np.abs(after[n] - before[n]).max() == pytest.approx(0.01, rel=0.1), n
+
+
+def test_evaluation_reports_the_cross_entropy_alone() -> None:
+    lm, source = model("mtp"), [nano.batch(4, 8, real=[8, 5, 8, 2])]
+    trained = next_token.build(lm, next_token.Config(z_loss=1.0))
+    assert held_out_loss(trained, source, 0)(1)["loss"] < trained.loss(arrays(source[0]))[0].item() - 1
+    plain = nano.model(initializer_range=0.1)
+    plain.update({"model": lm.model.parameters()})
+    wanted = held_out_loss(next_token.build(plain), source, 0)(1)["loss"]
+    assert held_out_loss(trained, source, 0)(1)["loss"] == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("head", ["linear", "pointer"])

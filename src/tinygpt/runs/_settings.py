@@ -13,7 +13,6 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.runs._memory import refuse_too_large
-from tinygpt.train.objective.next_token import Z_LOSS
 
 OPTIM = Family("tinygpt.train.optim")
 SCHEDULE = Family("tinygpt.train.schedule", verb="at")
@@ -47,7 +46,9 @@ class TrainSettings:
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
     clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
-    z_loss: Annotated[float, Z_LOSS] = 0.0
+    z_loss: Annotated[
+        float, "Weight of the z-loss, mean (log Z)^2 of the logits; 1e-4 is PaLM's; 0: off."
+    ] = 0.0
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
     ] = "auto"

@@ -22,7 +22,7 @@ def call(config: Config, out: Output) -> int:
 
 main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
-    also={"context": "max_seq", "clip": "grad_clip"},
+    also={"context": "max_seq", "clip": "grad_clip", "z_loss": "z_loss_weight"},
     knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
-    choices={"preset": presets.names()},
+    choices={"preset": presets.names()}, slots=True,
 )  # fmt: skip

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tinygpt.model.lm import LM
 
 Arrays = dict[str, mx.array]
-Z_LOSS = "Weight of the z-loss, mean (log Z)^2 of the vocabulary's logits; PaLM has 1e-4; 0: off."
 
 
 def check_z_loss(weight: float) -> None:
@@ -59,7 +58,7 @@ def real_targets(batch: Arrays) -> mx.array:
 class Config:
     """What is added to the cross-entropy."""
 
-    z_loss: Annotated[float, Z_LOSS] = 0.0
+    z_loss: Annotated[float, "Weight of the z-loss; 0: off."] = 0.0
 
     def __post_init__(self) -> None:
         check_z_loss(self.z_loss)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
-from tinygpt.train.objective.next_token import Z_LOSS, Arrays, check_z_loss, real_targets, weighted_loss
+from tinygpt.train.objective.next_token import Arrays, check_z_loss, real_targets, weighted_loss
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -28,7 +28,7 @@ class Config:
     """What counts beside answers."""
 
     prompt_weight: Annotated[float, "Weight of a prompt's token, where an answer's has 1."] = 0.0
-    z_loss: Annotated[float, Z_LOSS] = 0.0
+    z_loss: Annotated[float, "Weight of the z-loss; 0: off."] = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.prompt_weight <= 1:
