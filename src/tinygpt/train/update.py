@@ -36,6 +36,8 @@ class Objective(Protocol):
 
     def weights(self, batch: Tensors) -> mx.array: ...
 
+    def measure(self, batch: Tensors) -> mx.array: ...
+
 
 class Optimizer(Protocol):
     """Pure functions on flat dicts of tensors."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tinygpt.core.backend import mx, nn
+from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops
 from tinygpt.model.block import Block
 from tinygpt.model.config import ModelConfig
@@ -34,6 +35,12 @@ def block_of(config: ModelConfig, place: int) -> Block:
     block = Block(config, config.num_hidden_layers + place)
     if hasattr(block.mlp, "name"):  # where what it measures finds its parameter
         block.mlp.name = f"head.ahead.{place}.block.mlp"
+    if hasattr(block.self_attn, "share"):
+        raise ConfigError(
+            f"head '{config.head.name}' needs blocks that attend on their own, and layers of attention "
+            f"'{config.attention.name}' share keys and values",
+            hint="choose head=linear, or another attention",
+        )
     return block
 
 

@@ -34,8 +34,7 @@ def weighted_loss(
     model: LM, batch: Arrays, weights_BL: mx.array, *, z_loss: float = 0.0
 ) -> tuple[mx.array, dict[str, mx.array]]:
     """Cross-entropy of the targets, averaged with `weights_BL`, and what layers and heads add to it; shared
-    by the objectives of this kind. Where something is added, "loss" tells the cross-entropy alone, which is
-    what evaluation reports."""
+    by the objectives of this kind. Where something is added, "loss" tells the cross-entropy alone."""
     terms = Terms(weights_BL, z_loss=z_loss)
     losses_BL = model.losses(
         batch["tokens"], batch["targets"], positions=batch["positions"], segments=batch["segments"],
@@ -46,6 +45,15 @@ def weighted_loss(
         return loss, {}
     measures = {f"{MEASURE}{name}": value for name, value in terms.measures.items()}
     return loss + terms.loss(), {"loss": loss, **terms.facts(), **measures}
+
+
+def measured_loss(model: LM, batch: Arrays, weights_BL: mx.array) -> mx.array:
+    """The same average as evaluation has it: the cross-entropy alone, of the model as it decodes, without
+    noise and without what layers do in training only."""
+    losses_BL = model.losses(
+        batch["tokens"], batch["targets"], positions=batch["positions"], segments=batch["segments"]
+    )
+    return (losses_BL * weights_BL).sum() / mx.maximum(weights_BL.sum(), 1.0)
 
 
 def real_targets(batch: Arrays) -> mx.array:
@@ -76,6 +84,9 @@ class NextToken:
 
     def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
         return weighted_loss(self.module, batch, self.weights(batch), z_loss=self.config.z_loss)
+
+    def measure(self, batch: Arrays) -> mx.array:
+        return measured_loss(self.module, batch, self.weights(batch))
 
 
 def build(model: LM, config: Config | None = None) -> NextToken:

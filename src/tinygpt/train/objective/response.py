@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
-from tinygpt.train.objective.next_token import Arrays, check_z_loss, real_targets, weighted_loss
+from tinygpt.train.objective.next_token import (
+    Arrays,
+    check_z_loss,
+    measured_loss,
+    real_targets,
+    weighted_loss,
+)
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -50,6 +56,9 @@ class Response:
 
     def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
         return weighted_loss(self.module, batch, self.weights(batch), z_loss=self.config.z_loss)
+
+    def measure(self, batch: Arrays) -> mx.array:
+        return measured_loss(self.module, batch, self.weights(batch))
 
 
 def build(model: LM, config: Config | None = None) -> Response:
