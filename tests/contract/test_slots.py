@@ -15,6 +15,7 @@ from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import checkpoint, config
 from tinygpt.model.lm import LM
+from tinygpt.model.terms import Terms
 
 FAMILIES = (config.ATTENTION, config.MLP, config.POSITION, config.NORM, config.RESIDUAL, config.HEAD)
 SLOTS = [(family.kind, Pick(name)) for family in FAMILIES for name in family.names()]
@@ -25,6 +26,7 @@ SLOTS += [
     ("attention", Pick("yoco", {"window": 4})),
     ("position", Pick("rope_linear", {"factor": 1.5, "theta": 100.0})),
     ("position", Pick("rope_yarn", {"attention_factor": 1.5, "truncate": False, "theta": 100.0})),
+    ("head", Pick("mtp", {"horizons": 3})),
     ("embedding_norm", Pick("rmsnorm")),
     ("embedding_norm", Pick("layernorm")),
 ]
@@ -130,7 +132,12 @@ def test_packed_documents_are_as_if_alone(model: LM) -> None:
 
 def test_gradients_reach_every_parameter(model: LM, slot: tuple[str, Pick]) -> None:
     ids, targets = mx.array(IDS[:, :-1]), mx.array(IDS[:, 1:])
-    gradients = nn.value_and_grad(model, lambda m: nn.losses.cross_entropy(m(ids), targets).mean())(model)[1]
+
+    def loss(m: LM) -> mx.array:
+        terms = Terms()  # what only training uses learns by these
+        return m.losses(ids, targets, terms=terms).mean() + terms.loss()
+
+    gradients = nn.value_and_grad(model, loss)(model)[1]
     dead = {n for n, g in tree_flatten(gradients) if mx.abs(g).max().item() < 1e-6}
     if slot[1].name in UNTURNED:
         dead -= {n for n in dead if n.endswith("k_proj.bias")}

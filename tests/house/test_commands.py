@@ -29,7 +29,9 @@ FREE = {
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
     "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "
-    "--context --ctx, --held-out --val-split, --eval-every --val-every, --warmup, --steps, --dtype",
+    "--context --ctx, --held-out --val-split, --eval-every --val-every, --warmup, --steps, --dtype, "
+    "--z-loss --z-loss-weight, --moe-experts, --moe-topk, --moe-aux-weight, --mtp-horizons, "
+    "--sliding-window, --alibi, --diff-attn, --deep-norm, --embedding-rmsnorm",
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
     "sample": "--adapter --lora, --prompt, --tokens, --temperature, --sinks --streaming-llm-sink, "
     "--window --streaming-llm-window",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from tinygpt.cli import _slots
 from tinygpt.cli._render import Output
 from tinygpt.core import config
 from tinygpt.core.config import Field, Pick
@@ -45,13 +46,15 @@ def from_config(
     knobs: Mapping[str, str] | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
     needs: Mapping[str, str] | None = None,
+    slots: bool = False,
 ) -> Callable[..., Any]:
     """A Typer function whose options are the fields of `cls`; it builds the config and hands it to `call`.
 
     `arguments` are fields taken by position. `rename` maps a field to another flag name, `also` to a second
     one. `knobs` are flags of their own for a setting of the default technique: {"rank": "adapter.rank"}.
     `choices` are the names that a text field can have, for help and completion; the run checks them. `needs`
-    maps a field to the one without which it means nothing, or to "no x" where x brings its own.
+    maps a field to the one without which it means nothing, or to "no x" where x brings its own. `slots`: the
+    original's architecture flags too, which fill slots of the field `model`.
     """
     rename, also, knobs, choices = rename or {}, also or {}, knobs or {}, choices or {}
     known = {f.name: f for f in config.fields(cls)}
@@ -61,7 +64,10 @@ def from_config(
         path, settings = given.pop("config_file"), given.pop("set_") or []
         given = {name: _plain(name, value) for name, value in given.items() if value not in (None, [], ())}
         flags = [f"{knobs[name]}={given.pop(name)}" for name in knobs if name in given]
-        data = config.override((config.load_file(path) if path else {}) | given, [*flags, *settings])
+        filled = {name: given.pop(name) for name in _slots.FLAGS if slots and name in given}
+        data = _slots.fill((config.load_file(path) if path else {}) | given, filled)
+        data = config.override(data, [*flags, *settings])
+        _slots.check(data, filled)
         _check_needs(needs or {}, known, given, data)
         return call(config.from_dict(cls, data), out)
 
@@ -71,6 +77,7 @@ def from_config(
             names = [rename.get(f.name, f.name), *([also[f.name]] if f.name in also else [])]
             parameters.append(_option(f, names, choices.get(f.name, ())))
     parameters += [_option(_knob(known, path), [name], (), named=name) for name, path in knobs.items()]
+    parameters += [_option(f, [f.name], ()) for f in (_slots.options() if slots else ())]
     common = {"config_file": ConfigFile, "set_": Set, "json_": Json, "quiet": Quiet}
     for name, hint in common.items():
         default = False if hint in (Json, Quiet) else None

@@ -36,6 +36,8 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
     Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix
     B."""
     matrices, model = 0.0, LM(config)
+    ahead = getattr(model.head, "ahead", ())  # modules of the head, each with a prediction of its own
+    matrices += len(ahead) * config.vocab_size * config.hidden_size
     for name, shape in tensors(model).items():
         if "embed_positions" in name or ("embed_tokens" in name and not config.tie_word_embeddings):
             continue
@@ -43,7 +45,8 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
             matrices += math.prod(shape) * getattr(config.mlp.options, "top_k", shape[0]) / shape[0]
         elif len(shape) == 2:
             matrices += math.prod(shape)
-    reads = sum(_reads(layer.self_attn, context) * layer.self_attn.read_width for layer in model.layers)
+    attentions = [block.self_attn for block in (*model.layers, *(module.block for module in ahead))]
+    reads = sum(_reads(attention, context) * attention.read_width for attention in attentions)
     # A head that points makes scores too, but mixes no values.
     return int(6 * matrices) + 6 * (reads + model.head.key_width * context)
 

@@ -27,6 +27,8 @@ class Frame:
     tap:       `tap(name, x) -> x` at points named as TransformerLens names them, or None.
     shared:    values that one layer hands to later ones (YOCO keys and values).
     terms:     what layers add to the training loss, or None outside of training.
+    stack:     what lies below the head, whose embedding and final norm some heads share.
+    trunk:     (B, L, D) what the last block reads, where heads that predict further ahead branch off.
     """
 
     length: int
@@ -38,6 +40,8 @@ class Frame:
     tap: Tap | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     terms: Terms | None = None
+    stack: Any = None
+    trunk: mx.array | None = None
 
     @classmethod
     def of(

@@ -17,6 +17,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.model.block import Block
 from tinygpt.model.config import HEAD, NORM, POSITION, ModelConfig
 from tinygpt.model.frame import Frame, Tap
+from tinygpt.model.output import Output
 from tinygpt.model.terms import Terms
 
 
@@ -43,7 +44,7 @@ class Stack(nn.Module):
             )
 
     def __call__(self, tokens_BL: mx.array, cache: Sequence[Any], frame: Frame) -> mx.array:
-        frame.position = self.embed_positions
+        frame.position, frame.stack = self.embed_positions, self
         frame.begin(cache[0])
         x_BLD = self.embed_tokens(tokens_BL)
         if "embed_norm" in self:
@@ -51,9 +52,14 @@ class Stack(nn.Module):
         x_BLD = self.embed_positions.embed(x_BLD, frame.offset, frame)
         x_BLD = frame.point("hook_embed", x_BLD)
         for layer, layer_cache in zip(self.layers, cache):
+            frame.trunk = x_BLD
             layer.share(x_BLD, frame, layer_cache)
             x_BLD = layer(x_BLD, frame, layer_cache)
-        return frame.point("ln_final.hook_normalized", self.norm(x_BLD) if "norm" in self else x_BLD)
+        return frame.point("ln_final.hook_normalized", self.finish(x_BLD))
+
+    def finish(self, x_BLD: mx.array) -> mx.array:
+        """The final norm, where the stack has one."""
+        return self.norm(x_BLD) if "norm" in self else x_BLD
 
 
 class LM(nn.Module):
@@ -100,11 +106,14 @@ class LM(nn.Module):
     def _states(self, tokens_BL: mx.array, cache: Sequence[Any] | None, frame: Frame) -> mx.array:
         return self.model(tokens_BL, cache if cache is not None else [None] * len(self.layers), frame)
 
+    @property
+    def output(self) -> Output:
+        """The output matrix."""
+        return Output(self.model.embed_tokens if self._config.tie_word_embeddings else self.lm_head)
+
     def project(self, x_BLD: mx.array) -> mx.array:
         """Hidden states (..., D) times the output matrix: (..., V)."""
-        if self._config.tie_word_embeddings:
-            return self.model.embed_tokens.as_linear(x_BLD)
-        return self.lm_head(x_BLD)
+        return self.output(x_BLD)
 
     def __call__(
         self,
@@ -140,7 +149,21 @@ class LM(nn.Module):
         frame = Frame.of(tokens_BL, positions, segments)
         frame.terms = terms
         x_BLD = self._states(tokens_BL, None, frame)
-        return self.head.losses(x_BLD, self.project, tokens_BL, targets_BL, frame)
+        return self.head.losses(x_BLD, self.output, tokens_BL, targets_BL, frame)
+
+    def draft(
+        self, tokens_BL: mx.array, cache: Sequence[Any] | None = None, drafts: Any | None = None
+    ) -> mx.array:
+        """Greedy guesses (B, horizons) of the tokens after the last one, by the head's own modules: the next
+        one first. With `cache` and `drafts = head.make_drafts()` only new tokens are given."""
+        if not hasattr(self.head, "draft"):
+            raise ConfigError(
+                f"head '{self._config.head.name}' predicts one token, so it drafts none",
+                hint="models with the head mtp or mtp_parallel do",
+            )
+        frame = Frame.of(tokens_BL)
+        x_BLD = self._states(tokens_BL, cache, frame)
+        return self.head.draft(x_BLD, self.output, tokens_BL, frame, drafts)
 
 
 def initialize(model: LM, seed: int) -> LM:

@@ -119,50 +119,62 @@ def log_softmax(x: mx.array) -> mx.array:
     return _log_softmax_cpu(x) if _cpu(x) else x - mx.logsumexp(x, axis=-1, keepdims=True)
 
 
-@mx.custom_function
-def _cross_entropy_cpu(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+Parts = tuple[mx.array, mx.array, mx.array, mx.array]
+
+
+def cross_entropy_parts(logits: mx.array, targets: mx.array) -> Parts:
+    """-log p(target), log Z = logsumexp(logits), the maximum m (..., 1) and Z / exp(m), of float32 logits.
+
+    Nobody differentiates this: `cross_entropy_grad` is its gradient."""
     m = logits.max(axis=-1, keepdims=True)
     total = exp_minus(logits, m).sum(axis=-1)
     picked = mx.take_along_axis(logits, targets[..., None], axis=-1)
-    return mx.log(total) + (m - picked).squeeze(-1), m, total
+    return mx.log(total) + (m - picked).squeeze(-1), mx.log(total) + m.squeeze(-1), m, total
+
+
+@mx.custom_function
+def _cross_entropy_cpu(logits: mx.array, targets: mx.array) -> Parts:
+    return cross_entropy_parts(logits, targets)
 
 
 @fused
-def _cross_entropy_grad(logits: mx.array, m: mx.array, d: mx.array) -> mx.array:
+def _softmax_times(logits: mx.array, m: mx.array, d: mx.array) -> mx.array:
     return mx.exp(logits - m) * d
+
+
+def cross_entropy_grad(
+    logits: mx.array, targets: mx.array, m: mx.array, total: mx.array, d_loss: mx.array, d_log_z: mx.array
+) -> mx.array:
+    """Gradient of the logits from those of the loss and of log Z: p (d_loss + d_log_z), less d_loss at the
+    target."""
+    # exp(x - max) / total, not exp(x - logsumexp): the logsumexp of large logits is rounded too coarsely.
+    full, at = _softmax_times(logits, m, ((d_loss + d_log_z) / total)[..., None]), targets[..., None]
+    picked = mx.take_along_axis(full, at, axis=-1) - d_loss[..., None]
+    return mx.put_along_axis(full, at, picked, axis=-1)
 
 
 @_cross_entropy_cpu.vjp
 def _(primals: Any, d: Any, out: Any) -> Any:
-    (logits, targets), (_loss, m, total), d = primals, out, d[0]
-    # exp(x - max) / total, not exp(x - logsumexp): the logsumexp of large logits is rounded too coarsely.
-    full, at = _cross_entropy_grad(logits, m, (d / total)[..., None]), targets[..., None]
-    picked = mx.take_along_axis(full, at, axis=-1) - d[..., None]
-    return mx.put_along_axis(full, at, picked, axis=-1), mx.zeros_like(targets)
+    (logits, targets), (_loss, _log_z, m, total) = primals, out
+    return cross_entropy_grad(logits, targets, m, total, d[0], d[1]), mx.zeros_like(targets)
 
 
 def cross_entropy(logits_NV: mx.array, targets_N: mx.array) -> mx.array:
     """-log softmax(logits)[target] a token, in float32; shape of targets."""
+    return cross_entropy_and_log_z(logits_NV, targets_N)[0]
+
+
+def cross_entropy_and_log_z(logits_NV: mx.array, targets_N: mx.array) -> tuple[mx.array, mx.array]:
+    """-log softmax(logits)[target] and logsumexp(logits) a token, in float32; shape of targets."""
     logits = logits_NV.astype(mx.float32)
     if _cpu(logits):
-        return _cross_entropy_cpu(logits, targets_N)[0]
-    picked = mx.take_along_axis(logits, targets_N[..., None], axis=-1).squeeze(-1)
-    return mx.logsumexp(logits, axis=-1) - picked
+        loss, log_z, _, _ = _cross_entropy_cpu(logits, targets_N)
+        return loss, log_z
+    log_z = mx.logsumexp(logits, axis=-1)
+    return log_z - mx.take_along_axis(logits, targets_N[..., None], axis=-1).squeeze(-1), log_z
 
 
 LOGITS = 1 << 25  # logits held at once where that can be chosen (float32: 128 MB)
-
-
-def projected_cross_entropy(
-    project: Project, x_BLD: mx.array, targets_BL: mx.array, n_vocab: int
-) -> mx.array:
-    """cross_entropy(project(x), targets), (B, L). Where the logits are too many at once, it goes along L."""
-    stride = max(1, LOGITS // (x_BLD.shape[0] * n_vocab))
-    parts = [
-        cross_entropy(project(x_BLD[:, i : i + stride]), targets_BL[:, i : i + stride])
-        for i in range(0, x_BLD.shape[1], stride)
-    ]
-    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1)
 
 
 # --- norms ------------------------------------------------------------------------------------------------

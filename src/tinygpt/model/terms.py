@@ -20,9 +20,14 @@ class Terms:
     `add` is for terms of the loss, which are summed over layers as papers have them; `tell` for figures,
     whose mean over layers is shown; `measure` for arrays after which a parameter is moved once the step is
     taken.
+
+    weights_BL: what each target counts in the loss's mean, for terms that are sums over tokens; None: all 1.
+    z_loss: weight of the z-loss of the vocabulary's logits, mean (log Z)^2 over what is learned (Chowdhery et
+    al. 2022, arXiv:2204.02311, section 5: 1e-4 keeps log Z near 0).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weights_BL: mx.array | None = None, *, z_loss: float = 0.0) -> None:
+        self.weights_BL, self.z_loss = weights_BL, z_loss
         self._losses: dict[str, list[tuple[float, mx.array]]] = {}
         self._facts: dict[str, list[mx.array]] = {}
         self.measures: dict[str, mx.array] = {}
@@ -41,6 +46,23 @@ class Terms:
     def measure(self, parameter: str, value: mx.array) -> None:
         """What the parameter of this name is adjusted by after the step."""
         self.measures[parameter] = mx.stop_gradient(value)
+
+    def counts(self, shape_BL: tuple[int, ...]) -> mx.array:
+        """(B, L) what each target counts."""
+        if self.weights_BL is None:
+            self.weights_BL = mx.ones(shape_BL)
+        return self.weights_BL
+
+    def mean(self, values_BL: mx.array, counts_BL: mx.array) -> mx.array:
+        """Sum of values, each as much as it counts, over what all targets count: divided as the main loss is,
+        so that parts of a batch add up."""
+        total = self.counts(values_BL.shape).sum()
+        return (values_BL * counts_BL).sum() / mx.maximum(total, 1.0)
+
+    def add_z(self, log_z_BL: mx.array, counts_BL: mx.array, share: float = 1.0) -> None:
+        """The z-loss of some predictions, whose cross-entropy has this share in the loss."""
+        if self.z_loss:
+            self.add("z", share * self.z_loss, self.mean(log_z_BL.square(), counts_BL))
 
     def loss(self) -> mx.array | float:
         """The weighted sum of all terms."""

@@ -20,6 +20,10 @@ SCHEDULE = Family("tinygpt.train.schedule", verb="at")
 OBJECTIVE = Family("tinygpt.train.objective")
 # Settings that describe a fresh model, and mean nothing beside a base.
 FRESH = {"tokenizer", "preset", "depth", "model"}
+NOT_NEGATIVE = (
+    "clip", "z_loss", "context", "save_every", "eval_every", "eval_batches", "max_minutes", "sample_every",
+    "eval_limit", "patience", "min_delta", "max_step_rate",
+)  # fmt: skip
 
 
 class Amounts(NamedTuple):
@@ -51,6 +55,9 @@ class TrainSettings:
     ] = 1.0
     no_decay: Annotated[tuple[str, ...], "Parts of names of tensors without weight decay, e.g. embed."] = ()
     clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
+    z_loss: Annotated[
+        float, "Weight of the z-loss, mean (log Z)^2 of the logits; 1e-4 is PaLM's; 0: off."
+    ] = 0.0
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
     ] = "auto"
@@ -109,8 +116,7 @@ class TrainSettings:
                 "--no-decay says nothing where optimizer.weight_decay is 0", hint="leave it out"
             )
         self._check_watching()
-        not_negative = ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes")
-        for name in (*not_negative, "sample_every", "eval_limit", "patience", "min_delta", "max_step_rate"):
+        for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} must not be negative, got {getattr(self, name)}")

@@ -22,7 +22,7 @@ from tinygpt.train.loop import Result
 from tinygpt.train.objective import next_token, response
 
 # Settings of training runs that mean nothing where no gradient is taken.
-IDLE = ("lr_layer_decay", "no_decay")
+IDLE = ("lr_layer_decay", "no_decay", "z_loss")
 
 
 @dataclass(frozen=True, kw_only=True)

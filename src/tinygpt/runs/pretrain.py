@@ -14,8 +14,9 @@ from tinygpt.data.source import text
 from tinygpt.model import checkpoint
 from tinygpt.runs import _anneal, _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
-from tinygpt.runs._settings import OBJECTIVE, FreshModel
+from tinygpt.runs._settings import FreshModel
 from tinygpt.train.loop import Result
+from tinygpt.train.objective import next_token
 from tinygpt.train.world import world
 
 # To go on with a trained model on another kind of text: slowly, and at the same speed until near the end.
@@ -116,7 +117,7 @@ def run(config: Config, events: Events) -> Result:
         directory,
         source=Prefetched(source) if config.prefetch else source,
         held_out=source.held_out,
-        objective=OBJECTIVE.load("next_token").build(model),
+        objective=next_token.build(model, next_token.Config(z_loss=config.z_loss)),
         inputs=inputs,
         write=write,
         resume=resume,

@@ -123,10 +123,11 @@ def run(config: Config, events: Events) -> Result:
             _adapter.fill(model, checkpoint.read_tensors(path, "adapter_model"), str(path))
 
     if config.learn == "answers":
-        objective = response.build(model, response.Config(prompt_weight=config.prompt_weight))
+        knobs = response.Config(prompt_weight=config.prompt_weight, z_loss=config.z_loss)
+        objective = response.build(model, knobs)
         measured = response.build(model)
     else:
-        objective = measured = next_token.build(model)
+        objective = measured = next_token.build(model, next_token.Config(z_loss=config.z_loss))
     facts = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
     return _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, measured=measured,

@@ -41,6 +41,8 @@ class Objective(Protocol):
 
     def weights(self, batch: Tensors) -> mx.array: ...
 
+    def measure(self, batch: Tensors) -> mx.array: ...
+
 
 @runtime_checkable
 class Drawing(Objective, Protocol):

@@ -20,6 +20,6 @@ def call(config: Config, out: Output) -> int:
 # The original's names of some settings work too; PLAN.md lists all that differ.
 ALSO = {
     "accumulate": "accum", "context": "ctx", "lr": "max_lr", "schedule": "lr_schedule", "clip": "grad_clip",
-    "held_out": "val_split", "eval_every": "val_every",
+    "held_out": "val_split", "eval_every": "val_every", "z_loss": "z_loss_weight",
 }  # fmt: skip
-main = from_config(Config, call, also=ALSO, knobs=KNOBS, needs=NEEDS, choices=CHOICES)
+main = from_config(Config, call, also=ALSO, knobs=KNOBS, needs=NEEDS, choices=CHOICES, slots=True)

@@ -14,6 +14,7 @@ from tinygpt.core.backend import mx, nn
 from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
+from tinygpt.model.output import Output, token_losses
 
 
 class LinearHead(nn.Module):
@@ -38,10 +39,20 @@ class LinearHead(nn.Module):
         return project(x_BLD[:, -last:])
 
     def losses(
-        self, x_BLD: mx.array, project: ops.Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
+        self, x_BLD: mx.array, output: Output, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
         """-log p of each target (B, L)."""
-        return ops.projected_cross_entropy(project, x_BLD, targets_BL, self.n_vocab)
+        return next_losses(x_BLD, output, targets_BL, frame, self.n_vocab)
+
+
+def next_losses(
+    x_BLD: mx.array, output: Output, targets_BL: mx.array, frame: Frame, n_vocab: int
+) -> mx.array:
+    """-log p of each target (B, L) under softmax(W h), whose z-loss goes to the terms."""
+    losses_BL, log_z_BL = token_losses(output, x_BLD, targets_BL, n_vocab)
+    if frame.terms is not None:
+        frame.terms.add_z(log_z_BL, frame.terms.counts(targets_BL.shape))
+    return losses_BL
 
 
 def build(config: ModelConfig) -> nn.Module:

@@ -23,6 +23,8 @@ from tinygpt.model.cache.full import KVCache
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.earlier import earlier
 from tinygpt.model.frame import Frame
+from tinygpt.model.head.linear import next_losses
+from tinygpt.model.output import Output
 
 NEVER = -1e9  # a score that no token survives
 
@@ -74,11 +76,11 @@ class PointerHead(nn.Module):
         return _log(p_BLV) + mx.logsumexp(z_BLV, axis=-1, keepdims=True)
 
     def losses(
-        self, x_BLD: mx.array, project: ops.Project, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
+        self, x_BLD: mx.array, output: Output, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
         """-log p of each target (B, L), without the table of all probabilities."""
         mass_BLS, rest_BL, tokens_BS = self._mass(x_BLD, tokens_BL, frame, None, x_BLD.shape[1])
-        written_BL = rest_BL * mx.exp(-ops.projected_cross_entropy(project, x_BLD, targets_BL, self.n_vocab))
+        written_BL = rest_BL * mx.exp(-next_losses(x_BLD, output, targets_BL, frame, self.n_vocab))
         here_BLS = (tokens_BS[:, None] == targets_BL[..., None]).astype(mass_BLS.dtype)
         return -_log(written_BL + (mass_BLS * here_BLS).sum(axis=-1))
 
