@@ -74,7 +74,7 @@ def test_every_optimizer_learns_slower_below(name: str) -> None:
     build = lambda: OPTIM.load(name).build(OPTIM.config(name)(**knobs))  # noqa: E731
     plain, grouped = moved(build(), {}), moved(build(), {"layer_decay": F})
     for n, change in plain.items():
-        nano.close(grouped[n], rate(n) * change, 1e-3)
+        nano.close(grouped[n], rate(n) * change, 3e-3)  # differences of weights: few digits are left
     again = moved(build(), {"layer_decay": F}, steps=3)
     assert all(np.isfinite(change).all() for change in again.values())
 

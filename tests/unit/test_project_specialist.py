@@ -166,6 +166,9 @@ def test_a_chat_shows_no_more_turns_than_training_had(
     class Scripted:
         context = 100
 
+        def limit(self, config: object) -> int:
+            return self.context
+
         def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
             seen.append([m["content"] for m in messages if m["role"] == "user"])
             return [0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import KNOBS, finish
+from tinygpt.cli._train import CHOICES, KNOBS, finish
 from tinygpt.runs.es import Config, run
 
 
@@ -21,6 +21,6 @@ def call(config: Config, out: Output) -> int:
 
 
 main = from_config(
-    Config, call, arguments=("base",), also={"context": "ctx"}, knobs=KNOBS,
+    Config, call, arguments=("base",), also={"context": "ctx"}, knobs=KNOBS, choices=CHOICES,
     needs={"glob": "corpus", "template": "data", "wait": "lock"},
 )  # fmt: skip
