@@ -156,7 +156,7 @@ def test_help_shows_defaults_and_choices(capsys: pytest.CaptureFixture[str]) -> 
     text = " ".join(capsys.readouterr().out.split())
     assert (
         "--lr <float> Rate. [0.001]" in text
-        and "--optimizer adafactor|adam8bit|adamw|galore|lion|lisa|muon|sgd|..." in text
+        and "--optimizer adafactor|adam8bit|adamw|galore|lion|lisa|muon|sgd|sophia|..." in text
     )
     assert "--dtype auto|float32" in text and "--no-compile" in text and "--no-strict" not in text
     assert "--extra" not in text, "a table is reached with --set"
