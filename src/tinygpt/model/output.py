@@ -33,7 +33,7 @@ class Output:
 
     def learned(self) -> list[tuple[str, mx.array]]:
         """Name and value of what learns in the matrix; none where it is frozen."""
-        return tree_flatten(self.module.trainable_parameters())
+        return [(name, value) for name, value in tree_flatten(self.module.trainable_parameters())]
 
     def at(self, learned: list[tuple[str, mx.array]], x: mx.array) -> mx.array:
         """The logits that other values of what learns would give."""
@@ -77,7 +77,7 @@ def _chunked(logits: Any, size: int) -> Any:
                 part_ND = mx.depends(part_ND, list(parts[-1]))
             z_NV = logits(part_ND, *values).astype(mx.float32)
             parts.append(ops.cross_entropy_parts(z_NV, targets_N[i : i + size]))
-        return tuple(mx.concatenate(column) for column in zip(*parts))
+        return tuple(mx.concatenate(list(column)) for column in zip(*parts))
 
     @losses.vjp
     def _(primals: Any, d: Any, out: Any) -> Any:

@@ -58,7 +58,7 @@ class Ahead(nn.Module):
     ) -> None:
         super().__init__()
         self.n_vocab = config.vocab_size
-        self.ahead = list(ahead)
+        self.ahead: list[Any] = list(ahead)
         self.chained, self.share = chained, share
 
     def logits(
