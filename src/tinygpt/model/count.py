@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 from mlx.utils import tree_flatten
 
 from tinygpt.core.backend import nn, setup
-from tinygpt.model.config import ModelConfig
+from tinygpt.model.config import DEPTH, ModelConfig
 from tinygpt.model.lm import LM
 
 
@@ -31,21 +32,26 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
     """Floating-point operations of one training token, forward and backward.
 
     6 N for the matrices a token passes (embedding look-ups are free, the tied output product is not) plus
-    12 L H K T for the attention products, half of it when causal blocks are skipped (not assumed here).
+    12 L H K T for the attention products, half of it when causal blocks are skipped (not assumed here). Of a
+    block that computes a share c of the tokens, c of its matrices and c^2 of its attention.
     Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix
     B."""
     matrices = 0.0
+    share = shares(config)
     for name, shape in tensors(LM(config)).items():
+        block = re.match(r"model\.layers\.(\d+)\.(self_attn|mlp)\.", name)
+        part = share[int(block.group(1))] if block else 1.0  # of the tokens go through it
         if "embed_positions" in name or ("embed_tokens" in name and not config.tie_word_embeddings):
             continue
         if len(shape) == 3:  # experts, of which a token passes some
-            matrices += math.prod(shape) * getattr(config.mlp.options, "top_k", shape[0]) / shape[0]
+            matrices += part * math.prod(shape) * getattr(config.mlp.options, "top_k", shape[0]) / shape[0]
         elif len(shape) == 2:
-            matrices += math.prod(shape)
+            matrices += part * math.prod(shape)
     heads = config.num_attention_heads * config.head_dim
     # A head that points makes scores too, but mixes no values.
     return (
-        int(6 * matrices) + (12 * config.num_hidden_layers * heads + 6 * LM(config).head.key_width) * context
+        int(6 * matrices + 12 * sum(s * s for s in share) * heads * context)
+        + 6 * LM(config).head.key_width * context
     )
 
 
@@ -59,20 +65,33 @@ def state_bytes(config: ModelConfig) -> int:
     return 12 * (config.vocab_size * d + config.num_hidden_layers * layer)
 
 
-def activation_bytes(config: ModelConfig, rows: int, context: int, *, dtype: str = "float32") -> int:
+def activation_bytes(
+    config: ModelConfig, rows: int, context: int, *, dtype: str = "float32", recompute: bool = False
+) -> int:
     """Least bytes that the forward pass keeps for the backward one: what both norms read, queries, keys,
-    values, the width of the MLP; on a CPU in float32 also the unmasked half of the scores (`_blocked.py`)."""
+    values, the width of the MLP; on a CPU in float32 also the unmasked half of the scores (`_blocked.py`).
+    With `recompute`, the input of every block, and one block's."""
     width = config.num_attention_heads + 2 * config.num_key_value_heads
     token = 2 * config.hidden_size + width * config.head_dim + config.intermediate_size
     each = rows * context * token * (4 if dtype == "float32" else 2)
     if dtype == "float32" and setup().device == "cpu" and not setup().stock:
         each += 4 * rows * config.num_attention_heads * (context * context // 2)
-    return config.num_hidden_layers * each
+    if recompute:
+        value = rows * context * config.hidden_size * (4 if dtype == "float32" else 2)
+        return int(config.num_hidden_layers * value + min(shares(config)) * each)
+    return int(sum(shares(config)) * each)
+
+
+def shares(config: ModelConfig) -> list[float]:
+    """The share of a row's tokens that every block computes."""
+    share = getattr(DEPTH.load(config.depth.name), "share", None)
+    return [1.0 if share is None else share(config, i) for i in range(config.num_hidden_layers)]
 
 
 def cache_bytes(config: ModelConfig, context: int, *, value_bytes: int = 4) -> int:
-    """Bytes of the key-value cache of one sequence of `context` tokens."""
-    layers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    """Bytes of the key-value cache of one sequence of `context` tokens; a block that chooses its tokens is
+    taken to choose as many as in training."""
+    layers = int(2 * sum(shares(config)) * config.num_key_value_heads * config.head_dim)
     kept = min(context, getattr(config.attention.options, "window", 0) or context)
     pointed = LM(config).head.key_width  # keys, and ids of 4 bytes
     return kept * layers * value_bytes + context * (pointed * value_bytes + (4 if pointed else 0))

@@ -80,7 +80,7 @@ def model_type(config: ModelConfig) -> str:
     """The name other tools know this stack by: "llama", "gpt2", or "tinygpt" when neither fits."""
     if config.attention != Pick("gqa", ATTENTION.config("gqa")()):
         return "tinygpt"  # any other attention, and one with knobs that others do not know
-    if config.embedding_norm is not None:
+    if config.embedding_norm is not None or config.depth.name != "all":
         return "tinygpt"
     slots = tuple(getattr(config, slot).name for slot in SLOTS)
     # mlx_lm reads one `attention_bias` for all four projections and so do we.
@@ -141,6 +141,8 @@ def to_hf(
     slots = {slot: to_dict(getattr(config, slot)) for slot in SLOTS}
     if config.embedding_norm is not None:
         slots["embedding_norm"] = to_dict(config.embedding_norm)
+    if config.depth.name != "all":
+        slots["depth"] = to_dict(config.depth)
     return {
         "architectures": ["TinyGPT"],
         "model_type": "tinygpt",

@@ -11,6 +11,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
+from tinygpt.model.noise import Noise
 from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.runs._memory import refuse_too_large
 
@@ -46,6 +47,12 @@ class TrainSettings:
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
     clip: Annotated[float, "Bound on the global gradient norm; 0: off."] = 1.0
+    dropout: Annotated[float, "Share of values set to 0 in training, on embeddings and sublayers."] = 0.0
+    layer_drop: Annotated[float, "Chance that a row skips a block in training."] = 0.0
+    neftune_alpha: Annotated[float, "Size of NEFTune's noise on embeddings in training; 5 is usual."] = 0.0
+    grad_checkpoint: Annotated[
+        bool, "Recompute each block in the backward pass: far less memory, about a third more time."
+    ] = False
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
     ] = "auto"
@@ -70,6 +77,7 @@ class TrainSettings:
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
         _, batch, lr = self.amounts
+        _ = self.noise
         if lr <= 0:
             raise ConfigError(f"--lr must be positive, got {lr}")
         for name in ("clip", "context", "save_every", "eval_every", "eval_batches", "max_minutes"):
@@ -82,6 +90,11 @@ class TrainSettings:
             )
         if batch % self.accumulate:
             raise ConfigError(f"--batch {batch} is not a multiple of --accumulate {self.accumulate}")
+
+    @property
+    def noise(self) -> Noise:
+        """The rates of training's noise, checked."""
+        return Noise(dropout=self.dropout, layer_drop=self.layer_drop, neftune=self.neftune_alpha)
 
     @property
     def amounts(self) -> Amounts:
@@ -102,7 +115,8 @@ class TrainSettings:
                 hint="choose a shorter one",
             )
         length = self.context or model.max_position_embeddings
-        refuse_too_large(model, self.amounts.batch // self.accumulate, length, self.dtype, whole=whole)
+        rows = self.amounts.batch // self.accumulate
+        refuse_too_large(model, rows, length, self.dtype, whole=whole, recompute=self.grad_checkpoint)
         return length
 
 

@@ -41,10 +41,13 @@ def train(
     steps, _, lr = config.amounts
     schedule = SCHEDULE.load(config.schedule.name)
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
+    model: Any = objective.module
+    model.noise, model.recompute = config.noise, config.grad_checkpoint
     updater = Gradient(
         objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options),
         lambda step: lr * schedule.at(step, steps, config.schedule.options),
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
+        seed=directory.seed,
     )  # fmt: skip
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (

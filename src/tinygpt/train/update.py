@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tinygpt.core import backend
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.model.noise import row_keys
 from tinygpt.model.terms import MEASURE, adjust
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Gradient:
 
     schedule(step) gives the learning rate of step 1, 2, ...; `accumulate` splits a batch's rows into that
     many parts whose gradients are weighted by their learned tokens, so that 8 parts equal one batch of 8;
-    `clip` bounds the global norm (0: off)."""
+    `clip` bounds the global norm (0: off). Where the module wants noise, every row gets a key of it from
+    (seed, step, the row's number in the whole batch), so no way of splitting a batch changes the noise."""
 
     def __init__(
         self,
@@ -75,7 +77,9 @@ class Gradient:
         clip: float = 1.0,
         dtype: str = "float32",
         compiled: bool = True,
+        seed: int = 0,
     ) -> None:
+        self.seed = seed
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.accumulate, self.clip = accumulate, clip
         self.dtype = getattr(mx, dtype)
@@ -101,13 +105,19 @@ class Gradient:
             refreshing = self.optimizer if isinstance(self.optimizer, Refreshing) else None
             due = refreshing if refreshing and refreshing.due(step) else None
             if self.accumulate == 1 and due is None:
-                changed, facts = self._whole(self.weights, self.optimizer_state, arrays(batch), *scalars)
+                given = arrays(batch) | self._keys(step, batch.tokens.shape[0])
+                changed, facts = self._whole(self.weights, self.optimizer_state, given, *scalars)
             else:
                 changed, facts = self._accumulated(batch, *scalars, due)
             self._take(changed)
             self.objective.module.update(tree_unflatten(list(self.weights.items())))
             mx.eval(self.weights, self.optimizer_state, facts)
         return {name: float(value.item()) for name, value in facts.items()} | {"lr": lr}
+
+    def _keys(self, step: int, rows: int) -> Tensors:
+        """The rows' keys, when the module has any use for them."""
+        wanted = bool(getattr(self.objective.module, "noise", None))
+        return {"keys": row_keys(self.seed, step, rows)} if wanted else {}
 
     def _take(self, changed: list[tuple[Tensors, Tensors]]) -> None:
         """Make the lanes' results the state, in the order that the tensors had: a trace depends on it."""
@@ -123,7 +133,11 @@ class Gradient:
         if rows % self.accumulate:
             raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
         size = rows // self.accumulate
-        parts = [arrays(batch.rows(i, i + size)) for i in range(0, rows, size)]
+        keys = self._keys(int(step.item()), rows)
+        parts = [
+            arrays(batch.rows(i, i + size)) | {name: value[i : i + size] for name, value in keys.items()}
+            for i in range(0, rows, size)
+        ]
         totals = [self.objective.weights(part).sum() for part in parts]
         total = mx.maximum(sum(totals[1:], totals[0]), 1.0)
         sums: Tensors = {name: mx.zeros(w.shape) for name, w in self.weights.items()}

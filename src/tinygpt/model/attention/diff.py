@@ -30,6 +30,8 @@ class DifferentialAttention(nn.Module):
     """x (B, L, D) -> (B, L, D). B batch, L length, P pairs of query heads, G pairs of key heads, K head
     width, V = 2K width of a pair's values."""
 
+    reads_any = True  # of the tokens of a row, some may be left out
+
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         for name in ("num_attention_heads", "num_key_value_heads"):

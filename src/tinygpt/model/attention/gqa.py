@@ -52,6 +52,7 @@ class GroupedQueryAttention(nn.Module):
     width."""
 
     heeds_position = True
+    reads_any = True  # of the tokens of a row, some may be left out
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()

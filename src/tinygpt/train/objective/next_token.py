@@ -25,7 +25,7 @@ def weighted_loss(model: LM, batch: Arrays, weights_BL: mx.array) -> tuple[mx.ar
     terms = Terms()
     losses_BL = model.losses(
         batch["tokens"], batch["targets"], positions=batch["positions"], segments=batch["segments"],
-        terms=terms,
+        terms=terms, keys=batch.get("keys"),
     )  # fmt: skip
     loss = (losses_BL * weights_BL).sum() / mx.maximum(weights_BL.sum(), 1.0)
     if not terms:
