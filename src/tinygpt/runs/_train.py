@@ -118,7 +118,7 @@ def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:
                 with mx.stream(lane):
                     part = {name: value[i :: len(lanes)] for name, value in batch.items()}
                     count = objective.weights(part).sum()
-                    found.append((objective.loss(part)[0] * count, count))
+                    found.append((objective.measure(part) * count, count))
             mx.eval(found)
         return sum(float(loss) for loss, _ in found), sum(float(count) for _, count in found)
 

@@ -28,7 +28,7 @@ Tensors = dict[str, mx.array]
 
 class Objective(Protocol):
     """What a step makes smaller. `weights` says what the mean is over, so that accumulation can weigh its
-    parts."""
+    parts; `measure` is the loss as evaluation has it, of the model as it decodes."""
 
     @property
     def module(self) -> nn.Module: ...
@@ -36,6 +36,8 @@ class Objective(Protocol):
     def loss(self, batch: Tensors) -> tuple[mx.array, dict[str, mx.array]]: ...
 
     def weights(self, batch: Tensors) -> mx.array: ...
+
+    def measure(self, batch: Tensors) -> mx.array: ...
 
 
 class Optimizer(Protocol):

@@ -135,7 +135,7 @@ class MixtureOfDepths(nn.Module):
         scores_BL = mx.stop_gradient(r_BL).astype(mx.float32)
         if frame.segments is not None:
             scores_BL = mx.where(frame.segments > 0, scores_BL, -mx.inf)
-        return mx.sort(mx.argpartition(-scores_BL, k - 1, axis=1)[:, :k], axis=1)
+        return mx.sort(mx.argpartition(-scores_BL, k - 1, axis=1)[:, :k], axis=1).astype(mx.int32)
 
     def _foretold(self, z_BL: mx.array, frame: Frame, cache: Any | None) -> tuple[mx.array, mx.array]:
         """Places (B, k) of the tokens that the predictor chooses, in order, and (B, k) which of them are
@@ -148,7 +148,7 @@ class MixtureOfDepths(nn.Module):
         if cache is not None and cache.left_padding is not None:
             chosen_BL = chosen_BL & (cache.held + steps_L >= cache.left_padding[:, None])
         k = int(chosen_BL.sum(axis=1).max().item())
-        at_Bk = mx.argsort(mx.where(chosen_BL, steps_L, steps_L + L), axis=1)[:, :k]
+        at_Bk = mx.argsort(mx.where(chosen_BL, steps_L, steps_L + L), axis=1)[:, :k].astype(mx.int32)
         return at_Bk, mx.take_along_axis(chosen_BL, at_Bk, axis=1)
 
     def _inner(

@@ -34,6 +34,15 @@ def weighted_loss(model: LM, batch: Arrays, weights_BL: mx.array) -> tuple[mx.ar
     return loss + terms.loss(), {"loss": loss, **terms.facts(), **measures}
 
 
+def measured_loss(model: LM, batch: Arrays, weights_BL: mx.array) -> mx.array:
+    """The same average as evaluation has it: the cross-entropy alone, of the model as it decodes, without
+    noise and without what layers do in training only."""
+    losses_BL = model.losses(
+        batch["tokens"], batch["targets"], positions=batch["positions"], segments=batch["segments"]
+    )
+    return (losses_BL * weights_BL).sum() / mx.maximum(weights_BL.sum(), 1.0)
+
+
 def real_targets(batch: Arrays) -> mx.array:
     """(B, L): 1 where the token has a next one in its document, else 0."""
     same = (batch["segments"][:, 1:] == batch["segments"][:, :-1]) & (batch["segments"][:, 1:] > 0)
@@ -52,6 +61,9 @@ class NextToken:
 
     def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
         return weighted_loss(self.module, batch, self.weights(batch))
+
+    def measure(self, batch: Arrays) -> mx.array:
+        return measured_loss(self.module, batch, self.weights(batch))
 
 
 def build(model: LM) -> NextToken:

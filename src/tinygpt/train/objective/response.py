@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
-from tinygpt.train.objective.next_token import Arrays, real_targets, weighted_loss
+from tinygpt.train.objective.next_token import Arrays, measured_loss, real_targets, weighted_loss
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -48,6 +48,9 @@ class Response:
 
     def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
         return weighted_loss(self.module, batch, self.weights(batch))
+
+    def measure(self, batch: Arrays) -> mx.array:
+        return measured_loss(self.module, batch, self.weights(batch))
 
 
 def build(model: LM, config: Config | None = None) -> Response:
