@@ -70,11 +70,12 @@ def recomputed(block: Block, x_BLD: mx.array, frame: Frame) -> mx.array:
     shared by layers and terms of the loss all go that way. Noise is drawn from keys, so the second pass meets
     the same. Source: Chen et al. 2016, arXiv:1604.06174."""
     seen: list[Frame] = []
+    before = dict(frame.shared)  # later layers add to it, and the second pass must not see that
 
     def run(weights: Any, x_BLD: mx.array, shared: list[mx.array]) -> Any:
         held = block.trainable_parameters()
         own = dataclasses.replace(
-            frame, shared=_filled(frame.shared, shared), terms=None if frame.terms is None else Terms()
+            frame, shared=_filled(before, shared), terms=None if frame.terms is None else Terms()
         )
         block.update(weights)
         y_BLD = block(x_BLD, own)
@@ -82,7 +83,7 @@ def recomputed(block: Block, x_BLD: mx.array, frame: Frame) -> mx.array:
         seen.append(own)
         return y_BLD, _values(own.shared), [] if own.terms is None else own.terms.arrays()
 
-    y_BLD, shared, terms = mx.checkpoint(run)(block.trainable_parameters(), x_BLD, _values(frame.shared))
+    y_BLD, shared, terms = mx.checkpoint(run)(block.trainable_parameters(), x_BLD, _values(before))
     frame.shared.update(_filled(seen[0].shared, shared))
     if frame.terms is not None and seen[0].terms is not None:
         frame.terms.join(seen[0].terms, terms)

@@ -24,7 +24,6 @@ from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
-from tinygpt.model import ops
 from tinygpt.model.cache.routed import RoutedCache
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.depth import all as every_token
@@ -40,7 +39,7 @@ class Config:
     capacity: Annotated[float, "Share of a row's tokens that a routed block computes in training."] = 0.5
     every: Annotated[int, "Every so manieth block is routed, the others compute all tokens."] = 2
     predictor: Annotated[float, "Weight of the predictor's loss; only the predictor learns from it."] = 0.1
-    width: Annotated[int, "Width inside the predictor; 0: a quarter of hidden_size."] = 0
+    width: Annotated[int, "Width inside the predictor; 0: an eighth of hidden_size."] = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.capacity <= 1:
@@ -53,6 +52,34 @@ class Config:
             raise ConfigError(f"depth.width must not be negative, got {self.width}")
 
 
+@mx.custom_function
+def _gather(x_ND: mx.array, at_M: mx.array, _from_N: mx.array) -> mx.array:
+    """Rows at_M of x. Its gradient is a gather too, ten times faster than adding rows up one by one."""
+    return x_ND[at_M]
+
+
+@_gather.vjp
+def _(primals: Any, d_MD: mx.array, _out: Any) -> Any:
+    x_ND, at_M, from_N = primals
+    return _laid(d_MD, from_N), mx.zeros_like(at_M), mx.zeros_like(from_N)
+
+
+@mx.custom_function
+def _spread(y_MD: mx.array, at_M: mx.array, from_N: mx.array) -> mx.array:
+    """(N, D): rows of y where they belong, zeros elsewhere."""
+    return _laid(y_MD, from_N)
+
+
+@_spread.vjp
+def _(primals: Any, d_ND: mx.array, _out: Any) -> Any:
+    _y_MD, at_M, from_N = primals
+    return d_ND[at_M], mx.zeros_like(at_M), mx.zeros_like(from_N)
+
+
+def _laid(y_MD: mx.array, from_N: mx.array) -> mx.array:
+    return mx.concatenate([y_MD, mx.zeros((1, y_MD.shape[1]), y_MD.dtype)])[from_N]
+
+
 class Predictor(nn.Module):
     """x (B, L, D) -> (B, L): above 0 where a token will be among the chosen ones. H inner width."""
 
@@ -62,7 +89,7 @@ class Predictor(nn.Module):
         self.down_proj = nn.Linear(width, 1)
 
     def __call__(self, x_BLD: mx.array) -> mx.array:
-        hidden_BLH = ops.gelu(self.up_proj(mx.stop_gradient(x_BLD)), True)
+        hidden_BLH = mx.maximum(self.up_proj(mx.stop_gradient(x_BLD)), 0)
         return self.down_proj(hidden_BLH)[..., 0].astype(mx.float32)
 
 
@@ -74,7 +101,7 @@ class MixtureOfDepths(nn.Module):
         knobs: Config = config.depth.options
         self._knobs = knobs
         self.router = nn.Linear(config.hidden_size, 1, bias=False)
-        self.predictor = Predictor(config.hidden_size, knobs.width or max(1, config.hidden_size // 4))
+        self.predictor = Predictor(config.hidden_size, knobs.width or max(1, config.hidden_size // 8))
 
     def check(self, block: Any, position: Any) -> None:
         """Refuse what needs every token of a row, or a block that does not add to the stream."""
@@ -118,13 +145,14 @@ class MixtureOfDepths(nn.Module):
         if not k:
             return x_BLD
         x_ND = x_BLD.reshape(-1, D)
-        x_BkD = x_ND[flat].reshape(B, k, D)
+        origin = mx.full((B * L,), B * k, mx.int32).at[flat].add(mx.arange(B * k, dtype=mx.int32) - B * k)
+        x_BkD = _gather(x_ND, flat, origin).reshape(B, k, D)
         added_BkD = block(x_BkD, self._inner(x_BLD, at_Bk, valid_Bk, flat, frame, cache), cache) - x_BkD
         weight_Bk = r_BL.flatten()[flat].reshape(B, k)
         if valid_Bk is not None:
             weight_Bk = mx.where(valid_Bk, weight_Bk, mx.zeros((), weight_Bk.dtype))
         added_ND = (weight_Bk[..., None] * added_BkD).reshape(-1, D)
-        return x_ND.at[flat].add(added_ND).reshape(B, L, D)  # eq. 1
+        return (x_ND + _spread(added_ND, flat, origin)).reshape(B, L, D)  # eq. 1
 
     def _most(self, r_BL: mx.array, frame: Frame) -> mx.array:
         """(B, k) the places of the largest r in each row, in order."""
@@ -177,7 +205,7 @@ class MixtureOfDepths(nn.Module):
             positions=None,
             segments=segments,
             shared={},
-            tap=None if frame.tap is None else _spread(frame.tap, x_BLD, flat),
+            tap=None if frame.tap is None else _whole(frame.tap, x_BLD, flat),
         )
 
     def _tell(self, frame: Frame, z_BL: mx.array, flat: mx.array) -> None:
@@ -193,7 +221,7 @@ class MixtureOfDepths(nn.Module):
         frame.terms.tell("mod_routed", ((z_N > 0) * real_N).sum() / count)
 
 
-def _spread(tap: Any, x_BLD: mx.array, flat: mx.array) -> Any:
+def _whole(tap: Any, x_BLD: mx.array, flat: mx.array) -> Any:
     """A tap that sees and changes whole rows. A token that is not computed shows as itself in the stream,
     and as zeros elsewhere."""
     B, L, _ = x_BLD.shape
