@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.model.config import ATTENTION, DEPTH, MLP, NORM, RESIDUAL, ModelConfig
@@ -83,11 +83,29 @@ def recomputed(block: Block, x_BLD: mx.array, frame: Frame) -> mx.array:
         seen.append(own)
         return y_BLD, _values(own.shared), [] if own.terms is None else own.terms.arrays()
 
-    y_BLD, shared, terms = mx.checkpoint(run)(block.trainable_parameters(), x_BLD, _values(before))
+    names, weights = [], []
+    for name, weight in tree_flatten(block.trainable_parameters()):
+        names.append(name)
+        weights.append(weight)
+    x_BLD, *rest = _together(x_BLD, *weights, *_values(before))
+    weights = tree_unflatten(list(zip(names, rest)))
+    y_BLD, shared, terms = mx.checkpoint(run)(weights, x_BLD, rest[len(names) :])
     frame.shared.update(_filled(seen[0].shared, shared))
     if frame.terms is not None and seen[0].terms is not None:
         frame.terms.join(seen[0].terms, terms)
     return y_BLD
+
+
+@mx.custom_function
+def _together(*values: mx.array) -> tuple[mx.array, ...]:
+    """The values themselves. Of their gradients none can be used before all are there: else those of the
+    weights, which nothing waits for, come last, and what they are made of is kept until then."""
+    return values
+
+
+@_together.vjp
+def _(primals: Any, gradients: Any, _out: Any) -> Any:
+    return mx.depends(list(gradients), list(gradients))
 
 
 def _learns(leaf: Any) -> bool:
