@@ -25,7 +25,7 @@ SLOTS += [
     ("attention", Pick("gqa", {"key_shift": True})),
     ("position", Pick("rope_linear", {"factor": 1.5, "theta": 100.0})),
     ("position", Pick("rope_yarn", {"attention_factor": 1.5, "truncate": False, "theta": 100.0})),
-    ("depth", Pick("mod", {"every": 1, "capacity": 0.3})),
+    ("depth", Pick("mod", {"whole": 0, "capacity": 0.3})),
     ("embedding_norm", Pick("rmsnorm")),
     ("embedding_norm", Pick("layernorm")),
 ]

@@ -22,7 +22,7 @@ from tinygpt.model.terms import Terms
 from tinygpt.train.objective import next_token
 from tinygpt.train.update import arrays
 
-EVERY = Pick("mod", {"every": 1, "capacity": 0.4})
+EVERY = Pick("mod", {"whole": 0, "capacity": 0.4})
 IDS = nano.tokens(3, 24)
 COMPANY: dict[str, dict[str, Any]] = {
     "diff": {"attention": Pick("diff")},
@@ -179,7 +179,7 @@ def test_evaluation_asks_the_predictor_and_training_the_router() -> None:
 
 
 def test_full_capacity_is_the_weighted_block() -> None:
-    model = nano.model(depth=Pick("mod", {"every": 1, "capacity": 1.0}))
+    model = nano.model(depth=Pick("mod", {"whole": 0, "capacity": 1.0}))
     soft = nano.model(depth=Pick("mod_soft"))
     plain, ids = nano.model(), mx.array(IDS)
     seen: dict[str, mx.array] = {}
@@ -215,7 +215,7 @@ def test_what_it_does_not_go_with_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"capacity": 0.0}, {"capacity": 1.5}, {"every": 0}, {"predictor": 0.0}, {"width": -1}]
+    "knobs", [{"capacity": 0.0}, {"capacity": 1.5}, {"whole": 1}, {"predictor": 0.0}, {"width": -1}]
 )
 def test_knobs_that_cannot_be_are_refused(knobs: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"depth.{next(iter(knobs))} must"):
@@ -232,3 +232,10 @@ def test_counts_know_the_capacity() -> None:
     saved = count.flops_per_token(plain, 64) - count.flops_per_token(half, 64)
     assert saved == 6 * block // 2 + 12 * 32 * 64 * 3 // 4 - 6 * (d + d * width + width)
     assert count.cache_bytes(half, 64) == count.cache_bytes(plain, 64) * 3 // 4
+
+
+def test_which_blocks_are_routed() -> None:
+    for whole, routed_blocks in ((3, [1, 2, 4, 5]), (2, [1, 3, 5]), (0, [0, 1, 2, 3, 4, 5])):
+        config = nano.config(num_hidden_layers=6, depth=Pick("mod", {"whole": whole}))
+        found = [i for i, layer in enumerate(LM(config).layers) if "router" in layer.depth]
+        assert found == routed_blocks == [i for i, s in enumerate(count.shares(config)) if s < 1]

@@ -1,6 +1,6 @@
 """Mixture of Depths: a block computes the tokens that its router chooses, the others pass by.
 
-In every second block a router gives each token a number `r = w x`, and in training the `capacity` share of a
+In two of three blocks a router gives each token a number `r = w x`, and in training the `capacity` share of a
 row with the largest numbers goes through: gathered in order, they attend among themselves only, and `x' = x +
 r f(x)`, where f is what the block adds to the stream; all others keep `x' = x`. The router learns because r
 multiplies the output. Shapes never change: k = ceil(capacity L). Which tokens are the top k of a row depends
@@ -10,8 +10,9 @@ evaluation, scoring and decoding, token by token, so that these are causal and a
 holds the tokens that it computed, and a token that is not routed costs nothing in it.
 
 Paper: Raposo et al. 2024, arXiv:2404.02258 (eq. 1; section 3.5, second method, for sampling).
-Differs: rotary angles and ALiBi go by the tokens' true places; a sliding window counts routed tokens; packed
-documents share a row's k. Padding is routed last.
+Differs: two of three blocks are routed, the paper's every second one is `whole=2`; rotary angles and ALiBi go
+by the tokens' true places; a sliding window counts routed tokens; packed documents share a row's k. Padding
+is routed last.
 """
 
 from __future__ import annotations
@@ -37,15 +38,18 @@ class Config:
     """Knobs of Mixture of Depths."""
 
     capacity: Annotated[float, "Share of a row's tokens that a routed block computes in training."] = 0.5
-    every: Annotated[int, "Every so manieth block is routed, the others compute all tokens."] = 2
+    whole: Annotated[
+        int,
+        "Every so manieth block computes all tokens, the first one too; the others are routed; 0: all are.",
+    ] = 3
     predictor: Annotated[float, "Weight of the predictor's loss; only the predictor learns from it."] = 0.1
     width: Annotated[int, "Width inside the predictor; 0: an eighth of hidden_size."] = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.capacity <= 1:
             raise ConfigError(f"depth.capacity must be above 0 and at most 1, got {self.capacity:g}")
-        if self.every < 1:
-            raise ConfigError(f"depth.every must be at least 1, got {self.every}")
+        if self.whole < 0 or self.whole == 1:
+            raise ConfigError(f"depth.whole must be 0 or at least 2, got {self.whole}")
         if self.predictor <= 0:
             raise ConfigError(f"depth.predictor must be positive, got {self.predictor:g}")
         if self.width < 0:
@@ -250,14 +254,18 @@ def refuse_replaced_stream(block: Any, name: str) -> None:
         )
 
 
+def _is_whole(knobs: Config, layer: int) -> bool:
+    return bool(knobs.whole) and layer % knobs.whole == 0
+
+
 def share(config: ModelConfig, layer: int) -> float:
     """The share of tokens that a block computes."""
     knobs: Config = config.depth.options
-    return knobs.capacity if (layer + 1) % knobs.every == 0 else 1.0
+    return 1.0 if _is_whole(knobs, layer) else knobs.capacity
 
 
 def build(config: ModelConfig, layer: int) -> nn.Module:
-    """The rule of one block: with `every` 2 the blocks 1, 3, 5, ... are routed, counted from 0."""
-    if (layer + 1) % config.depth.options.every:
+    """The rule of one block: with `whole` 3 the blocks 1, 2, 4, 5, 7, ... are routed, counted from 0."""
+    if _is_whole(config.depth.options, layer):
         return every_token.build(config, layer)
     return MixtureOfDepths(config)
