@@ -180,6 +180,8 @@ class MixtureOfDepths(nn.Module):
         if cache is not None and cache.left_padding is not None:
             chosen_BL = chosen_BL & (cache.held + steps_L >= cache.left_padding[:, None])
         k = int(chosen_BL.sum(axis=1).max().item())
+        if frame.tap is not None and cache is None:
+            k = max(k, 1)  # so that a tap finds every point
         at_Bk = mx.argsort(mx.where(chosen_BL, steps_L, steps_L + L), axis=1)[:, :k].astype(mx.int32)
         return at_Bk, mx.take_along_axis(chosen_BL, at_Bk, axis=1)
 
