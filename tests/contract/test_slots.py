@@ -43,7 +43,7 @@ def slot(request: pytest.FixtureRequest) -> tuple[str, Pick]:
 def model(slot: tuple[str, Pick]) -> LM:
     """A Llama-shaped nano model with one slot filled otherwise, biases included."""
     kind, pick = slot
-    return nano.model(attention_bias=True, mlp_bias=True, **{kind: pick})
+    return nano.route_half(nano.model(attention_bias=True, mlp_bias=True, **{kind: pick}), IDS)
 
 
 def run(model: LM, ids: np.ndarray, cache: list | None = None, **how: Any) -> np.ndarray:

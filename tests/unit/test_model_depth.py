@@ -36,15 +36,7 @@ COMPANY: dict[str, dict[str, Any]] = {
 
 
 def routed(**how: Any) -> LM:
-    """A model whose predictors choose half of the tokens of IDS."""
-    model = nano.model(depth=EVERY, **how)
-    for i, layer in enumerate(model.layers):
-        seen: dict[str, mx.array] = {}
-        model(mx.array(IDS), tap=lambda name, x, seen=seen: seen.setdefault(name, x))
-        p = layer.depth.predictor
-        z = np.array(p(seen[f"blocks.{i}.hook_resid_pre"]))
-        p.down_proj.bias = p.down_proj.bias - float(np.median(z))
-    return model
+    return nano.route_half(nano.model(depth=EVERY, **how), IDS)
 
 
 def test_training_is_equation_1_over_the_top_k() -> None:
