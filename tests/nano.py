@@ -47,6 +47,18 @@ def model(shape: str = "llama", seed: int = 0, **changes: Any) -> LM:
     return lm
 
 
+def route_half(lm: LM, ids: np.ndarray) -> LM:
+    """Move the predictors of routed blocks so that each chooses half of these tokens."""
+    for i, layer in enumerate(lm.layers):
+        if "predictor" in layer.depth:
+            seen: dict[str, mx.array] = {}
+            lm(mx.array(ids), tap=lambda name, x, seen=seen: seen.setdefault(name, x))
+            last = layer.depth.predictor.down_proj
+            z = np.array(layer.depth.predictor(seen[f"blocks.{i}.hook_resid_pre"]))
+            last.bias = last.bias - float(np.median(z)) + 1e-3
+    return lm
+
+
 def tokens(rows: int, length: int, *, seed: int = 0, vocab: int = 64) -> np.ndarray:
     """Random token ids (rows, length)."""
     return np.random.default_rng(seed).integers(0, vocab, (rows, length)).astype(np.int32)

@@ -17,7 +17,9 @@ from tinygpt.model import checkpoint, config
 from tinygpt.model.lm import LM
 from tinygpt.model.terms import Terms
 
-FAMILIES = (config.ATTENTION, config.MLP, config.POSITION, config.NORM, config.RESIDUAL, config.HEAD)
+FAMILIES = (
+    config.ATTENTION, config.MLP, config.POSITION, config.NORM, config.RESIDUAL, config.DEPTH, config.HEAD,
+)  # fmt: skip
 SLOTS = [(family.kind, Pick(name)) for family in FAMILIES for name in family.names()]
 SLOTS += [
     ("attention", Pick("gqa", {"key_shift": True})),
@@ -27,6 +29,7 @@ SLOTS += [
     ("position", Pick("rope_linear", {"factor": 1.5, "theta": 100.0})),
     ("position", Pick("rope_yarn", {"attention_factor": 1.5, "truncate": False, "theta": 100.0})),
     ("head", Pick("mtp", {"horizons": 3})),
+    ("depth", Pick("mod", {"whole": 0, "capacity": 0.3})),
     ("embedding_norm", Pick("rmsnorm")),
     ("embedding_norm", Pick("layernorm")),
 ]
@@ -47,18 +50,19 @@ def slot(request: pytest.FixtureRequest) -> tuple[str, Pick]:
 def model(slot: tuple[str, Pick]) -> LM:
     """A Llama-shaped nano model with one slot filled otherwise, biases included."""
     kind, pick = slot
-    return nano.model(attention_bias=True, mlp_bias=True, **{kind: pick})
+    return nano.route_half(nano.model(attention_bias=True, mlp_bias=True, **{kind: pick}), IDS)
 
 
 def run(model: LM, ids: np.ndarray, cache: list | None = None, **how: Any) -> np.ndarray:
     return np.array(model(mx.array(ids), cache, **how))
 
 
-def test_causal(model: LM) -> None:
+def test_causal(model: LM, slot: tuple[str, Pick]) -> None:
     changed = IDS.copy()
     changed[:, 7:] = (changed[:, 7:] + 1) % 64
     before, after = run(model, IDS), run(model, changed)
-    assert np.abs(before[:, :7] - after[:, :7]).max() == 0
+    # Where later tokens decide how many a block computes, products have other shapes and round otherwise.
+    assert np.abs(before[:, :7] - after[:, :7]).max() <= (2e-6 if slot[0] == "depth" else 0)
     assert np.abs(before[:, 7:] - after[:, 7:]).max(axis=(0, 2)).min() > 1e-3
 
 

@@ -39,6 +39,7 @@ FLAGS: Mapping[str, Slot] = {
     "sliding_window": Slot(int, "Attention reads the last so many tokens", "attention", "gqa", "window"),
     "qk_norm": Slot(bool, "RMSNorm on queries and keys", "attention", "gqa", "qk_norm"),
     "yoco": Slot(bool, "YOCO: the second half of the layers shares keys and values", "attention", "yoco"),
+    "mod": Slot(bool, "Mixture of depths: routed blocks compute half of the tokens", "depth", "mod"),
     "diff_attn": Slot(bool, "Differential attention", "attention", "diff"),
     "alibi": Slot(bool, "ALiBi in place of rotary positions", "position", "alibi"),
     "deep_norm": Slot(bool, "DeepNorm, post-LN residuals for deep stacks", "residual", "deepnorm"),

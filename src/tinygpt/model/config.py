@@ -14,6 +14,7 @@ MLP = Family("tinygpt.model.mlp")
 POSITION = Family("tinygpt.model.position")
 NORM = Family("tinygpt.model.norm")
 RESIDUAL = Family("tinygpt.model.residual")
+DEPTH = Family("tinygpt.model.depth")
 HEAD = Family("tinygpt.model.head")
 
 
@@ -46,6 +47,7 @@ class ModelConfig:
         Pick | None, "A norm on token embeddings, before positions are added; none: as they are.", NORM
     ] = None
     residual: Annotated[Pick, "How a sublayer joins the stream.", RESIDUAL] = Pick("plain")
+    depth: Annotated[Pick, "Which tokens a block computes.", DEPTH] = Pick("all")
     head: Annotated[Pick, "How hidden states become probabilities.", HEAD] = Pick("linear")
 
     def __post_init__(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 from mlx.utils import tree_flatten
 
 from tinygpt.core.backend import nn, setup
-from tinygpt.model.config import ModelConfig
+from tinygpt.model.config import DEPTH, ModelConfig
 from tinygpt.model.lm import LM
 
 
@@ -32,26 +33,29 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
 
     6 N for the matrices a token passes (embedding look-ups are free, the tied output product is not) plus
     12 H K T a layer for the attention products, where T is the window if there is one; 18 H K T for the two
-    maps of differential attention. Causal blocks that are skipped halve it (not assumed here).
+    maps of differential attention. Causal blocks that are skipped halve it (not assumed here). Of a block
+    that computes a share c of the tokens, c of its matrices and c^2 of its attention.
     Source: Kaplan et al. 2020, arXiv:2001.08361, table 1; Chowdhery et al. 2022, arXiv:2204.02311, appendix
     B."""
-    matrices, model = 0.0, LM(config)
+    matrices, model, share = 0.0, LM(config), shares(config)
     ahead = getattr(model.head, "ahead", ())  # modules of the head, each with a prediction of its own
     matrices += len(ahead) * config.vocab_size * config.hidden_size
     for name, shape in tensors(model).items():
+        block = re.match(r"model\.layers\.(\d+)\.(self_attn|mlp)\.", name)
+        part = share[int(block.group(1))] if block else 1.0  # of the tokens go through it
         if "embed_positions" in name or ("embed_tokens" in name and not config.tie_word_embeddings):
             continue
         if len(shape) == 3:  # experts, of which a token passes some
-            matrices += math.prod(shape) * getattr(config.mlp.options, "top_k", shape[0]) / shape[0]
+            matrices += part * math.prod(shape) * getattr(config.mlp.options, "top_k", shape[0]) / shape[0]
         elif len(shape) == 2:
-            matrices += math.prod(shape)
-    attentions = [block.self_attn for block in (*model.layers, *(module.block for module in ahead))]
-    reads = sum(_reads(attention, context) * attention.read_width for attention in attentions)
+            matrices += part * math.prod(shape)
+    layers = [*zip(share, model.layers, strict=True), *((1.0, module.block) for module in ahead)]
+    reads = sum(c * _reads(layer.self_attn, c * context) * layer.self_attn.read_width for c, layer in layers)
     # A head that points makes scores too, but mixes no values.
-    return int(6 * matrices) + 6 * (reads + model.head.key_width * context)
+    return int(6 * (matrices + reads + model.head.key_width * context))
 
 
-def _reads(attention: nn.Module, context: int) -> int:
+def _reads(attention: nn.Module, context: float) -> float:
     """Tokens of `context` that a layer's attention reads, and the most that its cache keeps."""
     return min(context, getattr(attention, "window", 0) or context)
 
@@ -66,20 +70,34 @@ def state_bytes(config: ModelConfig) -> int:
     return 12 * (config.vocab_size * d + config.num_hidden_layers * layer)
 
 
-def activation_bytes(config: ModelConfig, rows: int, context: int, *, dtype: str = "float32") -> int:
+def activation_bytes(
+    config: ModelConfig, rows: int, context: int, *, dtype: str = "float32", recompute: bool = False
+) -> int:
     """Least bytes that the forward pass keeps for the backward one: what both norms read, queries, keys,
-    values, the width of the MLP; on a CPU in float32 also the unmasked half of the scores (`_blocked.py`)."""
+    values, the width of the MLP; on a CPU in float32 also the unmasked half of the scores (`_blocked.py`).
+    With `recompute`, the input of every block, and one block's."""
     width = config.num_attention_heads + 2 * config.num_key_value_heads
     token = 2 * config.hidden_size + width * config.head_dim + config.intermediate_size
     each = rows * context * token * (4 if dtype == "float32" else 2)
     if dtype == "float32" and setup().device == "cpu" and not setup().stock:
         each += 4 * rows * config.num_attention_heads * (context * context // 2)
-    return config.num_hidden_layers * each
+    if recompute:
+        value = rows * context * config.hidden_size * (4 if dtype == "float32" else 2)
+        return int(config.num_hidden_layers * value + min(shares(config)) * each)
+    return int(sum(shares(config)) * each)
+
+
+def shares(config: ModelConfig) -> list[float]:
+    """The share of a row's tokens that every block computes."""
+    share = getattr(DEPTH.load(config.depth.name), "share", None)
+    return [1.0 if share is None else share(config, i) for i in range(config.num_hidden_layers)]
 
 
 def cache_bytes(config: ModelConfig, context: int, *, value_bytes: int = 4) -> int:
-    """Bytes of the key-value caches of one sequence of `context` tokens."""
+    """Bytes of the key-value caches of one sequence of `context` tokens; a block that chooses its tokens is
+    taken to choose as many as in training."""
     model = LM(config)
-    kept = sum(_reads(layer.self_attn, context) * layer.self_attn.cache_width for layer in model.layers)
+    layers = zip(shares(config), model.layers, strict=True)
+    kept = sum(_reads(layer.self_attn, c * context) * layer.self_attn.cache_width for c, layer in layers)
     pointed = model.head.key_width  # keys, and ids of 4 bytes
-    return kept * value_bytes + context * (pointed * value_bytes + (4 if pointed else 0))
+    return int(kept * value_bytes) + context * (pointed * value_bytes + (4 if pointed else 0))

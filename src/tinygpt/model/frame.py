@@ -8,6 +8,7 @@ from typing import Any
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
+from tinygpt.model.noise import Noise
 from tinygpt.model.terms import Terms
 
 Tap = Callable[[str, mx.array], mx.array]
@@ -29,6 +30,11 @@ class Frame:
     terms:     what layers add to the training loss, or None outside of training.
     stack:     what lies below the head, whose embedding and final norm some heads share.
     trunk:     (B, L, D) what the last block reads, where heads that predict further ahead branch off.
+    noise:     dropout and its like, with the rows' keys, or None outside of training.
+    recompute: blocks keep no activations for the backward pass, and compute them again there.
+    kept:      (B,) rows that go through the block at hand, or None for all (LayerDrop).
+    places, key_places: (B, L) and (B, S) positions of the queries and the keys, where a block computes only
+    some of a row's tokens (`length` of them), else None.
     """
 
     length: int
@@ -42,6 +48,11 @@ class Frame:
     terms: Terms | None = None
     stack: Any = None
     trunk: mx.array | None = None
+    noise: Noise | None = None
+    recompute: bool = False
+    kept: mx.array | None = None
+    places: mx.array | None = None
+    key_places: mx.array | None = None
 
     @classmethod
     def of(
@@ -62,8 +73,11 @@ class Frame:
         self.held = getattr(cache, "held", self.offset if padding is None else (self.offset + padding)[:1])
 
     def real(self, n: int) -> mx.array:
-        """(N,) 1 for each of the N = B x L tokens of the pass, 0 for padding."""
-        return mx.ones((n,)) if self.segments is None else (self.segments > 0).astype(mx.float32).flatten()
+        """(N,) 1 for each of the N = B x L tokens of the pass, 0 for padding and for rows left out."""
+        real = mx.ones((n,)) if self.segments is None else (self.segments > 0).astype(mx.float32).flatten()
+        if self.kept is not None:
+            real = real * mx.repeat(self.kept.astype(mx.float32), n // self.kept.size)
+        return real
 
     def point(self, name: str, x: mx.array) -> mx.array:
         """Pass an activation through the tap, if there is one."""
@@ -75,15 +89,16 @@ class Frame:
         return getattr(self.position, "late", False)
 
     def bias(self, n_keys: int, first: int = 0) -> mx.array | None:
-        """What the position module adds to scores, (1, H, L, S), or None; made once a pass. first: place in
-        the row of the first key."""
+        """What the position module adds to scores, (1 or B, H, L, S), or None; made once a pass. first: place
+        in the row of the first key."""
         make = getattr(self.position, "bias", None)
         if make is None:
             return None
         self._check_places(n_keys, first)
         key = f"position.bias.{first}"
         if key not in self.shared:
-            self.shared[key] = make(self.held + mx.arange(self.length), first + mx.arange(n_keys))
+            at = (self.held + mx.arange(self.length), first + mx.arange(n_keys))
+            self.shared[key] = make(*(at if self.places is None else (self.places, self.key_places)))
         return self.shared[key]
 
     def turn_late(self, k_BGSK: mx.array, offset: int | mx.array, first: int = 0) -> mx.array:

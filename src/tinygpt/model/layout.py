@@ -98,7 +98,7 @@ def model_type(config: ModelConfig) -> str:
     fits."""
     if config.attention.name != "gqa" or config.attention.options.key_shift:
         return "tinygpt"  # other tools know neither another attention nor shifted keys
-    if config.embedding_norm is not None:
+    if config.embedding_norm is not None or config.depth.name != "all":
         return "tinygpt"
     slots = tuple(getattr(config, slot).name for slot in SLOTS)
     # mlx_lm reads one `attention_bias` for all four projections and so do we.
@@ -171,6 +171,8 @@ def to_hf(
     slots = {slot: to_dict(getattr(config, slot)) for slot in SLOTS}
     if config.embedding_norm is not None:
         slots["embedding_norm"] = to_dict(config.embedding_norm)
+    if config.depth.name != "all":
+        slots["depth"] = to_dict(config.depth)
     return {
         "architectures": ["TinyGPT"],
         "model_type": "tinygpt",

@@ -14,9 +14,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
-from tinygpt.model.block import Block
+from tinygpt.model.block import Block, recomputed
 from tinygpt.model.config import HEAD, NORM, POSITION, ModelConfig
 from tinygpt.model.frame import Frame, Tap
+from tinygpt.model.noise import Noise
 from tinygpt.model.output import Output
 from tinygpt.model.terms import Terms
 
@@ -42,19 +43,23 @@ class Stack(nn.Module):
                 f"'{config.attention.name}' has no place for it",
                 hint="position=rope goes with every attention",
             )
+        for layer in self.layers:
+            layer.depth.check(layer, self.embed_positions)
 
     def __call__(self, tokens_BL: mx.array, cache: Sequence[Any], frame: Frame) -> mx.array:
         frame.position, frame.stack = self.embed_positions, self
         frame.begin(cache[0])
+        noise = frame.noise
         x_BLD = self.embed_tokens(tokens_BL)
+        x_BLD = x_BLD if noise is None else noise.disturb(x_BLD, frame.segments)
         if "embed_norm" in self:
             x_BLD = self.embed_norm(x_BLD)
         x_BLD = self.embed_positions.embed(x_BLD, frame.offset, frame)
-        x_BLD = frame.point("hook_embed", x_BLD)
+        x_BLD = frame.point("hook_embed", x_BLD if noise is None else noise.drop(x_BLD, "embed"))
         for layer, layer_cache in zip(self.layers, cache):
             frame.trunk = x_BLD
             layer.share(x_BLD, frame, layer_cache)
-            x_BLD = layer(x_BLD, frame, layer_cache)
+            x_BLD = recomputed(layer, x_BLD, frame) if frame.recompute else layer(x_BLD, frame, layer_cache)
         return frame.point("ln_final.hook_normalized", self.finish(x_BLD))
 
     def finish(self, x_BLD: mx.array) -> mx.array:
@@ -63,11 +68,16 @@ class Stack(nn.Module):
 
 
 class LM(nn.Module):
-    """A decoder-only language model: tokens (B, L) -> logits (B, L, V)."""
+    """A decoder-only language model: tokens (B, L) -> logits (B, L, V).
+
+    Two things a training run may set, neither part of the model: `noise`, the rates of dropout and its like,
+    and `recompute`, whether blocks keep no activations for the backward pass."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self._config = config
+        self.noise: Noise = Noise()
+        self.recompute = False
         self.model = Stack(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -143,11 +153,13 @@ class LM(nn.Module):
         positions: mx.array | None = None,
         segments: mx.array | None = None,
         terms: Terms | None = None,
+        keys: mx.array | None = None,
     ) -> mx.array:
         """-log p(target) of every place (B, L), in nats. In training `terms` takes what layers add to the
-        loss."""
+        loss, and `keys` (B, 2) are what the rows' noise is drawn from, where there is any."""
         frame = Frame.of(tokens_BL, positions, segments)
-        frame.terms = terms
+        frame.terms, frame.recompute = terms, self.recompute and terms is not None
+        frame.noise = self.noise.of(keys) if self.noise and keys is not None else None
         x_BLD = self._states(tokens_BL, None, frame)
         return self.head.losses(x_BLD, self.output, tokens_BL, targets_BL, frame)
 

@@ -6,7 +6,7 @@ decoding, layers compute none of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinygpt.core.backend import mx, nn
@@ -63,6 +63,21 @@ class Terms:
         """The z-loss of some predictions, whose cross-entropy has this share in the loss."""
         if self.z_loss:
             self.add("z", share * self.z_loss, self.mean(log_z_BL.square(), counts_BL))
+
+    def arrays(self) -> list[mx.array]:
+        """Everything collected, in the order that `join` expects."""
+        losses = [v for terms in self._losses.values() for _, v in terms]
+        return losses + [v for vs in self._facts.values() for v in vs] + list(self.measures.values())
+
+    def join(self, other: Terms, arrays: Sequence[mx.array]) -> None:
+        """Take what another collected, with these arrays in the place of its own."""
+        left = iter(arrays)
+        for name, terms in other._losses.items():
+            self._losses.setdefault(name, []).extend((weight, next(left)) for weight, _ in terms)
+        for name, values in other._facts.items():
+            self._facts.setdefault(name, []).extend(mx.stop_gradient(next(left)) for _ in values)
+        for name in other.measures:
+            self.measures[name] = mx.stop_gradient(next(left))
 
     def loss(self) -> mx.array | float:
         """The weighted sum of all terms."""

@@ -52,6 +52,7 @@ KINDS = (
     Kind("tinygpt.model.position", "build", "model.position"),
     Kind("tinygpt.model.norm", "build", "model.norm"),
     Kind("tinygpt.model.residual", "build", "model.residual"),
+    Kind("tinygpt.model.depth", "build", "model.depth"),
     Kind("tinygpt.model.head", "build", "model.head"),
     Kind("tinygpt.data.tokenizer", "load", cites=False),
     Kind("tinygpt.data.template", "render", "template", cites=False),

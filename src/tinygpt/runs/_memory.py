@@ -21,14 +21,21 @@ MUCH = 0.8  # of the memory there is: beyond, other programs are pushed out
 
 
 def refuse_too_large(
-    model: ModelConfig, rows: int, context: int, dtype: str = "auto", *, whole: bool = True
+    model: ModelConfig,
+    rows: int,
+    context: int,
+    dtype: str = "auto",
+    *,
+    whole: bool = True,
+    recompute: bool = False,
 ) -> None:
     """ConfigError when a step takes more memory than there is, which is asked before anything is built.
 
     The estimate is a fifth to a half of what is really taken, so that nothing that fits is refused. Where not
-    the `whole` model learns, one layer may be all that the backward pass goes through."""
+    the `whole` model learns, one layer may be all that the backward pass goes through; with `recompute`
+    blocks keep their input alone."""
     dtype = backend.setup().default_dtype if dtype == "auto" else dtype
-    least = count.activation_bytes(model, rows, context, dtype=dtype)
+    least = count.activation_bytes(model, rows, context, dtype=dtype, recompute=recompute)
     least = least + count.state_bytes(model) if whole else least // model.num_hidden_layers
     if least > (there := _memory()):
         raise ConfigError(

@@ -11,6 +11,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
+from tinygpt.model.noise import Noise
 from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.runs._memory import refuse_too_large
 from tinygpt.train.pace import LEAST
@@ -58,6 +59,12 @@ class TrainSettings:
     z_loss: Annotated[
         float, "Weight of the z-loss, mean (log Z)^2 of the logits; 1e-4 is PaLM's; 0: off."
     ] = 0.0
+    dropout: Annotated[float, "Share of values set to 0 in training, on embeddings and sublayers."] = 0.0
+    layer_drop: Annotated[float, "Chance that a row skips a block in training."] = 0.0
+    neftune_alpha: Annotated[float, "Size of NEFTune's noise on embeddings in training; 5 is usual."] = 0.0
+    grad_checkpoint: Annotated[
+        bool, "Recompute each block in the backward pass: far less memory, two fifths more time."
+    ] = False
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
     ] = "auto"
@@ -107,6 +114,7 @@ class TrainSettings:
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
         _, batch, lr = self.amounts
+        _ = self.noise
         if lr <= 0:
             raise ConfigError(f"--lr must be positive, got {lr}")
         if not 0 < self.lr_layer_decay <= 1:
@@ -155,6 +163,11 @@ class TrainSettings:
         object.__setattr__(self, "eval_options", options)
 
     @property
+    def noise(self) -> Noise:
+        """The rates of training's noise, checked."""
+        return Noise(dropout=self.dropout, layer_drop=self.layer_drop, neftune=self.neftune_alpha)
+
+    @property
     def amounts(self) -> Amounts:
         """steps, batch and lr, which `__post_init__` filled in."""
         assert self.steps is not None and self.batch is not None and self.lr is not None
@@ -177,7 +190,8 @@ class TrainSettings:
                 hint="choose a shorter one",
             )
         length = self.context or model.max_position_embeddings
-        refuse_too_large(model, self.amounts.batch // self.accumulate, length, self.dtype, whole=whole)
+        rows = self.amounts.batch // self.accumulate
+        refuse_too_large(model, rows, length, self.dtype, whole=whole, recompute=self.grad_checkpoint)
         return length
 
 

@@ -74,6 +74,8 @@ def train(
     steps = before + length
     schedule = SCHEDULE.load(config.schedule.name)
     dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
+    model: Any = objective.module
+    model.noise, model.recompute = config.noise, config.grad_checkpoint
     optimizer, options = OPTIM.load(config.optimizer.name), config.optimizer.options
     learned = [name for name, _ in tree_flatten(objective.module.trainable_parameters())]
 

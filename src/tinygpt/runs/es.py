@@ -22,7 +22,9 @@ from tinygpt.train.loop import Result
 from tinygpt.train.objective import next_token, response
 
 # Settings of training runs that mean nothing where no gradient is taken.
-IDLE = ("lr_layer_decay", "no_decay", "z_loss")
+IDLE = (
+    "lr_layer_decay", "no_decay", "z_loss", "dropout", "layer_drop", "neftune_alpha", "grad_checkpoint",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tinygpt.core import backend
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.model.noise import row_keys
 from tinygpt.model.terms import MEASURE, adjust
 from tinygpt.train.groups import Group, alike
 from tinygpt.train.objective._drawn import DRAWS
@@ -32,7 +33,7 @@ Tensors = dict[str, mx.array]
 
 class Objective(Protocol):
     """What a step makes smaller. `weights` says what the mean is over, so that accumulation can weigh its
-    parts."""
+    parts; `measure` is the loss as evaluation has it, of the model as it decodes."""
 
     @property
     def module(self) -> nn.Module: ...
@@ -93,7 +94,8 @@ class Gradient:
     `clip` bounds the global norm (0: off). `seed` is of the draws that some optimizers need. `groups` says by
     a tensor's name what its learning rate is multiplied by, and whether it decays: what does not is moved by
     `undecayed`, the same optimizer without decay. Of several processes (`world`) each takes its part of the
-    rows."""
+    rows. Where the module wants noise, every row gets a key of it from (seed, step, the row's number in the
+    whole batch), so no way of splitting a batch changes the noise."""
 
     def __init__(
         self,
@@ -141,7 +143,8 @@ class Gradient:
             refreshing = self.optimizer if isinstance(self.optimizer, Refreshing) else None
             due = refreshing if refreshing and refreshing.due(step) else None
             if self.accumulate == 1 and due is None and self.world.size == 1:
-                changed, facts = self._whole(self.weights, self.optimizer_state, arrays(batch), *scalars)
+                given = arrays(batch) | self._keys(step, batch.tokens.shape[0])
+                changed, facts = self._whole(self.weights, self.optimizer_state, given, *scalars)
             else:
                 changed, facts = self._accumulated(batch, *scalars, due)
             self._take(changed)
@@ -164,6 +167,12 @@ class Gradient:
         self.objective.module.update(tree_unflatten(list(self.weights.items())))
         return mx.get_peak_memory() - before
 
+    def _keys(self, step: int, rows: int) -> Tensors:
+        """The keys of this process's rows, when the module has any use for them."""
+        if not getattr(self.objective.module, "noise", None):
+            return {}
+        return {"keys": row_keys(self.seed, step, rows * self.world.size)[self.world.rank * rows :][:rows]}
+
     def _take(self, changed: list[tuple[Tensors, Tensors]]) -> None:
         """Make the lanes' results the state, in the order that the tensors had: a trace depends on it."""
         weights = {name: w for new, _ in changed for name, w in new.items()}
@@ -179,7 +188,11 @@ class Gradient:
         if rows % self.accumulate:
             raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
         size = rows // self.accumulate
-        parts = [arrays(batch.rows(i, i + size)) for i in range(0, rows, size)]
+        keys = self._keys(int(step.item()), rows)
+        parts = [
+            arrays(batch.rows(i, i + size)) | {name: value[i : i + size] for name, value in keys.items()}
+            for i in range(0, rows, size)
+        ]
         sums, facts, total = self._mean(parts)
         state = self.optimizer_state
         if due is not None:

@@ -32,6 +32,7 @@ class DifferentialAttention(nn.Module):
     width, V = 2K width of a pair's values."""
 
     takes_sinks = True
+    reads_any = True  # of the tokens of a row, some may be left out
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()

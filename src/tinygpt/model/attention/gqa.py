@@ -62,6 +62,7 @@ class GroupedQueryAttention(nn.Module):
 
     heeds_position = True
     takes_sinks = True
+    reads_any = True  # of the tokens of a row, some may be left out
 
     def __init__(
         self,

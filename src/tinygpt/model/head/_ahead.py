@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tinygpt.core.backend import mx, nn
+from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops
 from tinygpt.model.block import Block
@@ -32,7 +33,7 @@ class Drafts:
 
 def block_of(config: ModelConfig, place: int) -> Block:
     """The block of the module at this place of the head, numbered on from the stack's."""
-    block = Block(config, config.num_hidden_layers + place)
+    block = Block(replace(config, depth=Pick("all")), config.num_hidden_layers + place)
     if hasattr(block.mlp, "name"):  # where what it measures finds its parameter
         block.mlp.name = f"head.ahead.{place}.block.mlp"
     if hasattr(block.self_attn, "share"):

@@ -66,11 +66,13 @@ class RotaryPosition(nn.Module):
         return x_BLD
 
     def rotate(self, x_BHLK: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Turn heads by their positions: offset is the first position, a number or one per row (B,)."""
+        """Turn heads by their positions: offset is the first position, a number or one per row (B,), where
+        the frame gives no places."""
         y_BHLK = ops.rope(
             x_BHLK,
             base=self.theta,
             offset=offset,
+            positions=frame.places,
             dims=self.dims,
             freqs=self._wavelengths,
             scale=self.scale,

@@ -34,11 +34,12 @@ class AlibiPosition(nn.Module):
         return x_BHLK
 
     def bias(self, queries_L: mx.array, keys_S: mx.array) -> mx.array:
-        """What scores lose, (1, H, L, S), from the places of queries and keys in their row; where the queries
-        of each row stand elsewhere, (B, L), it is (B, H, L, S)."""
-        behind_SL = (keys_S[:, None] - queries_L[..., None, :]).astype(mx.float32)
-        bias_HSL = self._rates[:, None, None] * behind_SL[..., None, :, :]  # keys lie first, as on CPU
-        return bias_HSL.reshape(-1, *bias_HSL.shape[-3:]).swapaxes(-1, -2)
+        """What scores lose, (1 or B, H, L, S), from the places of queries and keys in their row: (L,) and
+        (S,), or (B, L) and (B, S) where they differ from row to row."""
+        behind_SL = (keys_S[..., :, None] - queries_L[..., None, :]).astype(mx.float32)
+        if behind_SL.ndim == 2:
+            behind_SL = behind_SL[None]
+        return (self._rates[:, None, None] * behind_SL[:, None]).swapaxes(-1, -2)  # keys lie first, as on CPU
 
 
 def _rates(n_heads: int) -> list[float]:

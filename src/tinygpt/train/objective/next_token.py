@@ -39,7 +39,7 @@ def weighted_loss(
     terms = Terms(weights_BL, z_loss=z_loss)
     losses_BL = model.losses(
         batch["tokens"], batch["targets"], positions=batch["positions"], segments=batch["segments"],
-        terms=terms,
+        terms=terms, keys=batch.get("keys"),
     )  # fmt: skip
     loss = (losses_BL * weights_BL).sum() / mx.maximum(weights_BL.sum(), 1.0)
     if not terms:

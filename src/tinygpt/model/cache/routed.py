@@ -1,0 +1,120 @@
+"""Routed cache: keys and values of the tokens that a block computes, where it leaves others out.
+
+Every pass appends as many columns as the row with most such tokens needs; a row with fewer has empty places
+there, which are masked. With one row nothing is empty. Each entry keeps its token's place in the row, for
+positions and for forgetting. A window counts a row's own entries.
+Paper: Raposo et al. 2024, arXiv:2404.02258 (section 3.5).
+"""
+
+from __future__ import annotations
+
+from tinygpt.core.backend import mx
+from tinygpt.model.cache.full import KVCache
+
+
+class RoutedCache:
+    """Entries (B, G, S, K) of one layer. B rows, S columns, k new ones. `held` counts all tokens read, those
+    left out and padding included."""
+
+    tailed = False
+
+    def __init__(self, window: int = 0) -> None:
+        self.window = window
+        self.held = 0
+        self.left_padding: mx.array | None = None
+        self._store = KVCache()
+        self._at: mx.array | None = None  # (B, S) token each column holds
+        self._valid: mx.array | None = None  # (B, S) whether it holds one
+        self._gaps = False  # whether some column may hold none
+
+    @property
+    def offset(self) -> int | mx.array:
+        """Position of the next token: a number, or one per row (B,) when rows are padded at the left."""
+        return self.held if self.left_padding is None else self.held - self.left_padding
+
+    @property
+    def entries(self) -> int:
+        """Columns whose keys are here."""
+        return self._store.held
+
+    @property
+    def places(self) -> mx.array:
+        """(B, S) position of each column's token in its text."""
+        assert self._at is not None, "nothing was entered"
+        return self._at if self.left_padding is None else self._at - self.left_padding[:, None]
+
+    def enter(self, at_Bk: mx.array, valid_Bk: mx.array, length: int) -> None:
+        """Of `length` new tokens these will be computed; their keys follow by `update_and_fetch`."""
+        at_Bk = at_Bk + self.held
+        self.held += length
+        self._gaps = self._gaps or at_Bk.shape[0] > 1
+        if self._at is None or self._valid is None:
+            self._at, self._valid = at_Bk, valid_Bk
+            return
+        if self.window and self.entries >= 2 * self.window + KVCache.step:
+            self._leave()
+        self._at = mx.concatenate([self._at, at_Bk], axis=1)
+        self._valid = mx.concatenate([self._valid, valid_Bk], axis=1)
+
+    def _leave(self) -> None:
+        """Drop the columns that no row's window reaches."""
+        assert self._at is not None and self._valid is not None
+        rank = self._valid.astype(mx.int32).cumsum(axis=1)
+        needed = self._valid & (rank > rank[:, -1:] - self.window)
+        columns = mx.where(needed, mx.arange(self.entries), self.entries)
+        first = int(columns.min().item())
+        keys, values = self._store.state
+        self._store.state = keys[:, :, first:], values[:, :, first:]
+        self._at, self._valid = self._at[:, first:], self._valid[:, first:]
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append (B, G, k, K) and return all keys and values held."""
+        return self._store.update_and_fetch(keys, values)
+
+    def make_mask(
+        self, length: int, return_array: bool = False, window_size: int | None = None
+    ) -> mx.array | str | None:
+        """What the entered tokens may read: see Frame.mask."""
+        assert self._valid is not None and length <= self._valid.shape[1], "tokens are entered first"
+        if not self._gaps and not return_array:
+            return "causal" if length > 1 else None
+        columns = mx.arange(self._valid.shape[1])
+        rows = columns[-length:, None]
+        allowed = (columns <= rows) & self._valid[:, None]
+        if window_size is not None:
+            rank = self._valid.astype(mx.int32).cumsum(axis=1)
+            allowed = allowed & (rank[:, -length:, None] - rank[:, None] < window_size)
+        # An empty place reads itself: a row with nothing to read would be NaN and spread.
+        return (allowed | (columns == rows))[:, None]
+
+    @property
+    def state(self) -> tuple[mx.array, ...]:
+        return () if self._at is None or not self.entries else (*self._store.state, self._at, self._valid)
+
+    @state.setter
+    def state(self, value: tuple[mx.array, ...]) -> None:
+        raise ValueError("a routed cache cannot be restored from its keys and values alone")
+
+    def is_trimmable(self) -> bool:
+        """Whether `trim` can forget: what a window has left behind is gone."""
+        return not self.window
+
+    def trim(self, n: int) -> int:
+        """Forget the last n tokens; returns how many were forgotten."""
+        n = min(n, self.held) if self.is_trimmable() else 0
+        self.held -= n
+        if n and self._at is not None and self._valid is not None:
+            self._valid = self._valid & (self._at < self.held)
+            columns = mx.where(self._valid, mx.arange(1, self.entries + 1), 0)
+            kept = int(columns.max().item()) if self.entries else 0
+            self._store.trim(self.entries - kept)
+            self._at, self._valid = self._at[:, :kept], self._valid[:, :kept]
+        return n
+
+    def select(self, rows: mx.array) -> None:
+        """Keep only these rows of the batch (finished ones leave)."""
+        self._store.select(rows)
+        if self._at is not None and self._valid is not None:
+            self._at, self._valid = self._at[rows], self._valid[rows]
+        if self.left_padding is not None:
+            self.left_padding = self.left_padding[rows]

@@ -1,0 +1,1 @@
+"""Depth slots: which tokens a block computes."""
