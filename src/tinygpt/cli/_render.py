@@ -150,6 +150,16 @@ class ConsoleSink:
             case ev.Evaluated():
                 found = " · ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in event.metrics.items())
                 self._line(f"step {event.step} · {event.name}: {found}")
+            case ev.Spike():
+                left = "" if event.applied else ": not applied, the batch is skipped"
+                self._line(
+                    f"warning: step {event.step} · spike: loss {cell(event.loss)} (limit "
+                    f"{cell(event.loss_limit)}), gradient norm {cell(event.grad_norm)} (limit "
+                    f"{cell(event.grad_norm_limit)}){left}"
+                )
+            case ev.RolledBack():
+                slower = f", learning rate x {cell(event.lr_scale)}" if event.lr_scale < 1 else ""
+                self._line(f"warning: step {event.step} · back to the state after step {event.to}{slower}")
             case ev.Sampled():
                 self._line(f"step {event.step} · sample: {event.text}")
             case ev.Progress():

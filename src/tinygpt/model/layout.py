@@ -30,6 +30,7 @@ SIZES = (
     "mlp_bias",
     "initializer_range",
 )
+GRID = ("qat_bits", "qat_group_size")  # written where the weights were trained for quantization
 SLOTS = ("attention", "mlp", "position", "norm", "residual", "head")
 # Written for other readers; they say nothing that our config does not already say.
 DERIVED = {
@@ -106,6 +107,7 @@ def to_hf(
     """The content of config.json."""
     kind = model_type(config)
     ids = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
+    grid = {name: getattr(config, name) for name in GRID if config.qat_bits}
     if kind == "gpt2":
         gelu = config.mlp.options.approximate
         return {
@@ -125,6 +127,7 @@ def to_hf(
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,
             "resid_pdrop": 0.0,
+            **grid,
             **ids,
         }
     sizes = {name: getattr(config, name) for name in SIZES}
@@ -136,6 +139,7 @@ def to_hf(
             **sizes,
             "rms_norm_eps": config.norm_eps,
             **_rope_layout.rope_to_hf(config),
+            **grid,
             **ids,
         }
     slots = {slot: to_dict(getattr(config, slot)) for slot in SLOTS}
@@ -147,6 +151,7 @@ def to_hf(
         **sizes,
         "norm_eps": config.norm_eps,
         **slots,
+        **grid,
         **ids,
     }
 
@@ -180,10 +185,10 @@ def _refuse(data: Mapping[str, Any], known: set[str], where: str) -> None:
 
 
 def _from_llama(data: Mapping[str, Any], where: str) -> ModelConfig:
-    _refuse(data, {*SIZES, *DERIVED, "rms_norm_eps", "rope_theta"}, where)
+    _refuse(data, {*SIZES, *DERIVED, *GRID, "rms_norm_eps", "rope_theta"}, where)
     if data.get("hidden_act", "silu") != "silu":
         raise CheckpointError(f"{where}: activation '{data['hidden_act']}' is not supported")
-    sizes = {name: data[name] for name in SIZES if data.get(name) is not None}
+    sizes = {name: data[name] for name in (*SIZES, *GRID) if data.get(name) is not None}
     # What a Llama means by leaving a key out; our own defaults differ.
     usual = {"tie_word_embeddings": False, "max_position_embeddings": 2048}
     values = {**usual, "norm_eps": data.get("rms_norm_eps", 1e-6), **sizes}
@@ -193,7 +198,7 @@ def _from_llama(data: Mapping[str, Any], where: str) -> ModelConfig:
 
 def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:
     own = {"vocab_size", "n_embd", "n_layer", "n_head", "n_positions", "n_inner", "activation_function"}
-    _refuse(data, {*own, *GPT2_DERIVED, "layer_norm_epsilon", "initializer_range"}, where)
+    _refuse(data, {*own, *GPT2_DERIVED, *GRID, "layer_norm_epsilon", "initializer_range"}, where)
     plain = {
         "tie_word_embeddings": True, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
@@ -213,6 +218,7 @@ def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:
         "n_inner": "intermediate_size",
         "layer_norm_epsilon": "norm_eps",
         "initializer_range": "initializer_range",
+        **{name: name for name in GRID},
     }
     sizes = {ours: data[theirs] for theirs, ours in names.items() if data.get(theirs) is not None}
     slots = {

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.core import backend, files
-from tinygpt.core.backend import mx
+from tinygpt.core.backend import mx, nn
 from tinygpt.core.events import Events, FileSink, RunStarted, Saved
 from tinygpt.core.lock import gpu_lock, run_lock
 from tinygpt.model import checkpoint
+from tinygpt.model.lm import LM
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OPTIM, SCHEDULE
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
+from tinygpt.train.qat import BITS, group_size, transform
 from tinygpt.train.stop import on_signals
-from tinygpt.train.update import Gradient, Objective, arrays
+from tinygpt.train.update import Gradient, Objective, Transform, arrays
+
+GUARD = "guard."  # begins the names of a guard's snapshots among the optimizer's tensors
 
 
 def train(
@@ -45,7 +49,9 @@ def train(
         objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options),
         lambda step: lr * schedule.at(step, steps, config.schedule.options),
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
+        transform=_grid(config.qat, objective.module),
     )  # fmt: skip
+    guard = config.guard()
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (
         gpu_lock(directory.command, wait=config.wait, enabled=config.lock),
@@ -65,7 +71,12 @@ def train(
         if latest is not None:
             assert resume is not None
             resume(latest)
-            updater.restore(checkpoint.read_tensors(latest, "optimizer"))
+            tensors = checkpoint.read_tensors(latest, "optimizer")
+            held = {n.removeprefix(GUARD): tensors.pop(n) for n in list(tensors) if n.startswith(GUARD)}
+            updater.restore(tensors)
+            watched = checkpoint.read_json(latest / "state.json").get("guard")
+            if guard is not None and watched is not None:
+                guard.restore(watched, held)
         sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
         told = Events(*events.sinks, sink)
         told.emit(
@@ -81,8 +92,9 @@ def train(
             path = directory.path / "steps" / f"{step:06d}"
             write(
                 path,
-                state={"step": step, "seed": directory.seed},
-                optimizer=updater.state(),
+                state={"step": step, "seed": directory.seed} | ({"guard": guard.state()} if guard else {}),
+                optimizer=updater.state()
+                | {GUARD + n: w for n, w in (guard.tensors() if guard else {}).items()},
                 run=directory.record,
                 replace=True,
             )
@@ -91,16 +103,26 @@ def train(
 
         evals: list[tuple[str, Hook]] = []
         if held_out is not None:
-            evals.append(("held_out", held_out_loss(measured or objective, held_out, config.eval_batches)))
+            hook = held_out_loss(measured or objective, held_out, config.eval_batches)
+            evals.append(("held_out", updater.reading()(hook)))
         plan = Plan(
             steps=steps, save_every=config.save_every, eval_every=config.eval_every,
             max_seconds=60 * config.max_minutes,
         )  # fmt: skip
-        result = fit(source, updater, plan, told, start=start, save=save, evals=evals, stop=stop)
+        result = fit(source, updater, plan, told, start=start, save=save, evals=evals, guard=guard, stop=stop)
         if result.status != "interrupted":
             write(directory.path / "final", run=directory.record, step=result.step, replace=True)
         sink.close()
     return result
+
+
+def _grid(qat: str, module: nn.Module) -> Transform | None:
+    """What the forward pass reads, and the same in the model's config; None: the weights themselves."""
+    bits = BITS.get(qat, 0)
+    size = group_size(module) if bits else 0
+    if isinstance(module, LM):
+        module.trained_for(bits, size)
+    return transform(bits, size) if bits else None
 
 
 def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:

@@ -47,6 +47,11 @@ class Config(FreshModel):
                 "prompt_weight says nothing where all tokens are learned", hint="leave one of them out"
             )
         whole = self.full or self.base is None
+        if self.qat != "off" and not whole:
+            raise ConfigError(
+                "--qat rounds the matrices that learn, and an adapter learns beside them",
+                hint="leave it out, or learn all weights with --full",
+            )
         if whole and self.adapter != Pick("lora").resolve(_adapter.PEFT, "adapter"):
             raise ConfigError(
                 "an adapter was described, but all weights will learn",

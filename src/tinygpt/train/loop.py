@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tinygpt.core import backend
-from tinygpt.core.errors import TinyGPTError
 from tinygpt.core.events import Evaluated, Events, RunEnded, TrainStep
+from tinygpt.train.guard import Guard, diverged
 from tinygpt.train.stop import Stop, on_signals
 
 if TYPE_CHECKING:
@@ -67,20 +67,22 @@ def fit(
     start: int = 0,
     save: Callable[[int], None] | None = None,
     evals: Sequence[tuple[str, Hook]] = (),
+    guard: Guard | None = None,
     stop: Stop | None = None,
 ) -> Result:
     """Run steps start+1 .. plan.steps and return how it ended.
 
-    save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `stop` ends
-    the run after the step in which it is set; without it the loop catches signals itself. A loss that is no
-    finite number ends the run with an error and leaves the last checkpoint as it is.
+    save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `guard`
+    judges each step and may undo it. `stop` ends the run after the step in which it is set; without it the
+    loop catches signals itself. Without a guard a loss that is no finite number ends the run with an error
+    and leaves the last checkpoint as it is.
     """
     began = time.perf_counter()
     status, step, saved, metrics = "done", start, start, dict[str, float]()
     with contextlib.nullcontext(stop) if stop is not None else on_signals() as stop:
         while step < plan.steps and status == "done":
             step += 1
-            metrics = _step(source, updater, step, events)
+            metrics = _step(source, updater, step, events, guard)
             last = step == plan.steps
             if stop:
                 status = "interrupted"
@@ -100,16 +102,18 @@ def fit(
     return Result(status=status, step=step, seconds=seconds, metrics=metrics)
 
 
-def _step(source: Source, updater: Updater, step: int, events: Events) -> dict[str, float]:
+def _step(
+    source: Source, updater: Updater, step: int, events: Events, guard: Guard | None
+) -> dict[str, float]:
+    if guard is not None:
+        guard.before(updater, step)
     began = time.perf_counter()
     batch = source[step - 1]
     facts = updater.step(batch, step)
     seconds = time.perf_counter() - began
-    if not math.isfinite(facts["loss"]) or not math.isfinite(facts.get("grad_norm", 0.0)):
-        raise TinyGPTError(
-            f"training diverged at step {step}: loss {facts['loss']}, gradient norm {facts.get('grad_norm')}",
-            hint="start again with a lower --lr or a longer warm-up",
-        )
+    finite = math.isfinite(facts["loss"]) and math.isfinite(facts.get("grad_norm", 0.0))
+    if guard is None and not finite:
+        raise diverged(step, facts)
     tokens = batch.tokens.size
     own = {k: v for k, v in facts.items() if k not in ("loss", "lr", "grad_norm")}
     events.emit(
@@ -124,6 +128,8 @@ def _step(source: Source, updater: Updater, step: int, events: Events) -> dict[s
             metrics=own,
         )
     )
+    if guard is not None:
+        guard.after(updater, step, facts, events)
     return {"loss": facts["loss"]}
 
 

@@ -5,11 +5,14 @@ Gradient: backward pass, accumulation, global clip, optimizer.
 Weights live in float32 (master copies); with a smaller compute dtype they are cast inside the loss, so
 gradients arrive in float32 and tiny updates are never lost. The step is one compiled function on explicit
 state: weights and optimizer tensors go in and come out, the learning rate and the step number are arrays, so
-a single trace serves the whole run."""
+a single trace serves the whole run. A step whose loss or gradient norm is no finite number, or beyond the
+`limits` that a guard sets, changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import math
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mlx.utils import tree_flatten, tree_unflatten
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
 
 Tensors = dict[str, mx.array]
+Transform = Callable[[str, mx.array], mx.array]
 
 
 class Objective(Protocol):
@@ -63,7 +67,9 @@ class Gradient:
 
     schedule(step) gives the learning rate of step 1, 2, ...; `accumulate` splits a batch's rows into that
     many parts whose gradients are weighted by their learned tokens, so that 8 parts equal one batch of 8;
-    `clip` bounds the global norm (0: off)."""
+    `clip` bounds the global norm (0: off). transform(name, weight) is what the forward pass reads instead of
+    a weight, with its own gradient. `limits` bound the loss and the gradient norm of a step that is to count,
+    `lr_scale` is a factor on all rates: a guard sets both."""
 
     def __init__(
         self,
@@ -75,7 +81,9 @@ class Gradient:
         clip: float = 1.0,
         dtype: str = "float32",
         compiled: bool = True,
+        transform: Transform | None = None,
     ) -> None:
+        self.limits, self.lr_scale, self.transform = (math.inf, math.inf), 1.0, transform
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.accumulate, self.clip = accumulate, clip
         self.dtype = getattr(mx, dtype)
@@ -95,8 +103,8 @@ class Gradient:
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
-        lr = self.schedule(step)
-        scalars = mx.array(lr, mx.float32), mx.array(step, mx.float32)
+        lr = self.lr_scale * self.schedule(step)
+        scalars = mx.array(lr, mx.float32), mx.array(step, mx.float32), mx.array(self.limits, mx.float32)
         with backend.shards(backend.streams(batch.tokens.shape[0])):
             refreshing = self.optimizer if isinstance(self.optimizer, Refreshing) else None
             due = refreshing if refreshing and refreshing.due(step) else None
@@ -117,7 +125,7 @@ class Gradient:
         self.optimizer_state = {name: state[name] for name in self.optimizer_state}
 
     def _accumulated(
-        self, batch: Batch, lr: mx.array, step: mx.array, due: Refreshing | None
+        self, batch: Batch, lr: mx.array, step: mx.array, limits: mx.array, due: Refreshing | None
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         rows = batch.tokens.shape[0]
         if rows % self.accumulate:
@@ -133,10 +141,10 @@ class Gradient:
             facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
             mx.eval(sums, facts)  # frees this part's activations before the next one is built
         state = self.optimizer_state
-        if due is not None:
+        if due is not None and _counts(facts["loss"], _norm(sums), limits).item():
             state = due.refresh(state, sums, int(step.item()))
-        changed, norm = self._finish(self.weights, sums, state, lr, step)
-        return self._adjusted(changed, facts | {"grad_norm": norm})
+        changed, norm = self._finish(self.weights, sums, state, lr, step, facts["loss"], limits)
+        return self._adjusted(changed, facts | {"grad_norm": norm}, limits)
 
     def _gradients(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Gradients of the mean loss and the objective's numbers; on CPUs each core takes some rows."""
@@ -162,7 +170,8 @@ class Gradient:
 
     def _backward(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         def loss(weights: Tensors) -> tuple[mx.array, dict[str, mx.array]]:
-            cast = [(name, w.astype(self.dtype)) for name, w in weights.items()]
+            read = self.transform or (lambda _, w: w)
+            cast = [(name, read(name, w).astype(self.dtype)) for name, w in weights.items()]
             self.objective.module.update(tree_unflatten(cast))
             return self.objective.loss(batch)
 
@@ -177,9 +186,17 @@ class Gradient:
         return added, {name: share * value for name, value in facts.items()}
 
     def _apply(
-        self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
+        self,
+        weights: Tensors,
+        gradients: Tensors,
+        state: Tensors,
+        lr: mx.array,
+        step: mx.array,
+        loss: mx.array,
+        limits: mx.array,
     ) -> tuple[list[tuple[Tensors, Tensors]], mx.array]:
-        norm = mx.sqrt(sum((g.astype(mx.float32).square().sum() for g in gradients.values()), mx.array(0.0)))
+        norm = _norm(gradients)
+        counts = _counts(loss, norm, limits)
         if self.clip:
             factor = mx.minimum(1.0, self.clip / (norm + 1e-6))
             gradients = {name: g * factor for name, g in gradients.items()}
@@ -189,28 +206,63 @@ class Gradient:
         for i, lane in enumerate(lanes):
             with mx.stream(lane):
                 mine = {name: weights[name] for name in names[i :: len(lanes)]}
-                found.append(self.optimizer.apply(mine, gradients, state, lr, step))
+                new, moved = self.optimizer.apply(mine, gradients, state, lr, step)
+                found.append((_where(counts, new, weights), _where(counts, moved, state)))
         return found, norm
 
     def _whole_step(
-        self, weights: Tensors, state: Tensors, batch: Tensors, lr: mx.array, step: mx.array
+        self,
+        weights: Tensors,
+        state: Tensors,
+        batch: Tensors,
+        lr: mx.array,
+        step: mx.array,
+        limits: mx.array,
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         gradients, facts = self._gradients(weights, batch)
-        changed, norm = self._apply(weights, gradients, state, lr, step)
-        return self._adjusted(changed, facts | {"grad_norm": norm})
+        changed, norm = self._apply(weights, gradients, state, lr, step, facts["loss"], limits)
+        return self._adjusted(changed, facts | {"grad_norm": norm}, limits)
 
     def _adjusted(
-        self, changed: list[tuple[Tensors, Tensors]], facts: Tensors
+        self, changed: list[tuple[Tensors, Tensors]], facts: Tensors, limits: mx.array
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         """Move what is moved by measures, not by gradients, and keep these out of what is told."""
         measures = {n.removeprefix(MEASURE): v for n, v in facts.items() if n.startswith(MEASURE)}
         if measures:
-            changed = [(adjust(self.objective.module, new, measures), state) for new, state in changed]
+            counts = _counts(facts["loss"], facts["grad_norm"], limits)
+            changed = [
+                (_where(counts, adjust(self.objective.module, new, measures), new), state)
+                for new, state in changed
+            ]
         return changed, {n: v for n, v in facts.items() if not n.startswith(MEASURE)}
 
     def state(self) -> Tensors:
         """The optimizer's tensors, for a resumable checkpoint."""
         return dict(self.optimizer_state)
+
+    def snapshot(self) -> Tensors:
+        """Weights and optimizer as they are now; costs nothing until the next step."""
+        named = (("weights", self.weights), ("optimizer", self.optimizer_state))
+        return {f"{part}.{name}": value for part, held in named for name, value in held.items()}
+
+    def rewind(self, tensors: Mapping[str, mx.array]) -> None:
+        """Be as at a snapshot, bit for bit."""
+        self.weights = {name: tensors[f"weights.{name}"] for name in self.weights}
+        self.optimizer_state = {name: tensors[f"optimizer.{name}"] for name in self.optimizer_state}
+        self.objective.module.update(tree_unflatten(list(self.weights.items())))
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[None]:
+        """Within, the module holds what forward passes read where that is not the weights that learn."""
+        if self.transform is None:
+            yield
+            return
+        read = [(name, self.transform(name, w)) for name, w in self.weights.items()]
+        self.objective.module.update(tree_unflatten(read))
+        try:
+            yield
+        finally:
+            self.objective.module.update(tree_unflatten(list(self.weights.items())))
 
     def restore(self, tensors: Mapping[str, mx.array]) -> None:
         """Take back the optimizer's tensors; the weights must be in the module already."""
@@ -228,6 +280,20 @@ class Gradient:
         self.weights = _masters(self.objective.module)
         self.optimizer_state = dict(tensors)
         mx.eval(self.optimizer_state)
+
+
+def _norm(gradients: Tensors) -> mx.array:
+    """Global norm of all gradients, in float32."""
+    return mx.sqrt(sum((g.astype(mx.float32).square().sum() for g in gradients.values()), mx.array(0.0)))
+
+
+def _counts(loss: mx.array, norm: mx.array, limits: mx.array) -> mx.array:
+    """Whether a step is to change anything: finite, and within its limits."""
+    return mx.isfinite(loss) & mx.isfinite(norm) & (loss <= limits[0]) & (norm <= limits[1])
+
+
+def _where(counts: mx.array, new: Tensors, old: Tensors) -> Tensors:
+    return {name: mx.where(counts, value, old[name]) for name, value in new.items()}
 
 
 def _masters(module: nn.Module) -> Tensors:
