@@ -1,0 +1,156 @@
+"""What a guard does to a run: bad steps change nothing, and going back is exact, on disk too."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nano
+from tinygpt.core import events as ev
+from tinygpt.core.backend import mx
+from tinygpt.core.config import Pick, from_dict
+from tinygpt.core.events import Events, MemorySink
+from tinygpt.data.batch import Batch
+from tinygpt.model import checkpoint
+from tinygpt.runs import pretrain
+from tinygpt.runs._settings import OPTIM
+from tinygpt.train.guard import Guard
+from tinygpt.train.loop import Plan, fit
+from tinygpt.train.objective import response
+from tinygpt.train.update import Gradient
+
+
+def updater(name: str = "adamw", model: dict[str, Any] | None = None, **how: Any) -> Gradient:
+    options = {"rank": 4, "every": 1} if name == "galore" else {}
+    optimizer = OPTIM.load(name).build(Pick(name, options).resolve(OPTIM, "optimizer").options)
+    return Gradient(
+        response.build(nano.model(**(model or {}))),
+        optimizer,
+        lambda step: 3e-3,
+        **{"compiled": False, **how},
+    )
+
+
+def poisoned(batch: Batch) -> Batch:
+    """The same with one weight that is no number, so that loss and gradient are none either."""
+    weights = batch.weights.copy()
+    weights[0, 3] = np.nan
+    return replace(batch, weights=weights)
+
+
+def same(one: Gradient, two: Gradient) -> bool:
+    held, wanted = one.snapshot(), two.snapshot()
+    module = nano.flat(one.objective.module)
+    inside = all(np.array_equal(module[n], np.array(w)) for n, w in two.weights.items())
+    return inside and held.keys() == wanted.keys() and all(mx.array_equal(held[n], wanted[n]) for n in wanted)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("name", OPTIM.names())
+def test_a_bad_step_changes_nothing(name: str, parts: int) -> None:
+    """Neither weights nor optimizer nor what layers move by measures, and the next step is as without it."""
+    moe = {"mlp": Pick("moe", {"experts": 4, "bias_rate": 0.01})}
+    one, two = (updater(name, moe, accumulate=parts, compiled=name == "adamw") for _ in range(2))
+    rows = [nano.batch(4, 12, seed=i) for i in range(4)]
+    for update in (one, two):
+        update.step(rows[0], 1)
+    assert not np.isfinite(one.step(poisoned(rows[1]), 2)["loss"]) and same(one, two)
+    for limits in ((0.5, np.inf), (np.inf, 1e-6)):
+        one.limits = limits
+        assert np.isfinite(one.step(rows[1], 2)["loss"]) and same(one, two)
+    one.limits = (np.inf, np.inf)
+    for step in (3, 4):
+        for update in (one, two):
+            update.step(rows[step - 1], step)
+    assert same(one, two)
+
+
+def test_the_rate_is_scaled() -> None:
+    one, two = updater(), updater()
+    one.lr_scale, two.schedule = 0.5, lambda step: 1.5e-3
+    batch = nano.batch(2, 12)
+    assert one.step(batch, 1) == two.step(batch, 1) and same(one, two)
+
+
+def test_a_burst_goes_back_and_its_batches_are_never_read_again(memory: MemorySink) -> None:
+    """Steps 7 to 9 are no numbers; the last good snapshot is the beginning."""
+    read: list[int] = []
+
+    class Rows:
+        def __getitem__(self, index: int) -> Batch:
+            read.append(index)
+            return poisoned(nano.batch(2, 12)) if index in (6, 7, 8) else nano.batch(2, 12, seed=index)
+
+    one, two = updater(), updater()
+    result = fit(Rows(), one, Plan(steps=12), Events(memory), guard=Guard("on", window=10))
+    assert (result.status, result.step, read) == ("done", 12, list(range(12)))
+    assert [e.step for e in memory.of(ev.TrainStep)] == list(range(1, 13))
+    (back,) = memory.of(ev.RolledBack)
+    assert (back.step, back.to) == (9, 0)
+    for index in (9, 10, 11):
+        two.step(nano.batch(2, 12, seed=index), index + 1)
+    assert same(one, two)
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing after it is written."""
+
+
+class Killer:
+    """A sink that kills the run at its n-th event of a kind."""
+
+    def __init__(self, kind: type[ev.Event], n: int) -> None:
+        self.kind, self.n = kind, n
+
+    def write(self, event: ev.Event) -> None:
+        self.n -= isinstance(event, self.kind)
+        if self.n < 0:
+            raise Killed
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def test_a_run_killed_around_a_rollback_ends_as_if_left_alone(tmp_path: Path) -> None:
+    """Limits so tight that plain batches count as spikes, some of them three in a row."""
+    words = np.random.default_rng(3).choice(["a bee", "sea", "cedar wood", "x"], 2000)
+    (tmp_path / "t.txt").write_text(" ".join(words))
+
+    def run(name: str, *sinks: Any) -> tuple[dict[str, Any], bytes, list[Any]]:
+        out = tmp_path / name
+        settings = from_dict(pretrain.Config, {
+            "corpus": [str(tmp_path / "t.txt")], "out": str(out), "steps": 36, "batch": 2, "context": 16,
+            "seed": 1, "compile": False, "save_every": 4, "resume": True, "held_out": 0.0,
+            "lr": 0.05, "auto_rollback": "on", "spike_window": 10, "spike_factor": 0.5,
+            "model": {"hidden_size": 32, "num_hidden_layers": 1},
+        })  # fmt: skip
+        pretrain.run(settings, Events(*sinks))
+        last = out / "steps" / "000036"
+        state = json.loads((last / "state.json").read_text())
+        tensors = b"".join((last / f"{n}.safetensors").read_bytes() for n in ("model", "optimizer"))
+        told = [
+            (e["kind"], e["step"], e.get("loss"), e.get("to")) for e in ev.read(out / "events.jsonl")
+            if e["kind"] in ("train.step", "train.spike", "train.rollback")
+        ]  # fmt: skip
+        return state, tensors, told
+
+    straight = run("straight")
+    kinds = [kind for kind, *_ in straight[2]]
+    assert kinds.count("train.rollback") >= 2 and kinds.count("train.spike") > 6
+    assert [step for kind, step, *_ in straight[2] if kind == "train.step"] == list(range(1, 37))
+    killers = [
+        Killer(ev.RolledBack, 0),
+        Killer(ev.Spike, 1),
+        Killer(ev.RolledBack, 0),
+        Killer(ev.TrainStep, 6),
+    ]
+    for killer in killers:
+        with pytest.raises(Killed):
+            run("killed", killer)
+    assert run("killed") == straight
+    checkpoint.validate(tmp_path / "killed" / "final")
