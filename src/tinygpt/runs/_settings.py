@@ -55,7 +55,7 @@ class TrainSettings:
     ] = "warn"
     spike_detect: Annotated[bool, "Look for spikes; without, only for values that are no numbers."] = True
     spike_window: Annotated[int, "Recent steps that a spike is measured against."] = 50
-    spike_factor: Annotated[float, "Standard deviations above them that make a spike."] = 8.0
+    spike_factor: Annotated[float, "Standard deviations above them that make a spike."] = 6.0
     qat: Annotated[
         Literal["off", "int4", "int8"], "Train for being quantized: forward passes read rounded weights."
     ] = "off"

@@ -3,7 +3,7 @@
 A step is a spike when its loss or the logarithm of its gradient norm exceeds `median + factor * sigma` of the
 last `window` good steps, with `sigma = 1.4826 MAD` (the median absolute deviation, in units of a normal's
 standard deviation) and a floor below it. Median and MAD do not move with the spikes themselves. Of normal
-noise, the default of 8 sigma over 50 steps calls one value in six million a spike, 6 sigma one in 235,000, 3
+noise, the default of 6 sigma over 50 steps calls one value in 235,000 a spike, 8 sigma one in six million, 3
 sigma one in 240 (12 million draws).
 
 The bounds are known before the step, so the updater itself leaves out an update beyond them. What follows
@@ -64,7 +64,7 @@ class Guard:
     """Watches the steps of one run. `mode` is "warn" or "on"; without `detect` only values that are no finite
     numbers count. `on` holds one more copy of weights and optimizer, two for CALM steps after a snapshot."""
 
-    def __init__(self, mode: str, *, detect: bool = True, window: int = 50, factor: float = 8.0) -> None:
+    def __init__(self, mode: str, *, detect: bool = True, window: int = 50, factor: float = 6.0) -> None:
         if mode not in ("warn", "on"):
             raise ConfigError(f"a guard is 'warn' or 'on', not '{mode}'")
         if window < 10:
