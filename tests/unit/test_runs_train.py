@@ -52,6 +52,9 @@ def test_what_is_not_given_is_derived() -> None:
         ({"eval_batches": -1}, "--eval-batches must not be negative"),
         ({"batch": 6, "accumulate": 4}, "--batch 6 is not a multiple of --accumulate 4"),
         ({"resume": True, "force": True}, "--resume continues"),
+        ({"spike_window": 5}, "--spike-window must be at least 10"),
+        ({"auto_rollback": "off", "spike_factor": 3.0}, "--spike-factor: --auto-rollback off looks for no"),
+        ({"spike_detect": False, "spike_window": 40}, "--spike-window: --no-spike-detect looks for no"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:

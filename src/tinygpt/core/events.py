@@ -132,7 +132,7 @@ class Note(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
-    """The run is over: done, interrupted or stopped by its guard."""
+    """The run is over: done, interrupted or out of time."""
 
     kind: ClassVar[str] = "run.ended"
     status: str
