@@ -1,9 +1,11 @@
 """Held-out loss after quantization: trained for it (--qat) against trained plainly, on a small model.
 
-    python scripts/qat.py --seeds 3 --steps 500
+    python scripts/qat.py --seeds 3 --steps 200 --more 80
 
-Both train alike on the Markov chain of spikes.py; then mx.quantize rounds the matrices of attention and MLP,
-and the same unseen batches are read with the whole weights and with the rounded ones.
+A model is trained plainly on the Markov chain of spikes.py; the last --more steps go on from there in both
+ways. Then mx.quantize rounds the matrices of attention and MLP, and the same unseen batches are read with the
+whole weights and with the rounded ones. Weights are drawn as wide as --init says: rounding hurts wide ones
+more. With --steps 0 all steps are --more.
 """
 
 from __future__ import annotations
@@ -25,20 +27,23 @@ from tinygpt.train.schedule import cosine
 from tinygpt.train.update import Gradient, arrays
 
 
-def train(seed: int, steps: int, qat: int) -> LM:
-    """A model of 64 features, trained for so many bits (0: plainly)."""
+def fresh(seed: int, init: float) -> LM:
+    """A model of 64 features."""
     config = ModelConfig(
         vocab_size=VOCAB, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=LENGTH, intermediate_size=128,
+        max_position_embeddings=LENGTH, intermediate_size=128, initializer_range=init,
     )  # fmt: skip
-    model = initialize(LM(config), seed)
+    return initialize(LM(config), seed)
+
+
+def train(model: LM, start: int, steps: int, lr: float, qat: int) -> None:
+    """Train for so many bits (0: plainly) on the batches from `start` on."""
     updater = Gradient(
-        response.build(model), adamw.build(adamw.Config()),
-        lambda step: 3e-3 * cosine.at(step, steps, cosine.Config()),
+        response.build(model), adamw.build(adamw.Config(weight_decay=0.0)),
+        lambda step: lr * cosine.at(step - start, steps - start, cosine.Config()),
         transform=transform(qat, group_size(model)) if qat else None,
     )  # fmt: skip
-    fit(Chain(), updater, Plan(steps=steps), Events(MemorySink()))
-    return model
+    fit(Chain(), updater, Plan(steps=steps), Events(MemorySink()), start=start)
 
 
 def held_out(model: LM) -> float:
@@ -60,13 +65,20 @@ def quantize(model: LM, bits: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name, value in {"seeds": 3, "steps": 500, "bits": 4}.items():
+    for name, value in {"seeds": 3, "steps": 200, "more": 80, "bits": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"[{value}]")
+    parser.add_argument("--init", type=float, default=0.2, help="[0.2]")
     options = parser.parse_args()
     assert options.bits in BITS.values()
     for seed in range(options.seeds):
+        first = fresh(seed, options.init)
+        if options.steps:
+            train(first, 0, options.steps, 3e-3, 0)
+        weights = first.parameters()
         for qat in (0, options.bits):
-            model = train(seed, options.steps, qat)
+            model = fresh(seed, options.init)
+            model.update(weights)
+            train(model, options.steps, options.steps + options.more, 1e-3 if options.steps else 3e-3, qat)
             whole = held_out(model)
             quantize(model, options.bits)
             after = held_out(model)

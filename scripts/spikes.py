@@ -71,6 +71,7 @@ class Faulty(Gradient):
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         facts = super().step(batch, step)
         if step == self.at:
+            self.at = -1
             self.weights = {n: w * 10 if "embed_tokens" in n else w for n, w in self.weights.items()}
         return facts
 

@@ -77,23 +77,24 @@ def test_the_rate_is_scaled() -> None:
     assert one.step(batch, 1) == two.step(batch, 1) and same(one, two)
 
 
-def test_a_burst_goes_back_and_its_batches_are_never_read_again(memory: MemorySink) -> None:
-    """Steps 7 to 9 are no numbers; the last good snapshot is the beginning."""
+def test_damage_goes_back_and_its_batches_are_never_read_again(memory: MemorySink) -> None:
+    """The rate of step 23 is far too high; the last good snapshot is the one after step 15."""
     read: list[int] = []
 
     class Rows:
         def __getitem__(self, index: int) -> Batch:
             read.append(index)
-            return poisoned(nano.batch(2, 12)) if index in (6, 7, 8) else nano.batch(2, 12, seed=index)
+            return nano.batch(2, 12, seed=index)
 
     one, two = updater(), updater()
-    result = fit(Rows(), one, Plan(steps=12), Events(memory), guard=Guard("on", window=10))
-    assert (result.status, result.step, read) == ("done", 12, list(range(12)))
-    assert [e.step for e in memory.of(ev.TrainStep)] == list(range(1, 13))
-    (back,) = memory.of(ev.RolledBack)
-    assert (back.step, back.to) == (9, 0)
-    for index in (9, 10, 11):
-        two.step(nano.batch(2, 12, seed=index), index + 1)
+    one.schedule = lambda step: 30.0 if step == 23 else 3e-3
+    result = fit(Rows(), one, Plan(steps=26), Events(memory), guard=Guard("on", window=10))
+    (spike,), (back,) = memory.of(ev.Spike), memory.of(ev.RolledBack)
+    assert (result.status, result.step, spike.step, back.step, back.to) == ("done", 26, 24, 24, 15)
+    assert read == [*range(24), 12, 13, 14, 24, 25], "three are read again, to measure"
+    assert [e.step for e in memory.of(ev.TrainStep)] == list(range(1, 27))
+    for step in (*range(1, 16), 25, 26):
+        two.step(nano.batch(2, 12, seed=step - 1), step)
     assert same(one, two)
 
 

@@ -10,23 +10,25 @@ The bounds are known before the step, so the updater itself leaves out an update
 when the mode is "on":
 
 1. The update is not made: weights and optimizer are those before the step, and its batch is skipped.
-2. After STRIKES spikes in a row it is not the batches: an earlier update did the damage. Weights and
-   optimizer go back to the last good snapshot, one that CALM steps without a spike have confirmed. Numbers of
-   steps and batches only grow, so what was read since then is skipped, and a resumed run meets the same.
+2. Was it the batch, or did an earlier update do damage? The PROBES batches before the last good snapshot
+   are read again. Where the mean loss on them has grown by more than a sigma since, weights and optimizer go
+   back to that snapshot, one that CALM steps without a spike have confirmed. Numbers of steps and batches
+   only grow, so what was read since then is skipped, and a resumed run meets the same.
 3. Where that repeats, the learning rate is halved each time; after REPEATS returns the run gives up.
 
 In the mode "warn" spikes are told and applied. A loss or gradient that is no finite number is never applied
-in any mode; "warn" gives up after HOPELESS of them in a row.
+in any mode. After HOPELESS steps in a row that were not applied, a run gives up.
 
 Paper: Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, section 5.1 (go back, skip the batches); OLMo et al.
 2024, arXiv:2501.00656, and its code's SkipStepAdamW (skip what lies sigmas above the recent steps).
-Differs: robust statistics instead of mean and deviation; going back is the second answer, not the first.
+Differs: robust statistics instead of mean and deviation; going back is the second answer, not the first, and
+not without a measurement.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,7 +36,7 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError, TinyGPTError
 from tinygpt.core.events import Events, RolledBack, Spike
 
-STRIKES = 3
+PROBES = 3
 CALM = 5
 REPEATS = 3
 HOPELESS = 10
@@ -44,7 +46,9 @@ NORMAL = 1.4826  # MAD of a normal distribution of deviation 1, inverted
 # hardly vary for a while, and then any batch would be a spike.
 LOSS_PART, LOSS_LEAST, NORM_LEAST = 0.02, 0.01, 0.1
 NEVER = (math.inf, math.inf)
+NOTHING = (-math.inf, -math.inf)  # limits of a step that is only to be measured
 Tensors = dict[str, mx.array]
+Again = Callable[[int], Mapping[str, float]]
 
 
 @runtime_checkable
@@ -74,11 +78,14 @@ class Guard:
         self.acts, self.detect, self.window, self.factor = mode == "on", detect, window, factor
         self._losses: list[float] = []
         self._norms: list[float] = []  # logarithms
-        self._strikes, self._last, self._told = 0, 0, 0  # spikes in a row; step of the last one, and told
+        self._last, self._told = 0, 0  # steps of the last spike, and of the last that was told
+        self._recent: list[tuple[int, float]] = []  # the last good steps, with their losses
         self._returns, self._returned = 0, 0  # returns that did not help; step of the last one
         self.lr_scale = 1.0
         self.skipped: list[int] = []  # steps whose update was not made
-        self._held: dict[int, Tensors] = {}  # by step: the good snapshot, then one that waits
+        # By step: the good snapshot, then one that waits; and the good steps before each.
+        self._held: dict[int, Tensors] = {}
+        self._before: dict[int, list[tuple[int, float]]] = {}
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -103,27 +110,29 @@ class Guard:
                 "this run's updater cannot go back to an earlier state", hint="use --auto-rollback warn"
             )
         done = step - 1
-        if not self._held:
-            self._held = {done: updater.snapshot()}
-        *good, newest = self._held
-        if good and done - newest >= CALM:
-            self._held = {newest: self._held[newest]}
+        newest = max(self._held, default=0)
+        if done - newest >= CALM:
+            self._held = {s: held for s, held in self._held.items() if s == newest}
         calm = not self._last or done - self._last >= CALM
         if calm and done > newest and done % (self.window // 2) == 0:
-            self._held = {**self._held, done: updater.snapshot()}
+            self._held[done], self._before[done] = updater.snapshot(), list(self._recent)
+            self._before = {s: steps for s, steps in self._before.items() if s in self._held}
         updater.limits, updater.lr_scale = self.limits, self.lr_scale
 
-    def after(self, updater: Any, step: int, facts: Mapping[str, float], events: Events) -> None:
-        """Judge the step that was taken, tell, and go back where that is due."""
+    def after(
+        self, updater: Any, step: int, facts: Mapping[str, float], events: Events, again: Again
+    ) -> None:
+        """Judge the step that was taken, tell, and go back where that is due. again(step) takes the step of
+        that number once more and returns its facts, under the limits that the updater has then."""
         loss, norm = facts["loss"], facts.get("grad_norm", 0.0)
         finite, limits = math.isfinite(loss) and math.isfinite(norm), self.limits
         spike = not finite or loss > limits[0] or norm > limits[1]
         if finite and not (spike and self.acts):
             self._losses = [*self._losses, loss][-self.window :]
             self._norms = [*self._norms, math.log(max(norm, 1e-30))][-self.window :]
+            self._recent = [*self._recent, (step, loss)][-PROBES:]
         if not spike:
             return
-        self._strikes = self._strikes + 1 if self._last and step - self._last <= CALM else 1
         self._last = step
         applied = finite and not self.acts
         if not applied:
@@ -134,16 +143,26 @@ class Guard:
                 Spike(step=step, loss=loss, grad_norm=norm, loss_limit=limits[0], grad_norm_limit=limits[1],
                       applied=applied)
             )  # fmt: skip
-        if self.acts:
-            self._held = dict(list(self._held.items())[:1])  # what waits is not confirmed
-            if self._strikes >= STRIKES:
-                self._back(updater, step, facts, events)
-        elif self.skipped[-HOPELESS:] == list(range(step - HOPELESS + 1, step + 1)):
+        if self.skipped[-HOPELESS:] == list(range(step - HOPELESS + 1, step + 1)):
             raise diverged(step, facts, f"the last {HOPELESS} steps were not applied")
+        if self.acts and self._held:
+            newest = max(self._held)
+            if step - 1 - newest < CALM:  # it is not confirmed
+                del self._held[newest]
+            if self._held and self._damaged(updater, again):
+                self._back(updater, step, facts, events)
+
+    def _damaged(self, updater: Recoverable, again: Again) -> bool:
+        """Whether the weights read the batches before the snapshot worse than at that time."""
+        updater.limits = NOTHING
+        was = self._before[max(self._held)]
+        worse = sum(again(step)["loss"] - loss for step, loss in was) / len(was)
+        middle, sigma = _spread(self._losses)
+        return not worse <= max(sigma, LOSS_PART * abs(middle), LOSS_LEAST)
 
     def _back(self, updater: Recoverable, step: int, facts: Mapping[str, float], events: Events) -> None:
         near = self._returned and step - self._returned <= 2 * self.window
-        self._returns, self._returned, self._strikes = self._returns + 1 if near else 1, step, 0
+        self._returns, self._returned = self._returns + 1 if near else 1, step
         if self._returns > REPEATS:
             raise diverged(step, facts, f"returning to an earlier state did not help {REPEATS} times")
         if self._returns > 1:
@@ -155,7 +174,8 @@ class Guard:
     def state(self) -> dict[str, Any]:
         """What a resumed run must know, as JSON; the snapshots are in `tensors`."""
         return {
-            "losses": list(self._losses), "log_grad_norms": list(self._norms), "strikes": self._strikes,
+            "losses": list(self._losses), "log_grad_norms": list(self._norms), "recent": list(self._recent),
+            "before": {str(step): list(self._before[step]) for step in self._held},
             "last_spike": self._last, "last_told": self._told, "returns": self._returns,
             "last_return": self._returned, "lr_scale": self.lr_scale, "skipped": list(self.skipped),
         }  # fmt: skip
@@ -167,7 +187,11 @@ class Guard:
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, mx.array]) -> None:
         """Go on as the guard that wrote these."""
         self._losses, self._norms = list(state["losses"]), list(state["log_grad_norms"])
-        self._strikes, self._last, self._told = state["strikes"], state["last_spike"], state["last_told"]
+        self._recent = [(int(step), loss) for step, loss in state["recent"]]
+        self._before = {
+            int(at): [(int(step), loss) for step, loss in steps] for at, steps in state["before"].items()
+        }
+        self._last, self._told = state["last_spike"], state["last_told"]
         self._returns, self._returned = state["returns"], state["last_return"]
         self.lr_scale, self.skipped = state["lr_scale"], list(state["skipped"])
         held: dict[int, Tensors] = {}

@@ -129,7 +129,7 @@ def _step(
         )
     )
     if guard is not None:
-        guard.after(updater, step, facts, events)
+        guard.after(updater, step, facts, events, lambda n: updater.step(source[n - 1], n))
     return {"loss": facts["loss"]}
 
 
