@@ -117,8 +117,19 @@ class Killer:
         """Nothing to release."""
 
 
-def test_a_run_killed_around_a_rollback_ends_as_if_left_alone(tmp_path: Path) -> None:
-    """Limits so tight that plain batches count as spikes, some of them three in a row."""
+def test_a_run_killed_around_a_rollback_ends_as_if_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that spoils the weights after some steps."""
+    take = Gradient.step
+
+    def step(self: Gradient, batch: Batch, step: int) -> dict[str, float]:
+        facts = take(self, batch, step)
+        if step in (14, 27) and self.limits[0] > 0:  # not where a batch is only read again
+            self.rewind({n: 9 * w if n.startswith("weights.") else w for n, w in self.snapshot().items()})
+        return facts
+
+    monkeypatch.setattr(Gradient, "step", step)
     words = np.random.default_rng(3).choice(["a bee", "sea", "cedar wood", "x"], 2000)
     (tmp_path / "t.txt").write_text(" ".join(words))
 
@@ -127,7 +138,7 @@ def test_a_run_killed_around_a_rollback_ends_as_if_left_alone(tmp_path: Path) ->
         settings = from_dict(pretrain.Config, {
             "corpus": [str(tmp_path / "t.txt")], "out": str(out), "steps": 36, "batch": 2, "context": 16,
             "seed": 1, "compile": False, "save_every": 4, "resume": True, "held_out": 0.0,
-            "lr": 0.05, "auto_rollback": "on", "spike_window": 10, "spike_factor": 0.5,
+            "auto_rollback": "on", "spike_window": 10,
             "model": {"hidden_size": 32, "num_hidden_layers": 1},
         })  # fmt: skip
         pretrain.run(settings, Events(*sinks))
@@ -142,14 +153,11 @@ def test_a_run_killed_around_a_rollback_ends_as_if_left_alone(tmp_path: Path) ->
 
     straight = run("straight")
     kinds = [kind for kind, *_ in straight[2]]
-    assert kinds.count("train.rollback") >= 2 and kinds.count("train.spike") > 6
+    assert kinds.count("train.rollback") == kinds.count("train.spike") == 2
     assert [step for kind, step, *_ in straight[2] if kind == "train.step"] == list(range(1, 37))
     killers = [
-        Killer(ev.RolledBack, 0),
-        Killer(ev.Spike, 1),
-        Killer(ev.RolledBack, 0),
-        Killer(ev.TrainStep, 6),
-    ]
+        Killer(ev.RolledBack, 0), Killer(ev.Spike, 0), Killer(ev.TrainStep, 9), Killer(ev.RolledBack, 0),
+    ]  # fmt: skip
     for killer in killers:
         with pytest.raises(Killed):
             run("killed", killer)
