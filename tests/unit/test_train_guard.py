@@ -115,6 +115,15 @@ def test_bad_batches_alone_do_not_go_back() -> None:
     assert not early.go(math.nan).memory.of(RolledBack), "no snapshot is confirmed"
 
 
+def test_noise_alone_is_no_spike() -> None:
+    """2,000 steps of a falling, noisy loss; scripts/spikes.py --clean does it with a model."""
+    noise = np.random.default_rng(0).normal(size=(2, 2000))
+    run = Run()
+    for i, (loss, norm) in enumerate(noise.T):
+        run.go(2 + 4 * math.exp(-i / 500) + 0.1 * float(loss), norm=math.exp(0.3 * float(norm)))
+    assert not run.memory.events and run.updater.weight == 2000
+
+
 def test_what_repeats_slows_and_ends_the_run() -> None:
     run, scales = Run().calm(60), list[float]()
     run.damage = 0.5
