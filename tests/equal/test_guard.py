@@ -27,6 +27,7 @@ from tinygpt.train.update import Gradient
 
 def updater(name: str = "adamw", model: dict[str, Any] | None = None, **how: Any) -> Gradient:
     options = {"rank": 4, "every": 1} if name == "galore" else {}
+    how = {"compiled": False, **how}
     optimizer = OPTIM.load(name).build(Pick(name, options).resolve(OPTIM, "optimizer").options)
     return Gradient(
         response.build(nano.model(**(model or {}))),

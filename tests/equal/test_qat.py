@@ -48,7 +48,7 @@ def test_the_grid_is_that_of_mlx(bits: int, size: int, shape: tuple[int, ...]) -
         mx.round((x.reshape(*shape[:-1], -1, size) - biases[..., None]) / scales[..., None])
         for x in (found, wanted)
     ]
-    assert mx.array_equal(*steps), "the same codes"
+    assert mx.array_equal(steps[0], steps[1]), "the same codes"
     assert mx.array_equal(mx.compile(rounded(bits, size))(weight), found)
 
 
@@ -61,11 +61,13 @@ def test_the_gradient_goes_straight_through() -> None:
 
 
 def update(bits: int, **changes: Any) -> Gradient:
-    how = {name: changes.pop(name) for name in ("accumulate", "compiled", "dtype") if name in changes}
-    model = nano.model(**{"hidden_size": 64, **changes})
+    how: dict[str, Any] = {"compiled": False}
+    how |= {name: changes.pop(name) for name in ("accumulate", "compiled", "dtype") if name in changes}
+    sizes: dict[str, Any] = {"hidden_size": 64, **changes}
+    model = nano.model(**sizes)
     return Gradient(
         response.build(model), adamw.build(adamw.Config()), lambda step: 3e-3,
-        transform=transform(bits, group_size(model)), **{"compiled": False, **how},
+        transform=transform(bits, group_size(model)), **how,
     )  # fmt: skip
 
 
@@ -75,8 +77,7 @@ def test_quantized_afterwards_it_is_the_network_that_was_trained(bits: int, mlp:
     updater = update(bits, mlp=mlp)
     model = updater.objective.module
     for step in range(1, 4):
-        facts = updater.step(nano.batch(2, 12, seed=step), step)
-    assert np.isfinite(facts["loss"])
+        assert np.isfinite(updater.step(nano.batch(2, 12, seed=step), step)["loss"])
     whole = model(mx.array(TOKENS))
     with updater.reading():
         seen = model(mx.array(TOKENS))

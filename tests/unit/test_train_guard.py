@@ -31,7 +31,8 @@ class Counter:
         return {"weights.w": mx.array(self.weight)}
 
     def rewind(self, tensors: Mapping[str, mx.array]) -> None:
-        self.weight = int(tensors["weights.w"].item())
+        weight: Any = tensors["weights.w"].item()
+        self.weight = weight
 
 
 class Run:
@@ -183,7 +184,10 @@ def test_its_state_is_all_there_is() -> None:
 
 
 def test_settings_that_cannot_be() -> None:
-    for how, message in (({"window": 9}, "window must be at least 10"), ({"factor": 0}, "must be positive")):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"window": 9}, "window must be at least 10"), ({"factor": 0}, "must be positive"),
+    ]  # fmt: skip
+    for how, message in cases:
         with pytest.raises(ConfigError, match=message):
             Guard("on", **how)
     with pytest.raises(ConfigError, match="not 'off'"):

@@ -98,7 +98,7 @@ class Guard:
         norm, sigma = _spread(self._norms)
         norm += self.factor * max(sigma, NORM_LEAST)
         # Rounded as the updater reads them, so that both judge alike.
-        both = mx.array([loss, math.exp(min(norm, 80.0))], mx.float32).tolist()
+        both: Any = mx.array([loss, math.exp(min(norm, 80.0))], mx.float32).tolist()
         return both[0], both[1]
 
     def before(self, updater: Any, step: int) -> None:

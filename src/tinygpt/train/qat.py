@@ -36,7 +36,8 @@ def rounds(name: str, weight: mx.array) -> bool:
 
 def group_size(module: nn.Module) -> int:
     """The largest group that divides the rows of every matrix that is to be rounded."""
-    widths = {n: w.shape[-1] for n, w in tree_flatten(module.trainable_parameters()) if rounds(n, w)}
+    learned: dict[str, mx.array] = dict(tree_flatten(module.trainable_parameters()))
+    widths = {name: w.shape[-1] for name, w in learned.items() if rounds(name, w)}
     if not widths:
         raise ConfigError(
             "--qat rounds matrices of attention and MLP, and this model learns none", hint="leave it out"
