@@ -25,6 +25,7 @@ from typing import Any
 from tinygpt.core import events
 from tinygpt.model import checkpoint
 
+GUARD = (events.Spike.kind, events.RolledBack.kind)
 TEXT = "the quick brown fox jumps over a lazy dog while seven small boats sail home before night"
 
 
@@ -101,6 +102,11 @@ def compare(run: Run, straight: Run) -> None:
     told, wanted = (
         [(e["step"], e["loss"]) for e in r.events() if e["kind"] == "train.step"] for r in (run, straight)
     )
+    judged, known = (
+        [(e["kind"], e["step"]) for e in r.events() if e["kind"] in GUARD] for r in (run, straight)
+    )
+    if judged != known:
+        raise SystemExit("events.jsonl does not hold the straight run's spikes and returns")
     if told != wanted or [step for step, _ in told] != list(range(1, run.steps + 1)):
         raise SystemExit("events.jsonl does not hold every step once, with the straight run's losses")
     if hidden := [str(p) for p in run.out.rglob(".*")]:
@@ -111,18 +117,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, value in {"kills": 100, "steps": 200, "save-every": 10, "batch": 16, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"[{value}]")
+    parser.add_argument("more", nargs="*", help="further options of the command, after --")
     options = parser.parse_args()
     draw, pace, where, began = random.Random(options.seed), Pace(), Counter[str](), time.time()
     with tempfile.TemporaryDirectory() as folder:
         root, text = Path(folder), random.Random(1)
         lines = (" ".join(text.choices(TEXT.split(), k=9)) for _ in range(600))
         (root / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
-        straight = Run(root / "straight", options)
+        straight = Run(root / "straight", options, *options.more)
         straight.go()
+        kinds = Counter(e["kind"] for e in straight.events())
         pace.learn(began, began, straight.events())
         saves = [e["t"] for e in straight.events() if e["kind"] == "checkpoint.saved"]
         pace.interval = (saves[-1] - saves[0]) / (len(saves) - 1)
-        runs = [Run(root / "killed-1", options, "--resume")]
+        runs = [Run(root / "killed-1", options, *options.more, "--resume")]
         while where.total() < options.kills:
             run = runs[-1]
             left = (options.steps - run.saved()) / options.save_every
@@ -131,7 +139,7 @@ def main() -> None:
             if pid is None:  # it ended first: starting takes less than was thought
                 pace.learn(started, time.time(), run.events(started))
                 compare(run, straight)
-                runs.append(Run(root / f"killed-{len(runs) + 1}", options, "--resume"))
+                runs.append(Run(root / f"killed-{len(runs) + 1}", options, *options.more, "--resume"))
                 continue
             told = run.events(started)
             pace.learn(started, time.time(), told)
@@ -141,6 +149,8 @@ def main() -> None:
         runs[-1].saved()
         runs[-1].go()
         compare(runs[-1], straight)
+    if any(kinds[kind] for kind in GUARD):
+        print(", ".join(f"{kinds[kind]} {kind}" for kind in GUARD))
     places = ", ".join(f"{n} {place}" for place, n in sorted(where.items()))
     spent = f"{len(runs)} run(s), {time.time() - began:.0f} s"
     print(f"{where.total()} kills of a {options.steps}-step run ({places}), {spent}: every checkpoint")

@@ -13,7 +13,7 @@ import nano
 from tinygpt.core.backend import compile, mx
 from tinygpt.core.family import Family
 from tinygpt.model import checkpoint
-from tinygpt.train.update import Refreshing, Seen
+from tinygpt.train.protocols import Refreshing, Seen
 
 OPTIM = Family("tinygpt.train.optim")
 SHAPES = {"matrix": (4, 3), "vector": (3,), "layers.0.weight": (2, 5), "embed_tokens.weight": (6, 2)}

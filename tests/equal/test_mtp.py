@@ -17,7 +17,7 @@ from tinygpt.model import checkpoint, count
 from tinygpt.model.frame import Frame
 from tinygpt.model.lm import LM
 from tinygpt.model.terms import Terms
-from tinygpt.runs._train import held_out_loss
+from tinygpt.runs._held_out import held_out_loss
 from tinygpt.train.objective import next_token, response
 from tinygpt.train.optim import adamw
 from tinygpt.train.update import Gradient, arrays

@@ -118,6 +118,24 @@ def test_plain_progress_is_a_line_now_and_then(clock: Any, capsys: pytest.Captur
     ], "how it ended is the command's result"  # fmt: skip
 
 
+def test_a_spike_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    sink, none = _render.ConsoleSink(), float("inf")
+    sink.write(
+        ev.Spike(
+            step=9, loss=float("nan"), grad_norm=2.0, loss_limit=none, grad_norm_limit=none, applied=False
+        )
+    )
+    sink.write(ev.Spike(step=10, loss=9.0, grad_norm=2.0, loss_limit=3.5, grad_norm_limit=4.0, applied=True))
+    sink.write(ev.RolledBack(step=11, to=5, lr_scale=1.0))
+    sink.write(ev.RolledBack(step=20, to=5, lr_scale=0.5))
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: step 9 · spike: loss nan, gradient norm 2: not applied, the batch is skipped",
+        "warning: step 10 · spike: loss 9 (limit 3.5), gradient norm 2 (limit 4)",
+        "warning: step 11 · back to the state after step 5",
+        "warning: step 20 · back to the state after step 5, learning rate x 0.5",
+    ]
+
+
 def test_short_tasks_say_nothing(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     sink = _render.ConsoleSink()
     for done in (1, 2):

@@ -18,7 +18,8 @@ from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.presets import by_depth
-from tinygpt.runs import _train, pretrain, sft
+from tinygpt.runs import pretrain, sft
+from tinygpt.runs._held_out import held_out_loss
 from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.update import arrays
 
@@ -55,6 +56,9 @@ def test_what_is_not_given_is_derived() -> None:
         ({"eval_batches": -1}, "--eval-batches must not be negative"),
         ({"batch": 6, "accumulate": 4}, "--batch 6 is not a multiple of --accumulate 4"),
         ({"resume": True, "force": True}, "--resume continues"),
+        ({"spike_window": 5}, "--spike-window must be at least 10"),
+        ({"auto_rollback": "off", "spike_factor": 3.0}, "--spike-factor: --auto-rollback off looks for no"),
+        ({"spike_detect": False, "spike_window": 40}, "--spike-window: --no-spike-detect looks for no"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:
@@ -108,11 +112,11 @@ def test_rows_are_at_most_as_long_as_the_model_can_read() -> None:
 def test_held_out_loss_weighs_by_tokens() -> None:
     objective = OBJECTIVE.load("next_token").build(nano.model())
     one, two = nano.batch(1, 10, seed=1, real=[10]), nano.batch(1, 10, seed=2, real=[3])
-    losses = [_train.held_out_loss(objective, [b], 0)(1)["loss"] for b in (one, two)]
-    both = _train.held_out_loss(objective, [one, two], 0)(1)["loss"]
+    losses = [held_out_loss(objective, [b], 0)(1)["loss"] for b in (one, two)]
+    both = held_out_loss(objective, [one, two], 0)(1)["loss"]
     counts = [float(b.weights.sum()) for b in (one, two)]
     nano.close(both, sum(n * loss for n, loss in zip(counts, losses)) / sum(counts), 1e-5)
-    assert _train.held_out_loss(objective, [one, two], 1)(1)["loss"] == losses[0]
+    assert held_out_loss(objective, [one, two], 1)(1)["loss"] == losses[0]
 
 
 def test_held_out_loss_is_that_of_the_whole_batch() -> None:
@@ -120,9 +124,9 @@ def test_held_out_loss_is_that_of_the_whole_batch() -> None:
     objective = OBJECTIVE.load("next_token").build(nano.model())
     batch = nano.batch(5, 10, real=[10, 0, 7, 0, 1])
     wanted = objective.loss(arrays(batch))[0].item()
-    nano.close(_train.held_out_loss(objective, [batch], 0)(1)["loss"], wanted, 1e-5)
+    nano.close(held_out_loss(objective, [batch], 0)(1)["loss"], wanted, 1e-5)
     source = Counted([batch] * 40)
-    _train.held_out_loss(objective, source, config(Path("r")).eval_batches)(1)
+    held_out_loss(objective, source, config(Path("r")).eval_batches)(1)
     assert source.read == 32, "an evaluation of 8 said little"
 
 

@@ -14,7 +14,7 @@ from tinygpt.model.count import tensors
 from tinygpt.model.lm import LM
 from tinygpt.model.presets import preset
 from tinygpt.train.optim import adafactor, adam8bit, adamw, galore, lion, lisa, sophia, sophia_light
-from tinygpt.train.update import Seen
+from tinygpt.train.protocols import Seen
 
 
 def zeros(shapes: dict[str, tuple[int, ...]]) -> dict[str, mx.array]:

@@ -115,6 +115,14 @@ def started(e: ev.RunStarted) -> list[str]:
     return lines
 
 
+def spike(e: ev.Spike) -> str:
+    """What was out of bounds, and what became of it."""
+    values = {"loss": (e.loss, e.loss_limit), "gradient norm": (e.grad_norm, e.grad_norm_limit)}
+    known = {n: f" (limit {cell(most)})" if math.isfinite(most) else "" for n, (_, most) in values.items()}
+    told = ", ".join(f"{n} {cell(value)}{known[n]}" for n, (value, _) in values.items())
+    return told + ("" if e.applied else ": not applied, the batch is skipped")
+
+
 def _amount(told: Mapping[str, Any]) -> str:
     learned = f" ({told['learned_tokens']:,} learned)" if "learned_tokens" in told else ""
     n = told.get("documents", 0)
@@ -158,6 +166,11 @@ class ConsoleSink:
             case ev.Evaluated():
                 found = " · ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in event.metrics.items())
                 self._line(f"step {event.step} · {event.name}: {found}")
+            case ev.Spike():
+                self._line(f"warning: step {event.step} · spike: {spike(event)}")
+            case ev.RolledBack():
+                slower = f", learning rate x {cell(event.lr_scale)}" if event.lr_scale < 1 else ""
+                self._line(f"warning: step {event.step} · back to the state after step {event.to}{slower}")
             case ev.Sampled():
                 self._line(f"step {event.step} · sample: {event.prompt}{event.text}")
             case ev.Progress():

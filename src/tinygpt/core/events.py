@@ -58,6 +58,31 @@ class TrainStep(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spike(Event):
+    """Loss or gradient norm of `step` is no finite number, or beyond its limit (null: none yet). Where it is
+    not `applied`, the step changed nothing and its batch is skipped."""
+
+    kind: ClassVar[str] = "train.spike"
+    step: int
+    loss: float
+    grad_norm: float
+    loss_limit: float
+    grad_norm_limit: float
+    applied: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolledBack(Event):
+    """After `step` weights and optimizer are those after step `to` again; `lr_scale` is the factor on the
+    learning rate from now on."""
+
+    kind: ClassVar[str] = "train.rollback"
+    step: int
+    to: int
+    lr_scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
     """Held-out metrics after `step`, by name."""
 

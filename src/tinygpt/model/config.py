@@ -49,6 +49,8 @@ class ModelConfig:
     residual: Annotated[Pick, "How a sublayer joins the stream.", RESIDUAL] = Pick("plain")
     depth: Annotated[Pick, "Which tokens a block computes.", DEPTH] = Pick("all")
     head: Annotated[Pick, "How hidden states become probabilities.", HEAD] = Pick("linear")
+    qat_bits: Annotated[int, "Bits of the grid that the weights were trained for (--qat); 0: none."] = 0
+    qat_group_size: Annotated[int, "Weights of that grid that share a scale."] = 0
 
     def __post_init__(self) -> None:
         resolve_picks(self)

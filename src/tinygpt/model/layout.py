@@ -33,6 +33,7 @@ SIZES = (
     "mlp_bias",
     "initializer_range",
 )
+GRID = ("qat_bits", "qat_group_size")  # written where the weights were trained for quantization
 SLOTS = ("attention", "mlp", "position", "norm", "residual", "head")
 # Written for other readers; they say nothing that our config does not already say.
 DERIVED = {
@@ -135,6 +136,7 @@ def to_hf(
     """The content of config.json."""
     kind = model_type(config)
     ids = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
+    grid = {name: getattr(config, name) for name in GRID if config.qat_bits}
     if kind == "gpt2":
         gelu = config.mlp.options.approximate
         return {
@@ -154,6 +156,7 @@ def to_hf(
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,
             "resid_pdrop": 0.0,
+            **grid,
             **ids,
         }
     sizes = {name: getattr(config, name) for name in SIZES}
@@ -166,6 +169,7 @@ def to_hf(
             "rms_norm_eps": config.norm_eps,
             **_window_to_hf(config, kind),
             **_rope_layout.rope_to_hf(config),
+            **grid,
             **ids,
         }
     slots = {slot: to_dict(getattr(config, slot)) for slot in SLOTS}
@@ -179,6 +183,7 @@ def to_hf(
         **sizes,
         "norm_eps": config.norm_eps,
         **slots,
+        **grid,
         **ids,
     }
 
@@ -213,13 +218,13 @@ def _refuse(data: Mapping[str, Any], known: set[str], where: str) -> None:
 
 
 def _from_llama(data: Mapping[str, Any], kind: str, where: str) -> ModelConfig:
-    _refuse(data, {*SIZES, *DERIVED, *OWN[kind], "rms_norm_eps", "rope_theta"}, where)
+    _refuse(data, {*SIZES, *DERIVED, *GRID, *OWN[kind], "rms_norm_eps", "rope_theta"}, where)
     if data.get("hidden_act", "silu") != "silu":
         raise CheckpointError(f"{where}: activation '{data['hidden_act']}' is not supported")
     for name in NO_BIAS[kind]:
         if data.get(name):
             raise CheckpointError(f"{where}: a {kind} with {name} is not supported")
-    sizes = {name: data[name] for name in SIZES if data.get(name) is not None}
+    sizes = {name: data[name] for name in (*SIZES, *GRID) if data.get(name) is not None}
     usual = {"tie_word_embeddings": False, **LEFT_OUT[kind]}
     usual = {name: value for name, value in usual.items() if name not in data}
     values = {"max_position_embeddings": 2048, **usual, "norm_eps": data.get("rms_norm_eps", 1e-6), **sizes}
@@ -268,7 +273,7 @@ def _window_from_hf(data: Mapping[str, Any], kind: str, where: str) -> int:
 
 def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:
     own = {"vocab_size", "n_embd", "n_layer", "n_head", "n_positions", "n_inner", "activation_function"}
-    _refuse(data, {*own, *GPT2_DERIVED, "layer_norm_epsilon", "initializer_range"}, where)
+    _refuse(data, {*own, *GPT2_DERIVED, *GRID, "layer_norm_epsilon", "initializer_range"}, where)
     plain = {
         "tie_word_embeddings": True, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
@@ -288,6 +293,7 @@ def _from_gpt2(data: Mapping[str, Any], where: str) -> ModelConfig:
         "n_inner": "intermediate_size",
         "layer_norm_epsilon": "norm_eps",
         "initializer_range": "initializer_range",
+        **{name: name for name in GRID},
     }
     sizes = {ours: data[theirs] for theirs, ours in names.items() if data.get(theirs) is not None}
     slots = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlx.utils import tree_flatten, tree_unflatten
@@ -86,6 +87,10 @@ class LM(nn.Module):
     @property
     def config(self) -> ModelConfig:
         return self._config
+
+    def trained_for(self, bits: int, group_size: int) -> None:
+        """Have the config name the grid that the weights are trained for; 0, 0: none."""
+        self._config = replace(self._config, qat_bits=bits, qat_group_size=group_size)
 
     @property
     def layers(self) -> list[Block]:

@@ -14,6 +14,7 @@ from tinygpt.model.lm import LM, initialize
 from tinygpt.model.noise import Noise
 from tinygpt.model.presets import Depth, by_depth, preset
 from tinygpt.runs._memory import refuse_too_large
+from tinygpt.train.guard import Guard
 from tinygpt.train.pace import LEAST
 
 OPTIM = Family("tinygpt.train.optim")
@@ -21,6 +22,8 @@ SCHEDULE = Family("tinygpt.train.schedule", verb="at")
 OBJECTIVE = Family("tinygpt.train.objective")
 # Settings that describe a fresh model, and mean nothing beside a base.
 FRESH = {"tokenizer", "preset", "depth", "model"}
+# Settings that mean nothing where no spikes are looked for.
+SPIKES = {"spike_window", "spike_factor"}
 NOT_NEGATIVE = (
     "clip", "z_loss", "context", "save_every", "eval_every", "eval_batches", "max_minutes", "sample_every",
     "eval_limit", "patience", "min_delta", "max_step_rate",
@@ -65,6 +68,16 @@ class TrainSettings:
     grad_checkpoint: Annotated[
         bool, "Recompute each block in the backward pass: far less memory, two fifths more time."
     ] = False
+    auto_rollback: Annotated[
+        Literal["off", "warn", "on"],
+        "When a loss spikes: tell (warn), or also leave the step out and go back if that is not enough (on).",
+    ] = "warn"
+    spike_detect: Annotated[bool, "Look for spikes; without, only for values that are no numbers."] = True
+    spike_window: Annotated[int, "Recent steps that a spike is measured against."] = 50
+    spike_factor: Annotated[float, "Standard deviations above them that make a spike."] = 6.0
+    qat: Annotated[
+        Literal["off", "int4", "int8"], "Train for being quantized: forward passes read rounded weights."
+    ] = "off"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], "Compute dtype; auto: the device's best."
     ] = "auto"
@@ -132,6 +145,13 @@ class TrainSettings:
             raise ConfigError(
                 "--resume continues what is in --out, --force replaces it", hint="leave one out"
             )
+        watch = None if self.auto_rollback == "off" else self.guard()
+        if watch is None or not watch.detect:
+            known = (f for f in fields(TrainSettings) if f.name in SPIKES)
+            if given := [f.name for f in known if getattr(self, f.name) != f.default]:
+                how = "--auto-rollback off" if watch is None else "--no-spike-detect"
+                flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+                raise ConfigError(f"{flags}: {how} looks for no spikes", hint="leave one of them out")
         if batch % self.accumulate:
             raise ConfigError(f"--batch {batch} is not a multiple of --accumulate {self.accumulate}")
 
@@ -166,6 +186,14 @@ class TrainSettings:
     def noise(self) -> Noise:
         """The rates of training's noise, checked."""
         return Noise(dropout=self.dropout, layer_drop=self.layer_drop, neftune=self.neftune_alpha)
+
+    def guard(self) -> Guard | None:
+        """What watches the steps; None where a loss that is no number simply ends the run."""
+        if self.auto_rollback == "off":
+            return None
+        return Guard(
+            self.auto_rollback, detect=self.spike_detect, window=self.spike_window, factor=self.spike_factor
+        )
 
     @property
     def amounts(self) -> Amounts:
@@ -247,6 +275,8 @@ class FreshModel(TrainSettings):
             base = self._by_depth(vocab_size).model
         else:
             base = preset(self.preset, vocab_size=vocab_size)
+        if told := {"qat_bits", "qat_group_size"} & set(self.model):
+            raise ConfigError(f"model.{min(told)} says how weights were trained", hint="use --qat")
         context = {"max_position_embeddings": self.context} if self.context else {}
         # Derived sizes are derived anew when what they follow from changes.
         sizes = {"num_key_value_heads": 0, "head_dim": 0, "intermediate_size": 0} if self.model else {}

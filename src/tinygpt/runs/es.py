@@ -24,6 +24,7 @@ from tinygpt.train.objective import next_token, response
 # Settings of training runs that mean nothing where no gradient is taken.
 IDLE = (
     "lr_layer_decay", "no_decay", "z_loss", "dropout", "layer_drop", "neftune_alpha", "grad_checkpoint",
+    "qat",
 )  # fmt: skip
 
 

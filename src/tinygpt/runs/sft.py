@@ -60,6 +60,11 @@ class Config(FreshModel):
                 "--lora-plus-ratio is about an adapter, but all weights will learn",
                 hint="leave it out, or give a base without --full",
             )
+        if self.qat != "off" and not whole:
+            raise ConfigError(
+                "--qat rounds the matrices that learn, and an adapter learns beside them",
+                hint="leave it out, or learn all weights with --full",
+            )
         if whole and self.adapter != Pick("lora").resolve(_adapter.PEFT, "adapter"):
             raise ConfigError(
                 "an adapter was described, but all weights will learn",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tinygpt.core import backend
-from tinygpt.core.errors import TinyGPTError
 from tinygpt.core.events import Evaluated, Events, RunEnded, TrainStep
+from tinygpt.train.guard import Guard, diverged
 from tinygpt.train.pace import Pace
 from tinygpt.train.stop import Stop, on_signals
 from tinygpt.train.watch import Watch
@@ -71,6 +71,7 @@ def fit(
     start: int = 0,
     save: Callable[[int], None] | None = None,
     evals: Sequence[tuple[str, Hook]] = (),
+    guard: Guard | None = None,
     stop: Stop | None = None,
     agree: Callable[[int], int] = int,
     sample: Callable[[int], None] | None = None,
@@ -80,12 +81,13 @@ def fit(
 ) -> Result:
     """Run steps start+1 .. plan.steps and return how it ended.
 
-    save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `stop` ends
-    the run after the step in which it is set; without it the loop catches signals itself. A loss that is no
-    finite number ends the run with an error and leaves the last checkpoint as it is. sample(step) shows what
-    the model writes. `watch` follows an evaluation's loss: it ends the run, and asks for checkpoints. `pace`
-    waits between steps. Tokens a second are told as a share of `tok_s_at_peak` (0: unknown). `agree` makes
-    the processes of one run end at one step: it returns the largest of their numbers.
+    save(step) writes a checkpoint. evals are (name, hook) pairs whose hook(step) returns metrics. `guard`
+    judges each step and may undo it. `stop` ends the run after the step in which it is set; without it the
+    loop catches signals itself. Without a guard a loss that is no finite number ends the run with an error
+    and leaves the last checkpoint as it is. sample(step) shows what the model writes. `watch` follows an
+    evaluation's loss: it ends the run, and asks for checkpoints. `pace` waits between steps. Tokens a second
+    are told as a share of `tok_s_at_peak` (0: unknown). `agree` makes the processes of one run end at one
+    step: it returns the largest of their numbers.
     """
     began = time.perf_counter()
     status, step, saved, metrics = "done", start, start, dict[str, float]()
@@ -96,7 +98,7 @@ def fit(
     with contextlib.nullcontext(stop) if stop is not None else on_signals() as stop:
         while step < plan.steps and status == "done":
             step += 1
-            metrics = _step(source, updater, step, events, tok_s_at_peak)
+            metrics = _step(source, updater, step, events, guard, tok_s_at_peak)
             last, better = step == plan.steps, False
             late = plan.max_seconds and time.perf_counter() - began > plan.max_seconds and not last
             status = ENDS[agree(3 if stop else 2 if late else 0)]
@@ -135,17 +137,17 @@ def fit(
 
 
 def _step(
-    source: Source, updater: Updater, step: int, events: Events, tok_s_at_peak: float
+    source: Source, updater: Updater, step: int, events: Events, guard: Guard | None, tok_s_at_peak: float
 ) -> dict[str, float]:
+    if guard is not None:
+        guard.before(updater, step)
     began = time.perf_counter()
     batch = source[step - 1]
     facts = updater.step(batch, step)
     seconds = time.perf_counter() - began
-    if not math.isfinite(facts["loss"]) or not math.isfinite(facts.get("grad_norm", 0.0)):
-        raise TinyGPTError(
-            f"training diverged at step {step}: loss {facts['loss']}, gradient norm {facts.get('grad_norm')}",
-            hint="start again with a lower --lr or a longer warm-up",
-        )
+    finite = math.isfinite(facts["loss"]) and math.isfinite(facts.get("grad_norm", 0.0))
+    if guard is None and not finite:
+        raise diverged(step, facts)
     tokens = batch.tokens.size
     own = {k: v for k, v in facts.items() if k not in ("loss", "lr", "grad_norm")}
     events.emit(
@@ -161,6 +163,8 @@ def _step(
             metrics=own,
         )
     )
+    if guard is not None:
+        guard.after(updater, step, facts, events, lambda n: updater.step(source[n - 1], n))
     return {"loss": facts["loss"]}
 
 

@@ -5,14 +5,15 @@ Gradient: backward pass, accumulation, global clip, optimizer.
 Weights live in float32 (master copies); with a smaller compute dtype they are cast inside the loss, so
 gradients arrive in float32 and tiny updates are never lost. The step is one compiled function on explicit
 state: weights and optimizer tensors go in and come out, the learning rate and the step number are arrays, so
-a single trace serves the whole run."""
+a single trace serves the whole run. A step whose loss or gradient norm is no finite number, or beyond the
+`limits` that a guard sets, changes nothing."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+import contextlib
+import math
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from mlx.utils import tree_flatten, tree_unflatten
 
@@ -23,67 +24,20 @@ from tinygpt.model.noise import row_keys
 from tinygpt.model.terms import MEASURE, adjust
 from tinygpt.train.groups import Group, alike
 from tinygpt.train.objective._drawn import DRAWS
+from tinygpt.train.protocols import (
+    Drawing,
+    Objective,
+    Optimizer,
+    Refreshing,
+    Seen,
+    Tensors,
+    Transform,
+    step_key,
+)
 from tinygpt.train.world import World
 
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
-
-Tensors = dict[str, mx.array]
-
-
-class Objective(Protocol):
-    """What a step makes smaller. `weights` says what the mean is over, so that accumulation can weigh its
-    parts; `measure` is the loss as evaluation has it, of the model as it decodes."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    def loss(self, batch: Tensors) -> tuple[mx.array, dict[str, mx.array]]: ...
-
-    def weights(self, batch: Tensors) -> mx.array: ...
-
-    def measure(self, batch: Tensors) -> mx.array: ...
-
-
-@runtime_checkable
-class Drawing(Objective, Protocol):
-    """An objective that predicts tokens, and can tell its mean loss at targets that the model draws itself,
-    with the rows' keys `batch["draws"]` (B, 2)."""
-
-    def drawn(self, batch: Tensors) -> mx.array: ...
-
-
-class Optimizer(Protocol):
-    """Pure functions on flat dicts of tensors. `apply` may be given some of the weights only, and returns the
-    state of these; where several calls return a tensor of one name, it is their sum."""
-
-    def init(self, weights: Mapping[str, mx.array]) -> Tensors: ...
-
-    def apply(
-        self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
-    ) -> tuple[Tensors, Tensors]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a refresh may go by."""
-
-    step: int
-    gradients: Tensors  # the step's mean gradients, before clipping
-    tokens: mx.array  # over how many tokens the mean is, as they weigh
-    key: mx.array  # of (seed, step), for draws
-    drawn: Callable[[], Tensors]  # the same gradients at targets that the model draws; one more pass
-
-
-@runtime_checkable
-class Refreshing(Optimizer, Protocol):
-    """An optimizer that renews some of its state now and then by what cannot be compiled, or costs too much
-    for every step. `apply` of a step that is due starts from the state that `refresh` returns: same names,
-    same shapes."""
-
-    def due(self, step: int) -> bool: ...
-
-    def refresh(self, state: Tensors, seen: Seen) -> Tensors: ...
 
 
 class Gradient:
@@ -95,7 +49,9 @@ class Gradient:
     a tensor's name what its learning rate is multiplied by, and whether it decays: what does not is moved by
     `undecayed`, the same optimizer without decay. Of several processes (`world`) each takes its part of the
     rows. Where the module wants noise, every row gets a key of it from (seed, step, the row's number in the
-    whole batch), so no way of splitting a batch changes the noise."""
+    whole batch), so no way of splitting a batch changes the noise. transform(name, weight) is what the
+    forward pass reads instead of a weight, with its own gradient. `limits` bound the loss and the gradient
+    norm of a step that is to count, `lr_scale` is a factor on all rates: a guard sets both."""
 
     def __init__(
         self,
@@ -111,7 +67,9 @@ class Gradient:
         groups: Callable[[str], Group] = alike,
         undecayed: Optimizer | None = None,
         world: World | None = None,
+        transform: Transform | None = None,
     ) -> None:
+        self.limits, self.lr_scale, self.transform = (math.inf, math.inf), 1.0, transform
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.world = world or World()
         self.accumulate, self.clip = accumulate, clip
@@ -135,10 +93,11 @@ class Gradient:
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
-        lr = self.schedule(step)
+        lr = self.lr_scale * self.schedule(step)
         # A rate that is a number in the trace would have kernels of its own: several are one array.
         rates = mx.array([lr * rate for rate in self.rates], mx.float32)
-        scalars = rates[0] if self.rates == [1.0] else rates, mx.array(step, mx.float32)
+        rate = rates[0] if self.rates == [1.0] else rates
+        scalars = rate, mx.array(step, mx.float32), mx.array(self.limits, mx.float32)
         with backend.shards(backend.streams(batch.tokens.shape[0])):
             refreshing = self.optimizer if isinstance(self.optimizer, Refreshing) else None
             due = refreshing if refreshing and refreshing.due(step) else None
@@ -181,7 +140,7 @@ class Gradient:
         self.optimizer_state = {name: state[name] for name in self.optimizer_state}
 
     def _accumulated(
-        self, batch: Batch, lr: mx.array, step: mx.array, due: Refreshing | None
+        self, batch: Batch, lr: mx.array, step: mx.array, limits: mx.array, due: Refreshing | None
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         batch = self.world.share(batch)
         rows = batch.tokens.shape[0]
@@ -195,15 +154,15 @@ class Gradient:
         ]
         sums, facts, total = self._mean(parts)
         state = self.optimizer_state
-        if due is not None:
+        if due is not None and _counts(facts["loss"], _norm(sums), limits).item():
             n = int(step.item())
             seen = Seen(
                 step=n, gradients=sums, tokens=total, key=step_key(self.seed, n, "refresh"),
                 drawn=lambda: self.drawn(parts, size, n),
             )  # fmt: skip
             state = due.refresh(state, seen)
-        changed, norm = self._finish(self.weights, sums, state, lr, step)
-        return self._adjusted(changed, facts | {"grad_norm": norm})
+        changed, norm = self._finish(self.weights, sums, state, lr, step, facts["loss"], limits)
+        return self._adjusted(changed, facts | {"grad_norm": norm}, limits)
 
     def _mean(self, parts: list[Tensors]) -> tuple[Tensors, Tensors, mx.array]:
         """(gradients of the mean loss over all parts, the objective's numbers, what the mean is over)."""
@@ -255,7 +214,8 @@ class Gradient:
 
     def _backward(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         def loss(weights: Tensors) -> tuple[mx.array, dict[str, mx.array]]:
-            cast = [(name, w.astype(self.dtype)) for name, w in weights.items()]
+            read = self.transform or (lambda _, w: w)
+            cast = [(name, read(name, w).astype(self.dtype)) for name, w in weights.items()]
             self.objective.module.update(tree_unflatten(cast))
             if DRAWS in batch and isinstance(self.objective, Drawing):
                 return self.objective.drawn(batch), {}
@@ -272,9 +232,17 @@ class Gradient:
         return added, {name: share * value for name, value in facts.items()}
 
     def _apply(
-        self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
+        self,
+        weights: Tensors,
+        gradients: Tensors,
+        state: Tensors,
+        lr: mx.array,
+        step: mx.array,
+        loss: mx.array,
+        limits: mx.array,
     ) -> tuple[list[tuple[Tensors, Tensors]], mx.array]:
-        norm = mx.sqrt(sum((g.astype(mx.float32).square().sum() for g in gradients.values()), mx.array(0.0)))
+        norm = _norm(gradients)
+        counts = _counts(loss, norm, limits)
         if self.clip:
             factor = mx.minimum(1.0, self.clip / (norm + 1e-6))
             gradients = {name: g * factor for name, g in gradients.items()}
@@ -290,22 +258,34 @@ class Gradient:
                     optimizer = self.optimizer if group.decay else self.undecayed
                     rate = lr[self.rates.index(group.rate)] if lr.ndim else lr
                     found.append(optimizer.apply(members, gradients, state, rate, step))
-        return _added(found), norm
+        return [
+            (_where(counts, new, weights), _where(counts, moved, state)) for new, moved in _added(found)
+        ], norm
 
     def _whole_step(
-        self, weights: Tensors, state: Tensors, batch: Tensors, lr: mx.array, step: mx.array
+        self,
+        weights: Tensors,
+        state: Tensors,
+        batch: Tensors,
+        lr: mx.array,
+        step: mx.array,
+        limits: mx.array,
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         gradients, facts = self._gradients(weights, batch)
-        changed, norm = self._apply(weights, gradients, state, lr, step)
-        return self._adjusted(changed, facts | {"grad_norm": norm})
+        changed, norm = self._apply(weights, gradients, state, lr, step, facts["loss"], limits)
+        return self._adjusted(changed, facts | {"grad_norm": norm}, limits)
 
     def _adjusted(
-        self, changed: list[tuple[Tensors, Tensors]], facts: Tensors
+        self, changed: list[tuple[Tensors, Tensors]], facts: Tensors, limits: mx.array
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         """Move what is moved by measures, not by gradients, and keep these out of what is told."""
         measures = {n.removeprefix(MEASURE): v for n, v in facts.items() if n.startswith(MEASURE)}
         if measures:
-            changed = [(adjust(self.objective.module, new, measures), state) for new, state in changed]
+            counts = _counts(facts["loss"], facts["grad_norm"], limits)
+            changed = [
+                (_where(counts, adjust(self.objective.module, new, measures), new), state)
+                for new, state in changed
+            ]
         return changed, {n: v for n, v in facts.items() if not n.startswith(MEASURE)}
 
     def state(self) -> Tensors:
@@ -319,6 +299,30 @@ class Gradient:
         self.weights = self.world.spread(self.weights)
         self.optimizer_state = self.world.spread(self.optimizer_state)
         self.objective.module.update(tree_unflatten(list(self.weights.items())))
+
+    def snapshot(self) -> Tensors:
+        """Weights and optimizer as they are now; costs nothing until the next step."""
+        named = (("weights", self.weights), ("optimizer", self.optimizer_state))
+        return {f"{part}.{name}": value for part, held in named for name, value in held.items()}
+
+    def rewind(self, tensors: Mapping[str, mx.array]) -> None:
+        """Be as at a snapshot, bit for bit."""
+        self.weights = {name: tensors[f"weights.{name}"] for name in self.weights}
+        self.optimizer_state = {name: tensors[f"optimizer.{name}"] for name in self.optimizer_state}
+        self.objective.module.update(tree_unflatten(list(self.weights.items())))
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[None]:
+        """Within, the module holds what forward passes read where that is not the weights that learn."""
+        if self.transform is None:
+            yield
+            return
+        read = [(name, self.transform(name, w)) for name, w in self.weights.items()]
+        self.objective.module.update(tree_unflatten(read))
+        try:
+            yield
+        finally:
+            self.objective.module.update(tree_unflatten(list(self.weights.items())))
 
     def restore(self, tensors: Mapping[str, mx.array]) -> None:
         """Take back the optimizer's tensors; the weights must be in the module already."""
@@ -338,6 +342,20 @@ class Gradient:
         mx.eval(self.optimizer_state)
 
 
+def _norm(gradients: Tensors) -> mx.array:
+    """Global norm of all gradients, in float32."""
+    return mx.sqrt(sum((g.astype(mx.float32).square().sum() for g in gradients.values()), mx.array(0.0)))
+
+
+def _counts(loss: mx.array, norm: mx.array, limits: mx.array) -> mx.array:
+    """Whether a step is to change anything: finite, and within its limits."""
+    return mx.isfinite(loss) & mx.isfinite(norm) & (loss <= limits[0]) & (norm <= limits[1])
+
+
+def _where(counts: mx.array, new: Tensors, old: Tensors) -> Tensors:
+    return {name: mx.where(counts, value, old[name]) for name, value in new.items()}
+
+
 def _masters(module: nn.Module) -> Tensors:
     """What learns, in float32 whatever the file's dtype was."""
     return {name: w.astype(mx.float32) for name, w in tree_flatten(module.trainable_parameters())}
@@ -349,12 +367,6 @@ def _added(changed: list[tuple[Tensors, Tensors]]) -> list[tuple[Tensors, Tensor
     for _, state in changed:
         sums |= {name: sums[name] + w if name in sums else w for name, w in state.items()}
     return [(new, {name: sums.pop(name) for name in state if name in sums}) for new, state in changed]
-
-
-def step_key(seed: int, step: int, purpose: str) -> mx.array:
-    """A key that depends on nothing else."""
-    digest = hashlib.sha256(f"{seed}:{step}:{purpose}".encode()).digest()
-    return mx.random.key(int.from_bytes(digest[:8], "little"))
 
 
 def arrays(batch: Batch) -> Tensors:

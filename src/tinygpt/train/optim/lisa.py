@@ -21,7 +21,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.train.optim import adamw
 
 if TYPE_CHECKING:
-    from tinygpt.train.update import Seen
+    from tinygpt.train.protocols import Seen
 
 Tensors = dict[str, mx.array]
 BLOCK = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)")

@@ -21,7 +21,7 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tinygpt.train.update import Seen
+    from tinygpt.train.protocols import Seen
 
 Tensors = dict[str, mx.array]
 

@@ -17,7 +17,7 @@ from tinygpt.core.backend import mx
 from tinygpt.train.optim import sophia
 
 if TYPE_CHECKING:
-    from tinygpt.train.update import Seen
+    from tinygpt.train.protocols import Seen
 
 
 @dataclass(frozen=True, kw_only=True)
