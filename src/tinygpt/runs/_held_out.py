@@ -16,19 +16,6 @@ def held_out_loss(objective: Objective, source: Any, n: int, world: World | None
     corpora that are mixed also that of each, over its share of the n batches; of several processes each takes
     some."""
     ranks = world or World()
-=======
-def _grid(qat: str, module: nn.Module) -> Transform | None:
-    """What the forward pass reads, and the same in the model's config; None: the weights themselves."""
-    bits = BITS.get(qat, 0)
-    size = group_size(module) if bits else 0
-    if isinstance(module, LM):
-        module.trained_for(bits, size)
-    return transform(bits, size) if bits else None
-
-
-def held_out_loss(objective: Objective, source: Any, n: int) -> Hook:
-    """A hook that returns the mean loss over the first n batches of a held-out source (0: all of them)."""
->>>>>>> i3-e
 
     def sums(batch: dict[str, mx.array]) -> tuple[float, float]:
         """(total loss, what it is divided by) of a batch; on CPUs each core takes some rows."""
