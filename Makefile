@@ -18,7 +18,7 @@ demo: $(BASE)
 	$(BIN)/tinygpt quickstart --demo
 
 quick: $(DEV)
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "not parity and not wide" $(wildcard tests/unit tests/house tests/contract)
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "not parity and not wide" $(wildcard tests/unit tests/house tests/contract)
 
 test: $(DEV)
 	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --dist loadfile tests

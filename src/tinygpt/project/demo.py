@@ -34,7 +34,7 @@ RECIPE = Recipe(
     groups=2,
     context=256,
     batch=8,
-    lr=2.5e-3,
+    lr=4e-3,
     optimizer=Pick("muon"),
 )
 LIMITS = (
