@@ -81,16 +81,20 @@ def activation_bytes(
     each = rows * context * token * (4 if dtype == "float32" else 2)
     if dtype == "float32" and setup().device == "cpu" and not setup().stock:
         each += 4 * rows * config.num_attention_heads * (context * context // 2)
+    first = shares(config, most=64)  # a config may name more layers than a list can hold
     if recompute:
         value = rows * context * config.hidden_size * (4 if dtype == "float32" else 2)
-        return int(config.num_hidden_layers * value + min(shares(config)) * each)
-    return int(sum(shares(config)) * each)
+        return config.num_hidden_layers * value + int(min(first) * each)
+    if min(first) == 1:
+        return config.num_hidden_layers * each  # whole numbers of any size
+    return int(config.num_hidden_layers * sum(first) / len(first) * each)
 
 
-def shares(config: ModelConfig) -> list[float]:
-    """The share of a row's tokens that every block computes."""
+def shares(config: ModelConfig, most: int = 0) -> list[float]:
+    """The share of a row's tokens that every block computes; of the first `most` blocks."""
     share = getattr(DEPTH.load(config.depth.name), "share", None)
-    return [1.0 if share is None else share(config, i) for i in range(config.num_hidden_layers)]
+    layers = min(config.num_hidden_layers, most) if most else config.num_hidden_layers
+    return [1.0 if share is None else share(config, i) for i in range(layers)]
 
 
 def cache_bytes(config: ModelConfig, context: int, *, value_bytes: int = 4) -> int:
