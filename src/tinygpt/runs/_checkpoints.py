@@ -48,7 +48,8 @@ class Checkpoints:
     def save(self, step: int, events: Events) -> None:
         """A resumable checkpoint of this step, and the best one where this is it."""
         path = self.directory.path / "steps" / f"{step:06d}"
-        tensors, state = dict(self.updater.state()), {"step": step, "seed": self.directory.seed}
+        tensors = dict(self.updater.state())
+        state: dict[str, Any] = {"step": step, "seed": self.directory.seed}
         if self.guard is not None:
             tensors |= {GUARD + name: value for name, value in self.guard.tensors().items()}
             state["guard"] = self.guard.state()

@@ -73,7 +73,8 @@ def train(
             sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
             told = Events(*events.sinks, sink)
             closing.callback(sink.close)
-            module, written = objective.module, (tokenizer, template, config, told)
+            module: Any = objective.module
+            written = (tokenizer, template, config, told)
             tasks, sample = _watch.suites(module, *written), _watch.sampler(module, *written)
             if start < steps and not (watch is not None and watch.over):
                 first = world.share(source[start])
