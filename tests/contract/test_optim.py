@@ -344,9 +344,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 BOTH: list[dict[str, Any]] = [{}, {"beta2": 0.999, "eps": 1e-3, "weight_decay": 0.3}]
 RUNS = [(name, knobs) for name in OPTIM.names() for knobs in [*BOTH, *OPTIONS.get(name, [])]]
+MARKED = [pytest.param(*run, marks=[pytest.mark.wide] if run[1] else []) for run in RUNS]
 
 
-@pytest.mark.parametrize(("name", "knobs"), RUNS, ids=lambda x: x if isinstance(x, str) else ",".join(x))
+@pytest.mark.parametrize(("name", "knobs"), MARKED, ids=lambda x: x if isinstance(x, str) else ",".join(x))
 def test_equals_its_paper_step_by_step(name: str, knobs: dict[str, Any]) -> None:
     optimizer = build(name, **knobs)
     weights, state = start(), optimizer.init(start())

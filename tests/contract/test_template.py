@@ -68,6 +68,7 @@ def test_the_family_is_the_folder() -> None:
         assert set(module.STOP) & {s.text for s in spans if s.learn}, f"{name} never learns to stop"
 
 
+@pytest.mark.wide
 @given(
     conversation=st.lists(messages, min_size=1, max_size=5),
     tools=st.sampled_from([None, TOOLS]),

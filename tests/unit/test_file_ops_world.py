@@ -258,6 +258,7 @@ def test_state_listing():
 # --- the baseline -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wide
 def test_baseline_is_neither_a_straw_man_nor_perfect(made):
     for name in HELD_OUT_SETS:
         right = sum(check(t, predict(t.request, t.initial)).correct for t in made[name])

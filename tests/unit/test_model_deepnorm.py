@@ -91,6 +91,7 @@ def test_stacked_experts_are_scaled_and_routers_are_not() -> None:
     assert rule.initial_std("model.layers.0.mlp.router.weight", (4, 32)) is None
 
 
+@pytest.mark.wide
 def test_a_deep_stack_learns() -> None:
     """48 layers, three steps of plain gradient descent: each lowers the loss."""
     model = initialize(LM(nano.config(residual=Pick("deepnorm"), num_hidden_layers=48)), 0)

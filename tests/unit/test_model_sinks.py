@@ -115,6 +115,7 @@ def test_pieces_paddings_and_leaving_rows_change_nothing(kind: str) -> None:
         nano.close(joined[i, padding[i] :], alone[row, : n + 4], 2e-5)
 
 
+@pytest.mark.wide
 def test_memory_is_bounded_and_text_goes_on_past_the_context() -> None:
     model = nano.model(max_position_embeddings=32)
     ids = nano.tokens(1, 600, seed=7)

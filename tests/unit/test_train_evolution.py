@@ -125,6 +125,7 @@ def test_changes_are_taken_off_to_the_bit(shape: str) -> None:
     assert all(np.array_equal(np.array(update.weights[n]), after[n]) for n in before)
 
 
+@pytest.mark.wide
 def test_memory_is_a_model_and_a_tensor() -> None:
     size, n = 1 << 18, 16
     update = es(Distance(Point(size, n)), population=2, compiled=True)
@@ -141,6 +142,7 @@ def test_memory_is_a_model_and_a_tensor() -> None:
     assert more(lambda: update.step(BATCH, 2)) < 2.1, "the estimate of one tensor, and what sums it up"
 
 
+@pytest.mark.wide
 def test_learns_a_model_as_gradients_do() -> None:
     model = nano.model()
     update = es(next_token.build(model), population=10, sigma=0.02, lr=2e-3)

@@ -18,6 +18,7 @@ EXTRAS = {
     "hub": "huggingface_hub",
     "serve": "fastapi",
     "eval": "lm_eval",
+    "parquet": "pyarrow",
     "test-parity": "transformers",
 }
 # First NVIDIA driver that MLX's wheels run on, from MLX's installation page.
