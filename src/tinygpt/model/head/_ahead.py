@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
@@ -19,6 +19,23 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.head.linear import next_losses
 from tinygpt.model.output import Output, token_losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """What the heads' settings have in common; each has its own defaults."""
+
+    horizons: Annotated[int, "Tokens predicted at every place, the next one included."]
+    weight: float
+
+    def __post_init__(self) -> None:
+        if self.horizons < 2:
+            raise ConfigError(
+                f"head.horizons must be at least 2, got {self.horizons}",
+                hint="the head 'linear' predicts one",
+            )
+        if self.weight <= 0:
+            raise ConfigError(f"head.weight must be positive, got {self.weight:g}")
 
 
 @dataclass

@@ -18,27 +18,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import ConfigError
 from tinygpt.model.config import NORM, ModelConfig
 from tinygpt.model.frame import Frame
-from tinygpt.model.head._ahead import Ahead, block_of
+from tinygpt.model.head._ahead import Ahead, Knobs, block_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of the chain."""
 
     horizons: Annotated[int, "Tokens predicted at every place, the next one included."] = 2
     weight: Annotated[float, "Weight of the mean loss of the tokens after the next."] = 0.3
-
-    def __post_init__(self) -> None:
-        if self.horizons < 2:
-            raise ConfigError(
-                f"head.horizons must be at least 2, got {self.horizons}",
-                hint="the head 'linear' predicts one",
-            )
-        if self.weight <= 0:
-            raise ConfigError(f"head.weight must be positive, got {self.weight:g}")
 
 
 class Link(nn.Module):

@@ -15,27 +15,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import ConfigError
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
-from tinygpt.model.head._ahead import Ahead, block_of
+from tinygpt.model.head._ahead import Ahead, Knobs, block_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of the independent heads."""
 
     horizons: Annotated[int, "Tokens predicted at every place, the next one included."] = 4
     weight: Annotated[float, "Weight of the loss of each token after the next."] = 1.0
-
-    def __post_init__(self) -> None:
-        if self.horizons < 2:
-            raise ConfigError(
-                f"head.horizons must be at least 2, got {self.horizons}",
-                hint="the head 'linear' predicts one",
-            )
-        if self.weight <= 0:
-            raise ConfigError(f"head.weight must be positive, got {self.weight:g}")
 
 
 class Branch(nn.Module):
