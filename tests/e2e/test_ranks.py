@@ -113,3 +113,15 @@ def test_a_process_alone_is_a_world_of_one() -> None:
     alone = World()
     assert alone.leads and alone.size == 1 and alone.first(7) == alone.largest(7) == 7
     assert alone.total([0.1, 2]) == [0.1, 2]
+
+
+def test_what_works_in_one_process_only_is_refused(trained: Path) -> None:
+    es = ("es", trained / "run", "--corpus", trained / "corpus.txt", "--out", trained / "es2", "--no-lock")
+    for words, why in (
+        (es, "'es' runs in one process"),
+        (command(trained, "on", 5, "--auto-rollback", "on"), "warn"),
+    ):
+        both = start(trained, 2, *words)
+        told = [one.communicate() for one in both]
+        assert [one.returncode for one in both] == [2, 2], told
+        assert why in told[0][1] and not told[0][0], told

@@ -20,6 +20,7 @@ from tinygpt.train import evolution
 from tinygpt.train.evolution import Evolution
 from tinygpt.train.loop import Result
 from tinygpt.train.objective import next_token, response
+from tinygpt.train.world import world
 
 # Settings of training runs that mean nothing where no gradient is taken.
 IDLE = (
@@ -82,7 +83,7 @@ def run(config: Config, events: Events) -> Result:
     """Improve the model and leave `out/final`: a model directory, or an adapter's with --adapter."""
     if bool(config.corpus) == bool(config.data):
         raise ConfigError("es learns from text or from rows", hint="give either --corpus or --data")
-    directory = RunDirectory("es", config)
+    directory = RunDirectory("es", config, world())
     loaded, tokenizer = _pieces.open_model(config.base)
     base, model = loaded.path, loaded.model
     # Nothing is kept for a backward pass: the memory of one layer at a time is what is asked for.
