@@ -317,6 +317,11 @@ def nvidia_driver() -> str | None:
     return "" if shutil.which("nvidia-smi") else None
 
 
+def compute_dtype(wanted: str) -> str:
+    """Name of the dtype to compute in; "auto" is the device's best."""
+    return setup().default_dtype if wanted == "auto" else wanted
+
+
 def measure_gflops(n: int = 0, repeats: int = 5, dtype: str = "float32") -> float:
     """GFLOP/s of an n x n x n product, best of `repeats`; 0: 1024 on a CPU, 4096 on a GPU, which smaller ones
     do not fill. Its draws are keyed: it changes no one else's."""

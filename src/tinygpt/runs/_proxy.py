@@ -73,7 +73,7 @@ class Proxy:
             OPTIM.load(config.optimizer.name).build(config.optimizer.options),
             lambda step: lr * schedule.at(step, steps, config.schedule.options),
             accumulate=config.accumulate, clip=config.clip, compiled=config.compile,
-            dtype=backend.setup().default_dtype if config.dtype == "auto" else config.dtype,
+            dtype=backend.compute_dtype(config.dtype),
         )  # fmt: skip
         used = {str(i): share for i, share in enumerate(shares) if share >= 1 / PERIOD}
         mixture = Mixture({name: self.sources(seed)[int(name)] for name in used}, used)

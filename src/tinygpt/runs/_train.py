@@ -78,7 +78,8 @@ def train(
             tasks, sample = _watch.suites(module, *written), _watch.sampler(module, *written)
             if start < steps and not (watch is not None and watch.over):
                 first = world.share(source[start])
-                gflops, speed = _watch.tok_s_at_peak(module, first.tokens.shape[1], _dtype(config.dtype))
+                dtype = backend.compute_dtype(config.dtype)
+                gflops, speed = _watch.tok_s_at_peak(module, first.tokens.shape[1], dtype)
                 facts = facts | {"gflops": round(gflops, 1)}
                 if isinstance(update, Gradient):
                     facts["memory_bytes"] = expected(update, first, told)
@@ -130,7 +131,3 @@ def _begin(
     for note in backend.setup().notes:
         events.note(note, "warning")
     return start
-
-
-def _dtype(name: str) -> str:
-    return backend.setup().default_dtype if name == "auto" else name

@@ -35,7 +35,7 @@ def updater(directory: RunDirectory, objective: Objective, before: int, make: Ma
     config, world = directory.config, directory.world
     steps, _, lr = config.amounts
     schedule = SCHEDULE.load(config.schedule.name)
-    dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
+    dtype = backend.compute_dtype(config.dtype)
 
     def rate(step: int) -> float:
         return lr * schedule.at(step - before, steps, config.schedule.options)

@@ -55,7 +55,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     longer = {"max_position_embeddings": config.context} if config.context else {}
     model_config = preset(config.preset, vocab_size=config.vocab_size, **longer)
     context = model_config.max_position_embeddings
-    dtype = backend.setup().default_dtype if config.dtype == "auto" else config.dtype
+    dtype = backend.compute_dtype(config.dtype)
     with gpu_lock("bench-train", wait=config.wait, enabled=config.lock):
         counted = time_steps(
             model_config,
