@@ -29,6 +29,7 @@ from tinygpt.model.cache.routed import RoutedCache
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.depth import all as every_token
 from tinygpt.model.frame import Frame
+from tinygpt.model.rows import inverse, moved
 
 Inner = Callable[[mx.array, Frame, Any], mx.array]
 
@@ -54,34 +55,6 @@ class Config:
             raise ConfigError(f"depth.predictor must be positive, got {self.predictor:g}")
         if self.width < 0:
             raise ConfigError(f"depth.width must not be negative, got {self.width}")
-
-
-@mx.custom_function
-def _gather(x_ND: mx.array, at_M: mx.array, _from_N: mx.array) -> mx.array:
-    """Rows at_M of x. Its gradient is a gather too, ten times faster than adding rows up one by one."""
-    return x_ND[at_M]
-
-
-@_gather.vjp
-def _(primals: Any, d_MD: mx.array, _out: Any) -> Any:
-    x_ND, at_M, from_N = primals
-    return _laid(d_MD, from_N), mx.zeros_like(at_M), mx.zeros_like(from_N)
-
-
-@mx.custom_function
-def _spread(y_MD: mx.array, at_M: mx.array, from_N: mx.array) -> mx.array:
-    """(N, D): rows of y where they belong, zeros elsewhere."""
-    return _laid(y_MD, from_N)
-
-
-@_spread.vjp
-def _(primals: Any, d_ND: mx.array, _out: Any) -> Any:
-    _y_MD, at_M, from_N = primals
-    return d_ND[at_M], mx.zeros_like(at_M), mx.zeros_like(from_N)
-
-
-def _laid(y_MD: mx.array, from_N: mx.array) -> mx.array:
-    return mx.concatenate([y_MD, mx.zeros((1, y_MD.shape[1]), y_MD.dtype)])[from_N]
 
 
 class Predictor(nn.Module):
@@ -149,14 +122,14 @@ class MixtureOfDepths(nn.Module):
         if not k:
             return x_BLD
         x_ND = x_BLD.reshape(-1, D)
-        origin = mx.full((B * L,), B * k, mx.int32).at[flat].add(mx.arange(B * k, dtype=mx.int32) - B * k)
-        x_BkD = _gather(x_ND, flat, origin).reshape(B, k, D)
+        origin = inverse(flat, B * L)
+        x_BkD = moved(x_ND, flat, origin).reshape(B, k, D)
         added_BkD = block(x_BkD, self._inner(x_BLD, at_Bk, valid_Bk, flat, frame, cache), cache) - x_BkD
         weight_Bk = r_BL.flatten()[flat].reshape(B, k)
         if valid_Bk is not None:
             weight_Bk = mx.where(valid_Bk, weight_Bk, mx.zeros((), weight_Bk.dtype))
         added_ND = (weight_Bk[..., None] * added_BkD).reshape(-1, D)
-        return (x_ND + _spread(added_ND, flat, origin)).reshape(B, L, D)  # eq. 1
+        return (x_ND + moved(added_ND, origin, flat)).reshape(B, L, D)  # eq. 1
 
     def _most(self, r_BL: mx.array, frame: Frame) -> mx.array:
         """(B, k) the places of the largest r in each row, in order."""

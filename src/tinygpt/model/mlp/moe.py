@@ -21,7 +21,7 @@ from typing import Annotated
 
 from tinygpt.core.backend import mx, nn, setup
 from tinygpt.core.errors import ConfigError
-from tinygpt.model import ops
+from tinygpt.model import ops, rows
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.mlp import swiglu
@@ -60,17 +60,32 @@ class Experts(nn.Module):
             mx.zeros((n, m, d)), mx.zeros((n, m, d)), mx.zeros((n, d, m))
         )  # fmt: skip
 
-    def __call__(self, x_ND: mx.array, expert_N: mx.array) -> mx.array:
-        """(N, D): row i through expert_N[i]; the rows are sorted by expert."""
-        wide = mx.float32 if setup().device == "cpu" else x_ND.dtype  # MLX gathers in float32 there
+    def __call__(self, x_ND: mx.array, chosen_Nk: mx.array) -> mx.array:
+        """(N, k, D): each token through the experts chosen for it."""
+        (n, d), k = x_ND.shape, chosen_Nk.shape[1]
+        flat = chosen_Nk.flatten()
+        if setup().device == "cpu":
+            wide, stack = mx.float32, len(self.gate_proj)  # MLX gathers in float32 there
+            y = self._grouped(mx.repeat(x_ND.astype(wide), k, axis=0), rows.Groups(flat, stack))
+        else:
+            order = mx.argsort(flat)  # each expert's tokens lie together
+            y = self._sorted(x_ND[order // k], flat[order])[mx.argsort(order)]
+        return y.astype(x_ND.dtype).reshape(n, k, d)
 
-        def through(x_N1D: mx.array, weight: mx.array) -> mx.array:
-            turned = weight.astype(wide).swapaxes(-1, -2)
-            return mx.gather_mm(x_N1D, turned, rhs_indices=expert_N, sorted_indices=True)
+    def _grouped(self, x_RD: mx.array, groups: rows.Groups) -> mx.array:
+        x_PD = groups.sort(x_RD)
+        up, gate, down = (w.astype(x_RD.dtype) for w in (self.up_proj, self.gate_proj, self.down_proj))
+        hidden_PM = ops.swiglu(groups.product(x_PD, gate), groups.product(x_PD, up))
+        return groups.unsort(groups.product(hidden_PM, down))
 
-        x_N1D = x_ND.astype(wide)[:, None]
-        hidden = ops.swiglu(through(x_N1D, self.gate_proj), through(x_N1D, self.up_proj))
-        return through(hidden, self.down_proj)[:, 0].astype(x_ND.dtype)
+    def _sorted(self, x_RD: mx.array, expert_R: mx.array) -> mx.array:
+        def through(x_R1D: mx.array, weight: mx.array) -> mx.array:
+            turned = weight.swapaxes(-1, -2)
+            return mx.gather_mm(x_R1D, turned, rhs_indices=expert_R, sorted_indices=True)
+
+        x_R1D = x_RD[:, None]
+        hidden = ops.swiglu(through(x_R1D, self.gate_proj), through(x_R1D, self.up_proj))
+        return through(hidden, self.down_proj)[:, 0]
 
 
 class MixtureOfExperts(nn.Module):
@@ -99,12 +114,7 @@ class MixtureOfExperts(nn.Module):
         gate_Nk = (gate_Nk / gate_Nk.sum(axis=-1, keepdims=True)).astype(x_ND.dtype)
         if frame.terms is not None:
             self._tell(frame, logits_NE, p_NE, chosen_Nk)
-        # Sorted by expert, each expert's tokens lie together.
-        flat = chosen_Nk.flatten()
-        order = mx.argsort(flat)
-        back = mx.argsort(order)
-        y_ND = self.experts(x_ND[order // k], flat[order])[back]
-        y_ND = (y_ND.reshape(-1, k, x_ND.shape[-1]) * gate_Nk[..., None]).sum(axis=1)
+        y_ND = (self.experts(x_ND, chosen_Nk) * gate_Nk[..., None]).sum(axis=1)
         y_BLD = y_ND.reshape(x_BLD.shape)
         return y_BLD + self.shared(x_BLD, frame) if knobs.shared else y_BLD
 
