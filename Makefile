@@ -21,13 +21,14 @@ quick: $(DEV)
 	$(PYTEST) -n $(JOBS) --dist worksteal -m "not parity and not wide" $(wildcard tests/unit tests/house tests/contract)
 
 test: $(DEV)
-	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --dist loadfile tests
+	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --dist loadfile --seen check tests
 	@$(BIN)/python scripts/lines.py
 
 bench: $(DEV)
 	$(BIN)/python scripts/bench.py
 
 docs: $(DEV)
+	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --seen write tests/contract
 	$(BIN)/python scripts/docs.py
 
 # `make golden REMOVE=--remove` drops commands and flags that are gone.

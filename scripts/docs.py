@@ -12,11 +12,12 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+SEEN = ROOT / "tests/contract/seen.json"  # written by the run of the contract tests that comes before
 CLI_INTRODUCTION = (
     "`tinygpt COMMAND --help` shows the same. Results go to stdout, progress to stderr. Exit codes: 0 yes,",
     "1 the answer is no, 2 usage or an expected error, 70 a bug, 130 interrupted.",
@@ -117,7 +118,18 @@ def techniques() -> str:
                     (f"`{k['name']}`", k["type"], f"`{shown(k['default'])}`", k["help"]) for k in t["knobs"]
                 ]
                 lines += table(["knob", "type", "default", "meaning"], rows)
+        lines += claims(family.kind, family.names())
     return MADE + "\n".join(lines)
+
+
+def claims(family: str, names: Sequence[str]) -> list[str]:
+    """What the contract tests saw of each technique of a family, as the last `make docs` kept it."""
+    seen = json.loads(SEEN.read_text(encoding="utf-8")).get(family)
+    if not seen:
+        return []
+    told = [name for name in names if any(name in of for of in seen.values())]
+    rows = [(claim, *(str(of.get(name, "")) for name in told)) for claim, of in seen.items()]
+    return ["What the tests saw: in how many settings each claim held.", "", *table(["claim", *told], rows)]
 
 
 def family_line(kind: Any) -> str:

@@ -10,11 +10,22 @@ from typing import Any
 
 import pytest
 
+from seen import Seen
+
 # Before any peer is imported: no hub look-ups, no telemetry, no progress bars between test dots.
 # Test processes run side by side: BLAS threads that wait for a busy core would slow all of them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seen", choices=["write", "check"], help="what the contract tests saw (tests/seen.py)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (how := config.getoption("--seen")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Seen(how))
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,9 +15,13 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
+from tinygpt.core.events import Events, MemorySink
 from tinygpt.data.batch import Batch
+from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
+from tinygpt.train.loop import Plan, fit
+from tinygpt.train.update import Gradient
 
 SHAPES = ("llama", "gpt2")
 
@@ -90,6 +96,39 @@ def close(a: Any, b: Any, rel: float) -> None:
     assert np.isfinite(a).all()
     worst = np.abs(a - b).max() / max(1e-12, np.abs(b).max())
     assert worst <= rel, f"differs by {worst:.2e} of the largest value, {rel:.0e} is allowed"
+
+
+class Rows:
+    """Batch i is a pure function of i; rows have unequal numbers of learned tokens."""
+
+    def __getitem__(self, index: int) -> Batch:
+        return batch(8, 12, seed=100 + index, real=[12, 3, 7, 12, 5, 1, 9, 12], prompt=1)
+
+
+def resumes(
+    path: Path, make: Callable[[LM], Gradient], start: Callable[[], LM], stops: tuple[int, ...] = (3, 4, 5, 8)
+) -> None:
+    """Weights and optimizer are the same, bit for bit, when a run is stopped at each of these steps and goes
+    on from what it saved at `path`."""
+    quiet = Events(MemorySink())
+    straight = make(start())
+    fit(Rows(), straight, Plan(steps=stops[-1]), quiet)
+    model = start()
+    checkpoint.save(path, model, state={"step": 0}, optimizer=make(model).state())
+    for until in stops:
+        loaded = checkpoint.load(path)
+        update = make(loaded.model)
+        update.restore(checkpoint.read_tensors(path, "optimizer"))
+
+        def save(step: int, update: Gradient = update, model: LM = loaded.model) -> None:
+            checkpoint.save(path, model, state={"step": step}, optimizer=update.state(), replace=True)
+
+        done = fit(Rows(), update, Plan(steps=until), quiet, start=loaded.state()["step"], save=save)
+        assert done.step == until
+    final, expected = flat(checkpoint.load(path).model), flat(straight.objective.module)
+    assert all(np.array_equal(final[n], expected[n]) for n in expected)
+    saved = checkpoint.read_tensors(path, "optimizer")
+    assert all(mx.array_equal(saved[n], value) for n, value in straight.state().items())
 
 
 def require(name: str) -> ModuleType:

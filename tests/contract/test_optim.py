@@ -13,7 +13,10 @@ import nano
 from tinygpt.core.backend import compile, mx
 from tinygpt.core.family import Family
 from tinygpt.model import checkpoint
+from tinygpt.model.lm import LM
+from tinygpt.train.objective import response
 from tinygpt.train.protocols import Refreshing, Seen
+from tinygpt.train.update import Gradient
 
 OPTIM = Family("tinygpt.train.optim")
 SHAPES = {"matrix": (4, 3), "vector": (3,), "layers.0.weight": (2, 5), "embed_tokens.weight": (6, 2)}
@@ -101,6 +104,19 @@ def test_state_survives_saving(name: str, tmp_path: Path) -> None:
     resumed = walk(build(name), weights, checkpoint.read_tensors(tmp_path, "optimizer"), 6, 10)
     for one, two in zip(straight, resumed):
         assert one.keys() == two.keys() and all(mx.array_equal(one[n], two[n]) for n in one)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("compiled", [False, True])
+def test_resumed_is_straight(name: str, compiled: bool, tmp_path: Path) -> None:
+    """Where an optimizer renews something every third step: stopped before, at and after that (1, 4, 7)."""
+
+    def make(model: LM) -> Gradient:
+        return Gradient(
+            response.build(model), build(name, rank=8, every=3), lambda step: 3e-3, compiled=compiled, seed=5
+        )
+
+    nano.resumes(tmp_path / "step", make, nano.model)
 
 
 def test_decay_pulls_matrices_to_zero_and_leaves_vectors(name: str) -> None:

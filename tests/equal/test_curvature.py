@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,29 +13,17 @@ from mlx.utils import tree_flatten
 import nano
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
-from tinygpt.core.events import Events, MemorySink
-from tinygpt.data.batch import Batch
-from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM
-from tinygpt.train.loop import Plan, fit
 from tinygpt.train.objective import response
 from tinygpt.train.objective._drawn import DRAWS, drawn_targets
 from tinygpt.train.optim import lisa, sophia, sophia_light
 from tinygpt.train.update import Gradient, arrays, step_key
 
-UNEVEN = [12, 3, 7, 12, 5, 1, 9, 12]
 BUILD = {
     "sophia": lambda: sophia.build(sophia.Config(every=3)),
     "sophia_light": lambda: sophia_light.build(sophia_light.Config(every=3)),
     "lisa": lambda: lisa.build(lisa.Config(layers=1, every=3)),
 }
-
-
-class Rows:
-    """Batch i is a pure function of i."""
-
-    def __getitem__(self, index: int) -> Batch:
-        return nano.batch(8, 12, seed=100 + index, real=UNEVEN, prompt=1)
 
 
 class Bigram(nn.Module):
@@ -101,7 +88,7 @@ def test_twenty_steps_are_the_papers() -> None:
         return {n: np.array(g, np.float64) for n, g in tree_flatten(found)}
 
     for t in range(1, 21):
-        batch = Rows()[t]
+        batch = nano.Rows()[t]
         update.step(batch, t)
         part = arrays(batch)
         g = gradients(part, part["targets"])
@@ -134,13 +121,13 @@ def test_targets_are_drawn_as_the_model_expects_them() -> None:
 def test_accumulated_draws_are_those_of_the_whole_batch(parts: int) -> None:
     whole, split = (updater(nano.model(), BUILD["sophia"](), accumulate=n) for n in (1, parts))
     for update in (whole, split):
-        update.step(Rows()[0], 1)
+        update.step(nano.Rows()[0], 1)
     for n, value in whole.state().items():
         nano.close(split.state()[n], value, 1e-4)
 
 
 def test_other_seeds_and_steps_draw_other_targets() -> None:
-    part = arrays(Rows()[0])
+    part = arrays(nano.Rows()[0])
     keys = [step_key(seed, step, "targets") for seed, step in ((1, 1), (1, 2), (2, 1), (1, 1))]
     one, two, three, again = (
         np.array(drawn_targets(nano.model(), part | {DRAWS: mx.random.split(key, 8)})) for key in keys
@@ -153,38 +140,15 @@ def test_other_seeds_and_steps_draw_other_targets() -> None:
 def test_compiled_is_eager(name: str) -> None:
     eager, fast = (updater(nano.model(), BUILD[name](), compiled=c) for c in (False, True))
     for step in range(1, 6):
-        one, two = eager.step(Rows()[step], step), fast.step(Rows()[step], step)
+        one, two = eager.step(nano.Rows()[step], step), fast.step(nano.Rows()[step], step)
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", BUILD)
 def test_learns(name: str) -> None:
     update = updater(nano.model(), BUILD[name](), compiled=True)
-    losses = [update.step(Rows()[0], step)["loss"] for step in range(1, 41)]
+    losses = [update.step(nano.Rows()[0], step)["loss"] for step in range(1, 41)]
     assert losses[-1] < 0.8 * losses[0]
-
-
-@pytest.mark.parametrize("name", BUILD)
-def test_resumed_is_straight(name: str, tmp_path: Path) -> None:
-    """Bit for bit, stopped just before, at and after a refresh (steps 1, 4, 7)."""
-    straight = updater(nano.model(), BUILD[name](), compiled=True)
-    fit(Rows(), straight, Plan(steps=8), Events(MemorySink()))
-    path, model = tmp_path / "step", nano.model()
-    checkpoint.save(path, model, state={"step": 0}, optimizer=updater(model, BUILD[name]()).state())
-    for until in (3, 4, 5, 8):
-        loaded = checkpoint.load(path)
-        update = updater(loaded.model, BUILD[name](), compiled=True)
-        update.restore(checkpoint.read_tensors(path, "optimizer"))
-
-        def save(step: int, update: Gradient = update, model: LM = loaded.model) -> None:
-            checkpoint.save(path, model, state={"step": step}, optimizer=update.state(), replace=True)
-
-        start = loaded.state()["step"]
-        fit(Rows(), update, Plan(steps=until), Events(MemorySink()), start=start, save=save)
-    final, expected = nano.flat(checkpoint.load(path).model), nano.flat(straight.objective.module)
-    assert all(np.array_equal(final[n], expected[n]) for n in expected)
-    saved = checkpoint.read_tensors(path, "optimizer")
-    assert all(mx.array_equal(saved[n], value) for n, value in straight.state().items())
 
 
 def test_an_objective_without_draws_is_refused() -> None:
@@ -195,4 +159,4 @@ def test_an_objective_without_draws_is_refused() -> None:
 
     update = Gradient(Plain(nano.model()), BUILD["sophia"](), lambda step: 1e-3, compiled=False)
     with pytest.raises(ConfigError, match="curvature from drawn targets, and this objective has none"):
-        update.step(Rows()[0], 1)
+        update.step(nano.Rows()[0], 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,23 +9,10 @@ import pytest
 
 import nano
 from tinygpt.core.backend import mx
-from tinygpt.core.events import Events, MemorySink
-from tinygpt.data.batch import Batch
-from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM
-from tinygpt.train.loop import Plan, fit
 from tinygpt.train.objective import response
 from tinygpt.train.optim import adamw, galore
 from tinygpt.train.update import Gradient, Seen
-
-UNEVEN = [12, 3, 7, 12, 5, 1, 9, 12]
-
-
-class Rows:
-    """Batch i is a pure function of i."""
-
-    def __getitem__(self, index: int) -> Batch:
-        return nano.batch(8, 12, seed=100 + index, real=UNEVEN)
 
 
 class Noting(adamw.AdamW):
@@ -70,7 +56,7 @@ def test_refreshed_at_the_steps_that_are_due(parts: int, compiled: bool) -> None
     update = updater(nano.model(), optimizer, accumulate=parts, compiled=compiled)
     names = list(update.optimizer_state)
     for step in range(1, 8):
-        facts = update.step(Rows()[step], step)
+        facts = update.step(nano.Rows()[step], step)
         assert list(update.optimizer_state) == names, "a trace depends on the order"
         noted = {n: value.item() for n, value in update.state().items() if n.startswith("noted.")}
         last = step - step % 3
@@ -86,42 +72,17 @@ def test_a_refreshing_step_is_otherwise_a_plain_one(compiled: bool) -> None:
     plain = updater(nano.model(), adamw.build(adamw.Config()), compiled=compiled)
     noting = updater(nano.model(), Noting(2), compiled=compiled)
     for step in range(1, 5):
-        one, two = plain.step(Rows()[step], step), noting.step(Rows()[step], step)
+        one, two = plain.step(nano.Rows()[step], step), noting.step(nano.Rows()[step], step)
         assert one.keys() == two.keys()
         for name in one:
             assert two[name] == pytest.approx(one[name], rel=1e-4), (step, name)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_galore_resumed_is_straight(compiled: bool, tmp_path: Path) -> None:
-    """Bit for bit, stopped just before, at and after a refresh (steps 1, 4, 7)."""
-    straight = updater(nano.model(), directions(), compiled=compiled)
-    fit(Rows(), straight, Plan(steps=8), Events(MemorySink()))
-    path, start, model = tmp_path / "step", 0, nano.model()
-    checkpoint.save(path, model, state={"step": 0}, optimizer=updater(model, directions()).state())
-    for until in (3, 4, 5, 8):
-        loaded = checkpoint.load(path)
-        update = updater(loaded.model, directions(), compiled=compiled)
-        update.restore(checkpoint.read_tensors(path, "optimizer"))
-        start = loaded.state()["step"]
-
-        def save(step: int, update: Gradient = update, model: LM = loaded.model) -> None:
-            checkpoint.save(path, model, state={"step": step}, optimizer=update.state(), replace=True)
-
-        assert (
-            fit(Rows(), update, Plan(steps=until), Events(MemorySink()), start=start, save=save).step == until
-        )
-    final, expected = nano.flat(checkpoint.load(path).model), nano.flat(straight.objective.module)
-    assert all(np.array_equal(final[n], expected[n]) for n in expected)
-    saved = checkpoint.read_tensors(path, "optimizer")
-    assert all(mx.array_equal(saved[n], value) for n, value in straight.state().items())
 
 
 def test_galore_compiled_is_eager_and_accumulated_is_whole() -> None:
     ways = [{}, {"compiled": True}, {"accumulate": 4}]
     updates = [updater(nano.model(), directions(), **how) for how in ways]
     for step in range(1, 6):
-        one, *others = [update.step(Rows()[step], step) for update in updates]
+        one, *others = [update.step(nano.Rows()[step], step) for update in updates]
         for other in others:
             assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
@@ -129,5 +90,5 @@ def test_galore_compiled_is_eager_and_accumulated_is_whole() -> None:
 def test_galore_learns() -> None:
     optimizer = galore.build(galore.Config(rank=8, every=10, scale=1.0))
     update = updater(nano.model(), optimizer, compiled=True)
-    losses = [update.step(Rows()[0], step)["loss"] for step in range(1, 41)]
+    losses = [update.step(nano.Rows()[0], step)["loss"] for step in range(1, 41)]
     assert losses[-1] < 0.8 * losses[0]

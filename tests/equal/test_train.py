@@ -18,7 +18,6 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError, TinyGPTError
 from tinygpt.core.events import Evaluated, Events, FileSink, MemorySink, RunEnded, TrainStep
 from tinygpt.data.batch import Batch
-from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM
 from tinygpt.train.loop import Plan, fit
 from tinygpt.train.objective import next_token, response
@@ -84,26 +83,11 @@ def test_compiled_is_eager(shape: str) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_resumed_is_straight(shape: str, compiled: bool, tmp_path: Path) -> None:
     """Weights and optimizer, bit for bit, through a checkpoint on disk, stopped at every save."""
-    straight = updater(nano.model(shape), compiled=compiled)
-    fit(Rows(), straight, Plan(steps=9), quiet())
 
-    path, start, model = tmp_path / "step", 0, nano.model(shape)
-    checkpoint.save(path, model, state={"step": 0}, optimizer=updater(model).state())
-    for until in (2, 3, 9):
-        loaded = checkpoint.load(path)
-        update = updater(loaded.model, compiled=compiled)
-        update.restore(checkpoint.read_tensors(path, "optimizer"))
-        start = loaded.state()["step"]
+    def make(model: LM) -> Gradient:
+        return updater(model, compiled=compiled)
 
-        def save(step: int, update: Gradient = update, model: LM = loaded.model) -> None:
-            checkpoint.save(path, model, state={"step": step}, optimizer=update.state(), replace=True)
-
-        assert fit(Rows(), update, Plan(steps=until), quiet(), start=start, save=save).step == until
-    final = nano.flat(checkpoint.load(path).model)
-    expected = nano.flat(straight.objective.module)
-    assert all(np.array_equal(final[n], expected[n]) for n in expected)
-    saved = checkpoint.read_tensors(path, "optimizer")
-    assert all(mx.array_equal(saved[n], value) for n, value in straight.state().items())
+    nano.resumes(tmp_path / "step", make, lambda: nano.model(shape), stops=(2, 3, 9))
 
 
 def test_two_runs_are_the_same() -> None:

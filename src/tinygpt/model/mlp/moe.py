@@ -105,7 +105,7 @@ class MixtureOfExperts(nn.Module):
             self.balance_bias = mx.zeros((knobs.experts,))
 
     def __call__(self, x_BLD: mx.array, frame: Frame) -> mx.array:
-        knobs, k = self._knobs, self._knobs.top_k
+        knobs = self._knobs
         x_ND = x_BLD.reshape(-1, x_BLD.shape[-1])
         logits_NE = self.router(x_ND).astype(mx.float32)
         p_NE = mx.softmax(logits_NE, axis=-1)
