@@ -132,7 +132,14 @@ class Study:
         """Each architecture with AdamW, three seeds."""
         lr = self.best_rate("adamw")
         return [
-            (what, [self.run(f"{what} {seed}", "adamw", lr, seed, shape) for seed in SEEDS])
+            # The plain ones are the optimizer's own three.
+            (
+                what,
+                [
+                    self.run(f"{what if shape else f'adamw {lr:g}'} {seed}", "adamw", lr, seed, shape)
+                    for seed in SEEDS
+                ],
+            )
             for what, shape in SHAPES.items()
         ]
 
