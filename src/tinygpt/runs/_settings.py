@@ -191,6 +191,11 @@ class TrainSettings:
         object.__setattr__(self, "eval_options", options)
 
     @property
+    def course(self) -> Pick:
+        """The schedule that steps follow: the one that was chosen, unless a run changes what it says."""
+        return self.schedule
+
+    @property
     def noise(self) -> Noise:
         """The rates of training's noise, checked."""
         return Noise(dropout=self.dropout, layer_drop=self.layer_drop, neftune=self.neftune_alpha)

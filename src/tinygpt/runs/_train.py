@@ -122,7 +122,7 @@ def _begin(
     if latest is not None:
         kept.take_back(latest, events)
     elif after is not None:
-        kept.updater.restore(checkpoint.read_tensors(after, "optimizer"))
+        kept.take_optimizer(after)
     over = watch is not None and watch.over
     if start < steps and not over and (directory.path / "final").is_dir():
         files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint
