@@ -60,7 +60,7 @@ def train(
     kept = Checkpoints(directory, update, guard, watch, write, resume)
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (
-        gpu_lock(directory.command, wait=config.wait, enabled=config.lock and world.leads),
+        gpu_lock(directory.command, wait=config.wait, enabled=config.lock and world.leads, events=events),
         run_lock(directory.path, directory.command) if world.leads else contextlib.nullcontext(True) as held,
         on_signals() as stop,
         contextlib.ExitStack() as closing,
