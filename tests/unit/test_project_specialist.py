@@ -15,7 +15,7 @@ from tinygpt.core.rows import EvalRow
 from tinygpt.infer.engine import Piece
 from tinygpt.model import checkpoint
 from tinygpt.project import specialist
-from tinygpt.runs import generate, inspect
+from tinygpt.runs import _package, generate, inspect
 
 CARD = specialist.Card(
     name="adder-tiny", summary="It adds.", data="60 sums.", recipe={"command": "tinygpt quickstart"},
@@ -155,6 +155,12 @@ def test_the_shipped_specialists_are_whole_and_small() -> None:
         assert {row["model_path"] for row in report["scores"]} == {"", "model"}, (
             "no path of the maker's machine"
         )
+
+
+def test_a_broken_lock_bounds_no_conversation(tmp_path: Path) -> None:
+    for text in ("{", "[]", "[" * 100_000, '{"turns": "x"}'):
+        (tmp_path / _package.LOCK).write_text(text)
+        assert _package.turns(tmp_path) == 0
 
 
 class Scripted:

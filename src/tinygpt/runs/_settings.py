@@ -58,11 +58,17 @@ class TrainSettings:
         bool, "Continue the run in --out from its last checkpoint, or start it if there is none."
     ] = False
     force: Annotated[bool, "Replace an existing --out."] = False
-    steps: Annotated[int | None, "Optimizer steps; not given: 500, or what another flag says, as --depth does."] = None
-    batch: Annotated[int | None, "Rows of a step; not given: 16, or what another flag says, as --depth does."] = None
+    steps: Annotated[
+        int | None, "Optimizer steps; not given: 500, or what another flag says, as --depth does."
+    ] = None
+    batch: Annotated[
+        int | None, "Rows of a step; not given: 16, or what another flag says, as --depth does."
+    ] = None
     accumulate: Annotated[int, "Split a step's rows into this many parts to save memory."] = 1
     context: Annotated[int, "Tokens of a row, and the context of a fresh model; 0: the model's own."] = 0
-    lr: Annotated[float | None, "Peak learning rate; not given: 1e-3, or what another flag says, as --depth does."] = None
+    lr: Annotated[
+        float | None, "Peak learning rate; not given: 1e-3, or what another flag says, as --depth does."
+    ] = None
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
     lr_layer_decay: Annotated[

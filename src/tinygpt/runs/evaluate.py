@@ -89,9 +89,8 @@ def _check_files(config: Config) -> None:
     for name, path in {"out": config.out, "examples": config.examples}.items():
         if path is not None and path.is_dir():
             raise ConfigError(f"--{name}: {path} is a directory", hint="name a file")
-    if config.out is not None and config.examples is not None:
-        if config.out.resolve() == config.examples.resolve():
-            raise ConfigError(f"--out and --examples both name {config.out}", hint="give each its own file")
+    if config.out and config.examples and config.out.resolve() == config.examples.resolve():
+        raise ConfigError(f"--out and --examples both name {config.out}", hint="give each its own file")
     if config.examples is not None and config.examples.is_file():
         raise ConfigError(
             f"--examples: {config.examples} exists", hint="choose another name, or move it away"
