@@ -32,8 +32,8 @@ class Config(bpe.Config):
     field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
     held_out: Annotated[
         float,
-        "Leave out the files at the end that fit into this fraction of the bytes: the text files that `train` "
-        "holds out. Of rows, or of a single file, it holds out a part, which the tokenizer reads.",
+        "Leave out the files at the end that fit into this fraction of the bytes: the text files that "
+        "`train` holds out. Of rows, or of a single file, it holds out a part, which the tokenizer reads.",
     ] = 0.02
     force: Annotated[bool, "Replace an existing --out."] = False
 
