@@ -27,7 +27,7 @@ def automix(root: Path, *more: object) -> tuple[object, ...]:
     return (
         "automix", "--corpus", f"words={root / 'words.txt'}", "--corpus", f"numbers={root / 'numbers.txt'}",
         "--target", root / "target.txt", "--out", root / "automix-report.jsonl", "--proxy-runs", 3,
-        "--max-iters", 2, "--proxy-steps", 50, "--lr", 0.01, *NANO, *more,
+        "--max-iters", 2, "--proxy-steps", 50, "--lr", 0.003, *NANO, *more,
     )  # fmt: skip
 
 

@@ -23,7 +23,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of text, and rows that all have the same answer."""
     folder = tmp_path_factory.mktemp("es")
     (folder / "a.txt").write_text(sentences(200, 1), encoding="utf-8")
-    good("train", "--corpus", folder / "a.txt", "--out", folder / "base", "--steps", 2, "--seed", 1, *NANO)
+    knobs = ("--steps", 2, "--seed", 1, "--no-lock", *NANO)  # the lock is still that of whoever tests
+    good("train", "--corpus", folder / "a.txt", "--out", folder / "base", *knobs)
     rows = [{"prompt": f"{i}", "completion": "ab"} for i in range(40)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     return folder
