@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
-from tinygpt.model.block import Block, recomputed
+from tinygpt.model.block import Block, passed
 from tinygpt.model.config import HEAD, NORM, POSITION, ModelConfig
 from tinygpt.model.frame import Frame, Tap
 from tinygpt.model.noise import Noise
@@ -60,7 +60,7 @@ class Stack(nn.Module):
         for layer, layer_cache in zip(self.layers, cache):
             frame.trunk = x_BLD
             layer.share(x_BLD, frame, layer_cache)
-            x_BLD = recomputed(layer, x_BLD, frame) if frame.recompute else layer(x_BLD, frame, layer_cache)
+            x_BLD = passed(layer, x_BLD, frame, layer_cache)
         return frame.point("ln_final.hook_normalized", self.finish(x_BLD))
 
     def finish(self, x_BLD: mx.array) -> mx.array:
@@ -139,9 +139,12 @@ class LM(nn.Module):
         segments: mx.array | None = None,
         tap: Tap | None = None,
         last: int = 0,
+        terms: Terms | None = None,
     ) -> mx.array:
-        """Logits (B, L, V); `last`: only those after the last so many tokens."""
+        """Logits (B, L, V); `last`: only those after the last so many tokens. With `terms` layers compute as
+        in training."""
         frame = Frame.of(tokens_BL, positions, segments, tap)
+        frame.terms = terms
         x_BLD = self._states(tokens_BL, cache, frame)
         of_head = None
         if cache is not None and self.head.key_width:
