@@ -34,7 +34,7 @@ class ModelConfig:
     max_position_embeddings: Annotated[int, "Longest context in tokens."] = 1024
     tie_word_embeddings: Annotated[bool, "Use the embedding matrix as the output matrix."] = True
     attention_bias: Annotated[bool, "Biases in the attention projections."] = False
-    mlp_bias: Annotated[bool, "Biases in the MLP."] = False
+    mlp_bias: Annotated[bool, "Biases in the MLP; experts have none."] = False
     norm_eps: Annotated[float, "Added to the variance before the square root."] = 1e-5
     initializer_range: Annotated[
         float, "Standard deviation of fresh weights; residual outputs get it / sqrt(2 layers)."
