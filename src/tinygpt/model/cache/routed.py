@@ -88,6 +88,11 @@ class RoutedCache:
         return (allowed | (columns == rows))[:, None]
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays held, room for coming tokens included."""
+        return self._store.nbytes + sum(x.nbytes for x in (self._at, self._valid) if x is not None)
+
+    @property
     def state(self) -> tuple[mx.array, ...]:
         return () if self._at is None or not self.entries else (*self._store.state, self._at, self._valid)
 
