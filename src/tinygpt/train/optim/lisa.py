@@ -14,16 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.train.optim import adamw
+from tinygpt.train.optim._shared import Periodic, counts
+from tinygpt.train.protocols import Seen, Tensors
 
-if TYPE_CHECKING:
-    from tinygpt.train.protocols import Seen
-
-Tensors = dict[str, mx.array]
 BLOCK = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)")
 
 
@@ -36,9 +34,7 @@ class Config(adamw.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("layers", "every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"optimizer.{name} must be at least 1, got {getattr(self, name)}")
+        counts(self, "layers")
 
 
 def kinds(weights: Mapping[str, mx.array]) -> dict[str, dict[int, str]]:
@@ -57,7 +53,7 @@ def blocks(kinds: Iterable[Mapping[int, str]]) -> list[int]:
     return sorted({block for members in kinds for block in members})
 
 
-class Lisa:
+class Lisa(Periodic):
     """Pure functions on flat dicts of tensors. The state of a tensor outside the blocks is AdamW's. Each kind
     of tensor inside has `m.places.<kind>` and `v.places.<kind>` (places, *shape), and `places.<kind>`
     (places,), the block that has a place, counted from 1; 0 where none has."""
@@ -82,10 +78,6 @@ class Lisa:
             state |= {f"places.{kind}": mx.zeros(places, mx.int32)}
             state |= {f"{which}.places.{kind}": mx.zeros(shape) for which in "mv"}
         return state
-
-    def due(self, step: int) -> bool:
-        """Whether `refresh` is to be called before this step's `apply`: at steps 1, 1 + every, ..."""
-        return (step - 1) % self.config.every == 0
 
     def refresh(self, state: Tensors, seen: Seen) -> Tensors:
         """The state with other blocks drawn, and their moments at zero."""
