@@ -41,7 +41,7 @@ def kept(optimizer: Any, shapes: dict[str, tuple[int, ...]]) -> int:
 def seen(gradients: dict[str, mx.array], step: int = 1, seed: int = 0) -> Seen:
     """What a refresh is shown, with these gradients at drawn targets too."""
     return Seen(
-        step=step, gradients=gradients, tokens=mx.array(1.0), key=mx.random.key(1000 * seed + step),
+        gradients=gradients, tokens=mx.array(1.0), key=mx.random.key(1000 * seed + step),
         drawn=lambda: gradients,
     )  # fmt: skip
 

@@ -50,7 +50,6 @@ class Optimizer(Protocol):
 class Seen:
     """What a refresh may go by."""
 
-    step: int
     gradients: Tensors  # the step's mean gradients, before clipping
     tokens: mx.array  # over how many tokens the mean is, as they weigh
     key: mx.array  # of (seed, step), for draws
@@ -61,7 +60,7 @@ class Seen:
 class Refreshing(Optimizer, Protocol):
     """An optimizer that renews some of its state now and then by what cannot be compiled, or costs too much
     for every step. `apply` of a step that is due starts from the state that `refresh` returns: same names,
-    same shapes."""
+    same shapes. A step that is left out refreshes nothing; the next one does."""
 
     def due(self, step: int) -> bool: ...
 

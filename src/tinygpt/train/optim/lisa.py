@@ -56,7 +56,10 @@ def blocks(kinds: Iterable[Mapping[int, str]]) -> list[int]:
 class Lisa(Periodic):
     """Pure functions on flat dicts of tensors. The state of a tensor outside the blocks is AdamW's. Each kind
     of tensor inside has `m.places.<kind>` and `v.places.<kind>` (places, *shape), and `places.<kind>`
-    (places,), the block that has a place, counted from 1; 0 where none has."""
+    (places,), the block that has a place, counted from 1; 0 where none has; and `age.<kind>` (places,), the
+    steps that these moments have seen."""
+
+    later = ("age.",)  # not in older checkpoints; below 0: as the step's number tells
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -75,7 +78,7 @@ class Lisa(Periodic):
         for kind, members in found.items():
             places = min(self.config.layers, len(members))
             shape = (places, *weights[next(iter(members.values()))].shape)
-            state |= {f"places.{kind}": mx.zeros(places, mx.int32)}
+            state |= {f"places.{kind}": mx.zeros(places, mx.int32), f"age.{kind}": mx.full(places, -1.0)}
             state |= {f"{which}.places.{kind}": mx.zeros(shape) for which in "mv"}
         return state
 
@@ -89,6 +92,7 @@ class Lisa(Periodic):
             own = [block + 1 for block in drawn if block in members]
             n = state[f"places.{kind}"].size
             new[f"places.{kind}"] = mx.array(own + [0] * (n - len(own)), mx.int32)
+            new[f"age.{kind}"] = mx.zeros(n)
             for key in (f"m.places.{kind}", f"v.places.{kind}"):
                 new[key] = mx.zeros(state[key].shape)
         return state | new
@@ -100,11 +104,13 @@ class Lisa(Periodic):
         back as zeros, so that calls with parts of the weights add up to one with all."""
         outside = {n: w for n, w in weights.items() if not BLOCK.match(n)}
         new_weights, new_state = self.adamw.apply(outside, gradients, state, lr, step)
-        since = mx.remainder(step - 1, float(self.config.every)) + 1  # steps since the draw
+        told = mx.remainder(step - 1, float(self.config.every))
         for kind, members in kinds(weights).items():
-            places = state[f"places.{kind}"]
+            places, age = state[f"places.{kind}"], state[f"age.{kind}"]
+            age = mx.where(age < 0, told, age) + 1
             moments: dict[str, list[mx.array]] = {"m": [], "v": []}
             new_places: list[mx.array] = []
+            new_age: list[mx.array] = []
             own = places[:, None] == mx.array([block + 1 for block in members])
             for place in range(places.size):
                 chosen = dict(zip(members.values(), own[place]))
@@ -113,13 +119,15 @@ class Lisa(Periodic):
                 for name, mine in chosen.items():
                     w, g = mx.where(mine, weights[name], w), mx.where(mine, gradients[name], g)
                 old = {f"{which}.w": state[f"{which}.places.{kind}"][place] for which in "mv"}
-                moved, new = self.adamw.apply({"w": w}, {"w": g}, old, lr, since)
+                moved, new = self.adamw.apply({"w": w}, {"w": g}, old, lr, age[place])
                 for name, mine in chosen.items():
                     weights = {**weights, name: mx.where(mine, moved["w"], weights[name])}
                 for which in "mv":
                     moments[which].append(mx.where(here, new[f"{which}.w"], 0.0))
                 new_places.append(mx.where(here, places[place], 0))
+                new_age.append(mx.where(here, age[place], 0.0))
             new_state[f"places.{kind}"] = mx.stack(new_places)
+            new_state[f"age.{kind}"] = mx.stack(new_age)
             for which in "mv":
                 new_state[f"{which}.places.{kind}"] = mx.stack(moments[which])
         return {n: new_weights.get(n, w) for n, w in weights.items()}, new_state
