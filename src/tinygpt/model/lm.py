@@ -126,10 +126,6 @@ class LM(nn.Module):
         """The output matrix."""
         return Output(self.model.embed_tokens if self._config.tie_word_embeddings else self.lm_head)
 
-    def project(self, x_BLD: mx.array) -> mx.array:
-        """Hidden states (..., D) times the output matrix: (..., V)."""
-        return self.output(x_BLD)
-
     def __call__(
         self,
         tokens_BL: mx.array,
@@ -151,7 +147,7 @@ class LM(nn.Module):
             if len(cache) == len(self.layers):
                 raise ConfigError("this model's head has a cache of its own", hint="use model.make_cache()")
             of_head = cache[-1]
-        return self.head.logits(x_BLD, self.project, tokens_BL, frame, of_head, last or tokens_BL.shape[1])
+        return self.head.logits(x_BLD, self.output, tokens_BL, frame, of_head, last or tokens_BL.shape[1])
 
     def losses(
         self,

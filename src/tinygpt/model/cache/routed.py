@@ -4,6 +4,7 @@ Every pass appends as many columns as the row with most such tokens needs; a row
 there, which are masked. With one row nothing is empty. Each entry keeps its token's place in the row, for
 positions and for forgetting. A window counts a row's own entries.
 Paper: Raposo et al. 2024, arXiv:2404.02258 (section 3.5).
+Differs: the paper has no cache; what each block routes, and no more, is what it holds here.
 """
 
 from __future__ import annotations
