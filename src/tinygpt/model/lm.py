@@ -20,6 +20,7 @@ from tinygpt.model.config import HEAD, NORM, POSITION, ModelConfig
 from tinygpt.model.frame import Frame, Tap
 from tinygpt.model.noise import Noise
 from tinygpt.model.output import Output
+from tinygpt.model.seeds import key_of
 from tinygpt.model.terms import Terms
 
 
@@ -202,14 +203,8 @@ def initialize(model: LM, seed: int) -> LM:
         if std is None:
             last = name.removesuffix(".weight").endswith(("o_proj", "down_proj"))
             std = usual / depth if last else usual
-        key = mx.random.key(_name_seed(seed, name))
+        key = key_of(seed, name)
         fresh.append((name, std * mx.random.normal(value.shape, key=key)))
     model.update(tree_unflatten(fresh))
     mx.eval(model.parameters())
     return model
-
-
-def _name_seed(seed: int, name: str) -> int:
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -65,9 +64,3 @@ class Refreshing(Optimizer, Protocol):
     def due(self, step: int) -> bool: ...
 
     def refresh(self, state: Tensors, seen: Seen) -> Tensors: ...
-
-
-def step_key(seed: int, step: int, purpose: str) -> mx.array:
-    """A key that depends on nothing else."""
-    digest = hashlib.sha256(f"{seed}:{step}:{purpose}".encode()).digest()
-    return mx.random.key(int.from_bytes(digest[:8], "little"))

@@ -15,12 +15,13 @@ import math
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from tinygpt.core import backend
-from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
 from tinygpt.model.noise import row_keys
+from tinygpt.model.seeds import key_of
 from tinygpt.model.terms import MEASURE, adjust
 from tinygpt.train.groups import Group, alike
 from tinygpt.train.objective._drawn import DRAWS
@@ -32,8 +33,8 @@ from tinygpt.train.protocols import (
     Seen,
     Tensors,
     Transform,
-    step_key,
 )
+from tinygpt.train.state import arrays, fits, in_parts, masters
 from tinygpt.train.world import World
 
 if TYPE_CHECKING:
@@ -78,12 +79,7 @@ class Gradient:
         self.accumulate, self.clip = accumulate, clip
         self.seed, self.undecayed = seed, undecayed or optimizer
         self.dtype = getattr(mx, dtype)
-        self.weights = _masters(objective.module)
-        if not self.weights:
-            raise ConfigError(
-                "the model has nothing to learn",
-                hint="every parameter is frozen: check the adapter's targets",
-            )
+        self.weights = masters(objective.module)
         self.groups = {name: groups(name) for name in self.weights}
         self.rates = sorted({group.rate for group in self.groups.values()})
         self.optimizer_state = optimizer.init(self.weights)
@@ -162,20 +158,16 @@ class Gradient:
         due: Refreshing | None,
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         batch = self.world.share(batch)
-        rows = batch.tokens.shape[0]
-        if rows % self.accumulate:
-            raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
+        parts, rows = in_parts(batch, self.accumulate), batch.tokens.shape[0]
         size = rows // self.accumulate
-        keys = self._keys(number, rows)
-        parts = [
-            arrays(batch.rows(i, i + size)) | {name: value[i : i + size] for name, value in keys.items()}
-            for i in range(0, rows, size)
-        ]
+        for name, value in self._keys(number, rows).items():
+            for i, part in enumerate(parts):
+                part[name] = value[i * size :][:size]
         sums, facts, total = self._mean(parts)
         state = self.optimizer_state
         if due is not None and _counts(facts["loss"], _norm(sums), limits).item():
             seen = Seen(
-                gradients=sums, tokens=total, key=step_key(self.seed, number, "refresh"),
+                gradients=sums, tokens=total, key=key_of(self.seed, number, "refresh"),
                 drawn=lambda: self.drawn(parts, size, number),
             )  # fmt: skip
             state, self.refreshed = due.refresh(state, seen), number
@@ -205,7 +197,7 @@ class Gradient:
                 hint="use another --optimizer",
             )
         n = size * len(parts)
-        keys = mx.random.split(step_key(self.seed, step, "targets"), n * self.world.size)
+        keys = mx.random.split(key_of(self.seed, step, "targets"), n * self.world.size)
         keys = keys[self.world.rank * n :]
         return self._mean([{**part, DRAWS: keys[i * size :][:size]} for i, part in enumerate(parts)])[0]
 
@@ -349,7 +341,7 @@ class Gradient:
     def restore(self, tensors: Mapping[str, mx.array]) -> None:
         """Take back the optimizer's tensors; the weights must be in the module already."""
         self._take_back(tensors)
-        self.weights = _masters(self.objective.module)
+        self.weights = masters(self.objective.module)
         mx.eval(self.optimizer_state)
 
     def _take_back(self, tensors: Mapping[str, mx.array]) -> None:
@@ -359,17 +351,7 @@ class Gradient:
         if missing := [name for name in self.optimizer_state if name not in held]:
             fresh = self.optimizer.init(self.weights)
             held |= {n: fresh[n] for n in missing if n.startswith(getattr(self.optimizer, "later", ()))}
-        if set(held) != set(self.optimizer_state):
-            odd = sorted(set(held) ^ set(self.optimizer_state))
-            raise CheckpointError(
-                f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ"
-            )
-        for name, now in self.optimizer_state.items():
-            if held[name].shape != now.shape:
-                raise CheckpointError(
-                    f"the saved optimizer state does not fit: {name} has shape {held[name].shape}, "
-                    f"not {now.shape}"
-                )
+        fits(self.optimizer_state, held)
         self.optimizer_state = {name: held[name] for name in self.optimizer_state}
         self.refreshed = int(tensors[REFRESHED].item()) if REFRESHED in tensors else -1
 
@@ -388,22 +370,9 @@ def _where(counts: mx.array, new: Tensors, old: Tensors) -> Tensors:
     return {name: mx.where(counts, value, old[name]) for name, value in new.items()}
 
 
-def _masters(module: nn.Module) -> Tensors:
-    """What learns, in float32 whatever the file's dtype was."""
-    return {name: w.astype(mx.float32) for name, w in tree_flatten(module.trainable_parameters())}
-
-
 def _added(changed: list[tuple[Tensors, Tensors]]) -> list[tuple[Tensors, Tensors]]:
     """The same, with every tensor of the state once: what several calls return of one is added up."""
     sums: Tensors = {}
     for _, state in changed:
         sums |= {name: sums[name] + w if name in sums else w for name, w in state.items()}
     return [(new, {name: sums.pop(name) for name in state if name in sums}) for new, state in changed]
-
-
-def arrays(batch: Batch) -> Tensors:
-    """A numpy batch as MLX arrays."""
-    return {
-        name: mx.array(getattr(batch, name))
-        for name in ("tokens", "targets", "weights", "positions", "segments")
-    }
