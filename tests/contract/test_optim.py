@@ -61,7 +61,7 @@ def take(
     """One step as the updater takes it: what is due is refreshed first."""
     if isinstance(optimizer, Refreshing) and optimizer.due(step):
         seen = Seen(
-            step=step, gradients=gradients, tokens=mx.array(float(TOKENS)), key=mx.random.key(step),
+            gradients=gradients, tokens=mx.array(float(TOKENS)), key=mx.random.key(step),
             drawn=lambda: drawn(step),
         )  # fmt: skip
         state = optimizer.refresh(state, seen)

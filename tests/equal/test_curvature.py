@@ -14,10 +14,11 @@ import nano
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
 from tinygpt.model.lm import LM
+from tinygpt.model.seeds import key_of
 from tinygpt.train.objective import response
 from tinygpt.train.objective._drawn import DRAWS, drawn_targets
 from tinygpt.train.optim import lisa, sophia, sophia_light
-from tinygpt.train.update import Gradient, arrays, step_key
+from tinygpt.train.update import Gradient, arrays
 
 BUILD = {
     "sophia": lambda: sophia.build(sophia.Config(every=3)),
@@ -93,7 +94,7 @@ def test_twenty_steps_are_the_papers() -> None:
         part = arrays(batch)
         g = gradients(part, part["targets"])
         if t % 4 == 1:
-            keys = mx.random.split(step_key(5, t, "targets"), 8)
+            keys = mx.random.split(key_of(5, t, "targets"), 8)
             looked_at = gradients(part, drawn_targets(model, part | {DRAWS: keys}))
             for n in w:
                 h[n] = config.beta2 * h[n] + (1 - config.beta2) * batch.weights.sum() * looked_at[n] ** 2
@@ -128,7 +129,7 @@ def test_accumulated_draws_are_those_of_the_whole_batch(parts: int) -> None:
 
 def test_other_seeds_and_steps_draw_other_targets() -> None:
     part = arrays(nano.Rows()[0])
-    keys = [step_key(seed, step, "targets") for seed, step in ((1, 1), (1, 2), (2, 1), (1, 1))]
+    keys = [key_of(seed, step, "targets") for seed, step in ((1, 1), (1, 2), (2, 1), (1, 1))]
     one, two, three, again = (
         np.array(drawn_targets(nano.model(), part | {DRAWS: mx.random.split(key, 8)})) for key in keys
     )

@@ -155,7 +155,7 @@ def greedy_in_full(lm: LM, ids: np.ndarray) -> np.ndarray:
             frame = Frame.of(mx.array(ids))
             lm._states(mx.array(ids), None, frame)
             made = lm.head.ahead[k - 1].block(frame.trunk, whole_frame(lm, ids.shape[1]))
-            logits = np.array(lm.project(lm.model.finish(made)))[:, -1]
+            logits = np.array(lm.output(lm.model.finish(made)))[:, -1]
         text = np.concatenate([text, logits.argmax(axis=-1)[:, None]], axis=1)
     return text[:, ids.shape[1] :]
 

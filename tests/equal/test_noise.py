@@ -15,6 +15,7 @@ from tinygpt.core.config import Pick
 from tinygpt.core.events import Events, MemorySink
 from tinygpt.data.batch import Batch
 from tinygpt.model import checkpoint
+from tinygpt.model.block import Block
 from tinygpt.model.lm import LM
 from tinygpt.model.noise import Noise, row_keys
 from tinygpt.peft import _adapter
@@ -29,6 +30,8 @@ STACKS: dict[str, dict[str, Any]] = {
     "moe": {"mlp": Pick("moe", {"experts": 4, "bias_rate": 0.1})},
     "mod-diff": {"depth": Pick("mod", {"whole": 0}), "attention": Pick("diff")},
     "alibi-canon": {"position": Pick("alibi"), "residual": Pick("canon")},
+    "mtp": {"head": Pick("mtp", {"horizons": 3}), "mlp": Pick("moe", {"experts": 4, "bias_rate": 0.1})},
+    "mtp_parallel": {"head": Pick("mtp_parallel", {"horizons": 3})},
 }
 
 
@@ -76,6 +79,22 @@ def test_recomputed_gradients_are_the_kept_ones(stack: str) -> None:
         nano.close(again[name], gradient, 1e-5)
     model.noise = Noise(dropout=0.3)
     assert abs(gradients(model)[1]["value"].item() - one["value"].item()) > 1e-4, "the noise is really there"
+
+
+@pytest.mark.parametrize("head", ["linear", "mtp", "mtp_parallel"])
+def test_every_block_is_recomputed(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the head too: each is passed once forward, and once more in the backward pass."""
+    passed: dict[str, int] = {}
+    call = Block.__call__
+
+    def counted(self: Block, *args: Any, **more: Any) -> mx.array:
+        passed[self._name] = passed.get(self._name, 0) + 1
+        return call(self, *args, **more)
+
+    monkeypatch.setattr(Block, "__call__", counted)
+    gradients(noisy(True, head=Pick(head)))
+    blocks = 2 + {"linear": 0, "mtp": 1, "mtp_parallel": 3}[head]
+    assert passed == {f"blocks.{i}": 2 for i in range(blocks)}
 
 
 def test_an_adapters_gradients_come_through_recomputed_blocks() -> None:

@@ -46,7 +46,6 @@ SCALES = [0.0, 1e-3, 1.0, 30.0]
 @pytest.mark.parametrize("scale", SCALES)
 def test_elementwise(shape, scale) -> None:
     x, y = normal(*shape, scale=scale), normal(*shape, seed=1)
-    same_value_and_gradients(ops.silu, nn.silu, x)
     same_value_and_gradients(ops.swiglu, lambda a, b: nn.silu(a) * b, x, y)
     same_value_and_gradients(ops.gelu, nn.gelu, x)
     same_value_and_gradients(lambda a: ops.gelu(a, approximate=True), nn.gelu_approx, x)
@@ -72,10 +71,9 @@ def test_exp_and_tanh_are_exact_at_the_edges() -> None:
 
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
-def test_softmax_and_log_softmax(shape, scale) -> None:
+def test_softmax(shape, scale) -> None:
     x = normal(*shape, scale=scale)
     same_value_and_gradients(ops.softmax, lambda x: mx.softmax(x, axis=-1), x)
-    same_value_and_gradients(ops.log_softmax, lambda x: x - mx.logsumexp(x, axis=-1, keepdims=True), x)
 
 
 def test_softmax_with_masked_entries() -> None:

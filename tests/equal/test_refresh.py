@@ -20,17 +20,18 @@ class Noting(adamw.AdamW):
 
     def __init__(self, every: int) -> None:
         super().__init__(adamw.Config())
-        self.every, self.seen = every, {}
+        self.every, self.seen, self.asked = every, {}, 0
 
     def init(self, weights: Any) -> Any:
         return super().init(weights) | {f"noted.{n}": mx.zeros(()) for n in weights}
 
     def due(self, step: int) -> bool:
+        self.asked = step
         return step % self.every == 0
 
     def refresh(self, state: Any, seen: Seen) -> Any:
-        self.seen[seen.step] = {n: np.array(g) for n, g in seen.gradients.items()}
-        noted = {f"noted.{n}": mx.array(seen.step + i / 128) for i, n in enumerate(seen.gradients)}
+        self.seen[self.asked] = {n: np.array(g) for n, g in seen.gradients.items()}
+        noted = {f"noted.{n}": mx.array(self.asked + i / 128) for i, n in enumerate(seen.gradients)}
         others = {n: value for n, value in state.items() if n not in noted}
         return others | dict(reversed(noted.items()))  # in another order than before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from mlx.utils import tree_map
 
 import nano
-from tinygpt.core import events
+from tinygpt.core import backend, events
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError, TinyGPTError
 from tinygpt.core.events import Evaluated, Events, FileSink, MemorySink, RunEnded, TrainStep
@@ -64,6 +65,30 @@ def test_accumulated_is_whole(parts: int, compiled: bool) -> None:
     for step in range(2, 6):
         one, two = whole.step(source[step], step), split.step(source[step], step)
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_product_has_the_cores_that_its_part_leaves(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four parts of one row: each has all of them, however many rows the whole batch has."""
+    update, lanes, found = updater(nano.model(), accumulate=4), [0], list[int]()
+    shards, part = backend.shards, update._part
+
+    @contextlib.contextmanager
+    def entered(streams: Any) -> Any:
+        assert not lanes[1:], "an inner one ends with all cores, and not with those of the outer one"
+        lanes.append(len(streams))
+        with shards(streams):
+            yield
+        lanes.pop()
+
+    def passed(*given: Any) -> Any:
+        found.append(lanes[-1])
+        return part(*given)
+
+    monkeypatch.setattr(backend, "shards", entered)
+    update._part = passed
+    update.step(Rows(4 * rows)[0], 1)
+    assert found == 4 * [len(backend.streams(rows))]
 
 
 def test_accumulation_must_divide_the_batch() -> None:

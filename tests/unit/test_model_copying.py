@@ -41,7 +41,7 @@ def test_pointer_shares_its_mass_as_the_paper_says() -> None:
     model = nano.model(head=Pick("pointer", {"width": 8}))
     head, ids = model.head, mx.array(IDS)
     h = np.array(model.hidden(ids), np.float64)
-    vocabulary = np.exp(np.array(model.project(mx.array(h.astype(np.float32))), np.float64))
+    vocabulary = np.exp(np.array(model.output(mx.array(h.astype(np.float32))), np.float64))
     vocabulary /= vocabulary.sum(axis=-1, keepdims=True)
     queries = h @ np.array(head.query.weight).T / np.sqrt(8)
     before = np.concatenate([np.zeros_like(h[:, :1, 16:]), h[:, :-1, 16:]], axis=1)
@@ -76,5 +76,5 @@ def test_foreign_caches_are_refused_and_not_misread() -> None:
 def test_pointer_logits_have_the_zero_of_the_vocabulary() -> None:
     """repetition_penalty divides positive logits: log-probabilities would hardly feel it."""
     model, ids = nano.model(head=Pick("pointer")), mx.array(IDS)
-    plain = np.array(model.project(model.hidden(ids)))
+    plain = np.array(model.output(model.hidden(ids)))
     assert (np.array(model(ids)).max(axis=-1) > plain.max(axis=-1) - 5).all() and plain.max() > 0

@@ -137,6 +137,7 @@ def test_a_cache_holds_the_routed_tokens_alone() -> None:
     for layer, plain in zip(cache, wide):
         assert layer.held == plain.held == layer.offset == 24
         assert layer.entries == layer.state[0].shape[2] and 0 < layer.entries < 24
+        assert layer.nbytes == 64 * 2 * 16 * 4 + 24 * 5 - (24 - layer.entries) * 5, "room, and what each is"
     with pytest.raises(ValueError, match="cannot be restored"):
         cache[0].state = cache[0].state
 
@@ -224,6 +225,13 @@ def test_counts_know_the_capacity() -> None:
     saved = count.flops_per_token(plain, 64) - count.flops_per_token(half, 64)
     assert saved == 6 * block // 2 + 12 * 32 * 64 * 3 // 4 - 6 * (d + d * width + width)
     assert count.cache_bytes(half, 64) == count.cache_bytes(plain, 64) * 3 // 4
+
+
+def test_the_share_of_a_row_is_exact() -> None:
+    """0.55 * 100 is more than 55 in floats."""
+    for capacity, length, most in ((0.55, 100, 55), (0.5, 11, 6), (1e-9, 4, 1), (1.0, 7, 7)):
+        rule = mod.MixtureOfDepths(nano.config(depth=Pick("mod", {"capacity": capacity})))
+        assert rule._most(mx.zeros((1, length)), Frame(length=length)).shape == (1, most)
 
 
 def test_which_blocks_are_routed() -> None:

@@ -14,6 +14,7 @@ from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import count
 from tinygpt.model.frame import Frame
+from tinygpt.model.lm import LM
 from tinygpt.model.mlp import moe
 from tinygpt.model.terms import Terms
 from tinygpt.train.objective import next_token
@@ -44,7 +45,7 @@ def routed(mlp: Any, x: np.ndarray, k: int, bias: np.ndarray | float = 0.0) -> t
     chosen = np.argsort(-(p + bias), axis=-1)[:, :k]
     y = np.zeros((len(p), 32))
     for n, token in enumerate(x.reshape(-1, 32)):
-        weights = p[n, chosen[n]] / p[n, chosen[n]].sum()
+        weights = p[n, chosen[n]] / (p[n, chosen[n]].sum() if k > 1 else 1)
         y[n] = sum(w * expert(mlp, e, token) for w, e in zip(weights, chosen[n]))
     return y.reshape(x.shape), p, chosen
 
@@ -53,6 +54,24 @@ def routed(mlp: Any, x: np.ndarray, k: int, bias: np.ndarray | float = 0.0) -> t
 def test_only_the_chosen_experts_make_the_output(k: int) -> None:
     mlp = layer(top_k=k)
     nano.close(mlp(mx.array(X), Frame(length=7)), routed(mlp, X, k)[0], 1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_router_learns_from_the_task_alone(k: int) -> None:
+    """Without the losses of its own: a gate that is always 1 would teach it nothing."""
+    mlp = layer(top_k=k, balance=0.0, z=0.0)
+
+    def loss(weight: mx.array) -> mx.array:
+        mlp.router.weight = weight
+        return mlp(mx.array(X), Frame(length=7, terms=Terms())).square().sum()
+
+    assert mx.abs(mx.grad(loss)(mlp.router.weight)).max().item() > 1e-3
+
+
+def test_biases_that_experts_would_not_have_are_refused() -> None:
+    for name in ("moe", "moe_dense"):
+        with pytest.raises(ConfigError, match=f"the experts of mlp '{name}' have none"):
+            LM(nano.config(mlp=Pick(name), mlp_bias=True))
 
 
 def test_shared_experts_see_every_token() -> None:
@@ -151,6 +170,10 @@ def test_impossible_knobs_are_refused() -> None:
 
 
 def test_only_what_a_token_passes_counts_as_work() -> None:
+    """Of experts alone: a convolution's weights (D, K, 1) are no experts."""
+    canon, plain = (nano.config(mlp=Pick("moe", {"top_k": 1}), residual=Pick(r)) for r in ("canon", "plain"))
+    kernels = 2 * 2 * 32 * 4  # before both sublayers of two layers
+    assert count.flops_per_token(canon, 0) - count.flops_per_token(plain, 0) == 6 * kernels
     few, all_of_them = (nano.config(mlp=Pick("moe", {"experts": 8, "top_k": k, "width": 16})) for k in (2, 8))
     assert count.parameters(few) == count.parameters(all_of_them)
     more = count.flops_per_token(all_of_them, 0) - count.flops_per_token(few, 0)

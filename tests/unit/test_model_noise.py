@@ -75,7 +75,7 @@ def test_a_row_skips_blocks_at_the_rate_and_keeps_its_stream() -> None:
                 < 1e-4
             )
         else:
-            logits = other.project(other.model.norm(h))
+            logits = other.output(other.model.norm(h))
             wanted = (
                 mx.logsumexp(logits, axis=-1)
                 - mx.take_along_axis(logits, ids[i : i + 1, 1:, None], 2)[..., 0]

@@ -68,7 +68,7 @@ def streamed(model: LM, ids: np.ndarray) -> np.ndarray:
             y = (p / p.sum(axis=-1, keepdims=True)) @ values
             x = x + at.o_proj(mx.array(y.reshape(1, 1, -1).astype(np.float32)))
             x = x + layer.mlp(layer.post_attention_layernorm(x), frame)
-        out.append(np.array(model.project(model.model.norm(x)))[0, 0])
+        out.append(np.array(model.output(model.model.norm(x)))[0, 0])
     return np.stack(out)
 
 

@@ -111,6 +111,7 @@ def test_cache_bytes() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"norm_eps": -1.0}, "'norm_eps' must be positive, got -1"),
         ({"num_key_value_heads": 3}, r"num_key_value_heads \(3\) must divide num_attention_heads \(4\)"),
         ({"hidden_size": 30}, "hidden_size \\(30\\) is not a multiple"),
         ({"vocab_size": 0}, "'vocab_size' must be at least 1"),

@@ -13,7 +13,18 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.model.count import tensors
 from tinygpt.model.lm import LM
 from tinygpt.model.presets import preset
-from tinygpt.train.optim import adafactor, adam8bit, adamw, galore, lion, lisa, sophia, sophia_light
+from tinygpt.train.optim import (
+    adafactor,
+    adam8bit,
+    adamw,
+    galore,
+    lion,
+    lisa,
+    muon,
+    sgd,
+    sophia,
+    sophia_light,
+)
 from tinygpt.train.protocols import Seen
 
 
@@ -30,7 +41,7 @@ def kept(optimizer: Any, shapes: dict[str, tuple[int, ...]]) -> int:
 def seen(gradients: dict[str, mx.array], step: int = 1, seed: int = 0) -> Seen:
     """What a refresh is shown, with these gradients at drawn targets too."""
     return Seen(
-        step=step, gradients=gradients, tokens=mx.array(1.0), key=mx.random.key(1000 * seed + step),
+        gradients=gradients, tokens=mx.array(1.0), key=mx.random.key(1000 * seed + step),
         drawn=lambda: gradients,
     )  # fmt: skip
 
@@ -133,6 +144,37 @@ def test_float32_moments_exist_a_few_at_a_time(wrap: Any) -> None:
     results = sum(w.nbytes for w in (weights | state).values())
     moments_of_one = 2 * 128 * 128 * 4
     assert mx.get_peak_memory() - before < results + 20 * moments_of_one
+
+
+# Muon
+
+
+def test_stacked_experts_are_made_orthogonal_one_by_one() -> None:
+    """As if each were a tensor of its own, with the scale of its own rows and columns."""
+    optimizer, rng = muon.build(muon.Config()), np.random.default_rng(4)
+    stack, gradient = ({"experts.up": mx.array(rng.normal(size=(7, 3, 5)).astype(np.float32))} for _ in "wg")
+    alone, alone_gradient = ({str(i): t["experts.up"][i] for i in range(7)} for t in (stack, gradient))
+    after = []
+    for weights, g in ((stack, gradient), (alone, alone_gradient)):
+        state = optimizer.init(weights)
+        assert set(state) == {f"momentum.{n}" for n in weights}
+        after.append(optimizer.apply(weights, g, state, mx.array(0.1), mx.array(1.0))[0])
+    for i in range(7):
+        nano.close(after[0]["experts.up"][i], after[1][str(i)], 1e-5)
+
+
+def test_what_has_no_directions_takes_adamw() -> None:
+    """A single row, as of a router that chooses tokens, and kernels of a depthwise convolution."""
+    shapes = {"router": (1, 6), "column": (6, 1), "kernels": (6, 4, 1), "embed_tokens": (9, 6), "norm": (6,)}
+    weights = {n: mx.ones(shape) for n, shape in shapes.items()}
+    gradients = {n: 0.3 * w for n, w in weights.items()}
+    after = []
+    for module in (muon, adamw):
+        optimizer = module.build(module.Config())
+        new = optimizer.apply(weights, gradients, optimizer.init(weights), mx.array(0.1), mx.array(1.0))
+        after.append(new[0] | new[1])
+    assert after[0].keys() == after[1].keys()
+    assert all(mx.array_equal(after[0][n], value) for n, value in after[1].items())
 
 
 # GaLore
@@ -291,6 +333,18 @@ def test_lisa_with_too_few_blocks_is_refused() -> None:
         (adafactor.Config, {"clip": 0.0}, r"optimizer\.clip must be positive"),
         (adafactor.Config, {"parameter_scale": -1.0}, r"optimizer\.parameter_scale must not be negative"),
         (lion.Config, {"beta2": 1.0}, r"optimizer\.beta2 must be in \[0, 1\)"),
+        (muon.Config, {"beta1": 1.0}, r"optimizer\.beta1 must be in \[0, 1\)"),
+        (muon.Config, {"momentum": -0.1}, r"optimizer\.momentum must be in \[0, 1\)"),
+        (sgd.Config, {"momentum": 1.0}, r"optimizer\.momentum must be in \[0, 1\)"),
+        *[
+            (module.Config, {"eps": eps}, r"optimizer\.eps must be positive")
+            for module in (adafactor, adam8bit, adamw, galore, lisa, muon, sophia)
+            for eps in (0.0, -1e-8)
+        ],
+        *[
+            (module.Config, {"weight_decay": -1.0}, r"optimizer\.weight_decay must not be negative, got -1")
+            for module in (adafactor, adam8bit, adamw, galore, lion, lisa, muon, sgd, sophia, sophia_light)
+        ],
     ],
 )
 def test_a_knob_out_of_range_is_refused(config: Any, knobs: dict[str, float], message: str) -> None:

@@ -69,6 +69,11 @@ class Block(nn.Module):
         return self.mlp_residual(x_BLD, self.post_attention_layernorm, think, frame, cache)
 
 
+def passed(block: Block, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
+    """block(x, frame, cache), without its activations where the frame asks for that."""
+    return recomputed(block, x_BLD, frame) if frame.recompute else block(x_BLD, frame, cache)
+
+
 def recomputed(block: Block, x_BLD: mx.array, frame: Frame) -> mx.array:
     """block(x, frame), of which the backward pass finds only the input and computes the rest again.
 

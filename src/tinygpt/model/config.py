@@ -34,7 +34,7 @@ class ModelConfig:
     max_position_embeddings: Annotated[int, "Longest context in tokens."] = 1024
     tie_word_embeddings: Annotated[bool, "Use the embedding matrix as the output matrix."] = True
     attention_bias: Annotated[bool, "Biases in the attention projections."] = False
-    mlp_bias: Annotated[bool, "Biases in the MLP."] = False
+    mlp_bias: Annotated[bool, "Biases in the MLP; experts have none."] = False
     norm_eps: Annotated[float, "Added to the variance before the square root."] = 1e-5
     initializer_range: Annotated[
         float, "Standard deviation of fresh weights; residual outputs get it / sqrt(2 layers)."
@@ -66,8 +66,9 @@ class ModelConfig:
         for name in ("num_key_value_heads", "head_dim", "intermediate_size"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
-        if self.initializer_range <= 0:
-            raise ConfigError(f"'initializer_range' must be positive, got {self.initializer_range:g}")
+        for name in ("norm_eps", "initializer_range"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"'{name}' must be positive, got {getattr(self, name):g}")
         heads, groups = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
         if heads % groups:
             raise ConfigError(f"num_key_value_heads ({groups}) must divide num_attention_heads ({heads})")

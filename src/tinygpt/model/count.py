@@ -19,13 +19,7 @@ def tensors(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def parameters(config: ModelConfig) -> int:
     """Number of parameters; a tied output matrix counts once."""
-    total = 0
-    for shape in tensors(LM(config)).values():
-        size = 1
-        for n in shape:
-            size *= n
-        total += size
-    return total
+    return sum(map(math.prod, tensors(LM(config)).values()))
 
 
 def flops_per_token(config: ModelConfig, context: int) -> int:
@@ -45,9 +39,9 @@ def flops_per_token(config: ModelConfig, context: int) -> int:
         part = share[int(block.group(1))] if block else 1.0  # of the tokens go through it
         if "embed_positions" in name or ("embed_tokens" in name and not config.tie_word_embeddings):
             continue
-        if len(shape) == 3:  # experts, of which a token passes some
+        if ".experts." in name:  # a stack, of which a token passes some
             matrices += part * math.prod(shape) * getattr(config.mlp.options, "top_k", shape[0]) / shape[0]
-        elif len(shape) == 2:
+        elif len(shape) > 1:
             matrices += part * math.prod(shape)
     layers = [*zip(share, model.layers, strict=True), *((1.0, module.block) for module in ahead)]
     reads = sum(c * _reads(layer.self_attn, c * context) * layer.self_attn.read_width for c, layer in layers)

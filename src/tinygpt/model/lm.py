@@ -15,11 +15,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
-from tinygpt.model.block import Block, recomputed
+from tinygpt.model.block import Block, passed
 from tinygpt.model.config import HEAD, NORM, POSITION, ModelConfig
 from tinygpt.model.frame import Frame, Tap
 from tinygpt.model.noise import Noise
 from tinygpt.model.output import Output
+from tinygpt.model.seeds import key_of
 from tinygpt.model.terms import Terms
 
 
@@ -60,7 +61,7 @@ class Stack(nn.Module):
         for layer, layer_cache in zip(self.layers, cache):
             frame.trunk = x_BLD
             layer.share(x_BLD, frame, layer_cache)
-            x_BLD = recomputed(layer, x_BLD, frame) if frame.recompute else layer(x_BLD, frame, layer_cache)
+            x_BLD = passed(layer, x_BLD, frame, layer_cache)
         return frame.point("ln_final.hook_normalized", self.finish(x_BLD))
 
     def finish(self, x_BLD: mx.array) -> mx.array:
@@ -126,10 +127,6 @@ class LM(nn.Module):
         """The output matrix."""
         return Output(self.model.embed_tokens if self._config.tie_word_embeddings else self.lm_head)
 
-    def project(self, x_BLD: mx.array) -> mx.array:
-        """Hidden states (..., D) times the output matrix: (..., V)."""
-        return self.output(x_BLD)
-
     def __call__(
         self,
         tokens_BL: mx.array,
@@ -139,16 +136,19 @@ class LM(nn.Module):
         segments: mx.array | None = None,
         tap: Tap | None = None,
         last: int = 0,
+        terms: Terms | None = None,
     ) -> mx.array:
-        """Logits (B, L, V); `last`: only those after the last so many tokens."""
+        """Logits (B, L, V); `last`: only those after the last so many tokens. With `terms` layers compute as
+        in training."""
         frame = Frame.of(tokens_BL, positions, segments, tap)
+        frame.terms = terms
         x_BLD = self._states(tokens_BL, cache, frame)
         of_head = None
         if cache is not None and self.head.key_width:
             if len(cache) == len(self.layers):
                 raise ConfigError("this model's head has a cache of its own", hint="use model.make_cache()")
             of_head = cache[-1]
-        return self.head.logits(x_BLD, self.project, tokens_BL, frame, of_head, last or tokens_BL.shape[1])
+        return self.head.logits(x_BLD, self.output, tokens_BL, frame, of_head, last or tokens_BL.shape[1])
 
     def losses(
         self,
@@ -203,14 +203,8 @@ def initialize(model: LM, seed: int) -> LM:
         if std is None:
             last = name.removesuffix(".weight").endswith(("o_proj", "down_proj"))
             std = usual / depth if last else usual
-        key = mx.random.key(_name_seed(seed, name))
+        key = key_of(seed, name)
         fresh.append((name, std * mx.random.normal(value.shape, key=key)))
     model.update(tree_unflatten(fresh))
     mx.eval(model.parameters())
     return model
-
-
-def _name_seed(seed: int, name: str) -> int:
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little")

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
+from tinygpt.model.seeds import key_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,5 +86,4 @@ class Noise:
 
 def row_keys(seed: int, step: int, rows: int) -> mx.array:
     """(rows, 2) uint32: the keys of a step's rows."""
-    digest = hashlib.sha256(f"{seed}:{step}:noise".encode()).digest()
-    return mx.random.split(mx.random.key(int.from_bytes(digest[:8], "little")), rows)
+    return mx.random.split(key_of(seed, step, "noise"), rows)

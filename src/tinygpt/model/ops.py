@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 from tinygpt.core.backend import mx, setup
 from tinygpt.model._blocked import blocked_attention, exp_minus, fused
 
 Mask = str | None | mx.array
-Project = Callable[[mx.array], mx.array]  # (..., D) times the output matrix: (..., V)
 
 
 def _cpu(x: mx.array) -> bool:
@@ -38,7 +36,7 @@ def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
 
 @fused
 def _swiglu_grad(gate: mx.array, up: mx.array, d: mx.array) -> tuple[mx.array, mx.array]:
-    s = 1 / (1 + mx.exp(-gate))  # not mx.sigmoid: see _fused
+    s = 1 / (1 + mx.exp(-gate))  # not mx.sigmoid: see `_blocked.fused`
     a = gate * s
     return d * up * (s + a * (1 - s)), d * a
 
@@ -51,12 +49,6 @@ def _swiglu_cpu(gate: mx.array, up: mx.array) -> mx.array:
 @_swiglu_cpu.vjp
 def _(primals: Any, d: mx.array, _out: Any) -> Any:
     return _swiglu_grad(*primals, d)
-
-
-@fused
-def silu(x: mx.array) -> mx.array:
-    """x * sigmoid(x)."""
-    return x * mx.sigmoid(x)
 
 
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
@@ -96,27 +88,6 @@ def _(_x: mx.array, d: mx.array, p: mx.array) -> mx.array:
 def softmax(x: mx.array) -> mx.array:
     """exp(x) / sum(exp(x)) over the last axis. A row of -inf alone gives NaN, as in every framework."""
     return _softmax_cpu(x) if _cpu(x) else mx.softmax(x, axis=-1, precise=True)
-
-
-def _logsumexp(x: mx.array) -> mx.array:
-    m = x.max(axis=-1, keepdims=True)
-    return mx.log(exp_minus(x, m).sum(axis=-1, keepdims=True)) + m
-
-
-@mx.custom_function
-def _log_softmax_cpu(x: mx.array) -> mx.array:
-    return x - _logsumexp(x)
-
-
-@_log_softmax_cpu.vjp
-def _(_x: mx.array, d: mx.array, out: mx.array) -> mx.array:
-    return d - exp_minus(out, mx.array(0.0)) * d.sum(axis=-1, keepdims=True)
-
-
-def log_softmax(x: mx.array) -> mx.array:
-    """log(softmax(x)) over the last axis, in float32."""
-    x = x.astype(mx.float32)
-    return _log_softmax_cpu(x) if _cpu(x) else x - mx.logsumexp(x, axis=-1, keepdims=True)
 
 
 Parts = tuple[mx.array, mx.array, mx.array, mx.array]

@@ -33,7 +33,7 @@ class Output:
 
     def learned(self) -> list[tuple[str, mx.array]]:
         """Name and value of what learns in the matrix; none where it is frozen."""
-        return [(name, value) for name, value in tree_flatten(self.module.trainable_parameters())]
+        return tree_flatten(self.module.trainable_parameters())
 
     def at(self, learned: list[tuple[str, mx.array]], x: mx.array) -> mx.array:
         """The logits that other values of what learns would give."""

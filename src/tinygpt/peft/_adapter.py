@@ -11,7 +11,6 @@ so its adapters open in tinygpt only.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +26,7 @@ from tinygpt.core.config import Pick, to_dict
 from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError, nearest
 from tinygpt.core.family import Family
 from tinygpt.model import checkpoint
+from tinygpt.model.seeds import key_of
 
 PEFT = Family("tinygpt.peft", verb="wrap")
 PREFIX = "base_model.model."
@@ -114,12 +114,8 @@ def attach(model: nn.Module, pick: Pick, *, seed: int = 0) -> list[str]:
 def _wrap(model: nn.Module, pick: Pick, modules: Mapping[str, nn.Module], seed: int) -> None:
     wrap = PEFT.load(pick.name).wrap
     model.freeze()
-    wrapped = {n: wrap(m, pick.options, mx.random.key(_seed(seed, n))) for n, m in modules.items()}
+    wrapped = {n: wrap(m, pick.options, key_of(seed, "peft", n)) for n, m in modules.items()}
     _put(model, wrapped)
-
-
-def _seed(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:peft:{name}".encode()).digest()[:8], "little")
 
 
 def _put(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:

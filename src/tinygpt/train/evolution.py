@@ -21,19 +21,20 @@ moves nothing; noise is fresh, not read from a shared table, and ends at 6 sigma
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from tinygpt.core import backend
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import CheckpointError, ConfigError, TinyGPTError
+from tinygpt.core.errors import ConfigError, TinyGPTError
+from tinygpt.model.seeds import key_of
 from tinygpt.model.terms import MEASURE, adjust
-from tinygpt.train.update import Objective, Optimizer, Refreshing, Tensors, arrays
+from tinygpt.train.protocols import Objective, Optimizer, Refreshing, Tensors
+from tinygpt.train.state import fits, in_parts, masters
 
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
@@ -146,8 +147,7 @@ class Evolution:
 
     def key(self, step: int, pair: int, name: str) -> mx.array:
         """The key of a tensor's noise."""
-        text = f"{self.seed}:es:{step}:{pair}:{name}"
-        return mx.random.key(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+        return key_of(self.seed, "es", step, pair, name)
 
     # Trying changes
 
@@ -198,14 +198,9 @@ class Evolution:
 
     def _measure(self, batch: Batch) -> Tensors:
         """What is made smaller, as TOTAL, and the objective's numbers, of the weights as they are."""
-        rows = batch.tokens.shape[0]
-        if rows % self.accumulate:
-            raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
-        size = rows // self.accumulate
-        parts = [arrays(batch.rows(i, i + size)) for i in range(0, rows, size)]
         sums: Tensors = {}
-        with backend.shards(backend.streams(size)):
-            for part in parts:
+        with backend.shards(backend.streams(batch.tokens.shape[0] // self.accumulate)):
+            for part in in_parts(batch, self.accumulate):
                 found = self._forward(self.weights, part)
                 sums = {name: sums.get(name, mx.array(0.0)) + value for name, value in found.items()}
                 mx.eval(sums)  # frees this part's activations before the next one is built
@@ -279,14 +274,7 @@ class Evolution:
 
     def _take_weights(self) -> None:
         """What learns, in float32 whatever the file's dtype was."""
-        self.weights: Tensors = {}
-        for name, w in tree_flatten(self.objective.module.trainable_parameters()):
-            self.weights[name] = w.astype(mx.float32)
-        if not self.weights:
-            raise ConfigError(
-                "the model has nothing to learn",
-                hint="every parameter is frozen: check the adapter's targets",
-            )
+        self.weights: Tensors = masters(self.objective.module)
         self._put(dict(self.weights))
 
     def state(self) -> Tensors:
@@ -295,13 +283,7 @@ class Evolution:
 
     def restore(self, tensors: Mapping[str, mx.array]) -> None:
         """Take back the optimizer's tensors; the weights must be in the module already."""
-        held = {name: value.shape for name, value in self.optimizer_state.items()}
-        if odd := sorted(
-            {n for n, t in tensors.items() if held.get(n) != t.shape} | (set(held) - set(tensors))
-        ):
-            raise CheckpointError(
-                f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ"
-            )
+        fits(self.optimizer_state, tensors)
         self._take_weights()
         self.optimizer_state = dict(tensors)
         mx.eval(self.optimizer_state)

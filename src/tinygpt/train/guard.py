@@ -35,6 +35,7 @@ from typing import Any, Protocol, runtime_checkable
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError, TinyGPTError
 from tinygpt.core.events import Events, RolledBack, Spike
+from tinygpt.train.protocols import Tensors
 
 PROBES = 3
 CALM = 5
@@ -47,7 +48,6 @@ NORMAL = 1.4826  # MAD of a normal distribution of deviation 1, inverted
 LOSS_PART, LOSS_LEAST, NORM_LEAST = 0.02, 0.01, 0.1
 NEVER = (math.inf, math.inf)
 NOTHING = (-math.inf, -math.inf)  # limits of a step that is only to be measured
-Tensors = dict[str, mx.array]
 Again = Callable[[int], Mapping[str, float]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -50,7 +49,6 @@ class Optimizer(Protocol):
 class Seen:
     """What a refresh may go by."""
 
-    step: int
     gradients: Tensors  # the step's mean gradients, before clipping
     tokens: mx.array  # over how many tokens the mean is, as they weigh
     key: mx.array  # of (seed, step), for draws
@@ -61,14 +59,8 @@ class Seen:
 class Refreshing(Optimizer, Protocol):
     """An optimizer that renews some of its state now and then by what cannot be compiled, or costs too much
     for every step. `apply` of a step that is due starts from the state that `refresh` returns: same names,
-    same shapes."""
+    same shapes. A step that is left out refreshes nothing; the next one does."""
 
     def due(self, step: int) -> bool: ...
 
     def refresh(self, state: Tensors, seen: Seen) -> Tensors: ...
-
-
-def step_key(seed: int, step: int, purpose: str) -> mx.array:
-    """A key that depends on nothing else."""
-    digest = hashlib.sha256(f"{seed}:{step}:{purpose}".encode()).digest()
-    return mx.random.key(int.from_bytes(digest[:8], "little"))

@@ -5,7 +5,8 @@ Matrices of attention and MLP, experts too, are rounded to MLX's affine grid, in
 group's entry of largest size and its other end on the grid. Rounding has no useful gradient, so the backward
 pass goes straight through it: the gradient of `s q + b` is taken for that of w. The weights that learn, and
 that are saved, stay whole; `mx.quantize` with the bits and group size that config.json names finds the codes
-that training saw. Embeddings, norms, biases, routers and heads stay as they are.
+that training saw. Blocks of heads that look ahead are rounded as those of the stack; embeddings, norms,
+biases, routers and what else a head has stay whole.
 
 Paper: Jacob et al., CVPR 2018, arXiv:1712.05877 (section 3); the straight-through gradient: Bengio et al.
 2013, arXiv:1308.3432.

@@ -15,12 +15,13 @@ import math
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from tinygpt.core import backend
-from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
 from tinygpt.model.noise import row_keys
+from tinygpt.model.seeds import key_of
 from tinygpt.model.terms import MEASURE, adjust
 from tinygpt.train.groups import Group, alike
 from tinygpt.train.objective._drawn import DRAWS
@@ -32,12 +33,14 @@ from tinygpt.train.protocols import (
     Seen,
     Tensors,
     Transform,
-    step_key,
 )
+from tinygpt.train.state import arrays, fits, in_parts, masters
 from tinygpt.train.world import World
 
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
+
+REFRESHED = "refreshed"  # among the optimizer's tensors that are saved
 
 
 class Gradient:
@@ -51,7 +54,8 @@ class Gradient:
     rows. Where the module wants noise, every row gets a key of it from (seed, step, the row's number in the
     whole batch), so no way of splitting a batch changes the noise. transform(name, weight) is what the
     forward pass reads instead of a weight, with its own gradient. `limits` bound the loss and the gradient
-    norm of a step that is to count, `lr_scale` is a factor on all rates: a guard sets both."""
+    norm of a step that is to count, `lr_scale` is a factor on all rates: a guard sets both. A refresh that
+    was due at a step which did not count is made at the next one that does."""
 
     def __init__(
         self,
@@ -75,15 +79,11 @@ class Gradient:
         self.accumulate, self.clip = accumulate, clip
         self.seed, self.undecayed = seed, undecayed or optimizer
         self.dtype = getattr(mx, dtype)
-        self.weights = _masters(objective.module)
-        if not self.weights:
-            raise ConfigError(
-                "the model has nothing to learn",
-                hint="every parameter is frozen: check the adapter's targets",
-            )
+        self.weights = masters(objective.module)
         self.groups = {name: groups(name) for name in self.weights}
         self.rates = sorted({group.rate for group in self.groups.values()})
         self.optimizer_state = optimizer.init(self.weights)
+        self.refreshed = 0  # step of the last refresh; below 0: a checkpoint did not tell
         wrap: Callable[[Any], Any] = backend.compile if compiled else (lambda f: f)
         self._whole, self._part, self._finish = (
             wrap(self._whole_step),
@@ -98,16 +98,16 @@ class Gradient:
         rates = mx.array([lr * rate for rate in self.rates], mx.float32)
         rate = rates[0] if self.rates == [1.0] else rates
         scalars = rate, mx.array(step, mx.float32), mx.array(self.limits, mx.float32)
-        with backend.shards(backend.streams(batch.tokens.shape[0])):
-            refreshing = self.optimizer if isinstance(self.optimizer, Refreshing) else None
-            due = refreshing if refreshing and refreshing.due(step) else None
-            if self.accumulate == 1 and due is None and self.world.size == 1:
-                given = arrays(batch) | self._keys(step, batch.tokens.shape[0])
-                changed, facts = self._whole(self.weights, self.optimizer_state, given, *scalars)
-            else:
-                changed, facts = self._accumulated(batch, *scalars, due)
-            self._take(changed)
-            self.objective.module.update(tree_unflatten(list(self.weights.items())))
+        due, spread = self._due(step), batch.tokens.shape[0]
+        if self.accumulate == 1 and due is None and self.world.size == 1:
+            given = arrays(batch) | self._keys(step, spread)
+            changed, facts = self._whole(self.weights, self.optimizer_state, given, *scalars)
+        else:
+            changed, facts = self._accumulated(batch, step, *scalars, due)
+            spread = len(self.weights)  # what is left to do goes by tensors, not by rows
+        self._take(changed)
+        self.objective.module.update(tree_unflatten(list(self.weights.items())))
+        with backend.shards(backend.streams(spread)):
             mx.eval(self.weights, self.optimizer_state, facts)
         return {name: float(value.item()) for name, value in facts.items()} | {"lr": lr}
 
@@ -139,28 +139,38 @@ class Gradient:
         self.weights = {name: weights[name] for name in self.weights}
         self.optimizer_state = {name: state[name] for name in self.optimizer_state}
 
+    def _due(self, step: int) -> Refreshing | None:
+        """The optimizer, where a refresh is due at this step, or was since the last that was made."""
+        optimizer = self.optimizer
+        if not isinstance(optimizer, Refreshing):
+            return None
+        if self.refreshed < 0:
+            self.refreshed = step - 1
+        return optimizer if any(optimizer.due(n) for n in range(self.refreshed + 1, step + 1)) else None
+
     def _accumulated(
-        self, batch: Batch, lr: mx.array, step: mx.array, limits: mx.array, due: Refreshing | None
+        self,
+        batch: Batch,
+        number: int,
+        lr: mx.array,
+        step: mx.array,
+        limits: mx.array,
+        due: Refreshing | None,
     ) -> tuple[list[tuple[Tensors, Tensors]], Tensors]:
         batch = self.world.share(batch)
-        rows = batch.tokens.shape[0]
-        if rows % self.accumulate:
-            raise ConfigError(f"a batch of {rows} rows cannot be split into {self.accumulate} equal parts")
+        parts, rows = in_parts(batch, self.accumulate), batch.tokens.shape[0]
         size = rows // self.accumulate
-        keys = self._keys(int(step.item()), rows)
-        parts = [
-            arrays(batch.rows(i, i + size)) | {name: value[i : i + size] for name, value in keys.items()}
-            for i in range(0, rows, size)
-        ]
+        for name, value in self._keys(number, rows).items():
+            for i, part in enumerate(parts):
+                part[name] = value[i * size :][:size]
         sums, facts, total = self._mean(parts)
         state = self.optimizer_state
         if due is not None and _counts(facts["loss"], _norm(sums), limits).item():
-            n = int(step.item())
             seen = Seen(
-                step=n, gradients=sums, tokens=total, key=step_key(self.seed, n, "refresh"),
-                drawn=lambda: self.drawn(parts, size, n),
+                gradients=sums, tokens=total, key=key_of(self.seed, number, "refresh"),
+                drawn=lambda: self.drawn(parts, size, number),
             )  # fmt: skip
-            state = due.refresh(state, seen)
+            state, self.refreshed = due.refresh(state, seen), number
         changed, norm = self._finish(self.weights, sums, state, lr, step, facts["loss"], limits)
         return self._adjusted(changed, facts | {"grad_norm": norm}, limits)
 
@@ -171,10 +181,11 @@ class Gradient:
         total = mx.maximum(whole, 1.0)
         sums: Tensors = {name: mx.zeros(w.shape) for name, w in self.weights.items()}
         facts: Tensors = {}
-        for part, weight in zip(parts, totals):
-            sums, share = self._part(self.weights, sums, part, weight / total)
-            facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
-            mx.eval(sums, facts)  # frees this part's activations before the next one is built
+        with backend.shards(backend.streams(parts[0]["tokens"].shape[0])):
+            for part, weight in zip(parts, totals):
+                sums, share = self._part(self.weights, sums, part, weight / total)
+                facts = {name: facts.get(name, mx.array(0.0)) + value for name, value in share.items()}
+                mx.eval(sums, facts)  # frees this part's activations before the next one is built
         return self.world.sum(sums), self.world.sum(facts), total
 
     def drawn(self, parts: list[Tensors], size: int, step: int) -> Tensors:
@@ -186,7 +197,7 @@ class Gradient:
                 hint="use another --optimizer",
             )
         n = size * len(parts)
-        keys = mx.random.split(step_key(self.seed, step, "targets"), n * self.world.size)
+        keys = mx.random.split(key_of(self.seed, step, "targets"), n * self.world.size)
         keys = keys[self.world.rank * n :]
         return self._mean([{**part, DRAWS: keys[i * size :][:size]} for i, part in enumerate(parts)])[0]
 
@@ -289,8 +300,9 @@ class Gradient:
         return changed, {n: v for n, v in facts.items() if not n.startswith(MEASURE)}
 
     def state(self) -> Tensors:
-        """The optimizer's tensors, for a resumable checkpoint."""
-        return dict(self.optimizer_state)
+        """The optimizer's tensors, for a resumable checkpoint, and the step of its last refresh."""
+        told = {REFRESHED: mx.array(self.refreshed)} if isinstance(self.optimizer, Refreshing) else {}
+        return self.optimizer_state | told
 
     def follow(self) -> None:
         """Begin with rank 0's weights and optimizer state, where there are several ranks."""
@@ -298,17 +310,19 @@ class Gradient:
             return
         self.weights = self.world.spread(self.weights)
         self.optimizer_state = self.world.spread(self.optimizer_state)
+        self.refreshed = int(self.world.spread({REFRESHED: mx.array(self.refreshed)})[REFRESHED].item())
         self.objective.module.update(tree_unflatten(list(self.weights.items())))
 
     def snapshot(self) -> Tensors:
         """Weights and optimizer as they are now; costs nothing until the next step."""
-        named = (("weights", self.weights), ("optimizer", self.optimizer_state))
+        named = (("weights", self.weights), ("optimizer", self.state()))
         return {f"{part}.{name}": value for part, held in named for name, value in held.items()}
 
     def rewind(self, tensors: Mapping[str, mx.array]) -> None:
         """Be as at a snapshot, bit for bit."""
         self.weights = {name: tensors[f"weights.{name}"] for name in self.weights}
-        self.optimizer_state = {name: tensors[f"optimizer.{name}"] for name in self.optimizer_state}
+        held = {n.removeprefix("optimizer."): t for n, t in tensors.items() if n.startswith("optimizer.")}
+        self._take_back(held)
         self.objective.module.update(tree_unflatten(list(self.weights.items())))
 
     @contextlib.contextmanager
@@ -326,20 +340,20 @@ class Gradient:
 
     def restore(self, tensors: Mapping[str, mx.array]) -> None:
         """Take back the optimizer's tensors; the weights must be in the module already."""
-        if set(tensors) != set(self.optimizer_state):
-            odd = sorted(set(tensors) ^ set(self.optimizer_state))
-            raise CheckpointError(
-                f"the saved optimizer state does not fit: {odd[0]} and {len(odd) - 1} more differ"
-            )
-        for name, held in self.optimizer_state.items():
-            if tensors[name].shape != held.shape:
-                raise CheckpointError(
-                    f"the saved optimizer state does not fit: {name} has shape {tensors[name].shape}, "
-                    f"not {held.shape}"
-                )
-        self.weights = _masters(self.objective.module)
-        self.optimizer_state = dict(tensors)
+        self._take_back(tensors)
+        self.weights = masters(self.objective.module)
         mx.eval(self.optimizer_state)
+
+    def _take_back(self, tensors: Mapping[str, mx.array]) -> None:
+        """Make these the optimizer's, where they fit. What a checkpoint of an earlier version does not have,
+        `later` in the optimizer, begins as at the start."""
+        held = {name: value for name, value in tensors.items() if name != REFRESHED}
+        if missing := [name for name in self.optimizer_state if name not in held]:
+            fresh = self.optimizer.init(self.weights)
+            held |= {n: fresh[n] for n in missing if n.startswith(getattr(self.optimizer, "later", ()))}
+        fits(self.optimizer_state, held)
+        self.optimizer_state = {name: held[name] for name in self.optimizer_state}
+        self.refreshed = int(tensors[REFRESHED].item()) if REFRESHED in tensors else -1
 
 
 def _norm(gradients: Tensors) -> mx.array:
@@ -356,22 +370,9 @@ def _where(counts: mx.array, new: Tensors, old: Tensors) -> Tensors:
     return {name: mx.where(counts, value, old[name]) for name, value in new.items()}
 
 
-def _masters(module: nn.Module) -> Tensors:
-    """What learns, in float32 whatever the file's dtype was."""
-    return {name: w.astype(mx.float32) for name, w in tree_flatten(module.trainable_parameters())}
-
-
 def _added(changed: list[tuple[Tensors, Tensors]]) -> list[tuple[Tensors, Tensors]]:
     """The same, with every tensor of the state once: what several calls return of one is added up."""
     sums: Tensors = {}
     for _, state in changed:
         sums |= {name: sums[name] + w if name in sums else w for name, w in state.items()}
     return [(new, {name: sums.pop(name) for name in state if name in sums}) for new, state in changed]
-
-
-def arrays(batch: Batch) -> Tensors:
-    """A numpy batch as MLX arrays."""
-    return {
-        name: mx.array(getattr(batch, name))
-        for name in ("tokens", "targets", "weights", "positions", "segments")
-    }

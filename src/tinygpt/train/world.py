@@ -18,11 +18,10 @@ from mlx.utils import tree_flatten
 from tinygpt.core import ranks
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError, RemoteError
+from tinygpt.train.protocols import Tensors
 
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
-
-Tensors = dict[str, mx.array]
 
 
 class World:

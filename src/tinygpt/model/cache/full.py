@@ -8,8 +8,6 @@ too, as tails."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tinygpt.core.backend import mx
 
 
@@ -19,13 +17,13 @@ class KVCache:
     step = 64
     first = 0  # place in the row of the first key that `update_and_fetch` last returned
 
-    def __init__(self, left_padding: Sequence[int] | None = None, *, tailed: bool = False) -> None:
+    def __init__(self, *, tailed: bool = False) -> None:
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self.held = 0
         self.tailed = tailed
         self.tails: dict[str, mx.array] = {}
-        self.left_padding = None if left_padding is None else mx.array(list(left_padding))
+        self.left_padding: mx.array | None = None  # (B,) tokens before the first of each row
 
     @property
     def offset(self) -> int | mx.array:

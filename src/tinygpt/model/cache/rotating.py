@@ -5,6 +5,7 @@ is full, the newest move to its front, so that most decode steps copy nothing. W
 come back: the cache cannot be trimmed.
 Paper: Beltagy et al. 2020, arXiv:2004.05150 (sliding window); Jiang et al. 2023, arXiv:2310.06825 (rolling
 buffer).
+Differs: space for more than a window, not a ring of its size, so that what is read lies in order.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Every pass appends as many columns as the row with most such tokens needs; a row
 there, which are masked. With one row nothing is empty. Each entry keeps its token's place in the row, for
 positions and for forgetting. A window counts a row's own entries.
 Paper: Raposo et al. 2024, arXiv:2404.02258 (section 3.5).
+Differs: the paper has no cache; what each block routes, and no more, is what it holds here.
 """
 
 from __future__ import annotations
@@ -86,6 +87,11 @@ class RoutedCache:
             allowed = allowed & (rank[:, -length:, None] - rank[:, None] < window_size)
         # An empty place reads itself: a row with nothing to read would be NaN and spread.
         return (allowed | (columns == rows))[:, None]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays held, room for coming tokens included."""
+        return self._store.nbytes + sum(x.nbytes for x in (self._at, self._valid) if x is not None)
 
     @property
     def state(self) -> tuple[mx.array, ...]:

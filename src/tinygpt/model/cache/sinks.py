@@ -11,6 +11,7 @@ the text, but those to the sinks stop growing: so queries and keys have two halv
 sums, `score = [q_near, q_far] . [k, 0]` inside the window and `[0, k]` on the sinks.
 
 Paper: Xiao et al., ICLR 2024, arXiv:2309.17453 (section 3.2).
+Differs: tokens that come at once are read as if one by one, each with sinks and a window of its own.
 """
 
 from __future__ import annotations

@@ -8,16 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
-from tinygpt.model import ops
 from tinygpt.model.block import Block
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
-from tinygpt.model.head.linear import next_losses
+from tinygpt.model.head.linear import LinearHead
 from tinygpt.model.output import Output, token_losses
 
 
@@ -25,7 +24,7 @@ from tinygpt.model.output import Output, token_losses
 class Knobs:
     """What the heads' settings have in common; each has its own defaults."""
 
-    horizons: Annotated[int, "Tokens predicted at every place, the next one included."]
+    horizons: int
     weight: float
 
     def __post_init__(self) -> None:
@@ -62,40 +61,25 @@ def block_of(config: ModelConfig, place: int) -> Block:
     return block
 
 
-class Ahead(nn.Module):
-    """The linear head, and modules `ahead[k - 1](h_BLD, ids_BL, frame, cache)` that predict the k-th token
-    after the next. Shapes: B batch, L tokens, D width, V vocabulary.
+class Ahead(LinearHead):
+    """The linear head, which alone decodes, and modules `ahead[k - 1](h_BLD, ids_BL, frame, cache)` that
+    predict the k-th token after the next. Shapes: B batch, L tokens, D width, V vocabulary.
 
     chained: a module reads what the one before it made, and the token k places on; else all read the
     trunk. share: of each horizon's loss in the whole."""
 
-    key_width = 0  # decoding uses the linear head alone
-
     def __init__(
         self, config: ModelConfig, ahead: Sequence[nn.Module], *, chained: bool, share: float
     ) -> None:
-        super().__init__()
-        self.n_vocab = config.vocab_size
+        super().__init__(config)
         self.ahead: list[Any] = list(ahead)
         self.chained, self.share = chained, share
-
-    def logits(
-        self,
-        x_BLD: mx.array,
-        project: ops.Project,
-        tokens_BL: mx.array,
-        frame: Frame,
-        cache: Any | None,
-        last: int,
-    ) -> mx.array:
-        """Logits (B, last, V) of what follows the last tokens."""
-        return project(x_BLD[:, -last:])
 
     def losses(
         self, x_BLD: mx.array, output: Output, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame
     ) -> mx.array:
         """-log p of each target (B, L); in training the other horizons go to the terms: mtp_2, mtp_3, ..."""
-        losses_BL = next_losses(x_BLD, output, targets_BL, frame, self.n_vocab)
+        losses_BL = super().losses(x_BLD, output, tokens_BL, targets_BL, frame)
         terms = frame.terms
         if terms is None:
             return losses_BL

@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 from tinygpt.core.backend import mx, nn
-from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.output import Output, token_losses
 
 
 class LinearHead(nn.Module):
-    """Shapes: B batch, L tokens, D width, V vocabulary. `project` multiplies by the output matrix."""
+    """Shapes: B batch, L tokens, D width, V vocabulary."""
 
     key_width = 0  # it keeps nothing of earlier tokens
 
@@ -29,14 +28,14 @@ class LinearHead(nn.Module):
     def logits(
         self,
         x_BLD: mx.array,
-        project: ops.Project,
+        output: Output,
         tokens_BL: mx.array,
         frame: Frame,
         cache: Any | None,
         last: int,
     ) -> mx.array:
         """Logits (B, last, V) of what follows the last tokens."""
-        return project(x_BLD[:, -last:])
+        return output(x_BLD[:, -last:])
 
     def losses(
         self, x_BLD: mx.array, output: Output, tokens_BL: mx.array, targets_BL: mx.array, frame: Frame

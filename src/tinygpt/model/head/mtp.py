@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
+from tinygpt.model.block import passed
 from tinygpt.model.config import NORM, ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.head._ahead import Ahead, Knobs, block_of
@@ -47,7 +48,7 @@ class Link(nn.Module):
         """h_k (B, L, D) from h_(k-1) and the tokens k places on."""
         e_BLD = frame.stack.embed_tokens(ids_BL)
         x_BLD = self.eh_proj(mx.concatenate([self.hnorm(h_BLD), self.enorm(e_BLD)], axis=-1))  # eq. 21
-        return self.block(x_BLD, frame, cache)  # eq. 22
+        return passed(self.block, x_BLD, frame, cache)  # eq. 22
 
     def finish(self, h_BLD: mx.array, frame: Frame) -> mx.array:
         """What the output matrix reads."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
+from tinygpt.model.block import passed
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.head._ahead import Ahead, Knobs, block_of
@@ -37,7 +38,7 @@ class Branch(nn.Module):
 
     def __call__(self, h_BLD: mx.array, ids_BL: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
         """What the block makes of the trunk (B, L, D)."""
-        return self.block(h_BLD, frame, cache)
+        return passed(self.block, h_BLD, frame, cache)
 
     def finish(self, h_BLD: mx.array, frame: Frame) -> mx.array:
         """The final norm, which all heads share."""

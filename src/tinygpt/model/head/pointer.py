@@ -59,7 +59,7 @@ class PointerHead(nn.Module):
     def logits(
         self,
         x_BLD: mx.array,
-        project: ops.Project,
+        output: Output,
         tokens_BL: mx.array,
         frame: Frame,
         cache: Any | None,
@@ -68,7 +68,7 @@ class PointerHead(nn.Module):
         """Logits (B, last, V) of what follows the last tokens: log-probabilities, moved back to where the
         vocabulary's own logits have their zero, which repetition_penalty goes by."""
         mass_BLS, rest_BL, tokens_BS = self._mass(x_BLD, tokens_BL, frame, cache, last)
-        z_BLV = project(x_BLD[:, -last:]).astype(mx.float32)
+        z_BLV = output(x_BLD[:, -last:]).astype(mx.float32)
         p_BLV = ops.softmax(z_BLV) * rest_BL[..., None]
         B, n, _ = mass_BLS.shape
         rows, places = mx.arange(B)[:, None, None], mx.arange(n)[None, :, None]

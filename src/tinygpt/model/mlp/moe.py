@@ -1,17 +1,19 @@
 """Sparse mixture of experts: each token passes through the few experts that its router chooses.
 
 `p = softmax(W_r x)` over E experts, the k largest are kept, and `y = sum_e g_e E_e(x)` over those k, with
-`g` their probabilities, renormalised to sum 1. An expert is a SwiGLU MLP. Tokens are sorted by expert, so
+`g` their probabilities, for k > 1 renormalised to sum 1 (a single gate would be 1, and the router learn
+nothing). An expert is a SwiGLU MLP. Tokens are sorted by expert, so
 only the chosen ones compute and none is dropped. Two terms join the loss: `balance E sum_e f_e P_e`, with f_e
 the share of choices that fell on e and P_e its mean probability, which is least when all experts work alike,
 and `z mean(logsumexp(logits)^2)`, which keeps the router's logits small. With `bias_rate` the choice, not the
 weight, is made by `p + b`, and after every step `b` moves by that much towards experts with too little to do,
 so that balance needs no loss. `shared` experts see every token.
 
-Paper: Shazeer et al., ICLR 2017, arXiv:1701.06538; Fedus et al. 2022, arXiv:2101.03961 (eq. 4-6, balance);
-Zoph et al. 2022, arXiv:2202.08906 (eq. 5, router z-loss); Dai et al. 2024, arXiv:2401.06066 (shared experts);
-Wang et al. 2024, arXiv:2408.15664 (bias).
-Differs: the balance term counts all k choices, not the first alone; no capacity, so nothing is dropped.
+Paper: Shazeer et al., ICLR 2017, arXiv:1701.06538; Fedus et al. 2022, arXiv:2101.03961 (eq. 2, k = 1;
+eq. 4-6, balance); Zoph et al. 2022, arXiv:2202.08906 (eq. 5, router z-loss); Dai et al. 2024,
+arXiv:2401.06066 (shared experts); Wang et al. 2024, arXiv:2408.15664 (bias).
+Differs: the balance term counts all k choices, not the first alone; no capacity, so nothing is dropped; one
+expert keeps its probability as in Fedus et al., several are renormalised as in Shazeer et al.; no biases.
 """
 
 from __future__ import annotations
@@ -49,6 +51,15 @@ class Config:
         for name in ("width", "shared", "balance", "z", "bias_rate"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"mlp.{name} must not be negative, got {getattr(self, name)}")
+
+
+def refuse_bias(config: ModelConfig) -> None:
+    """ConfigError where biases are asked for: experts have none."""
+    if config.mlp_bias:
+        raise ConfigError(
+            f"mlp_bias asks for biases, and the experts of mlp '{config.mlp.name}' have none",
+            hint="leave mlp_bias out, or use mlp=swiglu or gelu",
+        )
 
 
 class Experts(nn.Module):
@@ -111,7 +122,9 @@ class MixtureOfExperts(nn.Module):
         p_NE = mx.softmax(logits_NE, axis=-1)
         chosen_Nk = mx.stop_gradient(self._choose(p_NE))
         gate_Nk = mx.take_along_axis(p_NE, chosen_Nk, axis=-1)
-        gate_Nk = (gate_Nk / gate_Nk.sum(axis=-1, keepdims=True)).astype(x_ND.dtype)
+        if k > 1:
+            gate_Nk = gate_Nk / gate_Nk.sum(axis=-1, keepdims=True)
+        gate_Nk = gate_Nk.astype(x_ND.dtype)
         if frame.terms is not None:
             self._tell(frame, logits_NE, p_NE, chosen_Nk)
         y_ND = (self.experts(x_ND, chosen_Nk) * gate_Nk[..., None]).sum(axis=1)
@@ -145,4 +158,5 @@ class MixtureOfExperts(nn.Module):
 
 def build(config: ModelConfig, layer: int) -> nn.Module:
     """The MLP of one layer."""
+    refuse_bias(config)
     return MixtureOfExperts(config, layer)

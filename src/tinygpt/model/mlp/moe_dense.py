@@ -58,4 +58,5 @@ class DenseMixture(nn.Module):
 
 def build(config: ModelConfig, layer: int) -> nn.Module:
     """The MLP of one layer."""
+    moe.refuse_bias(config)
     return DenseMixture(config)

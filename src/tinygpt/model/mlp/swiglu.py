@@ -3,7 +3,7 @@
 Three matrices instead of two; a width of 8/3 x hidden keeps the parameter count of a 4x GELU MLP.
 
 Paper: Shazeer 2020, arXiv:2002.05202 (eq. 6).
-Differs: nothing.
+Differs: with biases where `mlp_bias` asks for them; the paper leaves them out.
 """
 
 from __future__ import annotations

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from tinygpt.core.backend import mx, nn
+from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
+from tinygpt.model.position._base import NoPosition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class StretchedConfig(RotaryConfig):
         check_factor(self.factor)
 
 
-class RotaryPosition(nn.Module):
+class RotaryPosition(NoPosition):
     """Holds no parameters; turns queries and keys inside attention."""
 
     def __init__(
@@ -54,16 +55,12 @@ class RotaryPosition(nn.Module):
         scale: multiplies positions. gain: multiplies what is turned, so scores grow by its square.
         """
         super().__init__()
-        self.theta, self.dims = config.position.options.theta, head_width(config)
-        self.scale, self.gain = scale, gain
+        head_width(config)
+        self.theta, self.scale, self.gain = config.position.options.theta, scale, gain
         self._wavelengths = None
         if frequencies is not None:
             self._wavelengths = mx.array([1 / f for f in frequencies], mx.float32)
             mx.eval(self._wavelengths)  # lazy arrays cannot go to another thread
-
-    def embed(self, x_BLD: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Nothing is added to the embeddings."""
-        return x_BLD
 
     def rotate(self, x_BHLK: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
         """Turn heads by their positions: offset is the first position, a number or one per row (B,), where
@@ -73,7 +70,6 @@ class RotaryPosition(nn.Module):
             base=self.theta,
             offset=offset,
             positions=frame.places,
-            dims=self.dims,
             freqs=self._wavelengths,
             scale=self.scale,
         )
@@ -102,8 +98,8 @@ def check_factor(factor: float) -> None:
         raise ConfigError(f"the factor of a longer context must be at least 1, got {factor:g}")
 
 
-def trained_context(config: ModelConfig) -> int:
-    """Tokens of context before stretching: as given, or max_position_embeddings / factor."""
+def complete(config: ModelConfig) -> StretchedConfig:
+    """The options with the context before stretching filled in: max_position_embeddings / factor."""
     options = config.position.options
     trained = options.original_max_position_embeddings or round(
         config.max_position_embeddings / options.factor
@@ -113,10 +109,4 @@ def trained_context(config: ModelConfig) -> int:
             f"original_max_position_embeddings must be at least 1, got {trained}",
             hint="it is the context that the model was trained with, before it was stretched",
         )
-    return trained
-
-
-def complete(config: ModelConfig) -> StretchedConfig:
-    """The options with the context before stretching filled in."""
-    trained = trained_context(config)
-    return dataclasses.replace(config.position.options, original_max_position_embeddings=trained)
+    return dataclasses.replace(options, original_max_position_embeddings=trained)

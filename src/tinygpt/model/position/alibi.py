@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.model.config import ModelConfig
-from tinygpt.model.frame import Frame
+from tinygpt.model.position._base import NoPosition
 
 
-class AlibiPosition(nn.Module):
+class AlibiPosition(NoPosition):
     """Holds no parameters; gives attention a bias. H query heads, L queries, S keys."""
 
     inside_attention = True
@@ -24,14 +24,6 @@ class AlibiPosition(nn.Module):
         super().__init__()
         self._rates = mx.array(_rates(config.num_attention_heads), mx.float32)
         mx.eval(self._rates)  # lazy arrays cannot go to another thread
-
-    def embed(self, x_BLD: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Nothing is added to the embeddings."""
-        return x_BLD
-
-    def rotate(self, x_BHLK: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Queries and keys stay as they are."""
-        return x_BHLK
 
     def bias(self, queries_L: mx.array, keys_S: mx.array) -> mx.array:
         """What scores lose, (1 or B, H, L, S), from the places of queries and keys in their row: (L,) and

@@ -12,9 +12,10 @@ from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
+from tinygpt.model.position._base import NoPosition
 
 
-class LearnedPosition(nn.Module):
+class LearnedPosition(NoPosition):
     """A table (positions, D)."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -36,10 +37,6 @@ class LearnedPosition(nn.Module):
             positions = steps + offset if isinstance(offset, int) else offset[:, None] + steps
         # Left padding sits at negative positions; its values are masked, its index must only be legal.
         return x_BLD + self.weight[mx.maximum(positions, 0)]
-
-    def rotate(self, x_BHLK: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Queries and keys stay as they are."""
-        return x_BHLK
 
 
 def build(config: ModelConfig) -> nn.Module:

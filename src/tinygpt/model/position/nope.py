@@ -9,21 +9,9 @@ Differs: nothing.
 
 from __future__ import annotations
 
-from tinygpt.core.backend import mx, nn
+from tinygpt.core.backend import nn
 from tinygpt.model.config import ModelConfig
-from tinygpt.model.frame import Frame
-
-
-class NoPosition(nn.Module):
-    """Holds nothing and changes nothing."""
-
-    def embed(self, x_BLD: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Nothing is added to the embeddings."""
-        return x_BLD
-
-    def rotate(self, x_BHLK: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Queries and keys stay as they are."""
-        return x_BHLK
+from tinygpt.model.position._base import NoPosition
 
 
 def build(config: ModelConfig) -> nn.Module:

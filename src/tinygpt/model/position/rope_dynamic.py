@@ -25,6 +25,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
+from tinygpt.model.position._base import NoPosition
 from tinygpt.model.position._rotary import RotaryConfig, check_factor, head_width
 
 
@@ -39,7 +40,7 @@ class Config(RotaryConfig):
         check_factor(self.factor)
 
 
-class DynamicRotaryPosition(nn.Module):
+class DynamicRotaryPosition(NoPosition):
     """Holds no parameters; turns queries, and keys as they are read. B rows, L tokens, K head width."""
 
     inside_attention = True
@@ -55,19 +56,15 @@ class DynamicRotaryPosition(nn.Module):
                 f"dynamic scaling needs head_dim of at least 4, got {self.dims}", hint="use position=rope"
             )
 
-    def embed(self, x_BLD: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Nothing is added to the embeddings."""
-        return x_BLD
-
     def rotate(self, x_BHLK: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
         """Turn heads by their positions, with the base that the texts' lengths ask for."""
         if "rope_dynamic" not in frame.shared:
             frame.shared["rope_dynamic"] = self._wavelengths(frame)
         wavelengths = frame.shared["rope_dynamic"]
         if wavelengths is None or wavelengths.ndim == 1:
-            return ops.rope(x_BHLK, base=self.theta, offset=offset, dims=self.dims, freqs=wavelengths)
+            return ops.rope(x_BHLK, base=self.theta, offset=offset, freqs=wavelengths)
         positions = mx.arange(x_BHLK.shape[2]) + (offset[:, None] if isinstance(offset, mx.array) else offset)
-        return ops.rope(x_BHLK, positions=positions, dims=self.dims, freqs=wavelengths)
+        return ops.rope(x_BHLK, positions=positions, freqs=wavelengths)
 
     def _wavelengths(self, frame: Frame) -> mx.array | None:
         """Wavelengths (K/2,), (B, 1, K/2) or (B, L, K/2) / 2 pi; None: the plain ones."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tinygpt.core.backend import mx
 from tinygpt.model import ops
+from tinygpt.model.terms import Terms
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -28,7 +29,10 @@ def drawn_targets(model: LM, batch: dict[str, mx.array]) -> mx.array:
     found: list[mx.array] = []
     for i in range(0, tokens.shape[0], rows):
         part = slice(i, i + rows)
-        logits = model(tokens[part], positions=batch["positions"][part], segments=batch["segments"][part])
+        places = {name: batch[name][part] for name in ("positions", "segments")}
+        logits = model(
+            tokens[part], **places, terms=Terms()
+        )  # computed as the loss is: routed as in training
         found.append(draw(keys[part], mx.stop_gradient(logits).astype(mx.float32)))
     return mx.stop_gradient(mx.concatenate(found).astype(mx.int32))
 
@@ -37,6 +41,7 @@ def drawn_loss(model: LM, batch: dict[str, mx.array], weights_BL: mx.array) -> m
     """`sum_t sqrt(w_t) (-log p(y_t)) / sum w` at drawn targets y: times sqrt(sum w), its gradient squared is
     the estimate. What layers add to the training loss is no part of it."""
     losses_BL = model.losses(
-        batch["tokens"], drawn_targets(model, batch), positions=batch["positions"], segments=batch["segments"]
-    )
+        batch["tokens"], drawn_targets(model, batch),
+        positions=batch["positions"], segments=batch["segments"], terms=Terms(),
+    )  # fmt: skip
     return (losses_BL * mx.sqrt(weights_BL)).sum() / mx.maximum(weights_BL.sum(), 1.0)

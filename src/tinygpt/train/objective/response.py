@@ -17,53 +17,34 @@ from typing import TYPE_CHECKING, Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
-from tinygpt.train.objective._drawn import drawn_loss
-from tinygpt.train.objective.next_token import (
-    Arrays,
-    check_z_loss,
-    measured_loss,
-    real_targets,
-    weighted_loss,
-)
+from tinygpt.train.objective._weighted import Knobs, TokenLoss, real_targets
+from tinygpt.train.protocols import Tensors
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """What counts beside answers."""
 
     prompt_weight: Annotated[float, "Weight of a prompt's token, where an answer's has 1."] = 0.0
     z_loss: Annotated[float, "Weight of the z-loss; 0: off."] = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.prompt_weight <= 1:
             raise ConfigError(f"prompt_weight must be from 0 to 1, got {self.prompt_weight}")
-        check_z_loss(self.z_loss)
 
 
-class Response:
+class Response(TokenLoss):
     """Learns from answers, and a little from prompts where asked to."""
 
-    def __init__(self, model: LM, config: Config) -> None:
-        self.module, self.config = model, config
-
-    def weights(self, batch: Arrays) -> mx.array:
+    def weights(self, batch: Tensors) -> mx.array:
         """(B, L): the batch's own weights, and the prompt's."""
         if not self.config.prompt_weight:
             return batch["weights"]
         return mx.maximum(batch["weights"], self.config.prompt_weight * real_targets(batch))
-
-    def loss(self, batch: Arrays) -> tuple[mx.array, dict[str, mx.array]]:
-        return weighted_loss(self.module, batch, self.weights(batch), z_loss=self.config.z_loss)
-
-    def measure(self, batch: Arrays) -> mx.array:
-        return measured_loss(self.module, batch, self.weights(batch))
-
-    def drawn(self, batch: Arrays) -> mx.array:
-        """The mean loss at targets that the model draws itself; see _drawn.py."""
-        return drawn_loss(self.module, batch, self.weights(batch))
 
 
 def build(model: LM, config: Config | None = None) -> Response:

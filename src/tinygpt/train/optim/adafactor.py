@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError
-
-Tensors = dict[str, mx.array]
+from tinygpt.train.optim._shared import Knobs, not_negative, positive
+from tinygpt.train.protocols import Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of Adafactor."""
 
     decay_power: Annotated[float, "The second moment's decay at step t is 1 - t^-power."] = 0.8
@@ -36,11 +35,9 @@ class Config:
     weight_decay: Annotated[float, "Decoupled decay of matrices, times the learning rate."] = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("decay_power", "clip", "eps"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"optimizer.{name} must be positive, got {getattr(self, name):g}")
-        if self.parameter_scale < 0:
-            raise ConfigError(f"optimizer.parameter_scale must not be negative, got {self.parameter_scale:g}")
+        super().__post_init__()
+        positive(self, "decay_power", "clip")
+        not_negative(self, "parameter_scale")
 
 
 def rms(x: mx.array) -> mx.array:

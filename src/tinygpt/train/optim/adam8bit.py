@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError
 from tinygpt.train.optim import adamw
-
-Tensors = dict[str, mx.array]
+from tinygpt.train.optim._shared import counts
+from tinygpt.train.protocols import Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +36,7 @@ class Config(adamw.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("block", "minimum"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"optimizer.{name} must be at least 1, got {getattr(self, name)}")
+        counts(self, "block", "minimum")
 
 
 def dynamic(signed: bool) -> list[float]:

@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.train.optim import adamw
-
-if TYPE_CHECKING:
-    from tinygpt.train.protocols import Seen
-
-Tensors = dict[str, mx.array]
+from tinygpt.train.optim._shared import Periodic, counts, is_hidden, positive
+from tinygpt.train.protocols import Seen, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +33,8 @@ class Config(adamw.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("rank", "every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"optimizer.{name} must be at least 1, got {getattr(self, name)}")
-        if self.scale <= 0:
-            raise ConfigError(f"optimizer.scale must be positive, got {self.scale:g}")
+        counts(self, "rank")
+        positive(self, "scale")
 
 
 def is_wide(x: mx.array) -> bool:
@@ -72,7 +66,7 @@ def directions(gradient: mx.array, old: mx.array) -> mx.array:
     return mx.where(finite, new, old)
 
 
-class GaLore:
+class GaLore(Periodic):
     """Pure functions on flat dicts of tensors. The state of a projected matrix is `projector.<name>`, and
     `m.<name>` and `v.<name>` of the projected size; of other tensors AdamW's."""
 
@@ -82,8 +76,7 @@ class GaLore:
 
     def is_projected(self, name: str, weight: mx.array) -> bool:
         """Whether a tensor is a hidden matrix, or a stack of them, with more directions than are kept."""
-        hidden = weight.ndim > 1 and not any(part in name for part in ("embed", "lm_head"))
-        return hidden and min(weight.shape[-2:]) > self.config.rank
+        return is_hidden(name, weight) and min(weight.shape[-2:]) > self.config.rank
 
     def init(self, weights: Mapping[str, mx.array]) -> Tensors:
         """Fresh moments and projectors, all zero: the first refresh is due before the first step."""
@@ -100,10 +93,6 @@ class GaLore:
             low = (rank, columns) if rows <= columns else (rows, rank)
             state |= self.adamw.init({name: mx.zeros((*stack, *low))})
         return state
-
-    def due(self, step: int) -> bool:
-        """Whether `refresh` is to be called before this step's `apply`: at steps 1, 1 + every, ..."""
-        return (step - 1) % self.config.every == 0
 
     def refresh(self, state: Tensors, seen: Seen) -> Tensors:
         """The state with directions from the gradients. Not to be compiled: LAPACK runs on the CPU."""

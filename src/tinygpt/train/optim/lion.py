@@ -15,23 +15,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError
-
-Tensors = dict[str, mx.array]
+from tinygpt.train.optim._shared import Knobs
+from tinygpt.train.protocols import Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of Lion."""
 
     beta1: Annotated[float, "Share of the momentum in the step's direction."] = 0.9
     beta2: Annotated[float, "Decay of the momentum."] = 0.99
     weight_decay: Annotated[float, "Decoupled decay of matrices, times the learning rate."] = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"optimizer.{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 class Lion:

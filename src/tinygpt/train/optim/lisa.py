@@ -14,16 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.train.optim import adamw
+from tinygpt.train.optim._shared import Periodic, counts
+from tinygpt.train.protocols import Seen, Tensors
 
-if TYPE_CHECKING:
-    from tinygpt.train.protocols import Seen
-
-Tensors = dict[str, mx.array]
 BLOCK = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)")
 
 
@@ -36,9 +34,7 @@ class Config(adamw.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("layers", "every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"optimizer.{name} must be at least 1, got {getattr(self, name)}")
+        counts(self, "layers")
 
 
 def kinds(weights: Mapping[str, mx.array]) -> dict[str, dict[int, str]]:
@@ -57,10 +53,13 @@ def blocks(kinds: Iterable[Mapping[int, str]]) -> list[int]:
     return sorted({block for members in kinds for block in members})
 
 
-class Lisa:
+class Lisa(Periodic):
     """Pure functions on flat dicts of tensors. The state of a tensor outside the blocks is AdamW's. Each kind
     of tensor inside has `m.places.<kind>` and `v.places.<kind>` (places, *shape), and `places.<kind>`
-    (places,), the block that has a place, counted from 1; 0 where none has."""
+    (places,), the block that has a place, counted from 1; 0 where none has; and `age.<kind>` (places,), the
+    steps that these moments have seen."""
+
+    later = ("age.",)  # not in older checkpoints; below 0: as the step's number tells
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -79,13 +78,9 @@ class Lisa:
         for kind, members in found.items():
             places = min(self.config.layers, len(members))
             shape = (places, *weights[next(iter(members.values()))].shape)
-            state |= {f"places.{kind}": mx.zeros(places, mx.int32)}
+            state |= {f"places.{kind}": mx.zeros(places, mx.int32), f"age.{kind}": mx.full(places, -1.0)}
             state |= {f"{which}.places.{kind}": mx.zeros(shape) for which in "mv"}
         return state
-
-    def due(self, step: int) -> bool:
-        """Whether `refresh` is to be called before this step's `apply`: at steps 1, 1 + every, ..."""
-        return (step - 1) % self.config.every == 0
 
     def refresh(self, state: Tensors, seen: Seen) -> Tensors:
         """The state with other blocks drawn, and their moments at zero."""
@@ -97,6 +92,7 @@ class Lisa:
             own = [block + 1 for block in drawn if block in members]
             n = state[f"places.{kind}"].size
             new[f"places.{kind}"] = mx.array(own + [0] * (n - len(own)), mx.int32)
+            new[f"age.{kind}"] = mx.zeros(n)
             for key in (f"m.places.{kind}", f"v.places.{kind}"):
                 new[key] = mx.zeros(state[key].shape)
         return state | new
@@ -108,11 +104,13 @@ class Lisa:
         back as zeros, so that calls with parts of the weights add up to one with all."""
         outside = {n: w for n, w in weights.items() if not BLOCK.match(n)}
         new_weights, new_state = self.adamw.apply(outside, gradients, state, lr, step)
-        since = mx.remainder(step - 1, float(self.config.every)) + 1  # steps since the draw
+        told = mx.remainder(step - 1, float(self.config.every))
         for kind, members in kinds(weights).items():
-            places = state[f"places.{kind}"]
+            places, age = state[f"places.{kind}"], state[f"age.{kind}"]
+            age = mx.where(age < 0, told, age) + 1
             moments: dict[str, list[mx.array]] = {"m": [], "v": []}
             new_places: list[mx.array] = []
+            new_age: list[mx.array] = []
             own = places[:, None] == mx.array([block + 1 for block in members])
             for place in range(places.size):
                 chosen = dict(zip(members.values(), own[place]))
@@ -121,13 +119,15 @@ class Lisa:
                 for name, mine in chosen.items():
                     w, g = mx.where(mine, weights[name], w), mx.where(mine, gradients[name], g)
                 old = {f"{which}.w": state[f"{which}.places.{kind}"][place] for which in "mv"}
-                moved, new = self.adamw.apply({"w": w}, {"w": g}, old, lr, since)
+                moved, new = self.adamw.apply({"w": w}, {"w": g}, old, lr, age[place])
                 for name, mine in chosen.items():
                     weights = {**weights, name: mx.where(mine, moved["w"], weights[name])}
                 for which in "mv":
                     moments[which].append(mx.where(here, new[f"{which}.w"], 0.0))
                 new_places.append(mx.where(here, places[place], 0))
+                new_age.append(mx.where(here, age[place], 0.0))
             new_state[f"places.{kind}"] = mx.stack(new_places)
+            new_state[f"age.{kind}"] = mx.stack(new_age)
             for which in "mv":
                 new_state[f"{which}.places.{kind}"] = mx.stack(moments[which])
         return {n: new_weights.get(n, w) for n, w in weights.items()}, new_state

@@ -2,8 +2,9 @@
 
 `M = mu M + g`, then `w = w - lr s O` with `O ~ U V^T` of the Nesterov momentum `g + mu M = U S V^T`, found by
 five Newton-Schulz steps `X <- a X + b (X X^T) X + c (X X^T)^2 X`, and `s = 0.2 sqrt(max(rows, columns))`,
-which gives updates the size of AdamW's, so that one learning rate serves both. Embeddings, the output matrix
-and vectors take AdamW.
+which gives updates the size of AdamW's, so that one learning rate serves both. Matrices in a stack, as those
+of experts, are made orthogonal one by one. Embeddings, the output matrix, vectors, single rows and columns
+and depthwise kernels take AdamW.
 
 Paper: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982 (scale,
 decoupled decay).
@@ -17,17 +18,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError
 from tinygpt.train.optim import adamw
-
-Tensors = dict[str, mx.array]
+from tinygpt.train.optim._shared import Knobs, is_hidden
+from tinygpt.train.protocols import Tensors
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of Muon; the betas and eps are those of the AdamW part."""
 
     momentum: Annotated[float, "Decay of the momentum of matrices."] = 0.95
@@ -36,13 +36,9 @@ class Config:
     beta2: Annotated[float, "Second decay of the AdamW part."] = 0.95
     eps: Annotated[float, "Added to the root of the second moment in the AdamW part."] = 1e-8
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"optimizer.momentum must be in [0, 1), got {self.momentum}")
-
 
 def orthogonal(x: mx.array) -> mx.array:
-    """The nearest matrices with singular values about 1, for a stack (N, rows, columns)."""
+    """The nearest matrices with singular values about 1, for a stack (..., rows, columns)."""
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
     x = x.swapaxes(-1, -2) if tall else x
@@ -64,13 +60,9 @@ class Muon:
             )
         )
 
-    def is_matrix(self, name: str, weight: mx.array) -> bool:
-        """Whether a tensor is updated by Muon: a hidden matrix, not a table of tokens or positions."""
-        return weight.ndim == 2 and not any(part in name for part in ("embed", "lm_head"))
-
     def init(self, weights: Mapping[str, mx.array]) -> Tensors:
         """Fresh momentum, all zero."""
-        own = {n: w for n, w in weights.items() if self.is_matrix(n, w)}
+        own = {n: w for n, w in weights.items() if is_hidden(n, w)}
         other = {n: w for n, w in weights.items() if n not in own}
         return {f"momentum.{n}": mx.zeros(w.shape) for n, w in own.items()} | self.rest.init(other)
 
@@ -78,7 +70,7 @@ class Muon:
         self, weights: Tensors, gradients: Tensors, state: Tensors, lr: mx.array, step: mx.array
     ) -> tuple[Tensors, Tensors]:
         """One step; see AdamW.apply for the arguments."""
-        other = {n: w for n, w in weights.items() if not self.is_matrix(n, w)}
+        other = {n: w for n, w in weights.items() if not is_hidden(n, w)}
         new_weights, new_state = self.rest.apply(other, gradients, state, lr, step)
         shapes: dict[tuple[int, ...], list[str]] = {}
         for name, weight in weights.items():
@@ -91,8 +83,8 @@ class Muon:
                 momentum = mu * state[f"momentum.{name}"] + gradients[name]
                 new_state[f"momentum.{name}"] = momentum
                 nesterov.append(gradients[name] + mu * momentum)
-            update_NRC = orthogonal(mx.stack(nesterov)) * (0.2 * max(shape) ** 0.5)
-            for name, update in zip(names, update_NRC):
+            updates = orthogonal(mx.stack(nesterov)) * (0.2 * max(shape[-2:]) ** 0.5)
+            for name, update in zip(names, updates):
                 kept = weights[name] * (1 - lr * self.config.weight_decay)
                 new_weights[name] = kept - lr * update
         return {n: new_weights[n] for n in weights}, new_state

@@ -16,23 +16,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError
-
-Tensors = dict[str, mx.array]
+from tinygpt.train.optim._shared import Knobs
+from tinygpt.train.protocols import Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of SGD."""
 
     momentum: Annotated[float, "Share of the last step's direction that is kept; 0: none, and no state."] = (
         0.0
     )
     weight_decay: Annotated[float, "Decay of matrices, times the learning rate."] = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"optimizer.momentum must be in [0, 1), got {self.momentum}")
 
 
 class SGD:

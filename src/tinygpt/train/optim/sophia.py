@@ -15,19 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from tinygpt.train.protocols import Seen
-
-Tensors = dict[str, mx.array]
+from tinygpt.train.optim._shared import Knobs, Periodic, positive
+from tinygpt.train.protocols import Seen, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of Sophia."""
 
     beta1: Annotated[float, "Decay of the momentum."] = 0.96
@@ -40,17 +36,11 @@ class Config:
     weight_decay: Annotated[float, "Decoupled decay of matrices, times the learning rate."] = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"optimizer.{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("rho", "eps"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"optimizer.{name} must be positive, got {getattr(self, name):g}")
-        if self.every < 1:
-            raise ConfigError(f"optimizer.every must be at least 1, got {self.every}")
+        super().__post_init__()
+        positive(self, "rho")
 
 
-class Sophia:
+class Sophia(Periodic):
     """Pure functions on flat dicts of tensors; the state is `m.<name>` and `h.<name>` in float32."""
 
     def __init__(self, config: Config) -> None:
@@ -59,10 +49,6 @@ class Sophia:
     def init(self, weights: Mapping[str, mx.array]) -> Tensors:
         """Momentum and curvature, all zero: the first estimate is due before the first step."""
         return {f"{kind}.{name}": mx.zeros(w.shape) for name, w in weights.items() for kind in "mh"}
-
-    def due(self, step: int) -> bool:
-        """Whether `refresh` is to be called before this step's `apply`: at steps 1, 1 + every, ..."""
-        return (step - 1) % self.config.every == 0
 
     def gradients(self, seen: Seen) -> Tensors:
         """The gradients whose squares tell the curvature."""

@@ -11,13 +11,9 @@ Differs: as `sophia`."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tinygpt.core.backend import mx
 from tinygpt.train.optim import sophia
-
-if TYPE_CHECKING:
-    from tinygpt.train.protocols import Seen
+from tinygpt.train.protocols import Seen, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +24,7 @@ class Config(sophia.Config):
 class SophiaLight(sophia.Sophia):
     """See Sophia."""
 
-    def gradients(self, seen: Seen) -> dict[str, mx.array]:
+    def gradients(self, seen: Seen) -> Tensors:
         """Those of the step itself, before clipping."""
         return seen.gradients
 

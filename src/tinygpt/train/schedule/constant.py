@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinygpt.train.schedule._warmup import Warmup, length
+from tinygpt.train.schedule._warmup import Warmup, progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,5 +20,4 @@ class Config(Warmup):
 
 def at(step: int, steps: int, config: Config) -> float:
     """The factor on the peak learning rate at a step counted from 1 to `steps`."""
-    warmup = length(config.warmup, steps)
-    return min(1.0, step / warmup) if warmup else 1.0
+    return progress(step, steps, config)[0]

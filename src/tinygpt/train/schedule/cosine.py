@@ -12,24 +12,17 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from tinygpt.train.schedule._warmup import Warmup, check_final, length
+from tinygpt.train.schedule._warmup import Falling, progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Warmup):
+class Config(Falling):
     """Knobs of the cosine schedule."""
 
     final: Annotated[float, "Learning rate at the end, as a fraction of the peak."] = 0.1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_final(self.final)
-
 
 def at(step: int, steps: int, config: Config) -> float:
     """The factor on the peak learning rate at a step counted from 1 to `steps`."""
-    warmup = length(config.warmup, steps)
-    if step <= warmup:
-        return step / warmup
-    progress = min(1.0, (step - warmup) / max(1e-9, steps - warmup))
-    return config.final + (1 - config.final) * (1 + math.cos(math.pi * progress)) / 2
+    rise, done = progress(step, steps, config)
+    return rise * (config.final + (1 - config.final) * (1 + math.cos(math.pi * done)) / 2)

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tinygpt.train.schedule import wsd
-from tinygpt.train.schedule._warmup import Warmup
+from tinygpt.train.schedule._warmup import Falling
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Warmup):
+class Config(Falling):
     """Knobs of the trapezoid."""
 
     decay: Annotated[float, "Decay length: steps when 1 or more, else a fraction of the run."] = 0.2
-    final: Annotated[float, "Learning rate at the end, as a fraction of the peak."] = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tinygpt.core.errors import ConfigError
-from tinygpt.train.schedule._warmup import Warmup, check_final, length
+from tinygpt.train.schedule._warmup import Falling, length
 
 Shape = Literal["1-sqrt", "linear", "cosine"]
 SHAPES = {
@@ -29,12 +29,11 @@ SHAPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Warmup):
+class Config(Falling):
     """Knobs of the warm-up, stable, decay schedule."""
 
     decay: Annotated[float, "Decay length: steps when 1 or more, else a fraction of the run."] = 0.2
     shape: Annotated[Shape, "How the decay falls."] = "1-sqrt"
-    final: Annotated[float, "Learning rate at the end, as a fraction of the peak."] = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,7 +42,6 @@ class Config(Warmup):
                 f"the schedule's decay must be positive, got {self.decay:g}",
                 hint="the constant schedule never decays",
             )
-        check_final(self.final)
 
 
 def at(step: int, steps: int, config: Config) -> float:
@@ -53,6 +51,6 @@ def at(step: int, steps: int, config: Config) -> float:
     warmup = length(config.warmup, steps)
     if step <= warmup:
         return step / warmup
-    decay = min(config.decay if config.decay >= 1 else config.decay * steps, steps - warmup)
+    decay = min(length(config.decay, steps), steps - warmup)
     progress = min(1.0, max(0.0, (step - steps + decay) / decay))
     return config.final + (1 - config.final) * SHAPES[config.shape](progress)
