@@ -65,6 +65,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.mark.wide
 def test_the_order_is_the_seeds_in_a_fresh_process(name: str, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from test_source import *\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,17 +44,22 @@ def _parse(text: str) -> ast.Module:
     return ast.parse(text)
 
 
-def walk(root: Path, *folders: str) -> Iterator[tuple[str, ast.AST]]:
-    """(file relative to root, node) for every node of every file."""
+def walk(root: Path, *folders: str, word: str) -> Iterator[tuple[str, ast.AST]]:
+    """(file relative to root, node) for every node of every file that has a word; others need no parsing."""
     for path in sources(root, *folders):
-        name = str(path.relative_to(root))
-        for node in ast.walk(parse(path)):
-            yield name, node
+        text = path.read_text(encoding="utf-8")
+        if word in text:
+            name = str(path.relative_to(root))
+            for node in ast.walk(_parse(text)):
+                yield name, node
 
 
 def first_line(path: Path) -> str:
     """Line 1 of a file's docstring, or ""."""
-    return (ast.get_docstring(parse(path)) or "").partition("\n")[0]
+    text = path.read_text(encoding="utf-8")
+    # Nearly every file begins with it: no need to parse all of them.
+    plain = re.match(r'"""([^"\\\s][^"\\\n]*)("""$|\n)', text, re.MULTILINE)
+    return plain.group(1) if plain else (ast.get_docstring(_parse(text)) or "").partition("\n")[0]
 
 
 def text_files(root: Path) -> list[Path]:
