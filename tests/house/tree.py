@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import re
 import subprocess
 from collections.abc import Iterator
@@ -41,7 +42,13 @@ def parse(path: Path) -> ast.Module:
 # By content: the planted copies of the house share the trees of all files but one.
 @functools.cache
 def _parse(text: str) -> ast.Module:
-    return ast.parse(text)
+    on = gc.isenabled()
+    gc.disable()  # a tree is nothing but new objects, none of them garbage
+    try:
+        return ast.parse(text)
+    finally:
+        if on:
+            gc.enable()
 
 
 def walk(root: Path, *folders: str, word: str) -> Iterator[tuple[str, ast.AST]]:

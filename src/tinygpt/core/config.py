@@ -76,10 +76,9 @@ def _field(f: dataclasses.Field[Any], hint: Any) -> Field:
     kind = typing.get_args(hint)[0] if notes else hint
     text = next((n for n in notes if isinstance(n, str)), "")
     family = next((n for n in notes if isinstance(n, Family)), None)
-    choices = next((n for n in notes if isinstance(n, tuple)), ())
     fills = next((n for n in notes if isinstance(n, Fills)), None)
-    if typing.get_origin(kind) is typing.Literal:
-        choices = tuple(str(c) for c in typing.get_args(kind))
+    literal = typing.get_origin(kind) is typing.Literal
+    choices = tuple(str(c) for c in typing.get_args(kind)) if literal else ()
     default: Any = f.default
     if f.default_factory is not dataclasses.MISSING:
         default = f.default_factory()
