@@ -26,7 +26,8 @@ PUBLIC = {"https://pypi.org", "https://files.pythonhosted.org"}
 
 def check(root: Path) -> list[str]:
     """One line for each breach."""
-    return [*prints(root), *caught(root), *sleeps(root), *promises(root), *machines(root), *skips(root)]
+    rules = (prints, caught, sleeps, devices, promises, machines, skips)
+    return [line for rule in rules for line in rule(root)]
 
 
 def prints(root: Path) -> Iterator[str]:
@@ -57,6 +58,21 @@ def sleeps(root: Path) -> Iterator[str]:
         match node:
             case ast.Call(func=func) if ast.unparse(func) in ("time.sleep", "sleep") and name not in SLEEPS:
                 yield f"{name}:{node.lineno}: time.sleep: wait for the thing itself, or explain in SLEEPS"
+
+
+def devices(root: Path) -> Iterator[str]:
+    """What depends on the device is a question that core/backend.py answers."""
+    for name, node in walk(root, "src/tinygpt", word=".device"):
+        match node:
+            case ast.Compare(left=left, comparators=others):
+                compared = [left, *others]
+            case ast.Match(subject=subject):
+                compared = [subject]
+            case _:
+                continue
+        asks = any(isinstance(n, ast.Attribute) and n.attr == "device" for n in compared)
+        if asks and not name.startswith("src/tinygpt/core/"):
+            yield f"{name}:{node.lineno}: asks for a device by name: give core/backend.py a question for it"
 
 
 def promises(root: Path) -> Iterator[str]:

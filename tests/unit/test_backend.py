@@ -219,14 +219,9 @@ def test_streams_give_the_same_sums_as_one() -> None:
 
 
 def test_the_peak_of_memory_is_in_bytes() -> None:
-    code = """
-from tinygpt.core import backend
-from tinygpt.core.backend import mx
-before = backend.memory_peak()
-mx.eval(mx.ones((1 << 26,), mx.float32))
-out = (backend.memory_peak() - before) / (1 << 28)
-"""
-    assert 0.5 < child(code) < 1.5
+    x = mx.ones((1 << 24,), mx.float32)
+    mx.eval(x)
+    assert x.nbytes <= backend.memory_peak() < 1 << 36, "neither kilobytes nor bytes taken for them"
 
 
 def test_metal_wires_what_it_recommends(monkeypatch) -> None:

@@ -59,7 +59,7 @@ def test_parts_of_a_step_are_what_counts() -> None:
 
 def test_an_adapter_may_need_one_layer_only(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nano.config()
-    monkeypatch.setattr(_memory, "_memory", lambda: count.activation_bytes(model, 4, 32, dtype=DTYPE))
+    monkeypatch.setattr(backend, "memory", lambda: count.activation_bytes(model, 4, 32, dtype=DTYPE))
     _memory.refuse_too_large(model, 4 * model.num_hidden_layers, 32, whole=False)
     for rows, whole in ((4, True), (4 * model.num_hidden_layers + 1, False)):
         with pytest.raises(ConfigError, match="memory"):

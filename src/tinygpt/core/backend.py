@@ -86,6 +86,16 @@ def setup() -> Backend:
     return _state["backend"]
 
 
+def on_cpu() -> bool:
+    """Whether MLX computes on a CPU. Outside of this file no one asks for a device by its name."""
+    return setup().device == "cpu"
+
+
+def has_cpu_forms() -> bool:
+    """Whether float32 operators that MLX runs slowly on a CPU are put differently (model/ops.py)."""
+    return on_cpu() and not setup().stock
+
+
 def _prepare() -> Backend:
     notes: list[str] = []
     wanted = os.environ.get("TINYGPT_DEVICE", "")
@@ -166,6 +176,14 @@ def _wire_memory(notes: list[str]) -> None:
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
     except (KeyError, RuntimeError, ValueError) as error:
         notes.append(f"weights may leave memory under pressure, which is slower: {error}")
+
+
+def memory() -> int:
+    """Bytes that arrays can take: on CUDA they may lie in the GPU's memory and in the machine's."""
+    found = _memory_bytes()
+    if setup().device == "cuda":
+        found += int(mx.device_info().get("total_memory", 1 << 62))  # not said: nothing is refused
+    return found
 
 
 def _memory_bytes() -> int:
@@ -275,13 +293,14 @@ def compile(fn: Callable[..., Any], *, max_traces: int | None = None, **options:
                 seen.clear()
                 chosen.clear()
         if not chosen:
-            chosen.append(mx.compile(fn, **options) if _compile_works() else fn)
+            chosen.append(mx.compile(fn, **options) if compile_works() else fn)
         return chosen[0](*args, **kwargs)
 
     return call
 
 
-def _compile_works() -> bool:
+def compile_works() -> bool:
+    """Whether `mx.compile` can build kernels: on a GPU, or with a C++ compiler that builds a trial one."""
     if _state["compile_works"] is None:
         backend = setup()
         works = backend.device != "cpu" or sys.platform == "darwin" or backend.compiler is not None

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from tinygpt.core.backend import mx, nn, setup
+from tinygpt.core.backend import mx, nn, on_cpu
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops, rows
 from tinygpt.model.config import ModelConfig
@@ -64,7 +64,7 @@ class Experts(nn.Module):
         """(N, k, D): each token through the experts chosen for it."""
         (n, d), k = x_ND.shape, chosen_Nk.shape[1]
         flat = chosen_Nk.flatten()
-        if setup().device == "cpu":
+        if on_cpu():
             wide, stack = mx.float32, len(self.gate_proj)  # MLX gathers in float32 there
             y = self._grouped(mx.repeat(x_ND.astype(wide), k, axis=0), rows.Groups(flat, stack))
         else:
