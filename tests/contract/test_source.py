@@ -195,7 +195,16 @@ def test_text_counts_what_it_leaves_out(tmp_path: Path, memory: Any) -> None:
     assert "a.txt is not UTF-8: byte 4, on line 2" in memory.of(Note)[0].text
     assert memory.of(Progress)[-1].done == memory.of(Progress)[-1].total > 0
     assert not any("skip" in f.parts for f in source.files)
-    for refused in (text.Config(paths=(tmp_path,), strict=True), text.Config(paths=(tmp_path / "a.txt",))):
+    one, folder = tmp_path / "a.txt", tmp_path / "more"
+    folder.mkdir()
+    (folder / "more.txt").write_bytes(b"b\xe9d")
+    (folder / "good.txt").write_text("good " * 99)
+    read = text.build(text.Config(paths=(folder, folder / "good.txt")), TOKENIZER, length=64, batch_size=2)
+    assert read.describe()["bad_files"] == 1, "what is named by hand can be read"
+    for refused in (
+        text.Config(paths=(tmp_path,), strict=True), text.Config(paths=(one,)),
+        text.Config(paths=(folder, folder / "good.txt", one)), text.Config(paths=(one, folder)),
+    ):  # fmt: skip
         with pytest.raises(DataError, match="not UTF-8"):
             text.build(refused, TOKENIZER, length=64, batch_size=2)
 

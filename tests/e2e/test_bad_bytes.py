@@ -40,6 +40,9 @@ def test_eval_writes_over_nothing(trained: Path, here: Path) -> None:
     command = ("eval", trained / "run", "--suite", "sort_6", "--set", "options.sort-6.n=2")
     refused(tinygpt(*command, "--examples", mine), r"--examples: .*config\.json exists", hint="another")
     refused(tinygpt(*command, "--out", mine), r"--out: .*config\.json:1: not an eval row", hint="eval rows")
+    refused(tinygpt(*command, "--out", rows, "--examples", here / "." / "rows.jsonl"), "both name .*rows")
+    for flag in ("--out", "--examples"):
+        refused(tinygpt(*command, flag, here), f"{flag}: .* is a directory", hint="name a file")
     assert snapshot(here) == {"config.json": b'{"years": "of work"}\n'}
     good(*command, "--out", rows, "--examples", more)
     good(*command, "--out", rows)

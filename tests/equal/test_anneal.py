@@ -11,7 +11,7 @@ import pytest
 import nano
 from tinygpt.core import events as ev
 from tinygpt.core import files
-from tinygpt.core.config import from_dict
+from tinygpt.core.config import from_dict, load_file
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.model import checkpoint
@@ -61,7 +61,7 @@ def test_a_stable_run_and_its_decay_are_the_run_in_one_piece(
     base = stable(tmp_path, optimizer=optimizer)
     settings = decay(tmp_path, base, optimizer=optimizer, save_every=1, keep=9)
     assert (settings.lr, settings.batch, settings.seed) == (3e-3, 2, 4), "those of the stable run"
-    assert settings.schedule.options.warmup == 0 and settings.schedule.options.decay == DECAY
+    assert settings.course.options.warmup == 0 and settings.course.options.decay == DECAY
     pretrain.run(settings, Events(memory))
     assert not [e for e in memory.events if "would have read next" in str(e)]
     whole, found = tensors(tmp_path / "whole" / "final"), tensors(tmp_path / "decay" / "final")
@@ -78,6 +78,17 @@ def test_a_stable_run_and_its_decay_are_the_run_in_one_piece(
         pretrain.run(again, Events())
         found = tensors(tmp_path / "decay" / "final")
         assert all(np.array_equal(found[n], whole[n]) for n in whole)
+
+
+def test_a_stable_run_with_a_guard_and_another_length_of_decay(tmp_path: Path) -> None:
+    """A guard's snapshots are no state of the optimizer; what a decay recorded can be run again, longer."""
+    base = stable(tmp_path, auto_rollback="on")
+    pretrain.run(decay(tmp_path, base), Events())
+    again = load_file(tmp_path / "decay" / "run.json") | {"steps": DECAY + 1, "out": str(tmp_path / "again")}
+    pretrain.run(from_dict(pretrain.Config, again), Events())
+    found = ev.read(tmp_path / "again" / "events.jsonl")
+    rates = [e["lr"] for e in found if e["kind"] == "train.step"]
+    assert rates == pytest.approx([3e-3 * f for f in (0.7525, 0.505, 0.2575, 0.01)])
 
 
 def test_other_batches_are_told_of(tmp_path: Path, memory: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tinygpt.core import events as ev
 from tinygpt.core.config import from_dict
-from tinygpt.core.errors import ConfigError, UnsupportedError
+from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
 from tinygpt.core.events import Events
 from tinygpt.data import bpe, rows
 from tinygpt.eval.suites import heldout_loss
@@ -99,6 +99,11 @@ def test_a_tokenizer_is_trained_on_fields_and_corpora_apart(tmp_path: Path, memo
         run("rows=@a.jsonl:1")
     with pytest.raises(ConfigError, match="--field body means nothing"):
         run("@b", field="body")
+    rows.write(tmp_path / "talk.jsonl", [{"prompt": "what is it", "completion": "a file"}])
+    (tmp_path / "b" / "a.txt").write_bytes(b"caf\xe9")
+    assert run("@b", "@talk.jsonl", held_out=0)["files"] == 12, "what is named by hand can be read"
+    with pytest.raises(DataError, match="a.txt is not UTF-8"):
+        run("@b", "@talk.jsonl", "@b/a.txt", held_out=0)
 
 
 def test_a_field_is_measured(tmp_path: Path) -> None:

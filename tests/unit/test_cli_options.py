@@ -119,6 +119,12 @@ def test_what_would_be_ignored_is_refused(run: Any, seen: list[Any], tmp_path: P
             run("m", *words)
     with pytest.raises(ConfigError, match="--strict means nothing without --compile"):
         run("m", "--strict", "--no-compile")
+    run = parser(Config, seen, arguments=("model",), needs={"max_tokens": "strict", "lr": "max_tokens"})
+    with pytest.raises(ConfigError, match="--max-tokens means nothing without --strict") as caught:
+        run("m", "--max-tokens", "3")
+    assert "--max-tokens" in caught.value.hint
+    with pytest.raises(ConfigError, match="--lr means nothing without --max-tokens"):
+        run("m", "--lr", "3", "--set", "max_tokens=0", "--strict")
 
 
 def test_what_something_else_brings_along_is_refused(seen: list[Any], tmp_path: Path) -> None:

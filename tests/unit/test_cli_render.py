@@ -68,6 +68,8 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[0].strip() == "T" and lines[1].split() == ["name", "score"]
     assert lines[2].startswith("[b]x[/b] ") and lines[2].endswith(" 0.5"), "no markup; numbers to the right"
     assert lines[3] == "y" * 90 + "     12"
+    _render.table(["what", "value"], [("path", "/long" * 100), ("n", 3)])
+    assert "/long" * 100 in capsys.readouterr().out
 
 
 def test_results_are_json_on_request(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,12 @@ def test_flags_go_together_and_over_a_file(slots: Any, tmp_path: Path) -> None:
     assert (config.head.options.horizons, config.head.options.weight) == (3, 0.1)
     assert config.mlp.options.top_k == 1
     assert slots("--config", str(file), "--set", "model.head=linear").head.name == "linear"
+    config = slots("--config", str(file), "--mtp-horizons", "1", "--moe-experts", "1")
+    assert (config.head.name, config.mlp.name) == ("linear", "swiglu"), "flags turn off what a file says"
+    with pytest.raises(ConfigError, match="--moe-topk means nothing without --moe-experts"):
+        slots("--config", str(file), "--moe-experts", "1", "--moe-topk", "1")
     file.write_text(json.dumps({"model": {"head": "pointer"}}))
+    assert slots("--config", str(file), "--mtp-horizons", "1").head.name == "pointer"
     assert slots("--config", str(file), "--mtp-horizons", "3").head.name == "mtp", "flags go before files"
     assert slots("--mtp-horizons", "3", "--set", "model.head.weight=0.2").head.options.weight == 0.2
 

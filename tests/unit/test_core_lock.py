@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tinygpt.core.errors import DataError, LockedError
-from tinygpt.core.lock import IN_USE, gpu_lock, run_lock
+from tinygpt.core.events import Events, MemorySink, Note
+from tinygpt.core.lock import IN_USE, gpu_lock, only_one, run_lock
 
 HOLDER = """
 import sys, time
@@ -126,7 +127,9 @@ def test_a_full_disk_leaves_no_directory_and_does_not_speak_for_what_is_written_
         pass
 
 
-def test_where_nothing_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: MemorySink
+) -> None:
     code = errno.ENOSYS
 
     def refuse(*_: object) -> None:
@@ -135,9 +138,16 @@ def test_where_nothing_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fcntl, "flock", refuse)
     with run_lock(tmp_path, "a") as held:
         assert not held
+    code, done = errno.ENOLCK, []
+    with gpu_lock("a", events=Events(memory)), only_one(tmp_path / "b", lambda: done.append("busy")):
+        done.append("inside")
+    assert done == ["inside"] and not (tmp_path / "b").exists()
+    (note,) = memory.of(Note)
+    assert note.level == "warning" and "gpu.lock cannot be locked" in note.text
     code = errno.EIO
-    with pytest.raises(DataError, match="cannot write"), run_lock(tmp_path, "a"):
-        pytest.fail("it was locked")
+    for lock in (run_lock(tmp_path, "a"), gpu_lock("a")):
+        with pytest.raises(DataError, match="cannot write"), lock:
+            pytest.fail("it was locked")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="Not a directory"), run_lock(tmp_path / "file" / "run", "a"):
         pytest.fail("it was locked")

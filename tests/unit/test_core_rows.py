@@ -36,6 +36,9 @@ def test_round_trip_and_append(tmp_path: Path) -> None:
     write_rows(path, rows[:1])
     assert len(read_rows(path)[0]) == 1
     assert len({r.run_id for r in rows}) == 2
+    odd = [row(model_name="a\u2028b\u0085c\x0bd\re\nf")]
+    write_rows(path, odd)
+    assert read_rows(path) == (odd, []), "only a newline ends a row"
 
 
 def test_rows_of_the_original_are_read(tmp_path: Path) -> None:

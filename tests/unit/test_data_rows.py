@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,23 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_written_rows_read_back(tmp_path: Path) -> None:
     assert rows.write(tmp_path / "a.jsonl", [{"text": "é"}, {"text": "b"}]) == 2
     assert rows.read(tmp_path / "a.jsonl", rows.to_text)[0] == ["é", "b"]
+
+
+def test_a_damaged_zstd_file_where_python_unpacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of Python 3.14: opening looks at nothing, reading raises an error that is no OSError."""
+
+    class ZstdError(Exception):
+        pass
+
+    class Lazy(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            raise ZstdError("Unable to decompress")
+
+    zstd = types.SimpleNamespace(ZstdError=ZstdError, open=lambda *_: io.BufferedReader(Lazy()))
+    monkeypatch.setitem(sys.modules, "compression", types.SimpleNamespace(zstd=zstd))
+    (tmp_path / "a.zst").write_bytes(b"\x28\xb5\x2f\xfd and so on")
+    with pytest.raises(DataError, match="a.zst is a damaged zstd file: Unable to decompress"):
+        list(rows.lines(tmp_path / "a.zst"))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import nano
-from tinygpt.core.errors import CheckpointError
+from tinygpt.core.errors import CheckpointError, DataError
 from tinygpt.core.rows import EvalRow
 from tinygpt.infer.engine import Piece
 from tinygpt.model import checkpoint
 from tinygpt.project import specialist
-from tinygpt.runs import generate, inspect
+from tinygpt.runs import _package, generate, inspect
 
 CARD = specialist.Card(
     name="adder-tiny", summary="It adds.", data="60 sums.", recipe={"command": "tinygpt quickstart"},
@@ -157,31 +157,57 @@ def test_the_shipped_specialists_are_whole_and_small() -> None:
         )
 
 
+def test_a_broken_lock_bounds_no_conversation(tmp_path: Path) -> None:
+    for text in ("{", "[]", "[" * 100_000, '{"turns": "x"}'):
+        (tmp_path / _package.LOCK).write_text(text)
+        assert _package.turns(tmp_path) == 0
+
+
+class Scripted:
+    """An engine that answers "ok"; a letter is a token."""
+
+    context = 100
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+
+    def limit(self, config: object) -> int:
+        return self.context
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        self.seen.append([m["content"] for m in messages if m["role"] == "user"])
+        return [0] * sum(len(m["content"]) for m in messages)
+
+    def generate(self, ids: list[int], config: object) -> Iterator[Piece]:
+        yield Piece(text="ok", token=0)
+
+
+def test_a_message_that_is_too_long_costs_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Scripted()
+    monkeypatch.setattr(generate, "open_engine", lambda *_: engine)
+    talk = generate.Conversation(generate.ChatConfig(model=Path("m"), system="Add."))
+    for letter in "abcd":  # 75 letters fit beside an answer
+        assert "".join(talk.say(letter * 20)) == "ok"
+    assert engine.seen[-1] == ["b" * 20, "c" * 20, "d" * 20] and talk.n_forgotten == 1
+    before = list(talk.messages)
+    with pytest.raises(DataError, match="the message has 76 tokens and leaves no room"):
+        list(talk.say("e" * 72))
+    assert talk.messages == before and talk.n_forgotten == 1
+    assert "".join(talk.say("f" * 71)) == "ok"
+    assert engine.seen[-1] == ["f" * 71] and talk.n_forgotten == 4
+
+
 @pytest.mark.parametrize(("turns", "shown"), [(1, ["c"]), (2, ["b", "c"]), (0, ["a", "b", "c"])])
 def test_a_chat_shows_no_more_turns_than_training_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int, shown: list[str]
 ) -> None:
-    seen: list[list[str]] = []
-
-    class Scripted:
-        context = 100
-
-        def limit(self, config: object) -> int:
-            return self.context
-
-        def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-            seen.append([m["content"] for m in messages if m["role"] == "user"])
-            return [0]
-
-        def generate(self, ids: list[int], config: object) -> Iterator[Piece]:
-            yield Piece(text="ok", token=0)
-
-    monkeypatch.setattr(generate, "open_engine", lambda *_: Scripted())
+    engine = Scripted()
+    monkeypatch.setattr(generate, "open_engine", lambda *_: engine)
     card = dataclasses.replace(CARD, turns=turns)
     model = checkpoint.save(tmp_path / "model", nano.model())
     folder = specialist.package(tmp_path / "p", model, card, [ROW], prompt="Add.")
     talk = generate.Conversation(generate.ChatConfig(model=folder))
     for text in "abc":
         assert "".join(talk.say(text)) == "ok"
-    assert seen[-1] == shown
+    assert engine.seen[-1] == shown
     assert talk.messages[0] == {"role": "system", "content": "Add."}

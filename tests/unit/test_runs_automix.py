@@ -141,7 +141,15 @@ def test_a_report_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="other settings or other data"):
         Report(path, "another key")
     assert Report(path, "another key", force=True).rows == [] and len(Report(path, "key").rows) == 7
-    for content in ("my notes", '{"a": 1}\n', "[1]\n"):
+    mine = tmp_path / "automix-recommendation.json"
+    mine.write_text('{"my": "notes"}')
+    for force in (False, True):
+        with pytest.raises(DataError, match="is no recommendation of automix"):
+            Report(path, "key", force=force)
+    mine.unlink()
+    Report(path, "key").recommend({"runs": 7, "ratio": {"a": 1.0}, "proxy_steps": 5})
+    assert len(Report(path, "key").rows) == 7, "its own is written again"
+    for content in ("my notes", '{"a": 1}\n', "[1]\n", "[" * 100_000 + "]" * 100_000):
         path.write_text(content, encoding="utf-8")
         for force in (False, True):
             with pytest.raises(DataError, match="is no automix report"):

@@ -18,7 +18,7 @@ from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.presets import by_depth
-from tinygpt.runs import pretrain, sft
+from tinygpt.runs import _settings, pretrain, sft
 from tinygpt.runs._held_out import held_out_loss
 from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.update import arrays
@@ -59,6 +59,10 @@ def test_what_is_not_given_is_derived() -> None:
         ({"spike_window": 5}, "--spike-window must be at least 10"),
         ({"auto_rollback": "off", "spike_factor": 3.0}, "--spike-factor: --auto-rollback off looks for no"),
         ({"spike_detect": False, "spike_window": 40}, "--spike-window: --no-spike-detect looks for no"),
+        ({"auto_rollback": "off", "spike_detect": False}, "--no-spike-detect: --auto-rollback off looks for"),
+        ({"sample_tokens": 5}, "--sample-tokens means nothing without --sample-every"),
+        ({"eval_limit": 3}, "--eval-limit means nothing without --eval-tasks"),
+        ({"min_delta": 0.1}, "--min-delta means nothing without --patience"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:
@@ -97,6 +101,30 @@ def test_a_fresh_model() -> None:
         config(Path("r"), model={"vocab_size": 10}).fresh(70, 1)
     with pytest.raises(ConfigError, match="unknown preset 'tinny'"):
         config(Path("r"), preset="tinny").fresh(70, 1)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "groups", "width"),
+    [
+        ("tiny", {"attention": {"name": "gqa", "qk_norm": True}}, 2, 352),
+        ("tiny", {"norm_eps": 1e-6, "position": "alibi", "hidden_size": 128}, 2, 352),
+        ("tiny", {"mlp": "gelu"}, 2, 512),
+        ("tiny", {"num_attention_heads": 8}, 8, 352),
+        ("mini-llama", {"mlp": {"name": "moe", "experts": 2}}, 4, 8192),
+        ("mini-llama", {"mlp": "gelu", "intermediate_size": 96}, 4, 96),
+        ("mini-llama", {"hidden_size": 48}, 4, 128),
+    ],
+)
+def test_a_size_changes_only_with_what_it_follows_from(
+    preset: str, changes: dict[str, Any], groups: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flag of another slot leaves heads and widths as the preset has them."""
+    monkeypatch.setattr(_settings, "LM", lambda config: config)
+    monkeypatch.setattr(_settings, "initialize", lambda config, seed: config)
+    monkeypatch.setattr(FreshModel, "row_length", lambda *_, **__: 0)
+    found: Any = config(Path("r"), preset=preset, model=changes).fresh(256, 1)
+    assert (found.num_key_value_heads, found.intermediate_size) == (groups, width)
+    assert found.head_dim == found.hidden_size // found.num_attention_heads
 
 
 def test_rows_are_at_most_as_long_as_the_model_can_read() -> None:

@@ -96,14 +96,15 @@ def _check_needs(
     for name, other in needs.items():
         said = name in given or data.get(name, known[name].default) != known[name].default
         unwanted, other = other.startswith("no "), other.removeprefix("no ")
-        there = data.get(other, known[other].default)
+        there, flag = data.get(other, known[other].default), "--" + name.replace("_", "-")
         if unwanted and name in given and there:  # an earlier run.json holds defaults
             raise ConfigError(
-                f"--{name}: the {other} {there} brings its own", hint=f"leave it out, or the {other}"
+                f"{flag}: the {other} {there} brings its own", hint=f"leave it out, or the {other}"
             )
         if not unwanted and said and not there:
+            needed = "--" + other.replace("_", "-")
             raise ConfigError(
-                f"--{name} means nothing without --{other}", hint=f"add --{other}, or leave --{name} out"
+                f"{flag} means nothing without {needed}", hint=f"add {needed}, or leave {flag} out"
             )
 
 

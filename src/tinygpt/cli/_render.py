@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+WIDEST = 1 << 20  # columns of a table in a pipe: nothing there is cut
 LEFT_OUT = {
     "empty": "empty documents", "bad_files": "unreadable files", "bad_rows": "bad rows",
     "dropped": "rows left out", "truncated": "rows cut short",
@@ -77,7 +78,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str =
         shown.add_column(column, justify="right" if numeric and rows else "left", no_wrap=True)
     for row in rows:
         shown.add_row(*(cell(v) for v in row))
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False, markup=False)
     console.print(shown)
 
 

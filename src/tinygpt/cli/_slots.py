@@ -55,11 +55,16 @@ def options() -> Iterator[Field]:
 
 
 def fill(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the given flags in them. What a file says of the same technique stays."""
+    """Settings with the given flags in them. What a file says of the same technique stays, unless a flag
+    turns that off."""
     if not isinstance(data.get("model", {}), Mapping):
         return dict(data)  # refused where settings are checked
     model: dict[str, Any] = dict(data.get("model", {}))
     asked: dict[str, str] = {}
+    for name, to in FLAGS.items():
+        off = to.off is not None and given.get(name) == to.off
+        if off and _table(model.get(to.slot)).get("name") == to.technique:
+            del model[to.slot]
     for name in _acting(given):
         to, now = FLAGS[name], _table(model.get(FLAGS[name].slot))
         if to.follows and now.get("name") != to.technique:
@@ -77,7 +82,7 @@ def fill(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         if now.get("name") != to.technique:
             now = {"name": to.technique}
         model[to.slot] = now | ({to.knob: given[name]} if to.knob else {})
-    return {**data, "model": model} if model else dict(data)
+    return {**data, "model": model} if model or "model" in data else dict(data)
 
 
 def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> None:

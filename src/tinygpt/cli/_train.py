@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 CHOICES: Mapping[str, Sequence[str]] = {"preset": presets.names(), "eval_tasks": SUITES.names()}
 KNOBS: Mapping[str, str] = {"warmup": "schedule.warmup"}
 NEEDS: Mapping[str, str] = {
-    "regime": "depth", "wait": "lock", "tokenizer": "no base", "preset": "no base",
-    "sample_tokens": "sample_every", "eval_limit": "eval_tasks",
-}  # fmt: skip
+    "regime": "depth",
+    "wait": "lock",
+    "tokenizer": "no base",
+    "preset": "no base",
+}
 
 HOW: Mapping[str, str] = {"time": "stopped by --max-minutes", "early": "stopped early, by --patience"}
 

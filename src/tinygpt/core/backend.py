@@ -352,7 +352,7 @@ def measure_gflops(n: int = 0, repeats: int = 5, dtype: str = "float32") -> floa
 
 
 def describe(measure: bool = False) -> dict[str, Any]:
-    """Facts for `tinygpt doctor`; `measure` adds a timed 1024^3 float32 product (about 0.1 s)."""
+    """Facts for `tinygpt doctor`; `measure` adds a timed float32 product (`measure_gflops`; about 0.1 s)."""
     from importlib.metadata import version  # 20 ms, and only doctor asks
 
     backend = setup()

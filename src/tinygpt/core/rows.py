@@ -91,7 +91,7 @@ def write_rows(path: Path, rows: list[EvalRow], *, append: bool = False) -> None
 def read_rows(path: Path) -> tuple[list[EvalRow], list[str]]:
     """The rows of a file, and one sentence for each line that is not a row (never skipped silently)."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a name may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read eval rows from {path}: {error}") from error
     names = {f.name for f in dataclasses.fields(EvalRow)}

@@ -113,9 +113,9 @@ def refuse_field(field: str, files: Sequence[Path]) -> None:
         )
 
 
-def by_hand(where: Where) -> bool:
-    """Whether every file was named by itself, not found in a folder or by a pattern."""
-    return all(parse(path).path.is_file() for path in where.paths)
+def by_hand(where: Where) -> list[Path]:
+    """The files that were named by themselves, not found in a folder or by a pattern."""
+    return [path for path in (parse(given).path for given in where.paths) if path.is_file()]
 
 
 def refuse_glob_outside(pattern: str) -> None:

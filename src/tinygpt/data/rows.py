@@ -134,7 +134,7 @@ def opened(path: Path) -> Generator[BinaryIO]:
             yield file  # type: ignore[misc]
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", hint="check the path") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, *_zstd_errors()) as error:
         raise DataError(
             f"{path} is a damaged {zipped} file: {error}", hint="copy or download it again"
         ) from error
@@ -150,10 +150,16 @@ def _zstd(path: Path) -> BinaryIO:
         from compression import zstd  # pyright: ignore[reportMissingImports]
     except ImportError:
         return io.BufferedReader(pyarrow("reading zstd files").input_stream(str(path), compression="zstd"))
+    return zstd.open(path, "rb")
+
+
+def _zstd_errors() -> tuple[type[Exception], ...]:
+    """What Python's own zstd raises, on reading: opening looks at nothing."""
     try:
-        return zstd.open(path, "rb")
-    except zstd.ZstdError as error:
-        raise OSError(str(error)) from error
+        from compression import zstd  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return ()
+    return (zstd.ZstdError,)
 
 
 def pyarrow(purpose: str) -> Any:

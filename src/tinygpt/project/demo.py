@@ -71,7 +71,7 @@ class Config:
 def run(config: Config, events: Events, recipe: Recipe = RECIPE) -> dict[str, Any]:
     """Make the data, train, measure untrained, rules and trained on each held-out set, package, show three
     requests."""
-    with gpu_lock("quickstart --demo", wait=config.wait, enabled=config.lock):
+    with gpu_lock("quickstart --demo", wait=config.wait, enabled=config.lock, events=events):
         return _run(config, events, recipe)
 
 

@@ -60,7 +60,7 @@ class Config:
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Read, split, train from scratch, measure before and after, package, show three held-out answers."""
-    with gpu_lock("quickstart", wait=config.wait, enabled=config.lock):
+    with gpu_lock("quickstart", wait=config.wait, enabled=config.lock, events=events):
         return _run(config, events)
 
 

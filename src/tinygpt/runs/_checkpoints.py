@@ -12,6 +12,7 @@ from tinygpt.model import checkpoint
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._updater import Resumable
 from tinygpt.train.guard import Guard
+from tinygpt.train.update import Tensors
 from tinygpt.train.watch import Watch
 
 GUARD = "guard."  # begins the names of a guard's snapshots among the optimizer's tensors
@@ -32,9 +33,7 @@ class Checkpoints:
         """Be as at the latest checkpoint."""
         assert self.resume is not None
         self.resume(latest)
-        tensors = checkpoint.read_tensors(latest, "optimizer")
-        held = {n.removeprefix(GUARD): tensors.pop(n) for n in list(tensors) if n.startswith(GUARD)}
-        self.updater.restore(tensors)
+        held = self.take_optimizer(latest)
         state = checkpoint.read_json(latest / "state.json")
         if self.guard is not None and (guarded := state.get("guard")) is not None:
             self.guard.restore(guarded, held)
@@ -44,6 +43,13 @@ class Checkpoints:
             self.watch.restore(watched)
         else:  # losses over other batches cannot be compared
             events.note("--eval-batches has changed: the best held-out loss is looked for anew", "warning")
+
+    def take_optimizer(self, path: Path) -> Tensors:
+        """Restore the updater from a checkpoint; what a guard held there is returned."""
+        tensors = checkpoint.read_tensors(path, "optimizer")
+        held = {n.removeprefix(GUARD): tensors.pop(n) for n in list(tensors) if n.startswith(GUARD)}
+        self.updater.restore(tensors)
+        return held
 
     def save(self, step: int, events: Events) -> None:
         """A resumable checkpoint of this step, and the best one where this is it."""

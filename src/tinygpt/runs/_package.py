@@ -61,10 +61,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def turns(folder: Path) -> int:
     """The most requests that a conversation may hold for a packaged specialist; 0: no bound is known."""
-    try:
-        bound = json.loads((folder / LOCK).read_text(encoding="utf-8")).get("turns", 0)
-    except (OSError, ValueError, AttributeError):
-        return 0  # no package, or a broken one, which `tinygpt validate` reports
+    bound = files.peek_json(folder / LOCK).get("turns", 0)  # `tinygpt validate` reports a broken package
     return bound if isinstance(bound, int) else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 from tinygpt.core import files
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Progress
+from tinygpt.data import rows
 from tinygpt.runs import _surrogate
 
 Row = dict[str, Any]
@@ -49,29 +49,29 @@ class Report:
     def __init__(self, path: Path, key: str, *, force: bool = False) -> None:
         self.path, self.key = path, key
         self.rows: list[Row] = []
-        if path.exists():
-            rows = self._read()
-            if not force and any(row["settings"] != key for row in rows):
+        if path.is_dir() or (path.is_file() and path.stat().st_size):
+            found = self._read()
+            if not force and any(row["settings"] != key for row in found):
                 raise ConfigError(
                     f"{path} is the report of other settings or other data",
                     hint="choose another --out, or replace it with --force",
                 )
-            self.rows = [] if force else rows
+            self.rows = [] if force else found
+        stem = path.stem.removesuffix("-report")
+        self.beside = path.with_name(f"{stem}-recommendation.json")
+        if self.beside.exists() and not {"ratio", "runs", "proxy_steps"} <= set(files.peek_json(self.beside)):
+            raise DataError(
+                f"{self.beside} is no recommendation of automix", hint="move it away, or choose another --out"
+            )
 
     def _read(self) -> list[Row]:
         """The rows; a file that is no report is refused."""
         try:
-            lines = self.path.read_text(encoding="utf-8").split("\n")
-            rows = [json.loads(line) for line in lines if line]
-        except (OSError, ValueError) as error:
+            return rows.read(self.path, _row, strict=True)[0]
+        except DataError as error:
             raise DataError(
-                f"{self.path} is no automix report: {error}", hint="choose another --out"
+                f"{self.path} is no automix report: {error.message}", hint="choose another --out"
             ) from error
-        if not all(
-            isinstance(row, dict) and {"settings", "ratio", "seed", "score"} <= set(row) for row in rows
-        ):
-            raise DataError(f"{self.path} is no automix report", hint="choose another --out")
-        return rows
 
     def find(self, ratio: dict[str, float], seed: int) -> Row | None:
         """The run of a mixture and a seed."""
@@ -80,13 +80,17 @@ class Report:
     def add(self, row: Row) -> None:
         """Write a finished run, whole or not at all."""
         self.rows.append(row)
-        lines = (json.dumps(row, ensure_ascii=False) for row in self.rows)
-        files.write_text(self.path, "".join(f"{line}\n" for line in lines))
+        rows.write(self.path, self.rows)
 
     def recommend(self, found: Row) -> None:
         """Write the recommendation beside the report."""
-        stem = self.path.stem.removesuffix("-report")
-        files.write_json(self.path.with_name(f"{stem}-recommendation.json"), found)
+        files.write_json(self.beside, found)
+
+
+def _row(value: Any) -> Row:
+    if not isinstance(value, dict) or not {"settings", "ratio", "seed", "score"} <= set(value):
+        raise DataError("not a proxy run")
+    return value
 
 
 class Search:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from tinygpt.core.config import Pick, fields, from_dict, resolve_picks, to_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
-from tinygpt.model.config import ModelConfig
+from tinygpt.model.config import MLP, ModelConfig
 from tinygpt.model.lm import LM, initialize
 from tinygpt.model.noise import Noise
 from tinygpt.model.presets import Depth, by_depth, preset
@@ -22,8 +22,19 @@ SCHEDULE = Family("tinygpt.train.schedule", verb="at")
 OBJECTIVE = Family("tinygpt.train.objective")
 # Settings that describe a fresh model, and mean nothing beside a base.
 FRESH = {"tokenizer", "preset", "depth", "model"}
+# Sizes of a model that are derived, and the fields that each follows from.
+FOLLOWS = {
+    "num_key_value_heads": {"num_attention_heads"},
+    "head_dim": {"hidden_size", "num_attention_heads"},
+    "intermediate_size": {"hidden_size"},
+}
 # Settings that mean nothing where no spikes are looked for.
 SPIKES = {"spike_window", "spike_factor"}
+# Settings of what is watched, and the one without which each means nothing.
+WATCHES = {
+    "patience": "eval_every", "keep_best": "eval_every", "min_delta": "patience", "eval_limit": "eval_tasks",
+    "sample_prompt": "sample_every", "sample_tokens": "sample_every",
+}  # fmt: skip
 NOT_NEGATIVE = (
     "clip", "z_loss", "context", "save_every", "eval_every", "eval_batches", "max_minutes", "sample_every",
     "eval_limit", "patience", "min_delta", "max_step_rate",
@@ -47,11 +58,17 @@ class TrainSettings:
         bool, "Continue the run in --out from its last checkpoint, or start it if there is none."
     ] = False
     force: Annotated[bool, "Replace an existing --out."] = False
-    steps: Annotated[int | None, "Optimizer steps; not given: 500, or what --depth derives."] = None
-    batch: Annotated[int | None, "Rows of a step; not given: 16, or what --depth derives."] = None
+    steps: Annotated[
+        int | None, "Optimizer steps; not given: 500, or what another flag says, as --depth does."
+    ] = None
+    batch: Annotated[
+        int | None, "Rows of a step; not given: 16, or what another flag says, as --depth does."
+    ] = None
     accumulate: Annotated[int, "Split a step's rows into this many parts to save memory."] = 1
     context: Annotated[int, "Tokens of a row, and the context of a fresh model; 0: the model's own."] = 0
-    lr: Annotated[float | None, "Peak learning rate; not given: 1e-3, or what --depth derives."] = None
+    lr: Annotated[
+        float | None, "Peak learning rate; not given: 1e-3, or what another flag says, as --depth does."
+    ] = None
     optimizer: Annotated[Pick, "Optimizer.", OPTIM] = Pick("adamw")
     schedule: Annotated[Pick, "Learning-rate schedule.", SCHEDULE] = Pick("cosine")
     lr_layer_decay: Annotated[
@@ -148,9 +165,12 @@ class TrainSettings:
         watch = None if self.auto_rollback == "off" else self.guard()
         if watch is None or not watch.detect:
             known = (f for f in fields(TrainSettings) if f.name in SPIKES)
-            if given := [f.name for f in known if getattr(self, f.name) != f.default]:
-                how = "--auto-rollback off" if watch is None else "--no-spike-detect"
-                flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            given = [f"--{f.name.replace('_', '-')}" for f in known if getattr(self, f.name) != f.default]
+            how = "--auto-rollback off" if watch is None else "--no-spike-detect"
+            if watch is None and not self.spike_detect:
+                given.append("--no-spike-detect")
+            if given:
+                flags = ", ".join(given)
                 raise ConfigError(f"{flags}: {how} looks for no spikes", hint="leave one of them out")
         if batch % self.accumulate:
             raise ConfigError(f"--batch {batch} is not a multiple of --accumulate {self.accumulate}")
@@ -163,16 +183,10 @@ class TrainSettings:
             raise ConfigError(f"--sample-tokens must be at least 1, got {self.sample_tokens}")
         if self.save_history and self.keep != type(self).keep:
             raise ConfigError("--save-history keeps every checkpoint, --keep some", hint="leave one out")
-        for name in ("patience", "keep_best"):
-            if getattr(self, name) and not self.eval_every:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} means nothing without --eval-every", hint="add --eval-every N")
-        if self.min_delta and not self.patience:
-            raise ConfigError("--min-delta means nothing without --patience", hint="add --patience N")
-        if self.sample_prompt is not None and not self.sample_every:
-            raise ConfigError(
-                "--sample-prompt means nothing without --sample-every", hint="add --sample-every N"
-            )
+        for name, other in WATCHES.items():
+            if getattr(self, name) != getattr(type(self), name) and not getattr(self, other):
+                flag, needed = (f"--{n.replace('_', '-')}" for n in (name, other))
+                raise ConfigError(f"{flag} means nothing without {needed}", hint=f"add {needed}")
         tasks = tuple(name.replace("-", "_") for name in self.eval_tasks)
         options = {name.replace("-", "_"): value for name, value in self.eval_options.items()}
         if twice := next((name for name in tasks if tasks.count(name) > 1), None):
@@ -181,6 +195,11 @@ class TrainSettings:
             raise ConfigError(f"options for '{odd}', which is not run", hint=f"add --eval-tasks {odd}")
         object.__setattr__(self, "eval_tasks", tasks)
         object.__setattr__(self, "eval_options", options)
+
+    @property
+    def course(self) -> Pick:
+        """The schedule that steps follow: the one that was chosen, unless a run changes what it says."""
+        return self.schedule
 
     @property
     def noise(self) -> Noise:
@@ -279,8 +298,12 @@ class FreshModel(TrainSettings):
             raise ConfigError(f"model.{min(told)} says how weights were trained", hint="use --qat")
         context = {"max_position_embeddings": self.context} if self.context else {}
         # Derived sizes are derived anew when what they follow from changes.
-        sizes = {"num_key_value_heads": 0, "head_dim": 0, "intermediate_size": 0} if self.model else {}
+        changed = {name for name, value in self.model.items() if value != getattr(base, name, None)}
+        sizes = {name: 0 for name, causes in FOLLOWS.items() if causes & changed}
         config = from_dict(ModelConfig, {**to_dict(base), **sizes, **context, **self.model}, "model")
+        usual, now = (MLP.load(c.mlp.name).default_width(config.hidden_size) for c in (base, config))
+        if usual != now and "intermediate_size" not in self.model:
+            config = replace(config, intermediate_size=0)
         if config.vocab_size < vocab_size:
             raise ConfigError(
                 f"model.vocab_size is {config.vocab_size}, but the tokenizer has {vocab_size} ids",

@@ -60,7 +60,7 @@ def train(
     kept = Checkpoints(directory, update, guard, watch, write, resume)
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (
-        gpu_lock(directory.command, wait=config.wait, enabled=config.lock and world.leads),
+        gpu_lock(directory.command, wait=config.wait, enabled=config.lock and world.leads, events=events),
         run_lock(directory.path, directory.command) if world.leads else contextlib.nullcontext(True) as held,
         on_signals() as stop,
         contextlib.ExitStack() as closing,
@@ -122,7 +122,7 @@ def _begin(
     if latest is not None:
         kept.take_back(latest, events)
     elif after is not None:
-        kept.updater.restore(checkpoint.read_tensors(after, "optimizer"))
+        kept.take_optimizer(after)
     over = watch is not None and watch.over
     if start < steps and not over and (directory.path / "final").is_dir():
         files.remove_directory(directory.path / "final")  # it will be older than the next checkpoint

@@ -34,11 +34,12 @@ def updater(directory: RunDirectory, objective: Objective, before: int, make: Ma
     """The updater of a run whose schedule begins after the step `before`."""
     config, world = directory.config, directory.world
     steps, _, lr = config.amounts
-    schedule = SCHEDULE.load(config.schedule.name)
+    course = config.course
+    schedule = SCHEDULE.load(course.name)
     dtype = backend.compute_dtype(config.dtype)
 
     def rate(step: int) -> float:
-        return lr * schedule.at(step - before, steps, config.schedule.options)
+        return lr * schedule.at(step - before, steps, course.options)
 
     if make is not None:
         if world.size > 1:

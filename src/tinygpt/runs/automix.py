@@ -98,7 +98,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         tokens = config.proxy_steps * config.batch * length
         return {"dry_run": True, "runs": config.most, "tokens_per_run": tokens, "rows": drawn}
     began = time.monotonic()
-    with gpu_lock("automix", wait=config.wait, enabled=config.lock), on_signals() as stop:
+    with gpu_lock("automix", wait=config.wait, enabled=config.lock, events=events), on_signals() as stop:
         proxy = Proxy(settings, tokenizer, corpora, target, events)
 
         def measure(shares: tuple[float, ...], seed: int, task: str) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     model_config = preset(config.preset, vocab_size=config.vocab_size, **longer)
     context = model_config.max_position_embeddings
     dtype = backend.compute_dtype(config.dtype)
-    with gpu_lock("bench-train", wait=config.wait, enabled=config.lock):
+    with gpu_lock("bench-train", wait=config.wait, enabled=config.lock, events=events):
         counted = time_steps(
             model_config,
             batch=config.batch,

@@ -5,15 +5,16 @@ An adapter is opened on the base model that it was trained on; of names and tens
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from mlx.utils import tree_flatten
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import CheckpointError, ConfigError, DataError
-from tinygpt.data.tokenizer._protocol import Tokenizer
-from tinygpt.model import checkpoint, count, layout
+from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.data.tokenizer._protocol import Tokenizer, byte_lengths
+from tinygpt.model import checkpoint, count, layout, ops
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.model.lm import LM
 from tinygpt.peft import _adapter
@@ -81,7 +82,8 @@ def logits(path: Path, prompt: str, top: int) -> list[dict[str, Any]]:
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}")
     loaded, tokenizer = _open(path)
-    ids = tokenizer.encode(prompt)
+    ids = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    ids += tokenizer.encode(prompt)
     if not ids:
         raise DataError("the prompt has no tokens", hint="give some text with --prompt")
     if len(ids) > loaded.config.reach:
@@ -115,19 +117,18 @@ By chance, or nature's changing course, untrimmed."""
 
 
 def loss(path: Path, text: str | None) -> dict[str, Any]:
-    """Loss on a fixed excerpt or a given text, per token and in bits per byte."""
+    """Loss on a fixed excerpt or a given text, per token and in bits per byte.
+
+    The text follows a start token, as in training and in `eval`; of a long one the beginning is read."""
     loaded, tokenizer = _open(path)
-    text = EXCERPT if text is None else text
-    ids = tokenizer.encode(text)[: loaded.config.reach]
-    if len(ids) < 2:
-        raise CheckpointError("the text has fewer than two tokens", hint="give a longer one with --text")
-    scored = loaded.model(mx.array([ids[:-1]]))[0].astype(mx.float32)
-    nll = (
-        mx.logsumexp(scored, axis=-1) - mx.take_along_axis(scored, mx.array(ids[1:])[:, None], axis=-1)[:, 0]
-    )
-    n_bytes = len(tokenizer.decode(ids[1:]).encode())
-    nats = nll.sum().item()
+    ids = tokenizer.encode(EXCERPT if text is None else text)[: loaded.config.reach]
+    n_bytes = int(byte_lengths(tokenizer)[ids].sum())
+    if not n_bytes:
+        raise DataError("there is no text to measure", hint="give some with --text")
+    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    logits = loaded.model(mx.array([[start, *ids[:-1]]]))[0]
+    nats = ops.cross_entropy(logits, mx.array(ids)).sum().item()
     return {
-        "tokens": len(ids) - 1, "bytes": n_bytes, "loss": nats / (len(ids) - 1),
-        "bits_per_byte": nats / n_bytes / 0.6931471805599453,
+        "tokens": len(ids), "bytes": n_bytes, "loss": nats / len(ids),
+        "bits_per_byte": nats / math.log(2) / n_bytes,
     }  # fmt: skip

@@ -81,9 +81,14 @@ def _wanted(config: Config) -> dict[str, Any]:
 
 
 def _check_files(config: Config) -> None:
-    """Before anything is measured: no file that is not ours may be written to."""
+    """Before anything is measured: no file that is not ours may be written to, and none twice."""
     from tinygpt.core.rows import read_rows
 
+    for name, path in {"out": config.out, "examples": config.examples}.items():
+        if path is not None and path.is_dir():
+            raise ConfigError(f"--{name}: {path} is a directory", hint="name a file")
+    if config.out and config.examples and config.out.resolve() == config.examples.resolve():
+        raise ConfigError(f"--out and --examples both name {config.out}", hint="give each its own file")
     if config.examples is not None and config.examples.is_file():
         raise ConfigError(
             f"--examples: {config.examples} exists", hint="choose another name, or move it away"

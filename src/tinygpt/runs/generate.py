@@ -87,30 +87,30 @@ class Conversation:
             self.messages.append(_pieces.TEMPLATE.parse(written))
 
     def _fit(self) -> list[int]:
-        """The rendered history; the oldest turns after the system prompt leave when they no longer fit."""
+        """The rendered history; the oldest turns after the system prompt leave when they no longer fit. A
+        message that would not fit even alone is refused, and nothing is forgotten for it."""
+        keep = max(16, min(self.config.max_tokens, self.engine.context // 4))
+        room = self.engine.limit(self.config) - keep
+        alone = self.engine.encode_chat([*self.start, self.messages[-1]])
+        if len(alone) > room:
+            self.messages.pop()
+            raise DataError(
+                f"the message has {len(alone)} tokens and leaves no room for an answer "
+                f"in a context of {self.engine.context}",
+                hint="say it shorter",
+            )
         while self.turns and sum(m["role"] == "user" for m in self.messages) > self.turns:
             self._forget()
-        ids = self.engine.encode_chat(self.messages)
-        keep = max(16, min(self.config.max_tokens, self.engine.context // 4))
-        while len(ids) > self.engine.limit(self.config) - keep:
-            if not self._forget():
-                self.messages.pop()
-                raise DataError(
-                    f"the message has {len(ids)} tokens and leaves no room for an answer "
-                    f"in a context of {self.engine.context}",
-                    hint="say it shorter",
-                )
+        while len(ids := self.engine.encode_chat(self.messages)) > room:
+            self._forget()
             self.n_forgotten += 1
-            ids = self.engine.encode_chat(self.messages)
         return ids
 
-    def _forget(self) -> bool:
-        """Drop the oldest turn; False when there is only the newest message."""
+    def _forget(self) -> None:
+        """Drop the oldest turn: all before the second message of the user."""
         first = len(self.start)
-        users = (i for i in range(first + 1, len(self.messages)) if self.messages[i]["role"] == "user")
-        later = next(users, None)
-        del self.messages[first : first if later is None else later]
-        return later is not None
+        users = [i for i in range(first, len(self.messages)) if self.messages[i]["role"] == "user"]
+        del self.messages[first : users[1]]
 
 
 def _read(path: Path) -> str:

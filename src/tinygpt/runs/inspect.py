@@ -48,10 +48,11 @@ def _last_losses(path: Path) -> dict[str, Any]:
         return {}
     rows = events.read(log)
     facts: dict[str, Any] = {}
-    for kind, name in ((events.TrainStep.kind, "loss"), (events.Evaluated.kind, "held_out")):
-        last = next((r for r in reversed(rows) if r.get("kind") == kind), None)
-        if last:
-            facts[f"last_{name}"] = last.get("loss") or last.get("metrics")
+    for row in reversed(rows):
+        if row.get("kind") == events.TrainStep.kind and "loss" in row:
+            facts.setdefault("last_loss", row["loss"])
+        if row.get("kind") == events.Evaluated.kind and row.get("name") == "held_out":
+            facts.setdefault("last_held_out", row.get("metrics"))
     return facts
 
 

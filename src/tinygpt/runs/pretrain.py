@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tinygpt.core.config import Fills
+from tinygpt.core.config import Fills, Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.prefetch import Prefetched
@@ -66,8 +66,11 @@ class Config(FreshModel):
             raise ConfigError("--domain-adapt means nothing without --base", hint="give the model to adapt")
         if self.domain_adapt and self.decay_only:
             raise ConfigError("--domain-adapt and --decay-only are two ways to go on", hint="leave one out")
-        if self.decay_only:
-            object.__setattr__(self, "schedule", _anneal.falling(self.schedule, self.amounts.steps))
+        _ = self.course
+
+    @property
+    def course(self) -> Pick:
+        return _anneal.falling(self.schedule, self.amounts.steps) if self.decay_only else self.schedule
 
     def derived(self) -> dict[str, Any]:
         return _anneal.derived(self) if self.decay_only else super().derived()

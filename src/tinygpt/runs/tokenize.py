@@ -30,7 +30,11 @@ class Config(bpe.Config):
         tuple[str, ...], "File and folder names to leave out, for example site-packages,test_*."
     ] = ()
     field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
-    held_out: Annotated[float, "Leave out the same files at the end that `train` will hold out."] = 0.02
+    held_out: Annotated[
+        float,
+        "Leave out the files at the end that fit into this fraction of the bytes: the text files that "
+        "`train` holds out. Of rows, or of a single file, it holds out a part, which the tokenizer reads.",
+    ] = 0.02
     force: Annotated[bool, "Replace an existing --out."] = False
 
 
@@ -62,7 +66,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     trainer = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
     facts = corpus.new_facts()
     tokenizer = _trained(texts(found, facts, config.field), bpe.Config(**trainer), events, total, facts)
-    text.refuse_bad(settings, facts)
+    text.refuse_bad(settings, facts, lambda file, found: texts([file], found, config.field))
     with files.atomic_directory(config.out, replace=config.force) as folder:
         tokenizer.save(folder)
         checkpoint.seal(folder, kind="tokenizer")  # what --force may replace later
@@ -113,7 +117,8 @@ def _row_text(row: Any) -> str:
 
 
 def without_held_out(found: list[Path], fraction: float) -> list[Path]:
-    """The files without those at the end that a training run with the same fraction keeps for evaluation."""
+    """The files without those at the end that a training run with the same fraction keeps for evaluation.
+    What it holds out of a file, rows or the end of a single one, is not taken off."""
     budget = fraction * sum(f.stat().st_size for f in found)
     kept = list(found)
     while len(kept) > 1 and kept[-1].stat().st_size <= budget:

@@ -47,7 +47,7 @@ class Pace:
         self.manners, self.events, self.clock, self.sleep = manners, events, clock, sleep
         self.began = clock()
         self.ask_at = -math.inf
-        self.duty, self.bad = manners.throttle, ""
+        self.duty, self.told = manners.throttle, False  # told: that the file says nothing of use
 
     def start(self) -> None:
         """Work begins now."""
@@ -110,8 +110,8 @@ class Pace:
             duty = math.nan
         if LEAST <= duty <= 1:
             self._use(duty)
-        elif not self.bad:
-            self.bad = text
+        elif not self.told:
+            self.told = True
             self.events.note(
                 f"{self.manners.file} says {text[:40]!r}, not a number from {LEAST} to 1: throttle stays "
                 f"{self.duty:g}",
@@ -121,4 +121,4 @@ class Pace:
     def _use(self, duty: float) -> None:
         if duty != self.duty:
             self.events.note(f"throttle is now {duty:g} ({self.manners.file})")
-        self.duty = duty
+        self.duty, self.told = duty, False

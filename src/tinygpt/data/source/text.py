@@ -13,7 +13,7 @@ epochs and holds out its own part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -162,16 +162,26 @@ class _Part:
         return {"documents": self.last - self.first, "bytes": self.n_bytes}
 
 
-def refuse_bad(config: Config, facts: dict[str, Any]) -> None:
-    """A file named by hand must be readable; one found in a folder may be left out, unless `strict`."""
-    if (
-        facts["bad_files"]
-        and (config.strict or corpus.by_hand(config))
-        or facts["bad_rows"]
-        and config.strict
-    ):
+Read = Callable[[Path, dict[str, Any]], Iterable[str]]
+
+
+def refuse_bad(config: Config, facts: dict[str, Any], read: Read | None = None) -> None:
+    """A file named by hand must be readable; one found in a folder may be left out, unless `strict`.
+
+    `facts` count what could not be read, but not where: when there is any, files named by hand are read
+    again, by `read` where documents are not what is read of them."""
+    bad: list[str] = []
+    if config.strict:
+        bad = facts["first_bad"] if facts["bad_files"] + facts["bad_rows"] else []
+    elif facts["bad_files"]:
+        for file in corpus.by_hand(config):
+            found = corpus.new_facts()
+            for _ in read(file, found) if read else corpus.documents(file, found, config.field):
+                pass
+            bad += found["first_bad"] if found["bad_files"] else []
+    if bad:
         raise DataError(
-            "; ".join(facts["first_bad"][:3]),
+            "; ".join(bad[:3]),
             hint="repair it, convert it (iconv -f latin1 -t utf-8 IN > OUT), or leave it out",
         )
 
