@@ -86,6 +86,16 @@ def _field(f: dataclasses.Field[Any], hint: Any) -> Field:
     return Field(f.name, kind, text, None if required else default, required, choices, family, fills)
 
 
+def refuse_idle(config: Any, needs: Mapping[str, str]) -> None:
+    """ConfigError for a setting that was changed, but means nothing without the one that `needs` names."""
+    for name, other in needs.items():
+        if getattr(config, name) != getattr(type(config), name) and not getattr(config, other):
+            flag, needed = (f"--{n.replace('_', '-')}" for n in (name, other))
+            raise ConfigError(
+                f"{flag} means nothing without {needed}", hint=f"add {needed}, or leave {flag} out"
+            )
+
+
 def to_dict(value: Any) -> Any:
     """Plain JSON data of a config, nested ones included; paths become strings, picks keep their options."""
     if isinstance(value, Pick):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tinygpt.core.config import Pick, fields
+from tinygpt.core.config import Pick, fields, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import chat, text
@@ -60,6 +60,7 @@ class Config(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_idle(self, {"glob": "corpus"})
         self.evolution()
         if self.reward != "loss" and self.corpus:
             raise ConfigError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, nearest
 from tinygpt.core.events import Events
 from tinygpt.core.rows import EvalRow, write_rows
@@ -39,6 +40,7 @@ class Config:
     def __post_init__(self) -> None:
         if not self.corpus and not self.suite:
             raise ConfigError("nothing to measure", hint="give --corpus FILE, or --suite NAME")
+        refuse_idle(self, {"glob": "corpus"})
 
 
 def run(config: Config, events: Events) -> list[EvalRow]:
