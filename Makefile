@@ -17,8 +17,9 @@ comma  := ,
 demo: $(BASE)
 	$(BIN)/tinygpt quickstart --demo
 
+# Where Python is told to write no byte code, every worker would parse and rewrite every test anew: 3 s.
 quick: $(DEV)
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "not parity and not wide" $(wildcard tests/unit tests/house tests/contract)
+	PYTHONDONTWRITEBYTECODE= $(PYTEST) -n $(JOBS) --dist worksteal -m "not parity and not wide" $(wildcard tests/unit tests/house tests/contract)
 
 test: $(DEV)
 	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --dist loadfile --seen check tests

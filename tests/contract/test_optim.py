@@ -80,6 +80,7 @@ def walk(
     return weights, state
 
 
+@pytest.mark.wide
 def test_solves_a_quadratic(name: str) -> None:
     optimizer, goal, weights = build(name, weight_decay=0.0), start(1), start(2)
     state = optimizer.init(weights)

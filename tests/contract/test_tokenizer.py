@@ -163,6 +163,7 @@ def test_copy_pattern_gives_a_name_the_same_ids_everywhere(name: str) -> None:
         assert whole == tokenizer.encode(before) + ids + tokenizer.encode(after)
 
 
+@pytest.mark.wide
 def test_training_is_deterministic() -> None:
     here = Path(__file__).parent
     code = (

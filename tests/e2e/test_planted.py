@@ -172,6 +172,12 @@ FAULTS: dict[str, tuple[Rule, str, str, str]] = {
         "is dropped",
     ),
     "sleep": (hygiene.sleeps, f"{SRC}/train/loop.py", "\nimport time\ntime.sleep(1)\n", "time.sleep"),
+    "device": (
+        hygiene.devices,
+        f"{SRC}/model/count.py",
+        "\nif nn.device == 'cpu':\n    pass\n",
+        "asks for a device by name",
+    ),
     "promise": (hygiene.promises, f"{SRC}/train/loop.py", "\n# TO" + "DO: later\n", "put it into PLAN.md"),
     "path of one machine": (
         hygiene.machines,

@@ -121,7 +121,7 @@ def test_other_tokenizers_are_refused(change: dict[str, Any], message: str) -> N
     with pytest.raises(UnsupportedError, match="tokens are bytes"):
         Speller(byte.load(), 0.1)
     with pytest.raises(ConfigError, match="from 0 to 1"):
-        Speller(TOKENIZER, 1.1)
+        text.Config(paths=(Path("a"),), bpe_dropout=1.1)
 
 
 # Rows.

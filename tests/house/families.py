@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from house.tree import first_line, parse, sources
+from house.tree import first_line, parse, sources, walk
 from tinygpt.runs._families import KINDS, Kind
 
 # Packages below a family's parent that are not families themselves.
@@ -39,16 +39,15 @@ def unknown(root: Path) -> Iterator[str]:
             package = f"tinygpt.{parent}.{folder.name}"
             if not folder.name.startswith("_") and package not in known and package not in OTHERS:
                 yield f"{folder.relative_to(root)}: a family that is not in KINDS of runs/_families.py"
-    for path in sources(root, "src"):
-        for node in ast.walk(parse(path)):
-            match node:
-                case ast.Call(
-                    func=ast.Name(id="Family"), args=[ast.Constant(value=str(package))], keywords=words
-                ):
-                    verb = next((ast.literal_eval(w.value) for w in words if w.arg == "verb"), "build")
-                    if known.get(package, verb) != verb or package not in known:
-                        place = f"{path.relative_to(root)}:{node.lineno}"
-                        yield f"{place}: Family({package!r}, verb={verb!r}) disagrees with runs/_families.py"
+    for name, node in walk(root, "src", word="Family"):
+        match node:
+            case ast.Call(
+                func=ast.Name(id="Family"), args=[ast.Constant(value=str(package))], keywords=words
+            ):
+                verb = next((ast.literal_eval(w.value) for w in words if w.arg == "verb"), "build")
+                if known.get(package, verb) != verb or package not in known:
+                    place = f"{name}:{node.lineno}"
+                    yield f"{place}: Family({package!r}, verb={verb!r}) disagrees with runs/_families.py"
 
 
 def _family(root: Path, kind: Kind) -> Iterator[str]:

@@ -14,6 +14,7 @@ QUARANTINE = "tests/QUARANTINE.md"
 SLEEPS = {"src/tinygpt/core/files.py": "a reader gives a living writer time between its two renames"}
 # Gates of the parity tests: they skip only where a peer package is not installed, and never in CI.
 GATES = ("tests/nano.py", "tests/conftest.py")
+SKIPS = {f"pytest.{w}" for w in ("skip", "importorskip", "xfail", "mark.skip", "mark.skipif", "mark.xfail")}
 PROMISES = re.compile(r"#.*\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b|raise NotImplemented" + "Error")
 # In pieces, so that this file does not match itself.
 MACHINE = re.compile(
@@ -25,20 +26,23 @@ PUBLIC = {"https://pypi.org", "https://files.pythonhosted.org"}
 
 def check(root: Path) -> list[str]:
     """One line for each breach."""
-    return [*prints(root), *caught(root), *sleeps(root), *promises(root), *machines(root), *skips(root)]
+    rules = (prints, caught, sleeps, devices, promises, machines, skips)
+    return [line for rule in rules for line in rule(root)]
 
 
 def prints(root: Path) -> Iterator[str]:
     """Only cli/ and scripts/ print."""
-    for name, node in walk(root, "src/tinygpt"):
-        match node:
-            case ast.Call(func=ast.Name(id="print" | "input")) if not name.startswith("src/tinygpt/cli/"):
-                yield f"{name}:{node.lineno}: the library prints nothing: emit an event or return the value"
+    for word in ("print", "input"):
+        for name, node in walk(root, "src/tinygpt", word=word):
+            match node:
+                case ast.Call(func=ast.Name(id=called)) if called == word:
+                    if not name.startswith("src/tinygpt/cli/"):
+                        yield f"{name}:{node.lineno}: the library prints nothing: emit an event or return it"
 
 
 def caught(root: Path) -> Iterator[str]:
     """No bare except, and no error dropped without a word: the line of its `pass` says why."""
-    for name, node in walk(root, "src", "tests", "scripts"):
+    for name, node in walk(root, "src", "tests", "scripts", word="except"):
         match node:
             case ast.ExceptHandler(type=None):
                 yield f"{name}:{node.lineno}: a bare except also catches Ctrl-C: name the error"
@@ -50,10 +54,25 @@ def caught(root: Path) -> Iterator[str]:
 
 def sleeps(root: Path) -> Iterator[str]:
     """Waiting is for an event or a deadline, not for a while."""
-    for name, node in walk(root, "src", "tests"):
+    for name, node in walk(root, "src", "tests", word="sleep"):
         match node:
             case ast.Call(func=func) if ast.unparse(func) in ("time.sleep", "sleep") and name not in SLEEPS:
                 yield f"{name}:{node.lineno}: time.sleep: wait for the thing itself, or explain in SLEEPS"
+
+
+def devices(root: Path) -> Iterator[str]:
+    """What depends on the device is a question that core/backend.py answers."""
+    for name, node in walk(root, "src/tinygpt", word=".device"):
+        match node:
+            case ast.Compare(left=left, comparators=others):
+                compared = [left, *others]
+            case ast.Match(subject=subject):
+                compared = [subject]
+            case _:
+                continue
+        asks = any(isinstance(n, ast.Attribute) and n.attr == "device" for n in compared)
+        if asks and not name.startswith("src/tinygpt/core/"):
+            yield f"{name}:{node.lineno}: asks for a device by name: give core/backend.py a question for it"
 
 
 def promises(root: Path) -> Iterator[str]:
@@ -86,10 +105,9 @@ def skips(root: Path) -> Iterator[str]:
     """A test that is skipped or expected to fail has a line in tests/QUARANTINE.md."""
     page = root / QUARANTINE
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    for name, node in walk(root, "tests"):
-        if name in GATES or not isinstance(node, ast.Attribute) or name in text:
-            continue
-        if ast.unparse(node) in {f"pytest.{w}" for w in ("skip", "importorskip", "xfail")} | {
-            f"pytest.mark.{w}" for w in ("skip", "skipif", "xfail")
-        }:
-            yield f"{name}:{node.lineno}: a skip that {QUARANTINE} does not explain"
+    for word in ("skip", "xfail"):
+        for name, node in walk(root, "tests", word=word):
+            if name in GATES or name in text or not isinstance(node, ast.Attribute) or word not in node.attr:
+                continue
+            if ast.unparse(node) in SKIPS:
+                yield f"{name}:{node.lineno}: a skip that {QUARANTINE} does not explain"

@@ -53,17 +53,25 @@ def imports(root: Path, path: Path) -> Iterator[tuple[ast.stmt | ast.Call, str, 
                     above = path.relative_to(root / "src").with_suffix("").parts[:-level]
                     base = ".".join([*above, *([module] if module else [])])
                 yield from ((node, _module(root, base, a.name), inside) for a in names)
-            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]):
-                if ast.unparse(func).endswith(("Family", "import_module")):
+            case ast.Call(
+                func=ast.Name(id=called) | ast.Attribute(attr=called),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                if called.endswith(("Family", "import_module")):
                     yield node, name, inside
 
 
 def _inner(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
-    for child in ast.iter_child_nodes(node):
-        lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        lazy = lazy or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
-        yield child, inside
-        yield from _inner(child, inside or lazy)
+    waiting = [(node, inside)]
+    while waiting:
+        node, inside = waiting.pop()
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Name | ast.Constant | ast.expr_context):
+                continue  # most of a tree, and no import is in them
+            lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            lazy = lazy or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
+            yield child, inside
+            waiting.append((child, inside or lazy))
 
 
 def _module(root: Path, base: str, name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,20 +42,31 @@ def parse(path: Path) -> ast.Module:
 # By content: the planted copies of the house share the trees of all files but one.
 @functools.cache
 def _parse(text: str) -> ast.Module:
-    return ast.parse(text)
+    on = gc.isenabled()
+    gc.disable()  # a tree is nothing but new objects, none of them garbage
+    try:
+        return ast.parse(text)
+    finally:
+        if on:
+            gc.enable()
 
 
-def walk(root: Path, *folders: str) -> Iterator[tuple[str, ast.AST]]:
-    """(file relative to root, node) for every node of every file."""
+def walk(root: Path, *folders: str, word: str) -> Iterator[tuple[str, ast.AST]]:
+    """(file relative to root, node) for every node of every file that has a word; others need no parsing."""
     for path in sources(root, *folders):
-        name = str(path.relative_to(root))
-        for node in ast.walk(parse(path)):
-            yield name, node
+        text = path.read_text(encoding="utf-8")
+        if word in text:
+            name = str(path.relative_to(root))
+            for node in ast.walk(_parse(text)):
+                yield name, node
 
 
 def first_line(path: Path) -> str:
     """Line 1 of a file's docstring, or ""."""
-    return (ast.get_docstring(parse(path)) or "").partition("\n")[0]
+    text = path.read_text(encoding="utf-8")
+    # Nearly every file begins with it: no need to parse all of them.
+    plain = re.match(r'"""([^"\\\s][^"\\\n]*)("""$|\n)', text, re.MULTILINE)
+    return plain.group(1) if plain else (ast.get_docstring(_parse(text)) or "").partition("\n")[0]
 
 
 def text_files(root: Path) -> list[Path]:

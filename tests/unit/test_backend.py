@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from tinygpt.core.backend import mx
 linux = pytest.mark.skipif(backend.setup().blas == "none needed", reason="only Linux CPUs are patched")
 
 
-def child(code: str, **env: str) -> dict:
+def child(code: str, **env: str) -> Any:
     """Run `code` in a fresh process; it leaves what is to be returned in `out`."""
     program = f"import json\n{code}\nprint(json.dumps(out))"
     done = subprocess.run(
@@ -216,7 +218,23 @@ def test_streams_give_the_same_sums_as_one() -> None:
     assert mx.allclose(first, grad(x, w), atol=1e-4).item() and mx.allclose(first, compiled, atol=1e-4).item()
 
 
-def test_memory_and_limits() -> None:
-    backend.set_limits()
-    assert backend.memory_peak() > 1 << 20
-    backend.release_memory()
+def test_the_peak_of_memory_is_in_bytes() -> None:
+    x = mx.ones((1 << 24,), mx.float32)
+    mx.eval(x)
+    assert x.nbytes <= backend.memory_peak() < 1 << 36, "neither kilobytes nor bytes taken for them"
+
+
+def test_metal_wires_what_it_recommends(monkeypatch) -> None:
+    wired: list[int] = []
+    gpu = mx.DeviceType.gpu
+    metal = SimpleNamespace(
+        default_device=lambda: SimpleNamespace(type=gpu), DeviceType=mx.DeviceType,
+        metal=SimpleNamespace(is_available=lambda: True), set_wired_limit=wired.append,
+        device_info=lambda: {"max_recommended_working_set_size": 12.0},
+    )  # fmt: skip
+    monkeypatch.delenv("TINYGPT_DEVICE", raising=False)
+    monkeypatch.setattr(backend, "mx", metal)
+    found = backend._prepare()
+    assert (found.device, found.default_dtype, found.notes, wired) == ("metal", "bfloat16", (), [12])
+    metal.device_info = dict
+    assert "weights may leave memory" in backend._prepare().notes[0]

@@ -12,6 +12,7 @@ from tinygpt.runs._families import KINDS
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "explain").glob("*.md"))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_is_true(page: Path) -> None:
     result = doctest.testfile(str(page), module_relative=False)

@@ -133,13 +133,12 @@ def test_seeds_of_a_batch_follow_the_first_one() -> None:
     assert fresh[0].seed != engine.generate_batch([[97]], SampleConfig(max_tokens=2))[0].seed
 
 
-def test_chat_renders_and_parses() -> None:
+def test_chat_begins_the_answer_and_ends_with_its_turn() -> None:
     engine = _engine("\nok", TOKENIZER.special["<|im_end|>"], context=512)
-    reply = engine.chat([{"role": "user", "content": "hi"}], config=GREEDY)
-    assert reply.message == {"role": "assistant", "content": "ok", "tool_calls": []}
-    assert (reply.text, reply.finish_reason, reply.n_tokens) == ("ok", "stop", 2)
+    (answer,) = engine.generate_batch([engine.encode_chat([{"role": "user", "content": "hi"}])], GREEDY)
+    assert (answer.text, answer.finish_reason, len(answer.ids)) == ("ok", "stop", 2)
     with pytest.raises(ConfigError, match="template"):
-        Engine(engine.model, TOKENIZER).chat([])
+        Engine(engine.model, TOKENIZER).encode_chat([])
 
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:

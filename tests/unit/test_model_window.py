@@ -59,16 +59,16 @@ def held(cache: Any) -> int:
 
 def test_the_cache_stops_growing_and_the_text_goes_on() -> None:
     model = nano.model(attention=Pick("gqa", {"window": 8}), position=Pick("rope"))
-    ids = nano.tokens(1, 128, seed=2)
+    ids = nano.tokens(1, 80, seed=2)
     whole = np.array(model(mx.array(ids)))
     cache, sizes = model.make_cache(), []
-    for i in range(128):
+    for i in range(80):
         step = np.array(model(mx.array(ids[:, i : i + 1]), cache))
         nano.close(step[:, 0], whole[:, i], 2e-5)
         sizes.append(held(cache[0]))
-    assert max(sizes) == (8 + 64) * 2 * 2 * 8 * 4 and cache[0].held == 128, "window and step, two groups of 8"
+    assert max(sizes) == (8 + 64) * 2 * 2 * 8 * 4 and cache[0].held == 80, "window and step, two groups of 8"
     assert cache[0].state[0].shape[2] == 8
-    assert count.cache_bytes(model.config, 128) == sum(c.state[0].nbytes + c.state[1].nbytes for c in cache)
+    assert count.cache_bytes(model.config, 80) == sum(c.state[0].nbytes + c.state[1].nbytes for c in cache)
 
 
 def test_far_tokens_do_not_matter_to_one_layer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.presets import by_depth
-from tinygpt.runs import _settings, pretrain, sft
+from tinygpt.runs import _settings, automix, bench_train, es, evaluate, pretrain, sft
 from tinygpt.runs._held_out import held_out_loss
 from tinygpt.runs._settings import OBJECTIVE, FreshModel
 from tinygpt.train.update import arrays
@@ -273,3 +274,29 @@ def test_an_adapter_beside_full_tuning_is_refused() -> None:
 def test_two_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match="--depth and --preset"):
         FreshModel(out=Path("x"), depth=4, preset="mega")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: config(Path("r"), regime="overtrained"), "--regime means nothing without --depth"),
+        (lambda: config(Path("r"), wait=True, lock=False), "--wait means nothing without --lock"),
+        (lambda: bench_train.Config(wait=True, lock=False), "--wait means nothing without --lock"),
+        (
+            lambda: automix.Config(corpus=("a=a", "b=b"), target=(Path("t"),), wait=True, lock=False),
+            "--wait means nothing without --lock",
+        ),
+        (
+            lambda: es.Config(base=Path("m"), data=(Path("d"),), out=Path("r"), glob="*"),
+            "--glob means nothing without --corpus",
+        ),
+        (
+            lambda: evaluate.Config(model=Path("m"), suite=("sort_6",), glob="*"),
+            "--glob means nothing without --corpus",
+        ),
+    ],
+)
+def test_a_setting_without_the_one_it_needs_is_refused(make: Callable[[], Any], message: str) -> None:
+    """Whoever makes the config: the command line is not the only one."""
+    with pytest.raises(ConfigError, match=message):
+        make()

@@ -86,6 +86,7 @@ def test_solves_a_quadratic() -> None:
     assert losses[-1] < 0.02 * losses[0]
 
 
+@pytest.mark.wide
 def test_a_larger_population_points_better() -> None:
     """With p pairs in d dimensions its cosine with the gradient is about sqrt(p / (p + d))."""
     found = []
@@ -166,6 +167,7 @@ def test_parts_and_half_precision_measure_the_same() -> None:
         es(response.build(nano.model()), accumulate=3).step(batch, 1)
 
 
+@pytest.mark.wide
 def test_climbs_a_staircase() -> None:
     """A reward that is flat almost everywhere has no gradient to follow, only better and worse."""
     point = Point(5)

@@ -130,7 +130,10 @@ def test_a_weight_without_a_gradient_is_not_thrown_away() -> None:
     assert mx.abs(after["w"] - weights["w"]).max() < 0.011
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, compile], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    "wrap",
+    [pytest.param(lambda f: f, id="eager", marks=pytest.mark.wide), pytest.param(compile, id="compiled")],
+)
 def test_float32_moments_exist_a_few_at_a_time(wrap: Any) -> None:
     """Not those of all 64 tensors: then the step would take more memory than AdamW's."""
     weights = {f"layers.{i}.weight": mx.ones((128, 128)) for i in range(64)}

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import typer
 
-from tinygpt.core.errors import ConfigError, TinyGPTError, nearest, unknown
+from tinygpt.core.errors import ConfigError, TinyGPTError, nearest
 
 BUG = 70
 INTERRUPTED = 130
@@ -97,11 +97,6 @@ def unknown_option(command: str, name: str, known: Sequence[str]) -> TinyGPTErro
     return ConfigError(
         f"{command} has no option {name}.{nearest(name, known)}", hint=f"{command} --help lists them"
     )
-
-
-def bad_choice(kind: str, name: str, known: Sequence[str]) -> TinyGPTError:
-    """The error for a value that is not in a list."""
-    return unknown(kind, name, known)
 
 
 def _usage(error: Exception) -> int:

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from tinygpt.cli import _exit
-from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.errors import ConfigError, DataError, unknown
 
 FOLDER = Path(__file__).parent
 # Headings in the order of a person's first day; a house test checks that every folder is named here.
@@ -217,6 +217,6 @@ def _show_completion(shell: str) -> int:
     from typer.completion import get_completion_script  # pyright: ignore[reportPrivateImportUsage]
 
     if shell not in ("bash", "zsh", "fish"):
-        raise _exit.bad_choice("shell", shell, ["bash", "zsh", "fish"])
+        raise unknown("shell", shell, ["bash", "zsh", "fish"])
     print(get_completion_script(prog_name="tinygpt", complete_var="_TINYGPT_COMPLETE", shell=shell))
     return 0

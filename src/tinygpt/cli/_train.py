@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 
 CHOICES: Mapping[str, Sequence[str]] = {"preset": presets.names(), "eval_tasks": SUITES.names()}
 KNOBS: Mapping[str, str] = {"warmup": "schedule.warmup"}
-NEEDS: Mapping[str, str] = {
-    "regime": "depth",
-    "wait": "lock",
-    "tokenizer": "no base",
-    "preset": "no base",
-}
+# Said of flags that are given, whatever their value; changed settings are refused where they are checked.
+NEEDS: Mapping[str, str] = {"regime": "depth", "tokenizer": "no base", "preset": "no base"}
 
 HOW: Mapping[str, str] = {"time": "stopped by --max-minutes", "early": "stopped early, by --patience"}
 

@@ -86,6 +86,16 @@ def setup() -> Backend:
     return _state["backend"]
 
 
+def on_cpu() -> bool:
+    """Whether MLX computes on a CPU. Outside of this file no one asks for a device by its name."""
+    return setup().device == "cpu"
+
+
+def has_cpu_forms() -> bool:
+    """Whether float32 operators that MLX runs slowly on a CPU are put differently (model/ops.py)."""
+    return on_cpu() and not setup().stock
+
+
 def _prepare() -> Backend:
     notes: list[str] = []
     wanted = os.environ.get("TINYGPT_DEVICE", "")
@@ -96,6 +106,8 @@ def _prepare() -> Backend:
     device = "cpu"
     if mx.default_device().type == mx.DeviceType.gpu:
         device = "metal" if mx.metal.is_available() else "cuda"
+        if device == "metal":
+            _wire_memory(notes)
         return Backend(device, "bfloat16", "none needed", 0, None, tuple(notes))
     if sys.platform == "darwin":
         return Backend(device, "float32", "none needed", 0, shutil.which("g++"), tuple(notes))
@@ -138,8 +150,7 @@ def _keep_heap() -> None:
 
     Without this every array above 32 MiB is mapped, faulted in page by page, and unmapped again. The heap is
     grown once to half of the machine's memory, marked for huge pages and freed: only touched pages are ever
-    resident. `release_memory` gives free pages back. Skipped without harm where libc is not glibc or refuses
-    the size.
+    resident. Skipped without harm where libc is not glibc or refuses the size.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
@@ -158,12 +169,21 @@ def _keep_heap() -> None:
         libc.free(block)
 
 
-def release_memory() -> None:
-    """Give memory of freed arrays back to the system (between runs of a long process)."""
-    mx.clear_cache()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
+def _wire_memory(notes: list[str]) -> None:
+    """Let MLX wire as much memory as Metal recommends, so that weights stay resident; macOS before 15
+    cannot."""
+    try:
+        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
+    except (KeyError, RuntimeError, ValueError) as error:
+        notes.append(f"weights may leave memory under pressure, which is slower: {error}")
+
+
+def memory() -> int:
+    """Bytes that arrays can take: on CUDA they may lie in the GPU's memory and in the machine's."""
+    found = _memory_bytes()
+    if setup().device == "cuda":
+        found += int(mx.device_info().get("total_memory", 1 << 62))  # not said: nothing is refused
+    return found
 
 
 def _memory_bytes() -> int:
@@ -273,13 +293,14 @@ def compile(fn: Callable[..., Any], *, max_traces: int | None = None, **options:
                 seen.clear()
                 chosen.clear()
         if not chosen:
-            chosen.append(mx.compile(fn, **options) if _compile_works() else fn)
+            chosen.append(mx.compile(fn, **options) if compile_works() else fn)
         return chosen[0](*args, **kwargs)
 
     return call
 
 
-def _compile_works() -> bool:
+def compile_works() -> bool:
+    """Whether `mx.compile` can build kernels: on a GPU, or with a C++ compiler that builds a trial one."""
     if _state["compile_works"] is None:
         backend = setup()
         works = backend.device != "cpu" or sys.platform == "darwin" or backend.compiler is not None
@@ -301,12 +322,6 @@ def memory_peak() -> int:
         return mx.get_peak_memory()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
-
-
-def set_limits() -> None:
-    """On Metal, let MLX wire as much memory as the system recommends, so that weights stay resident."""
-    if setup().device == "metal":
-        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
 
 
 def nvidia_driver() -> str | None:

@@ -76,15 +76,24 @@ def _field(f: dataclasses.Field[Any], hint: Any) -> Field:
     kind = typing.get_args(hint)[0] if notes else hint
     text = next((n for n in notes if isinstance(n, str)), "")
     family = next((n for n in notes if isinstance(n, Family)), None)
-    choices = next((n for n in notes if isinstance(n, tuple)), ())
     fills = next((n for n in notes if isinstance(n, Fills)), None)
-    if typing.get_origin(kind) is typing.Literal:
-        choices = tuple(str(c) for c in typing.get_args(kind))
+    literal = typing.get_origin(kind) is typing.Literal
+    choices = tuple(str(c) for c in typing.get_args(kind)) if literal else ()
     default: Any = f.default
     if f.default_factory is not dataclasses.MISSING:
         default = f.default_factory()
     required = default is dataclasses.MISSING
     return Field(f.name, kind, text, None if required else default, required, choices, family, fills)
+
+
+def refuse_idle(config: Any, needs: Mapping[str, str]) -> None:
+    """ConfigError for a setting that was changed, but means nothing without the one that `needs` names."""
+    for name, other in needs.items():
+        if getattr(config, name) != getattr(type(config), name) and not getattr(config, other):
+            flag, needed = (f"--{n.replace('_', '-')}" for n in (name, other))
+            raise ConfigError(
+                f"{flag} means nothing without {needed}", hint=f"add {needed}, or leave {flag} out"
+            )
 
 
 def to_dict(value: Any) -> Any:

@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import ConfigError, UnsupportedError
+from tinygpt.core.errors import UnsupportedError
 from tinygpt.data.batch import Batch
 from tinygpt.data.pack import Cut
 from tinygpt.data.tokenizer._files import byte_letters
@@ -43,8 +43,6 @@ class Speller:
     """Encodes text with dropout `p`. UnsupportedError: the tokenizer is no byte-level BPE."""
 
     def __init__(self, tokenizer: Tokenizer, p: float) -> None:
-        if not 0 <= p <= 1:
-            raise ConfigError(f"--bpe-dropout must be from 0 to 1, got {p}")
         definition: dict[str, Any] = getattr(tokenizer, "definition", {})
         model = definition.get("model") or {}
         self.letters = byte_letters()

@@ -105,21 +105,16 @@ def each(
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of every line that is not blank. A byte order mark at the start is dropped."""
     offset = 0
-    for number, raw in enumerate(raw_lines(path), 1):
-        start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
-        try:
-            text = raw[start:].decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise not_utf8(path, offset + start + error.start, number) from error
-        offset += len(raw)
-        if text.strip():
-            yield number, text
-
-
-def raw_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file as bytes, unpacked."""
     with opened(path) as file:
-        yield from file
+        for number, raw in enumerate(file, 1):
+            start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
+            try:
+                text = raw[start:].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise not_utf8(path, offset + start + error.start, number) from error
+            offset += len(raw)
+            if text.strip():
+                yield number, text
 
 
 @contextlib.contextmanager

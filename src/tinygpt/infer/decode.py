@@ -11,7 +11,6 @@ Shapes: B rows, L tokens, S cache slots, V vocabulary.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ class Decoder:
             all(type(layer) is KVCache and not layer.tailed for layer in self.cache)
             and model.config.position.name != "learned"
         )
-        self._may_fix = len(pads) == 1 and plain and _compiles()
+        self._may_fix = len(pads) == 1 and plain and backend.compile_works()
 
     def prefill(self, tokens_BL: mx.array) -> mx.array:
         """Read the prompts; logits (B, V) of what follows them."""
@@ -74,11 +73,6 @@ class Decoder:
         index = mx.array(list(rows))
         for layer in self.cache:
             layer.select(index)
-
-
-def _compiles() -> bool:
-    found = backend.setup()
-    return found.device != "cpu" or sys.platform == "darwin" or found.compiler is not None
 
 
 class _Slots:

@@ -57,18 +57,6 @@ class Completion:
     logprob_sum: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChatReply:
-    """A parsed answer: `message` is what the template read (content, tool_calls, error), `text` what was
-    written."""
-
-    message: Message
-    text: str
-    finish_reason: str
-    n_tokens: int
-    n_prompt: int
-
-
 class Engine:
     """A model, its tokenizer and its chat template (a module of data/template, or None)."""
 
@@ -246,38 +234,6 @@ class Engine:
                 decoder.select(kept)
                 token_B, logprob_B = step
                 step = token_B[index], None if logprob_B is None else logprob_B[index]
-
-    # Chat
-
-    def chat(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[dict[str, Any]] | None = None,
-        config: SampleConfig | None = None,
-    ) -> ChatReply:
-        """One reply, parsed. To stream it: generate(encode_chat(messages, tools))."""
-        return self.chat_batch([messages], tools, config)[0]
-
-    def chat_batch(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        tools: Sequence[dict[str, Any]] | None = None,
-        config: SampleConfig | None = None,
-        *,
-        events: Events | None = None,
-    ) -> list[ChatReply]:
-        """The replies to many conversations that share one list of tools, in their order."""
-        prompts = [self.encode_chat(messages, tools) for messages in conversations]
-        answers = self.generate_batch(prompts, config, events=events)
-        return [self.reply(answer, len(prompt)) for answer, prompt in zip(answers, prompts)]
-
-    def reply(self, answer: Completion, n_prompt: int) -> ChatReply:
-        """A completion read by the template."""
-        assert self.template is not None
-        return ChatReply(
-            message=self.template.parse(answer.text), text=answer.text, finish_reason=answer.finish_reason,
-            n_tokens=len(answer.ids), n_prompt=n_prompt,
-        )  # fmt: skip
 
     # Scores
 

@@ -305,7 +305,7 @@ def load(path: Path, *, hashes: bool = True) -> Loaded:
     config = read_config(path)
     model = LM(config)
     tensors = layout.from_disk(read_tensors(path, "model"), config)
-    if backend.setup().device == "cpu":
+    if backend.on_cpu():
         # Half-precision products are slow on CPUs, so weights are widened once.
         tensors = {name: t.astype(mx.float32) for name, t in tensors.items()}
     fill(model, tensors, str(path))

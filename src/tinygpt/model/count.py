@@ -7,7 +7,7 @@ import re
 
 from mlx.utils import tree_flatten
 
-from tinygpt.core.backend import nn, setup
+from tinygpt.core.backend import has_cpu_forms, nn
 from tinygpt.model.config import DEPTH, ModelConfig
 from tinygpt.model.lm import LM
 
@@ -73,7 +73,7 @@ def activation_bytes(
     width = config.num_attention_heads + 2 * config.num_key_value_heads
     token = 2 * config.hidden_size + width * config.head_dim + config.intermediate_size
     each = rows * context * token * (4 if dtype == "float32" else 2)
-    if dtype == "float32" and setup().device == "cpu" and not setup().stock:
+    if dtype == "float32" and has_cpu_forms():
         each += 4 * rows * config.num_attention_heads * (context * context // 2)
     first = shares(config, most=64)  # a config may name more layers than a list can hold
     if recompute:

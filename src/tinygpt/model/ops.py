@@ -15,7 +15,7 @@ import functools
 import math
 from typing import Any
 
-from tinygpt.core.backend import mx, setup
+from tinygpt.core.backend import has_cpu_forms, mx
 from tinygpt.model._blocked import blocked_attention, exp_minus, fused
 
 Mask = str | None | mx.array
@@ -23,7 +23,7 @@ Mask = str | None | mx.array
 
 def _cpu(x: mx.array) -> bool:
     """Whether the CPU forms apply: CPU device, float32 (other types go through MLX's own operators)."""
-    return x.dtype == mx.float32 and setup().device == "cpu" and not setup().stock
+    return x.dtype == mx.float32 and has_cpu_forms()
 
 
 # --- elementwise: one fused kernel forward, one backward --------------------------------------------------

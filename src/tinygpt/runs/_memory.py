@@ -37,7 +37,7 @@ def refuse_too_large(
     dtype = backend.compute_dtype(dtype)
     least = count.activation_bytes(model, rows, context, dtype=dtype, recompute=recompute)
     least = least + count.state_bytes(model) if whole else least // model.num_hidden_layers
-    if least > (there := _memory()):
+    if least > (there := backend.memory()):
         raise ConfigError(
             f"training this model on {rows} rows of {context} tokens at once needs at least "
             f"{least // 10**9:,} GB of memory, this machine has {there // 10**9:,}",
@@ -51,20 +51,12 @@ def expected(updater: Gradient, batch: Batch, events: Events) -> int:
     before, held = backend.memory_peak(), mx.get_active_memory()
     step = step_bytes(updater, batch)
     # On a CPU the process is counted, with its libraries and what it read; on a GPU the arrays are.
-    found = before + step - held + min(CACHE, step) if backend.setup().device == "cpu" else step
-    if found > MUCH * (there := _memory()):
+    found = before + step - held + min(CACHE, step) if backend.on_cpu() else step
+    if found > MUCH * (there := backend.memory()):
         events.note(
             f"this run will take about {found / 1e9:.1f} GB, this machine has {there / 1e9:.1f}: it may be "
             "slow, or be killed; choose fewer rows (--batch, --accumulate), a shorter --context or a smaller "
             "model",
             "warning",
         )
-    return found
-
-
-def _memory() -> int:
-    """Bytes that arrays can take: on CUDA they may lie in the GPU's memory and in the machine's."""
-    found: int = backend.describe()["memory_bytes"]
-    if backend.setup().device == "cuda":
-        found += int(mx.device_info().get("total_memory", 1 << 62))  # not said: nothing is refused
     return found

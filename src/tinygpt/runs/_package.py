@@ -27,6 +27,10 @@ def verify(folder: Path) -> dict[str, Any]:
     A CheckpointError names the first file that is missing, changed or not listed.
     """
     path = folder / LOCK
+
+    def refused(what: str) -> CheckpointError:
+        return CheckpointError(what, hint="restore it, or package again")
+
     if not path.is_file():
         raise CheckpointError(
             f"{folder} has no {LOCK}, so it is no packaged specialist or not a whole one",
@@ -35,29 +39,19 @@ def verify(folder: Path) -> dict[str, Any]:
     try:
         lock = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", hint="restore it, or package again"
-        ) from error
+        raise refused(f"{path} cannot be read: {error}") from error
     try:
         listed = {name: (facts["bytes"], facts["sha256"]) for name, facts in lock["files"].items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} does not list files with their sizes and hashes", hint="restore it, or package again"
-        ) from error
+        raise refused(f"{path} does not list files with their sizes and hashes") from error
     for name, (size, digest) in listed.items():
         file = folder / name
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise CheckpointError(
-                f"{path} lists {name}, which lies outside {folder}", hint="restore it, or package again"
-            )
+            raise refused(f"{path} lists {name}, which lies outside {folder}")
         if not file.is_file():
-            raise CheckpointError(
-                f"{folder} lacks {name}, which its lock lists", hint="restore it, or package again"
-            )
+            raise refused(f"{folder} lacks {name}, which its lock lists")
         if file.stat().st_size != size or files.sha256(file) != digest:
-            raise CheckpointError(
-                f"{file} is not the file that was locked", hint="restore it, or package again"
-            )
+            raise refused(f"{file} is not the file that was locked")
     if extra := [name for name in _names(folder) if name not in listed]:
         raise CheckpointError(
             f"{folder} holds {extra[0]}, which its lock does not list", hint="remove it, or package again"

@@ -12,7 +12,6 @@ from mlx.utils import tree_flatten
 from tinygpt.core import files
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.lock import IN_USE
-from tinygpt.data import rows
 from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer import byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -29,7 +28,6 @@ RUN_FILES = (RUN, "events.jsonl", IN_USE)
 # What --force may replace of an earlier quickstart, beside its package.
 QUICKSTART_MARK = f"run/{RUN}"
 QUICKSTART: dict[str, tuple[str, ...]] = {"run": RUN_FILES, "tokenizer": TOKENIZER_FILES}
-write_jsonl = rows.write
 
 
 def model_path(path: Path) -> Path:

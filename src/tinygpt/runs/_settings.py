@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from tinygpt.core.config import Pick, fields, from_dict, resolve_picks, to_dict
+from tinygpt.core.config import Pick, fields, from_dict, refuse_idle, resolve_picks, to_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
 from tinygpt.model.config import MLP, ModelConfig
@@ -158,6 +158,7 @@ class TrainSettings:
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} must not be negative, got {getattr(self, name)}")
+        refuse_idle(self, {"wait": "lock"})
         if self.resume and self.force:
             raise ConfigError(
                 "--resume continues what is in --out, --force replaces it", hint="leave one out"
@@ -183,10 +184,7 @@ class TrainSettings:
             raise ConfigError(f"--sample-tokens must be at least 1, got {self.sample_tokens}")
         if self.save_history and self.keep != type(self).keep:
             raise ConfigError("--save-history keeps every checkpoint, --keep some", hint="leave one out")
-        for name, other in WATCHES.items():
-            if getattr(self, name) != getattr(type(self), name) and not getattr(self, other):
-                flag, needed = (f"--{n.replace('_', '-')}" for n in (name, other))
-                raise ConfigError(f"{flag} means nothing without {needed}", hint=f"add {needed}")
+        refuse_idle(self, WATCHES)
         tasks = tuple(name.replace("-", "_") for name in self.eval_tasks)
         options = {name.replace("-", "_"): value for name, value in self.eval_options.items()}
         if twice := next((name for name in tasks if tasks.count(name) > 1), None):
@@ -263,6 +261,7 @@ class FreshModel(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_idle(self, {"regime": "depth"})
         if not self.tokenizer:
             raise ConfigError("--tokenizer is empty", hint="give 'byte', a directory or a tokenizer.json")
         ignored = [

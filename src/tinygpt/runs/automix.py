@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core import files
-from tinygpt.core.config import to_dict
+from tinygpt.core.config import refuse_idle, to_dict
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
@@ -54,6 +54,7 @@ class Config(Plan):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_idle(self, {"wait": "lock"})
         if self.proxy_steps < 1 or self.target_bytes < 0:
             name, least = ("proxy-steps", 1) if self.proxy_steps < 1 else ("target-bytes", 0)
             raise ConfigError(f"--{name} must be at least {least}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from tinygpt.core import backend
-from tinygpt.core.config import Pick, resolve_picks
+from tinygpt.core.config import Pick, refuse_idle, resolve_picks
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
 from tinygpt.core.lock import gpu_lock
@@ -43,6 +43,7 @@ class Config:
 
     def __post_init__(self) -> None:
         resolve_picks(self)
+        refuse_idle(self, {"wait": "lock"})
         for name in ("batch", "steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1")

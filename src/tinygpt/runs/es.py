@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tinygpt.core.config import Pick, fields
+from tinygpt.core.config import Pick, fields, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import chat, text
-from tinygpt.model import checkpoint
 from tinygpt.peft import _adapter
-from tinygpt.runs import _directory, _pieces, _reward, _train
+from tinygpt.runs import _directory, _learned, _pieces, _reward, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import OPTIM, TrainSettings
 from tinygpt.train import evolution
@@ -61,6 +60,7 @@ class Config(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_idle(self, {"glob": "corpus"})
         self.evolution()
         if self.reward != "loss" and self.corpus:
             raise ConfigError(
@@ -98,27 +98,7 @@ def run(config: Config, events: Events) -> Result:
     else:
         words = text.Config(paths=config.corpus, glob=config.glob, **part)
         source, objective = text.build(words, tokenizer, **how), next_token.build(model)
-    adapter = config.adapter
-    if adapter is not None:
-        if check := getattr(_adapter.PEFT.load(adapter.name), "check", None):
-            check(adapter.options, _adapter.chosen(model, adapter.options.targets))
-        _adapter.attach(model, adapter, seed=directory.seed)
-
-    def write(path: Path, **parts: Any) -> Path:
-        if adapter is not None:
-            return _adapter.save_adapter(
-                path, model, adapter, base=base, write_tokenizer=tokenizer.save, **parts
-            )
-        return checkpoint.save(
-            path, model, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer),
-            stop_ids=tokenizer.stop_ids, **parts,
-        )  # fmt: skip
-
-    def resume(path: Path) -> None:
-        if adapter is not None:
-            _adapter.fill(model, checkpoint.read_tensors(path, "adapter_model"), str(path))
-        else:
-            checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
+    write, resume = _learned.learned(model, tokenizer, base=base, adapter=config.adapter, seed=directory.seed)
 
     def make(rate: Callable[[int], float], dtype: str) -> Evolution:
         return Evolution(

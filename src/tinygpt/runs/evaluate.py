@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, nearest
 from tinygpt.core.events import Events
-from tinygpt.core.rows import EvalRow
+from tinygpt.core.rows import EvalRow, write_rows
+from tinygpt.data.rows import write
 from tinygpt.eval.suites import heldout_loss
-from tinygpt.runs import _pieces
 from tinygpt.runs._local_endpoint import LocalEndpoint
 from tinygpt.runs._suites import SUITES, measure, settings
 
@@ -39,12 +40,11 @@ class Config:
     def __post_init__(self) -> None:
         if not self.corpus and not self.suite:
             raise ConfigError("nothing to measure", hint="give --corpus FILE, or --suite NAME")
+        refuse_idle(self, {"glob": "corpus"})
 
 
 def run(config: Config, events: Events) -> list[EvalRow]:
     """Measure and return the rows; what happened to each example is written to `examples` when given."""
-    from tinygpt.core.rows import write_rows
-
     wanted = _wanted(config)
     _check_files(config)
     endpoint = LocalEndpoint.open(config.model, config.adapter, events)
@@ -58,7 +58,7 @@ def run(config: Config, events: Events) -> list[EvalRow]:
     if config.out is not None:
         write_rows(config.out, rows, append=True)
     if config.examples is not None:
-        _pieces.write_jsonl(config.examples, records)
+        write(config.examples, records)
     return rows
 
 

@@ -11,8 +11,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.prefetch import Prefetched
 from tinygpt.data.source import text
-from tinygpt.model import checkpoint
-from tinygpt.runs import _anneal, _directory, _pieces, _train
+from tinygpt.runs import _anneal, _directory, _learned, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import FreshModel
 from tinygpt.train.loop import Result
@@ -98,19 +97,7 @@ def run(config: Config, events: Events) -> Result:
         tokenizer, length=length, batch_size=config.amounts.batch, seed=directory.seed, events=events,
     )  # fmt: skip
 
-    def write(path: Path, **parts: Any) -> Path:
-        return checkpoint.save(
-            path,
-            model,
-            write_tokenizer=tokenizer.save,
-            ids=_pieces.ids(tokenizer),
-            stop_ids=tokenizer.stop_ids,
-            **parts,
-        )
-
-    def resume(path: Path) -> None:
-        checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
-
+    write, resume = _learned.learned(model, tokenizer)
     inputs = _directory.inputs(source, tokenizer, base)
     if config.decay_only:
         _anneal.tell_other_batches(config, inputs, events)

@@ -10,9 +10,8 @@ from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import chat
-from tinygpt.model import checkpoint
 from tinygpt.peft import _adapter
-from tinygpt.runs import _directory, _pieces, _train
+from tinygpt.runs import _directory, _learned, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import FreshModel
 from tinygpt.train.loop import Result
@@ -102,31 +101,9 @@ def run(config: Config, events: Events) -> Result:
         seed=directory.seed,
         events=events,
     )
-    if not whole:
-        if check := getattr(_adapter.PEFT.load(config.adapter.name), "check", None):
-            check(config.adapter.options, _adapter.chosen(model, config.adapter.options.targets))
-        _adapter.attach(model, config.adapter, seed=directory.seed)
-
-    def write(path: Path, **parts: Any) -> Path:
-        if base is None or whole:
-            return checkpoint.save(
-                path,
-                model,
-                write_tokenizer=tokenizer.save,
-                ids=_pieces.ids(tokenizer),
-                stop_ids=tokenizer.stop_ids,
-                **parts,
-            )
-        return _adapter.save_adapter(
-            path, model, config.adapter, base=base, write_tokenizer=tokenizer.save, **parts
-        )
-
-    def resume(path: Path) -> None:
-        if whole:
-            checkpoint.fill(model, checkpoint.load(path).tensors(), str(path))
-        else:
-            _adapter.fill(model, checkpoint.read_tensors(path, "adapter_model"), str(path))
-
+    write, resume = _learned.learned(
+        model, tokenizer, base=base, adapter=None if whole else config.adapter, seed=directory.seed
+    )
     if config.learn == "answers":
         knobs = response.Config(prompt_weight=config.prompt_weight, z_loss=config.z_loss)
         objective = response.build(model, knobs)

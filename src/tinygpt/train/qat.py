@@ -22,7 +22,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
-from tinygpt.core.backend import compile, mx, nn, setup
+from tinygpt.core.backend import compile, mx, nn, on_cpu
 from tinygpt.core.errors import ConfigError
 
 BITS = {"int4": 4, "int8": 8}
@@ -65,7 +65,7 @@ def rounded(bits: int, size: int) -> Any:
 
     @mx.custom_function
     def straight(weight: mx.array) -> mx.array:
-        if setup().device == "cpu":
+        if on_cpu():
             return _on_cpu(weight, bits, size)
         return mx.dequantize(
             *mx.quantize(weight, group_size=size, bits=bits), group_size=size, bits=bits, dtype=weight.dtype

@@ -18,4 +18,4 @@ def call(config: Config, out: Output) -> None:
     out.result(found, lambda: table(["what", "value"], list(found.items())))
 
 
-main = from_config(Config, call, needs={"wait": "lock"}, choices={"preset": presets.names()})
+main = from_config(Config, call, choices={"preset": presets.names()})

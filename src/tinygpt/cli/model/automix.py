@@ -50,7 +50,6 @@ def show(config: Config, found: dict[str, Any]) -> None:
 main = from_config(
     Config,
     call,
-    needs={"wait": "lock"},
     choices={"preset": presets.names()},
     also={"lr": "max_lr", "context": "ctx"},
 )

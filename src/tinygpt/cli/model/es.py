@@ -22,5 +22,5 @@ def call(config: Config, out: Output) -> int:
 
 main = from_config(
     Config, call, arguments=("base",), also={"context": "ctx"}, knobs=KNOBS, choices=CHOICES,
-    needs={"glob": "corpus", "template": "data", "wait": "lock"},
+    needs={"glob": "corpus", "template": "data"},
 )  # fmt: skip

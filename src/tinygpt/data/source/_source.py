@@ -59,11 +59,6 @@ class Source:
         """Rows in one epoch."""
         return len(self.packed)
 
-    @property
-    def tokens_per_batch(self) -> int:
-        """Slots in a batch, padding included."""
-        return self.batch_size * self.length
-
     def __len__(self) -> int:
         """Batches in one epoch, the last one counted even when it is not full."""
         return (self.n_rows + self.batch_size - 1) // self.batch_size

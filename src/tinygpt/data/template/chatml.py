@@ -31,7 +31,6 @@ from tinygpt.data.template._spans import Span
 
 START, END = "<|im_start|>", "<|im_end|>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"
-STOP = (END,)
 
 TOOLS_BEFORE = "You can use these tools:\n<tools>\n"
 TOOLS_AFTER = '</tools>\nTo use one, write a tool_call block: a JSON object with "name" and "arguments".'

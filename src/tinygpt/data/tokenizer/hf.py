@@ -37,7 +37,7 @@ class HFTokenizer:
     def __init__(
         self, definition: dict[str, Any], beside: dict[str, dict[str, Any]], where: str = "tokenizer.json"
     ) -> None:
-        self._definition = definition
+        self.definition = definition
         self._beside = beside
         self._where = where
         self.folder: Path | None = None
@@ -59,24 +59,20 @@ class HFTokenizer:
         template = beside.get("tokenizer_config.json", {}).get("chat_template")
         self.chat_template: str | None = template if isinstance(template, str) else None
 
-    @property
-    def hash(self) -> str:
-        return self._hash
-
     @functools.cached_property
-    def _hash(self) -> str:
-        return content_hash(self._definition, self.eos_id, self.bos_id, self.pad_id)
+    def hash(self) -> str:
+        return content_hash(self.definition, self.eos_id, self.bos_id, self.pad_id)
 
     @functools.cached_property
     def _full(self) -> tokenizers.Tokenizer:
         """Knows control tokens in text."""
-        return _library(self._definition, self._where)
+        return _library(self.definition, self._where)
 
     @functools.cached_property
     def _plain(self) -> tokenizers.Tokenizer:
         """Reads control tokens in text as plain text; the library can do so for special ones, so mark all."""
-        added = [{**token, "special": True} for token in self._definition.get("added_tokens") or []]
-        plain = _library({**self._definition, "added_tokens": added}, self._where)
+        added = [{**token, "special": True} for token in self.definition.get("added_tokens") or []]
+        plain = _library({**self.definition, "added_tokens": added}, self._where)
         plain.encode_special_tokens = True
         return plain
 
@@ -93,12 +89,7 @@ class HFTokenizer:
         return [np.array(e.ids, np.uint32) for e in found]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HFTokenizer, (self._definition, self._beside, self._where)  # for processes that help
-
-    @property
-    def definition(self) -> dict[str, Any]:
-        """The parsed tokenizer.json."""
-        return self._definition
+        return HFTokenizer, (self.definition, self._beside, self._where)  # for processes that help
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:
         stream = self.stream(special)
@@ -125,7 +116,7 @@ class HFTokenizer:
                 shutil.copyfile(source, directory / "tokenizer.json")  # as its authors wrote it
         else:
             write_text(
-                directory / "tokenizer.json", json.dumps(self._definition, ensure_ascii=False, indent=1)
+                directory / "tokenizer.json", json.dumps(self.definition, ensure_ascii=False, indent=1)
             )
 
     @functools.cached_property

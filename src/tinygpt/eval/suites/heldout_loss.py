@@ -57,7 +57,7 @@ def load(config: Config) -> Examples:
     files = corpus.find(source)
     corpus.refuse_field(config.field, files)
     documents: list[dict[str, Any]] = []
-    facts: dict[str, Any] = {"bad_files": 0, "bad_rows": 0, "first_bad": []}
+    facts = corpus.new_facts()
     total = 0
     for path in files:
         texts = corpus.documents(path, facts, config.field)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from tinygpt.core.backend import mx, nn, setup
+from tinygpt.core.backend import mx, nn, on_cpu
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops, rows
 from tinygpt.model.config import ModelConfig
@@ -75,7 +75,7 @@ class Experts(nn.Module):
         """(N, k, D): each token through the experts chosen for it."""
         (n, d), k = x_ND.shape, chosen_Nk.shape[1]
         flat = chosen_Nk.flatten()
-        if setup().device == "cpu":
+        if on_cpu():
             wide, stack = mx.float32, len(self.gate_proj)  # MLX gathers in float32 there
             y = self._grouped(mx.repeat(x_ND.astype(wide), k, axis=0), rows.Groups(flat, stack))
         else:
@@ -122,7 +122,7 @@ class MixtureOfExperts(nn.Module):
         p_NE = mx.softmax(logits_NE, axis=-1)
         chosen_Nk = mx.stop_gradient(self._choose(p_NE))
         gate_Nk = mx.take_along_axis(p_NE, chosen_Nk, axis=-1)
-        if k > 1:
+        if knobs.top_k > 1:
             gate_Nk = gate_Nk / gate_Nk.sum(axis=-1, keepdims=True)
         gate_Nk = gate_Nk.astype(x_ND.dtype)
         if frame.terms is not None:

@@ -275,18 +275,6 @@ class FileSystem:
             draw(path, "")
         return "\n".join(lines)
 
-    def problems(self) -> Iterator[str]:
-        """What is wrong with the tree; nothing, unless there is a bug in this file."""
-        if not self.is_dir("/"):
-            yield "the root is not a directory"
-        if not self.is_dir(self.cwd):
-            yield f"the current directory {self.cwd} is not a directory"
-        for path in self.nodes:
-            if path != "/" and not self.is_dir(parent_of(path)):
-                yield f"{path} is not in a directory"
-            if path != "/" and (not path.startswith("/") or path.endswith("/") or "//" in path):
-                yield f"{path!r} is not a plain absolute path"
-
 
 def _ancestors(path: str) -> Iterator[str]:
     while path != "/":

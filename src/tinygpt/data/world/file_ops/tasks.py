@@ -8,7 +8,6 @@ Three held-out sets, each new in its own way:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
@@ -226,26 +225,3 @@ def check_disjoint(train: Iterable[Task], held_out: Iterable[Task]) -> None:
 
 def _all(sets: Iterable[Iterable[Any]]) -> set[Any]:
     return {item for each in sets for item in each}
-
-
-def describe(tasks: Iterable[Task]) -> dict[str, Any]:
-    """Counts by kind, tool, number of steps and tag; lengths in characters as (median, 90 %, longest)."""
-    tasks = list(tasks)
-    tags = Counter(tag for t in tasks for tag in t.tags)
-    users = [to_messages(t)[1]["content"] for t in tasks]
-    return {
-        "n": len(tasks),
-        "kinds": dict(Counter(t.kind for t in tasks)),
-        "steps": {k[6:]: n for k, n in sorted(tags.items()) if k.startswith("steps:")},
-        "tools": {k[5:]: n for k, n in tags.most_common() if k.startswith("tool:")},
-        "tags": {k: n for k, n in tags.most_common() if ":" not in k},
-        "templates": len(_all(t.templates for t in tasks)),
-        "stems": len(_all(stems_of(t) for t in tasks)),
-        "request_chars": _spread([len(t.request) for t in tasks]),
-        "prompt_chars": _spread([len(u) for u in users]),
-    }
-
-
-def _spread(values: list[int]) -> tuple[int, int, int]:
-    ranked = sorted(values) or [0]
-    return ranked[len(ranked) // 2], ranked[len(ranked) * 9 // 10], ranked[-1]
