@@ -59,8 +59,12 @@ class HFTokenizer:
         template = beside.get("tokenizer_config.json", {}).get("chat_template")
         self.chat_template: str | None = template if isinstance(template, str) else None
 
-    @functools.cached_property
+    @property  # as the protocol has it: a cached one is another type
     def hash(self) -> str:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> str:
         return content_hash(self.definition, self.eos_id, self.bos_id, self.pad_id)
 
     @functools.cached_property
