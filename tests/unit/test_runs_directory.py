@@ -176,7 +176,8 @@ def test_settings_that_change_nothing_may_differ(tmp_path: Path) -> None:
     }
     free |= {"throttle": 0.5, "max_step_rate": 2.0, "throttle_file": "t", "pause_on_battery": True}
     free |= {"pause_when_hot": True}
-    RunDirectory("train", config(out, resume=True, wait=True, **free))
+    RunDirectory("train", config(out, resume=True, **free))
+    RunDirectory("train", config(out, resume=True, wait=True, **free | {"lock": True}))
     of_train = {"prefetch", "workers"}
     assert set(free) | {"save_history", "out", "resume", "force", "wait", "seed"} | of_train == FREE
     assert set(pretrain.Config.__dataclass_fields__) >= FREE, "a renamed setting must be renamed here too"

@@ -59,7 +59,7 @@ class HFTokenizer:
         template = beside.get("tokenizer_config.json", {}).get("chat_template")
         self.chat_template: str | None = template if isinstance(template, str) else None
 
-    @property
+    @property  # as the protocol has it: a cached one is another type
     def hash(self) -> str:
         return self._hash
 
