@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
@@ -24,15 +25,15 @@ class Knobs:
             raise ConfigError(f"z_loss must not be negative, got {self.z_loss:g}")
 
 
-class TokenLoss:
+class TokenLoss(ABC):
     """The mean of -log p(target), each target as much as `weights` says."""
 
     def __init__(self, model: LM, config: Any) -> None:
         self.module, self.config = model, config
 
+    @abstractmethod
     def weights(self, batch: Tensors) -> mx.array:
         """(B, L): what each target counts."""
-        raise NotImplementedError
 
     def loss(self, batch: Tensors) -> tuple[mx.array, Tensors]:
         """The mean, and what layers and heads add to it. Where something is added, "loss" tells the
