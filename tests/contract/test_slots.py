@@ -52,10 +52,14 @@ def slot(request: pytest.FixtureRequest) -> tuple[str, Pick]:
 
 @pytest.fixture
 def model(slot: tuple[str, Pick]) -> LM:
+    return nano.route_half(fresh(slot), IDS)
+
+
+def fresh(slot: tuple[str, Pick]) -> LM:
     """A Llama-shaped nano model with one slot filled otherwise, biases included."""
     kind, pick = slot
     biased = pick.name not in ("moe", "moe_dense")  # experts have none
-    return nano.route_half(nano.model(attention_bias=True, mlp_bias=biased, **{kind: pick}), IDS)
+    return nano.model(attention_bias=True, mlp_bias=biased, **{kind: pick})
 
 
 def run(model: LM, ids: np.ndarray, cache: list | None = None, **how: Any) -> np.ndarray:
@@ -163,14 +167,11 @@ def test_every_parameter_is_saved_and_loaded(model: LM, tmp_path: Path) -> None:
 
 @pytest.mark.wide
 def test_resumed_is_straight(slot: tuple[str, Pick], tmp_path: Path) -> None:
-    def start() -> LM:
-        return nano.model(attention_bias=True, mlp_bias=True, **{slot[0]: slot[1]})
-
     def make(model: LM) -> Gradient:
         optimizer = adamw.build(adamw.Config())
         return Gradient(response.build(model), optimizer, lambda step: 3e-3, compiled=True)
 
-    nano.resumes(tmp_path / "step", make, start, stops=(2, 3))
+    nano.resumes(tmp_path / "step", make, lambda: fresh(slot), stops=(2, 3))
 
 
 def test_half_precision_stays_half(model: LM) -> None:

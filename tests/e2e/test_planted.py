@@ -22,7 +22,7 @@ Rule = Callable[[Path], Iterable[str]]
 
 def copy(to: Path) -> Path:
     """A copy of what the rules read."""
-    for folder in ("src", "docs", "scripts", "tests/house", "tests/golden"):
+    for folder in ("src", "docs", "scripts", "tests/house", "tests/golden", "tests/contract"):
         shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "PLAN.md", "tests/QUARANTINE.md"):
         shutil.copy(ROOT / file, to / file)

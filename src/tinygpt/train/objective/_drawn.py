@@ -29,10 +29,10 @@ def drawn_targets(model: LM, batch: dict[str, mx.array]) -> mx.array:
     found: list[mx.array] = []
     for i in range(0, tokens.shape[0], rows):
         part = slice(i, i + rows)
-        places = {name: batch[name][part] for name in ("positions", "segments")}
         logits = model(
-            tokens[part], **places, terms=Terms()
-        )  # computed as the loss is: routed as in training
+            tokens[part], positions=batch["positions"][part], segments=batch["segments"][part],
+            terms=Terms(),  # computed as the loss is: routed as in training
+        )  # fmt: skip
         found.append(draw(keys[part], mx.stop_gradient(logits).astype(mx.float32)))
     return mx.stop_gradient(mx.concatenate(found).astype(mx.int32))
 
