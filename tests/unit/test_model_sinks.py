@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "llama3": {"position": Pick("rope_llama3", {"theta": 100.0})},
     "alibi": {"position": Pick("alibi")},
     "nope": {"position": Pick("nope")},
-    "diff": {"attention": Pick("diff"), "num_key_value_heads": 4},
+    "diff": {"attention": Pick("diff", {"qk_norm": True}), "num_key_value_heads": 4},
     "shifted": {"attention": Pick("gqa", {"key_shift": True})},
     "canon": {"residual": Pick("canon")},
 }
