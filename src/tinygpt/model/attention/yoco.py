@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
+from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops
 from tinygpt.model.attention._heads import Heads, Knobs, in_heads
@@ -81,6 +82,12 @@ class CrossAttention(Heads):
             q_BHLK, k_BGSK, v_BGSK, scale=self.scale, mask=mask, segments=frame.segments, bias=bias
         )
         return self.joined(y_BHLK, frame)
+
+
+def alone(config: ModelConfig) -> Pick:
+    """The attention of a block outside of both halves, as heads that look ahead have: all tokens, keys of its
+    own."""
+    return Pick("gqa", {"qk_norm": config.attention.options.qk_norm})
 
 
 def build(config: ModelConfig, layer: int) -> nn.Module:
