@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,13 @@ def test_far_tokens_do_not_matter_to_one_layer(name: str) -> None:
     changed[:, :30] = (changed[:, :30] + 1) % 64
     one, two = (np.array(model(mx.array(x))) for x in (ids, changed))
     assert np.abs(one[:, 38:] - two[:, 38:]).max() == 0 and np.abs(one[:, 36] - two[:, 36]).max() > 0
+
+
+@pytest.mark.parametrize("name", ["gqa", "diff"])
+def test_the_least_that_training_takes_knows_the_window(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(count, "setup", lambda: SimpleNamespace(device="cpu", stock=False))
+    sizes = (count.activation_bytes(nano.config(attention=Pick(name, {"window": w})), 3, 64) for w in (0, 8))
+    assert next(sizes) - next(sizes) == 2 * 3 * 4 * (64 - 8) ** 2 // 2 * 4, "two layers, four heads"
 
 
 @pytest.mark.parametrize("name", ["gqa", "diff", "yoco"])
