@@ -30,6 +30,8 @@ SLOTS += [
     ("attention", Pick("gqa", {"window": 4, "qk_norm": True})),
     ("attention", Pick("yoco", {"window": 4})),
     ("mlp", Pick("moe", {"experts": 4, "shared": 1, "bias_rate": 0.01})),
+    ("attention", Pick("yoco", {"window": 4, "qk_norm": True})),
+    ("attention", Pick("diff", {"window": 4, "qk_norm": True})),
     ("position", Pick("rope_linear", {"factor": 1.5, "theta": 100.0})),
     ("position", Pick("rope_yarn", {"attention_factor": 1.5, "truncate": False, "theta": 100.0})),
     ("head", Pick("mtp", {"horizons": 3})),

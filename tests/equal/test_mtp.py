@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 import nano
-from tinygpt.core.backend import mx
+from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.data.batch import Batch
@@ -24,6 +25,16 @@ from tinygpt.train.update import Gradient, arrays
 
 IDS = nano.tokens(2, 10)
 HEADS = ("mtp", "mtp_parallel")
+YOCO: dict[str, Any] = {
+    "attention": Pick("yoco", {"window": 4, "qk_norm": True}), "position": Pick("alibi"),
+    "num_hidden_layers": 4,
+}  # fmt: skip
+COMPANY: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "window-shift": {"attention": Pick("gqa", {"window": 4, "key_shift": True})},
+    "diff": {"attention": Pick("diff", {"window": 4, "qk_norm": True})},
+    "yoco": YOCO,
+}
 
 
 def model(name: str, horizons: int = 3, **changes: Any) -> LM:
@@ -75,10 +86,11 @@ def minus_log_p(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return log_z - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
 
 
+@pytest.mark.parametrize("changes", [{}, YOCO], ids=["plain", "yoco"])
 @pytest.mark.parametrize("name", HEADS)
-def test_the_loss_is_the_papers(name: str) -> None:
+def test_the_loss_is_the_papers(name: str, changes: dict[str, Any]) -> None:
     """DeepSeek-V3: lambda / D sum_k CE_k, each CE T - k places divided by T; Gloeckle et al.: their sum."""
-    lm, targets = model(name), np.roll(IDS, -1, axis=1)
+    lm, targets = model(name, **changes), np.roll(IDS, -1, axis=1)
     terms = Terms()
     lm.losses(mx.array(IDS), mx.array(targets), terms=terms)
     each = [
@@ -91,9 +103,12 @@ def test_the_loss_is_the_papers(name: str) -> None:
     assert terms.loss().item() == pytest.approx(wanted, rel=1e-5)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("changes", [{}, YOCO], ids=["plain", "yoco"])
 @pytest.mark.parametrize("name", HEADS)
-def test_documents_masks_and_padding_count_as_where_the_target_stands(name: str) -> None:
-    lm, targets = model(name), np.roll(IDS, -1, axis=1)
+def test_documents_masks_and_padding_count_as_where_the_target_stands(
+    name: str, changes: dict[str, Any]
+) -> None:
+    lm, targets = model(name, **changes), np.roll(IDS, -1, axis=1)
     weights = np.array([[1, 0, 1, 1, 0, 1, 1, 0.5, 1, 0], [0, 0, 1, 1, 1, 1, 0, 0, 0, 0]], np.float32)
     segments = np.array([[1, 1, 1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]], np.int32)
     positions = np.array([[*range(5), *range(5)], [*range(7), 0, 0, 0]], np.int32)
@@ -160,11 +175,7 @@ def greedy_in_full(lm: LM, ids: np.ndarray) -> np.ndarray:
     return text[:, ids.shape[1] :]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"attention": Pick("gqa", {"window": 4, "key_shift": True})}],
-    ids=["plain", "window-shift"],
-)
+@pytest.mark.parametrize("changes", COMPANY.values(), ids=COMPANY)
 @pytest.mark.parametrize("name", HEADS)
 def test_drafts_are_the_modules_greedy_choices(name: str, changes: dict[str, Any]) -> None:
     lm = model(name, horizons=4, initializer_range=0.25, **changes)
@@ -206,6 +217,29 @@ def test_what_the_modules_add_is_counted_and_saved(name: str, tmp_path: Path) ->
     loaded = checkpoint.load(checkpoint.save(tmp_path / "m", lm))
     assert loaded.config.head == lm.config.head
     assert np.array_equal(np.array(loaded.model.draft(mx.array(IDS))), np.array(lm.draft(mx.array(IDS))))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_beside_yoco_the_modules_have_plain_attention_of_their_own(name: str, tmp_path: Path) -> None:
+    lm = model(name, **YOCO)
+    blocks = [module.block.self_attn for module in lm.head.ahead]
+    assert [(type(a).__name__, a.window) for a in blocks] == 2 * [("GroupedQueryAttention", 0)]
+    own = {n.split("self_attn.")[1] for n in nano.flat(lm) if ".block.self_attn." in n}
+    assert own == {f"{n}_proj.weight" for n in "qkvo"} | {"q_norm.weight", "k_norm.weight"}
+    work, plain = (
+        count.flops_per_token(c, 64) - count.flops_per_token(c, 0) for c in (lm.config, nano.config(**YOCO))
+    )
+    assert work - plain == 2 * 12 * 32 * 64
+    ids = mx.array(IDS)
+    gradients = nn.value_and_grad(lm, lambda m: _with_terms(m, ids))(lm)[1]
+    assert not {n for n, g in tree_flatten(gradients) if mx.abs(g).max().item() < 1e-7}
+    loaded = checkpoint.load(checkpoint.save(tmp_path / "m", lm)).model
+    assert np.array_equal(np.array(loaded.draft(ids)), np.array(lm.draft(ids)))
+
+
+def _with_terms(lm: LM, ids: mx.array) -> mx.array:
+    terms = Terms()
+    return lm.losses(ids[:, :-1], ids[:, 1:], terms=terms).mean() + terms.loss()
 
 
 def test_a_balanced_mixture_inside_a_module_is_balanced() -> None:

@@ -73,11 +73,49 @@ def test_flags_go_together_and_over_a_file(slots: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("", "gqa"),
+        ("--diff-attn", "diff"),
+        ("--yoco", "yoco"),
+        ("--set model.attention=diff", "diff"),
+        ("--set model.attention.name=diff", "diff"),
+        ("--set model.attention=gqa", "gqa"),
+    ],
+)
+def test_window_and_norm_are_knobs_of_the_attention_that_is_chosen(
+    slots: Any, tmp_path: Path, words: str, name: str
+) -> None:
+    flags = ["--sliding-window", "8", "--qk-norm"]
+    for line in ([*words.split(), *flags], [*flags, *words.split()]):
+        attention = slots(*line).attention
+        assert (attention.name, attention.options.window, attention.options.qk_norm) == (name, 8, True)
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"model": {"attention": {"name": "yoco", "window": 4}}}))
+    attention = slots("--config", str(file), *words.split(), *flags).attention
+    assert (attention.name, attention.options.window) == (name if words else "yoco", 8)
+    kept = slots("--config", str(file), "--qk-norm").attention
+    assert kept.options.window == 4 and kept.options.qk_norm
+    file.write_text(json.dumps({"model": {"attention": 3}}))
+    with pytest.raises(ConfigError, match="attention' must be a technique's name"):
+        slots("--config", str(file), *flags)
+
+
+def test_a_later_set_of_the_name_alone_leaves_the_flags(slots: Any) -> None:
+    assert slots("--moe-experts", "4", "--set", "model.mlp=moe").mlp.options.experts == 4
+    assert slots("--sliding-window", "8", "--set", "model.attention.window=4").attention.options.window == 4
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--moe-topk 2", "--moe-topk means nothing without --moe-experts"),
         ("--moe-experts 1 --moe-topk 1", "--moe-topk means nothing without --moe-experts"),
-        ("--sliding-window 8 --diff-attn", "--diff-attn and --sliding-window ask for two kinds of attention"),
+        ("--yoco --diff-attn", "--diff-attn and --yoco ask for two kinds of attention, diff and yoco"),
+        ("--yoco --set model.attention=diff", "--yoco asks for the attention 'yoco', but --set"),
+        ("--sliding-window 8 --set model.attention=dif", "unknown attention 'dif'. Did you mean 'diff'"),
+        ("--qk-norm --set model=3", "'model' must be a table"),
+        ("--qk-norm --set model.attention=3", "'model.attention' must be a technique's name"),
         (
             "--mtp-horizons 2 --set model.head=pointer",
             "asks for the head 'mtp', but --set model.head is 'pointer'",

@@ -25,7 +25,8 @@ from tinygpt.train.update import arrays
 EVERY = Pick("mod", {"whole": 0, "capacity": 0.4})
 IDS = nano.tokens(3, 24)
 COMPANY: dict[str, dict[str, Any]] = {
-    "diff": {"attention": Pick("diff")},
+    "diff": {"attention": Pick("diff", {"qk_norm": True})},
+    "diff-window": {"attention": Pick("diff", {"window": 4})},
     "window": {"attention": Pick("gqa", {"window": 4})},
     "moe": {"mlp": Pick("moe", {"experts": 4})},
     "alibi": {"position": Pick("alibi")},
@@ -142,8 +143,9 @@ def test_a_cache_holds_the_routed_tokens_alone() -> None:
         cache[0].state = cache[0].state
 
 
-def test_a_window_bounds_the_cache() -> None:
-    model, ids = routed(attention=Pick("gqa", {"window": 4})), mx.array(nano.tokens(2, 400, seed=3))
+@pytest.mark.parametrize("name", ["gqa", "diff"])
+def test_a_window_bounds_the_cache(name: str) -> None:
+    model, ids = routed(attention=Pick(name, {"window": 4})), mx.array(nano.tokens(2, 400, seed=3))
     cache = model.make_cache()
     parts = [model(ids[:, a : a + 20], cache) for a in range(0, 400, 20)]
     assert all(layer.entries < 110 and not layer.is_trimmable() and layer.trim(1) == 0 for layer in cache)

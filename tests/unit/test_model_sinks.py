@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "llama3": {"position": Pick("rope_llama3", {"theta": 100.0})},
     "alibi": {"position": Pick("alibi")},
     "nope": {"position": Pick("nope")},
-    "diff": {"attention": Pick("diff"), "num_key_value_heads": 4},
+    "diff": {"attention": Pick("diff", {"qk_norm": True}), "num_key_value_heads": 4},
     "shifted": {"attention": Pick("gqa", {"key_shift": True})},
     "canon": {"residual": Pick("canon")},
 }
@@ -139,8 +139,10 @@ def test_memory_is_bounded_and_text_goes_on_past_the_context() -> None:
     [
         ({"position": Pick("learned")}, "position 'learned' adds positions before the first layer"),
         ({"position": Pick("rope_dynamic")}, "position 'rope_dynamic' follows the text's length"),
-        ({"attention": Pick("gqa", {"window": 8})}, "that each keep all their tokens"),
-        ({"attention": Pick("yoco")}, "that each keep all their tokens"),
+        ({"attention": Pick("gqa", {"window": 8})}, "keep all .* 'gqa' bounds its caches itself"),
+        ({"attention": Pick("diff", {"window": 8})}, "keep all .* 'diff' bounds its caches itself"),
+        ({"attention": Pick("yoco")}, "keep all .* 'yoco' bounds its caches itself"),
+        ({"depth": Pick("mod")}, "keep all .*depth 'mod' keeps only the tokens that a block computes"),
         ({"head": Pick("pointer")}, "head 'pointer' points at all of them"),
         ({"max_position_embeddings": 8}, "--sinks 3 and --window 6 are 9 places, the model's context only 8"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,9 @@ def held(cache: Any) -> int:
     return cache.keys.nbytes + cache.values.nbytes
 
 
-def test_the_cache_stops_growing_and_the_text_goes_on() -> None:
-    model = nano.model(attention=Pick("gqa", {"window": 8}), position=Pick("rope"))
+@pytest.mark.parametrize("name", ["gqa", "diff"])
+def test_the_cache_stops_growing_and_the_text_goes_on(name: str) -> None:
+    model = nano.model(attention=Pick(name, {"window": 8}), position=Pick("rope"))
     ids = nano.tokens(1, 80, seed=2)
     whole = np.array(model(mx.array(ids)))
     cache, sizes = model.make_cache(), []
@@ -67,12 +69,13 @@ def test_the_cache_stops_growing_and_the_text_goes_on() -> None:
         nano.close(step[:, 0], whole[:, i], 2e-5)
         sizes.append(held(cache[0]))
     assert max(sizes) == (8 + 64) * 2 * 2 * 8 * 4 and cache[0].held == 80, "window and step, two groups of 8"
-    assert cache[0].state[0].shape[2] == 8
+    assert cache[0].state[0].shape[2] == 8 and not cache[0].is_trimmable()
     assert count.cache_bytes(model.config, 80) == sum(c.state[0].nbytes + c.state[1].nbytes for c in cache)
 
 
-def test_far_tokens_do_not_matter_to_one_layer() -> None:
-    model = nano.model(attention=Pick("gqa", {"window": 8}), num_hidden_layers=1)
+@pytest.mark.parametrize("name", ["gqa", "diff"])
+def test_far_tokens_do_not_matter_to_one_layer(name: str) -> None:
+    model = nano.model(attention=Pick(name, {"window": 8}), num_hidden_layers=1)
     ids = nano.tokens(1, 40)
     changed = ids.copy()
     changed[:, :30] = (changed[:, :30] + 1) % 64
@@ -80,6 +83,14 @@ def test_far_tokens_do_not_matter_to_one_layer() -> None:
     assert np.abs(one[:, 38:] - two[:, 38:]).max() == 0 and np.abs(one[:, 36] - two[:, 36]).max() > 0
 
 
-def test_a_window_below_zero_is_refused() -> None:
+@pytest.mark.parametrize("name", ["gqa", "diff"])
+def test_the_least_that_training_takes_knows_the_window(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(count, "setup", lambda: SimpleNamespace(device="cpu", stock=False))
+    sizes = (count.activation_bytes(nano.config(attention=Pick(name, {"window": w})), 3, 64) for w in (0, 8))
+    assert next(sizes) - next(sizes) == 2 * 3 * 4 * (64 - 8) ** 2 // 2 * 4, "two layers, four heads"
+
+
+@pytest.mark.parametrize("name", ["gqa", "diff", "yoco"])
+def test_a_window_below_zero_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="attention.window must not be negative, got -1"):
-        nano.config(attention=Pick("gqa", {"window": -1}))
+        nano.config(attention=Pick(name, {"window": -1}))

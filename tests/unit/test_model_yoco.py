@@ -17,8 +17,9 @@ from tinygpt.model.lm import LM
 IDS = nano.tokens(2, 50, seed=3)
 
 
-def yoco(window: int = 8, **changes: Any) -> LM:
-    return nano.model(attention=Pick("yoco", {"window": window}), num_hidden_layers=4, **changes)
+def yoco(window: int = 8, qk_norm: bool = False, **changes: Any) -> LM:
+    attention = Pick("yoco", {"window": window, "qk_norm": qk_norm})
+    return nano.model(attention=attention, num_hidden_layers=4, **changes)
 
 
 def rms(x: np.ndarray, module: Any) -> np.ndarray:
@@ -42,9 +43,10 @@ def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, window: int) -> np.ndarr
     return np.einsum("hij,jhk->ihk", softmax(scores), v).reshape(L, H * K)
 
 
-def test_a_stack_is_its_equations() -> None:
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_a_stack_is_its_equations(qk_norm: bool) -> None:
     """Eq. 1-3 in float64, without positions."""
-    model = yoco(window=5, position=Pick("nope"))
+    model = yoco(window=5, qk_norm=qk_norm, position=Pick("nope"))
     weights = {name: np.array(w, np.float64) for name, w in nano.flat(model).items()}
     x = weights["model.embed_tokens.weight"][IDS[0]]
     L, shared = len(x), None
@@ -54,8 +56,10 @@ def test_a_stack_is_its_equations() -> None:
         q = (h @ w["self_attn.q_proj.weight"].T).reshape(L, 4, 8)
         if i <= 2:
             given = h if i < 2 else rms(x, layer.self_attn.kv_norm)
-            shared = tuple((given @ w[f"self_attn.{n}_proj.weight"].T).reshape(L, 2, 8) for n in "kv")
+            k, v = ((given @ w[f"self_attn.{n}_proj.weight"].T).reshape(L, 2, 8) for n in "kv")
+            shared = rms(k, layer.self_attn.k_norm) if qk_norm else k, v
         assert shared is not None
+        q = rms(q, layer.self_attn.q_norm) if qk_norm else q
         x = x + attend(q, *shared, 5 if i < 2 else L) @ w["self_attn.o_proj.weight"].T
         h = rms(x, layer.post_attention_layernorm)
         gate, up = (h @ w[f"mlp.{n}_proj.weight"].T for n in ("gate", "up"))
@@ -70,6 +74,8 @@ def test_nothing_is_there_that_is_not_used() -> None:
     assert own == [projections, projections, projections | {"kv_norm"}, crossing]
     plain = count.parameters(nano.config(num_hidden_layers=4))
     assert plain - count.parameters(yoco().config) == 2 * 32 * 16 - 32
+    normed = count.parameters(yoco(qk_norm=True).config)
+    assert normed - count.parameters(yoco().config) == (4 + 3) * 8, "queries of four layers, keys of three"
 
 
 def test_only_one_cache_grows_and_bytes_are_as_announced() -> None:
@@ -134,8 +140,9 @@ def test_work_is_counted_by_what_layers_read() -> None:
     assert count.flops_per_token(config, 64) - matrices == 12 * 32 * (2 * 8 + 2 * 64)
     windowed = nano.config(attention=Pick("gqa", {"window": 8}))
     assert count.flops_per_token(windowed, 64) - count.flops_per_token(windowed, 0) == 12 * 32 * 2 * 8
-    diff = nano.config(attention=Pick("diff"))
-    assert count.flops_per_token(diff, 64) - count.flops_per_token(diff, 0) == 18 * 32 * 2 * 64
+    for knobs, reads in (({}, 64), ({"window": 8, "qk_norm": True}, 8)):
+        diff = nano.config(attention=Pick("diff", knobs))
+        assert count.flops_per_token(diff, 64) - count.flops_per_token(diff, 0) == 18 * 32 * 2 * reads
 
 
 def test_what_cannot_be_is_refused() -> None:

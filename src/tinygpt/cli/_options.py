@@ -67,7 +67,7 @@ def from_config(
         filled = {name: given.pop(name) for name in _slots.FLAGS if slots and name in given}
         data = _slots.fill((config.load_file(path) if path else {}) | given, filled)
         data = config.override(data, [*flags, *settings])
-        _slots.check(data, filled)
+        data = _slots.check(data, filled)
         _check_needs(needs or {}, known, given, data)
         return call(config.from_dict(cls, data), out)
 

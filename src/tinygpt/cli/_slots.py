@@ -21,6 +21,7 @@ class Slot(NamedTuple):
     knob: str = ""
     off: int | None = None  # the value that asks for nothing, as it was the original's default
     follows: str = ""  # the flag without which this one means nothing
+    of_any: bool = False  # the knob is that of whatever fills the slot; the technique, where nothing says so
 
 
 FLAGS: Mapping[str, Slot] = {
@@ -36,11 +37,13 @@ FLAGS: Mapping[str, Slot] = {
     "mtp_horizons": Slot(
         int, "Tokens predicted at every place, in sequence; 1: the next one", "head", "mtp", "horizons", off=1
     ),
-    "sliding_window": Slot(int, "Attention reads the last so many tokens", "attention", "gqa", "window"),
-    "qk_norm": Slot(bool, "RMSNorm on queries and keys", "attention", "gqa", "qk_norm"),
     "yoco": Slot(bool, "YOCO: the second half of the layers shares keys and values", "attention", "yoco"),
-    "mod": Slot(bool, "Mixture of depths: routed blocks compute half of the tokens", "depth", "mod"),
     "diff_attn": Slot(bool, "Differential attention", "attention", "diff"),
+    "sliding_window": Slot(
+        int, "Attention reads the last so many tokens", "attention", "gqa", "window", of_any=True
+    ),
+    "qk_norm": Slot(bool, "RMSNorm on queries and keys", "attention", "gqa", "qk_norm", of_any=True),
+    "mod": Slot(bool, "Mixture of depths: routed blocks compute half of the tokens", "depth", "mod"),
     "alibi": Slot(bool, "ALiBi in place of rotary positions", "position", "alibi"),
     "deep_norm": Slot(bool, "DeepNorm, post-LN residuals for deep stacks", "residual", "deepnorm"),
     "embedding_rmsnorm": Slot(bool, "RMSNorm on token embeddings", "embedding_norm", "rmsnorm"),
@@ -72,6 +75,10 @@ def fill(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{_flag(name)} means nothing without {_flag(to.follows)}",
                 hint=f"add {_flag(to.follows)}, or leave {_flag(name)} out",
             )
+        if to.of_any:  # flags that choose a technique come before
+            if isinstance(model.get(to.slot, {}), str | Mapping):  # else refused where settings are checked
+                model[to.slot] = {"name": to.technique} | now | {to.knob: given[name]}
+            continue
         before = asked.setdefault(to.slot, name)
         if FLAGS[before].technique != to.technique:
             raise ConfigError(
@@ -85,8 +92,10 @@ def fill(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "model": model} if model or "model" in data else dict(data)
 
 
-def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Refuse flags that a base or a later --set leaves without a meaning."""
+def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which the flags still act after every --set; refused where a base or a --set leaves one
+    without a meaning."""
+    model: Any = data.get("model", {})
     for name in _acting(given):
         to = FLAGS[name]
         if data.get("base"):
@@ -94,14 +103,18 @@ def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> None:
                 f"{_flag(name)}: the base {data['base']} brings its own {to.slot}",
                 hint="leave it out, or the base",
             )
-        model = data["model"] if isinstance(data["model"], Mapping) else {}
-        found = _table(model.get(to.slot)).get("name", to.technique)
-        if found != to.technique:
+        if not isinstance(model, Mapping) or not isinstance(model.get(to.slot), str | Mapping):
+            break  # refused where settings are checked
+        now = {"name": to.technique} | _table(model.get(to.slot))
+        if (found := now["name"]) != to.technique and not to.of_any:
             raise ConfigError(
                 f"{_flag(name)} asks for the {to.slot} '{to.technique}', "
                 f"but --set model.{to.slot} is '{found}'",
                 hint="leave one of them out",
             )
+        if to.knob and to.knob not in now:  # the --set was of the technique's name alone
+            model = {**model, to.slot: now | {to.knob: given[name]}}
+    return {**data, "model": model} if model else dict(data)
 
 
 def _acting(given: Mapping[str, Any]) -> list[str]:

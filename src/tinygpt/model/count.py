@@ -68,13 +68,15 @@ def activation_bytes(
     config: ModelConfig, rows: int, context: int, *, dtype: str = "float32", recompute: bool = False
 ) -> int:
     """Least bytes that the forward pass keeps for the backward one: what both norms read, queries, keys,
-    values, the width of the MLP; on a CPU in float32 also the unmasked half of the scores (`_blocked.py`).
+    values, the width of the MLP; on a CPU in float32 also the unmasked scores (`_blocked.py`), as if every
+    layer had the window that some have.
     With `recompute`, the input of every block, and one block's."""
     width = config.num_attention_heads + 2 * config.num_key_value_heads
     token = 2 * config.hidden_size + width * config.head_dim + config.intermediate_size
     each = rows * context * token * (4 if dtype == "float32" else 2)
     if dtype == "float32" and has_cpu_forms():
-        each += 4 * rows * config.num_attention_heads * (context * context // 2)
+        reach = min(context, getattr(config.attention.options, "window", 0) or context)
+        each += 4 * rows * config.num_attention_heads * (reach * (2 * context - reach) // 2)
     first = shares(config, most=64)  # a config may name more layers than a list can hold
     if recompute:
         value = rows * context * config.hidden_size * (4 if dtype == "float32" else 2)

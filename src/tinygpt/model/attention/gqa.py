@@ -30,33 +30,24 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops
-from tinygpt.model.cache.full import KVCache
-from tinygpt.model.cache.rotating import RotatingCache
+from tinygpt.model.attention._heads import Heads, Knobs, in_heads
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.earlier import earlier
 from tinygpt.model.frame import Frame
-from tinygpt.model.norm.rmsnorm import RMSNorm
 from tinygpt.model.reading import read
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Knobs):
     """Knobs of grouped-query attention."""
 
     key_shift: Annotated[
         bool, "Make half of the key features from the token before; helps small models copy."
     ] = False
-    window: Annotated[int, "Read only the last so many tokens; 0: all of them."] = 0
-    qk_norm: Annotated[bool, "Norm queries and keys of every head, so that scores stay bounded."] = False
-
-    def __post_init__(self) -> None:
-        if self.window < 0:
-            raise ConfigError(f"attention.window must not be negative, got {self.window}")
 
 
-class GroupedQueryAttention(nn.Module):
+class GroupedQueryAttention(Heads):
     """x (B, L, D) -> (B, L, D). B batch, L length, D width, H query heads, G key/value heads, K head
     width."""
 
@@ -70,29 +61,11 @@ class GroupedQueryAttention(nn.Module):
         layer: int,
         *,
         window: int = 0,
-        key_shift: bool = False,
         qk_norm: bool = False,
+        key_shift: bool = False,
     ) -> None:
-        super().__init__()
-        self.n_heads, self.n_groups, self.d_head = (
-            config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        )  # fmt: skip
-        self.scale = self.d_head**-0.5
-        self.window = window
+        super().__init__(config, layer, window=window, qk_norm=qk_norm)
         self.reads_earlier = key_shift
-        self.cache_width = 2 * self.n_groups * self.d_head
-        self.read_width = 2 * self.n_heads * self.d_head
-        self._name = f"blocks.{layer}.attn"
-        d, bias = config.hidden_size, config.attention_bias
-        self.q_proj = nn.Linear(d, self.n_heads * self.d_head, bias=bias)
-        self.k_proj = nn.Linear(d, self.n_groups * self.d_head, bias=bias)
-        self.v_proj = nn.Linear(d, self.n_groups * self.d_head, bias=bias)
-        self.o_proj = nn.Linear(self.n_heads * self.d_head, d, bias=bias)
-        if qk_norm:
-            self.q_norm, self.k_norm = (RMSNorm(self.d_head, config.norm_eps) for _ in "qk")
-
-    def make_cache(self) -> KVCache:
-        return RotatingCache(self.window) if self.window else KVCache()
 
     def _key_input(self, x_BLD: mx.array, frame: Frame, cache: Any | None) -> mx.array:
         """What keys are made of: x, or half of it and half of the token before in the same document."""
@@ -102,20 +75,14 @@ class GroupedQueryAttention(nn.Module):
         return mx.concatenate([own_BLH, *earlier(given_BLH, 1, frame, cache, "keys")], axis=2)
 
     def __call__(self, x_BLD: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
-        B, L, _ = x_BLD.shape
-        q_BLHK = self.q_proj(x_BLD).reshape(B, L, self.n_heads, self.d_head)
-        k_BLGK = self.k_proj(self._key_input(x_BLD, frame, cache)).reshape(B, L, self.n_groups, self.d_head)
-        v_BGLK = self.v_proj(x_BLD).reshape(B, L, self.n_groups, self.d_head).transpose(0, 2, 1, 3)
-        if "q_norm" in self:
-            q_BLHK, k_BLGK = self.q_norm(q_BLHK), self.k_norm(k_BLGK)
-        q_BHLK, k_BGLK = q_BLHK.transpose(0, 2, 1, 3), k_BLGK.transpose(0, 2, 1, 3)
+        q_BHLK, k_BGLK = self.make_queries(x_BLD), self.make_keys(self._key_input(x_BLD, frame, cache))
+        v_BGLK = in_heads(self.v_proj(x_BLD), self.n_groups)
         found = read(q_BHLK, k_BGLK, v_BGLK, frame, cache, window=self.window, name=self._name)
         y_BHLK = ops.attention(
             found.q, found.k, found.v, scale=self.scale, mask=found.mask, segments=frame.segments,
             bias=found.bias, window=self.window,
         )  # fmt: skip
-        y_BHLK = frame.point(f"{self._name}.hook_z", y_BHLK)
-        return self.o_proj(y_BHLK.transpose(0, 2, 1, 3).reshape(B, L, -1))
+        return self.joined(y_BHLK, frame)
 
 
 def build(config: ModelConfig, layer: int) -> nn.Module:

@@ -161,11 +161,17 @@ def check(model: LM, sinks: int, window: int) -> None:
             f"{why[config.position.name]}",
             hint="leave --window out",
         )
-    plain = all(type(layer.make_cache()) is KVCache for layer in model.layers)
-    if not plain or not all(getattr(layer.self_attn, "takes_sinks", False) for layer in model.layers):
+    attentions = [layer.self_attn for layer in model.layers]
+    own = all(getattr(a, "takes_sinks", False) and type(a.make_cache()) is KVCache for a in attentions)
+    if not own or not all(type(layer.make_cache()) is KVCache for layer in model.layers):
+        why = (
+            f"depth '{config.depth.name}' keeps only the tokens that a block computes"
+            if own
+            else f"attention '{config.attention.name}' bounds its caches itself"
+        )
         raise ConfigError(
             "a window of sinks needs layers that each keep all their tokens, and some of this model's do not",
-            hint=f"attention '{config.attention.name}' bounds its caches itself: leave --window out",
+            hint=f"{why}: leave --window out",
         )
     if model.head.key_width:
         raise ConfigError(

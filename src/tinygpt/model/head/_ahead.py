@@ -14,7 +14,7 @@ from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.model.block import Block
-from tinygpt.model.config import ModelConfig
+from tinygpt.model.config import ATTENTION, ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.head.linear import LinearHead
 from tinygpt.model.output import Output, token_losses
@@ -48,16 +48,14 @@ class Drafts:
 
 
 def block_of(config: ModelConfig, place: int) -> Block:
-    """The block of the module at this place of the head, numbered on from the stack's."""
-    block = Block(replace(config, depth=Pick("all")), config.num_hidden_layers + place)
+    """The block of the module at this place of the head, numbered on from the stack's. It computes every
+    token, and attends on its own where the layers of the stack share keys and values."""
+    alone = getattr(ATTENTION.load(config.attention.name), "alone", None)
+    attention = config.attention if alone is None else alone(config)
+    config = replace(config, attention=attention, depth=Pick("all"))
+    block = Block(config, config.num_hidden_layers + place)
     if hasattr(block.mlp, "name"):  # where what it measures finds its parameter
         block.mlp.name = f"head.ahead.{place}.block.mlp"
-    if hasattr(block.self_attn, "share"):
-        raise ConfigError(
-            f"head '{config.head.name}' needs blocks that attend on their own, and layers of attention "
-            f"'{config.attention.name}' share keys and values",
-            hint="choose head=linear, or another attention",
-        )
     return block
 
 
