@@ -58,9 +58,9 @@ def train(
     update = updater(directory, objective, before, make)
     guard, watch, pace = config.guard(), _watch.watch(config, held_out), _watch.pace(config, events)
     kept = Checkpoints(directory, update, guard, watch, write, resume)
+    module: Any = objective.module
     told, tasks, sample = Events(), list[tuple[str, Hook]](), None
     if world.leads:  # what is wrong with a suite or a prompt is said before anything is made
-        module: Any = objective.module
         written = (tokenizer, template, config, told)
         tasks, sample = _watch.suites(module, *written), _watch.sampler(module, *written)
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
