@@ -260,8 +260,22 @@ def test_text_that_is_too_short_or_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="matches '\\*.py'"):
         build("text", tmp_path, glob="*.py")
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(DataError, match=r"the corpus .*empty\.txt has no text"):
         build("text", tmp_path / "c", paths=[str(tmp_path / "empty.txt")])
+    (tmp_path / "long.txt").write_text("long " * 300)
+    mixed = [f"x={tmp_path / 'empty.txt'}:1", f"y={tmp_path / 'long.txt'}:1"]
+    with pytest.raises(DataError, match=r"the corpus .*empty\.txt has no text"):
+        build("text", tmp_path / "c", paths=mixed)
+    (tmp_path / "empty.txt").write_text("short")
+    with pytest.raises(DataError, match=r"the corpus .*empty\.txt has \d+ tokens to train on, but"):
+        build("text", tmp_path / "c", paths=mixed)
+
+
+def test_a_field_that_no_row_has_is_named_with_its_flag(tmp_path: Path) -> None:
+    rows.write(tmp_path / "t.jsonl", [{"content": "abc" * 40}] * 9)
+    with pytest.raises(DataError, match="no 'nope' in the row; its keys: content") as refusal:
+        build("text", tmp_path / "c", paths=[str(tmp_path / "t.jsonl")], field="nope")
+    assert "--field" in refusal.value.hint and "iconv" not in refusal.value.hint
 
 
 def test_text_in_pieces_encodes_as_one(tmp_path: Path) -> None:

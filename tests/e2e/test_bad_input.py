@@ -220,6 +220,10 @@ def test_mistyped(words: list[str], pattern: str, hint: str) -> None:
     ("words", "pattern", "hint"),
     [
         (["--stepz", "3"], "no option --stepz. Did you mean '--steps'", "train --help"),
+        (["--min-lr", "1e-5"], "no option --min-lr$", "schedule.final"),
+        (["--log-jsonl", "x"], "no option --log-jsonl$", "events.jsonl"),
+        (["--decay-steps", "9"], "--decay-steps: the schedule 'cosine' has no decay", "trapezoid or wsd"),
+        (["--decay-shape", "linear", "--schedule", "trapezoid"], "'trapezoid' has no shape", "wsd has"),
         (["--preset", "tinny"], "unknown preset 'tinny'. Did you mean 'tiny'", "behemoth"),
         (["--optimizer", "adamx"], "unknown optimizer 'adamx'. Did you mean 'adamw'", "muon"),
         (["--set", "nonsense"], "'nonsense' is not a setting", "a.b=value"),

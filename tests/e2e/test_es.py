@@ -41,6 +41,7 @@ def test_stop_and_resume_is_straight(root: Path) -> None:
     )  # fmt: skip
     straight = good(*es(root, "straight", *knobs))
     assert straight.json["status"] == "done" and straight.json["step"] == 4
+    assert straight.json["metrics"]["reward"] < 0 and "nothing was learned" not in straight.err
     events = [json.loads(line) for line in (root / "straight" / "events.jsonl").read_text().splitlines()]
     steps = [e for e in events if e["kind"] == "train.step"]
     assert [e["step"] for e in steps] == [1, 2, 3, 4]
@@ -68,7 +69,8 @@ def test_an_adapter_alone_is_changed(root: Path) -> None:
 def test_a_reward_over_what_is_written(root: Path) -> None:
     """A model that never writes the answer has no direction to go: rewards are equal, weights stay."""
     rows = root / "rows.jsonl"
-    good(*es(root, "exact", "--data", rows, "--reward", "exact", "--steps", 1))
+    done = good(*es(root, "exact", "--data", rows, "--reward", "exact", "--steps", 1))
+    assert done.json["metrics"]["reward"] == 0 and done.err.count("warning: nothing was learned") == 1
     event = next(
         json.loads(line)
         for line in (root / "exact" / "events.jsonl").read_text().splitlines()
@@ -95,6 +97,12 @@ def test_what_makes_no_sense_is_refused(root: Path) -> None:
     refused(tinygpt(*es(root, "no", *text, "--optimizer", "galore")), "reads all gradients at once")
     refused(tinygpt(*es(root, "no", *text, "--adapter", "lorra")), "lorra")
     refused(tinygpt(*es(root, "no", *rows, "--glob", "*.md")), "--glob means nothing without --corpus")
+    refused(tinygpt(*es(root, "no", *text, "--auto-rollback", "on")), "do not go back", hint="use warn")
+    shown = tinygpt("es", "--help").out
+    for name, value in (("dropout", 0.1), ("qat", "int4"), ("lr_layer_decay", 0.5)):
+        flag = "--" + name.replace("_", "-")
+        refused(tinygpt(*es(root, "no", *text, "--set", f"{name}={value}")), f"{flag} means nothing to evol")
+        assert flag not in shown, "what is always refused is not offered"
     assert not (root / "no").exists()
 
 

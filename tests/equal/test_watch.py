@@ -208,6 +208,10 @@ def test_settings_that_say_nothing_are_refused(tmp_path: Path, changes: Any, mes
     [
         ({"eval_tasks": "sort_7"}, "sort_7"),
         ({"eval_tasks": "exact_match"}, "path"),
+        (
+            {"eval_tasks": "heldout_loss"},
+            "the suite heldout_loss has no text.*eval_options.heldout_loss.paths",
+        ),
         ({"sample_every": 1, "sample_prompt": "x" * 99}, "leaves no room"),
         ({"held_out": 0.0, "eval_every": 1, "patience": 1}, "--patience needs a held-out loss"),
     ],
@@ -217,7 +221,9 @@ def test_what_cannot_be_looked_at_is_said_before_training(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         pretrain.run(config(tmp_path, **changes), Events(memory))
-    assert not memory.of(ev.TrainStep)
+    assert not memory.of(ev.TrainStep) and not (tmp_path / "run").exists(), (
+        "the right command needs no --force"
+    )
 
 
 def test_a_machine_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ ORIGINAL = {
     "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "
     "--context --ctx, --held-out --val-split, --eval-every --val-every, --warmup, --steps, --dtype, "
     "--z-loss --z-loss-weight, --moe-experts, --moe-topk, --moe-aux-weight, --mtp-horizons, "
-    "--sliding-window, --alibi, --diff-attn, --deep-norm, --embedding-rmsnorm",
+    "--sliding-window, --alibi, --diff-attn, --deep-norm, --embedding-rmsnorm, --decay-steps, --decay-shape, "
+    "--galore-rank, --galore-update-every",
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
     "sample": "--adapter --lora, --prompt, --tokens, --temperature, --sinks --streaming-llm-sink, "
     "--window --streaming-llm-window",

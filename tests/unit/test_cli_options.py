@@ -11,9 +11,11 @@ import pytest
 import typer
 
 from tinygpt.cli import _options
+from tinygpt.cli._knobs import Knob
 from tinygpt.core.config import Pick, resolve_picks
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
+from tinygpt.runs import pretrain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,50 @@ def test_a_second_name_and_a_knob_of_its_own(seen: list[Any]) -> None:
     config = run("m", "--decay", "0.25", "--optimizer", "muon")
     assert (config.optimizer.name, config.optimizer.options.weight_decay) == ("muon", 0.25)
     assert run("m", "--beta2", "0.25", "--set", "optimizer.beta2=0.5").optimizer.options.beta2 == 0.5
+
+
+def test_a_knob_of_one_technique_alone(seen: list[Any], tmp_path: Path) -> None:
+    knobs: dict[str, Any] = {
+        "layers": "optimizer.layers",
+        "galore_rank": Knob("optimizer.rank", "galore", chooses=True, off=0),
+        "galore_every": Knob("optimizer.every", "galore"),
+    }
+    run = parser(Config, seen, arguments=("model",), knobs=knobs)
+    galore = run("m", "--galore-rank", "8", "--galore-every", "5").optimizer
+    assert (galore.name, galore.options.rank, galore.options.every) == ("galore", 8, 5)
+    assert run("m", "--galore-rank", "0").optimizer.name == "adamw", "asks for nothing"
+    assert run("m", "--galore-rank", "0", "--optimizer", "lisa").optimizer.name == "lisa"
+    for words in (("--optimizer", "galore"), ("--set", "optimizer=galore")):
+        assert run("m", "--galore-every", "5", *words).optimizer.options.every == 5
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"model": "m", "optimizer": {"name": "galore", "rank": 4, "scale": 0.5}}))
+    options = run("--config", str(file), "--galore-every", "5").optimizer.options
+    assert (options.rank, options.every, options.scale) == (4, 5, 0.5)
+    assert run("--config", str(file), "--galore-rank", "0").optimizer.name == "adamw"
+    for words, message in (
+        (
+            ("--galore-rank", "8", "--optimizer", "lisa"),
+            "--galore-rank is about .* 'galore', but it is 'lisa'",
+        ),
+        (("--galore-every", "5", "--optimizer", "lisa"), "--galore-every is about the optimizer 'galore'"),
+        (("--galore-every", "5"), "'galore', but it is 'adamw'"),
+        (("--galore-rank", "0", "--optimizer", "galore"), "optimizer.rank must be at least 1, got 0"),
+        (("--galore-rank", "8", "--set", "optimizer=lisa"), "'galore', but it is 'lisa'"),
+        (("--layers", "3", "--optimizer", "lion"), "--layers: the optimizer 'lion' has no layers"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run("m", *words)
+
+
+def test_a_knob_of_what_a_switch_chooses(seen: list[Any]) -> None:
+    run = parser(pretrain.Config, seen, knobs={"warmup": "schedule.warmup", "decay": "schedule.decay"})
+    start = ("--corpus", "c", "--out", "o", "--base", "b", "--decay", "9")
+    schedule = run(*start, "--domain-adapt").schedule
+    assert (schedule.name, schedule.options.warmup, schedule.options.decay) == ("wsd", 100, 9)
+    with pytest.raises(ConfigError, match="--decay: the schedule 'cosine' has no decay"):
+        run(*start)
+    options = run(*start, "--warmup", "3", "--set", "schedule=wsd").schedule.options
+    assert (options.warmup, options.decay) == (3, 9), "--set chooses a technique, and takes back no flag"
 
 
 def test_what_would_be_ignored_is_refused(run: Any, seen: list[Any], tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_names_and_weights(tmp_path: Path) -> None:
     for given, message in {
         ("a=x:1", "b=y"): "the corpus b has no weight",
         ("a=x", "a=y"): "two corpora are called a",
-        ("a=x:0", "b=y:1"): "must be above 0",
-        ("a=x:inf",): "must be above 0",
+        ("a=x:0", "b=y:1"): "must be a finite number above 0, got 0",
+        ("a=x:inf",): "must be a finite number above 0, got inf",
     }.items():
         with pytest.raises(ConfigError, match=message):
             corpus.corpora([Path(g) for g in given])

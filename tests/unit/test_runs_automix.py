@@ -111,6 +111,19 @@ def test_a_gain_within_the_noise_is_said_to_be(tmp_path: Path) -> None:
     assert found["clear"] == (found["gain"] > 2 * found["noise"] and found["gains"][1] > 0)
 
 
+def test_a_rounding_error_is_no_gain(tmp_path: Path) -> None:
+    """Corpora that are all alike: what differs is the order of sums."""
+    plan = Plan(proxy_runs=3, max_iters=0, seed=1)
+
+    def measure(shares: tuple[float, ...], seed: int, task: str) -> dict[str, Any]:
+        return {"bits_per_byte": 3 - 4e-9 * shares[0], "seconds": 1.0}
+
+    one = Search(plan, ["a", "b"], Report(tmp_path / "automix-report.jsonl", "key"), measure, Events())
+    one.run()
+    found = one.recommendation()
+    assert found["noise"] == 0 and 0 < found["gain"] < 1e-8 and not found["clear"]
+
+
 def test_a_search_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     straight, asked = search(tmp_path / "straight", max_iters=3)
     straight.run()

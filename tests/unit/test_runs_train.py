@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def test_what_is_not_given_is_derived() -> None:
         ({"sample_tokens": 5}, "--sample-tokens means nothing without --sample-every"),
         ({"eval_limit": 3}, "--eval-limit means nothing without --eval-tasks"),
         ({"min_delta": 0.1}, "--min-delta means nothing without --patience"),
+        ({"schedule": {"warmup": 1e9}, "steps": 4}, r"--warmup 1e\+09 is not shorter than the run's 4 steps"),
+        ({"schedule": {"name": "constant", "warmup": 4}, "steps": 4}, "--warmup 4 is not shorter than"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:
@@ -136,6 +139,10 @@ def test_rows_are_at_most_as_long_as_the_model_can_read() -> None:
     assert config(Path("r"), context=8).row_length(model, whole=True) == 8
     with pytest.raises(ConfigError, match="--context 33 is longer than the model's own, 32"):
         config(Path("r"), context=33).row_length(model, whole=True)
+    ahead = replace(model, head=Pick("mtp", {"horizons": 9}))
+    assert config(Path("r"), context=9).row_length(ahead, whole=True) == 9
+    with pytest.raises(ConfigError, match="'mtp' predicts 9 tokens ahead, and a row has 8"):
+        config(Path("r"), context=8).row_length(ahead, whole=True)
 
 
 def test_held_out_loss_weighs_by_tokens() -> None:

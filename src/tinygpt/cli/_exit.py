@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 import typer
@@ -15,6 +15,11 @@ from tinygpt.core.errors import ConfigError, TinyGPTError, nearest
 
 BUG = 70
 INTERRUPTED = 130
+# Options of the original that are something else here, and what to do instead. PLAN.md lists them.
+INSTEAD: Mapping[str, str] = {
+    "tinygpt train --min-lr": "--set schedule.final=F: the last learning rate as a fraction of --lr",
+    "tinygpt train --log-jsonl": "leave it out: every step is a line of events.jsonl in --out",
+}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Typer bundles its parser's error classes; the public BadParameter leads to the usage error they all derive
 # from.
@@ -94,6 +99,8 @@ def unknown_command(name: str, known: Sequence[str]) -> TinyGPTError:
 
 def unknown_option(command: str, name: str, known: Sequence[str]) -> TinyGPTError:
     """The error for an option that does not exist."""
+    if hint := INSTEAD.get(f"{command} {name}"):
+        return ConfigError(f"{command} has no option {name}", hint=hint)
     return ConfigError(
         f"{command} has no option {name}.{nearest(name, known)}", hint=f"{command} --help lists them"
     )

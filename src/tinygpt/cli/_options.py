@@ -10,13 +10,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from tinygpt.cli import _slots
+from tinygpt.cli import _knobs, _slots
+from tinygpt.cli._knobs import Knob
 from tinygpt.cli._render import Output
 from tinygpt.core import config
 from tinygpt.core.config import Field, Pick
@@ -43,40 +43,43 @@ def from_config(
     arguments: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
     also: Mapping[str, str] | None = None,
-    knobs: Mapping[str, str] | None = None,
+    knobs: Mapping[str, str | Knob] | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
     needs: Mapping[str, str] | None = None,
     slots: bool = False,
+    omit: Sequence[str] = (),
 ) -> Callable[..., Any]:
     """A Typer function whose options are the fields of `cls`; it builds the config and hands it to `call`.
 
-    `arguments` are fields taken by position. `rename` maps a field to another flag name, `also` to a second
-    one. `knobs` are flags of their own for a setting of the default technique: {"rank": "adapter.rank"}.
-    `choices` are the names that a text field can have, for help and completion; the run checks them. `needs`
-    maps a field to the one without which it means nothing, or to "no x" where x brings its own. `slots`: the
-    original's architecture flags too, which fill slots of the field `model`.
+    `arguments` are fields taken by position, `omit` those without a flag, since the run always refuses them.
+    `rename` maps a field to another flag name, `also` to a second one. `knobs` are flags of their own for a
+    technique's setting: {"rank": "adapter.rank"}. `choices` are the names that a text field can have, for
+    help and completion; the run checks them. `needs` maps a field to the one without which it means nothing,
+    or to "no x" where x brings its own. `slots`: the original's architecture flags too, which fill slots of
+    the field `model`.
     """
-    rename, also, knobs, choices = rename or {}, also or {}, knobs or {}, choices or {}
+    rename, also, choices = rename or {}, also or {}, choices or {}
+    flags = {name: Knob(to) if isinstance(to, str) else to for name, to in (knobs or {}).items()}
     known = {f.name: f for f in config.fields(cls)}
 
     def main(**given: Any) -> Any:
         out = Output(json=given.pop("json_"), quiet=given.pop("quiet"))
         path, settings = given.pop("config_file"), given.pop("set_") or []
         given = {name: _plain(name, value) for name, value in given.items() if value not in (None, [], ())}
-        flags = [f"{knobs[name]}={given.pop(name)}" for name in knobs if name in given]
         filled = {name: given.pop(name) for name in _slots.FLAGS if slots and name in given}
-        data = _slots.fill((config.load_file(path) if path else {}) | given, filled)
-        data = config.override(data, [*flags, *settings])
+        plain = {name: value for name, value in given.items() if name not in flags}
+        data = _slots.fill((config.load_file(path) if path else {}) | plain, filled)
+        data = _knobs.fill(known, data, given, flags, settings)
         data = _slots.check(data, filled)
         _check_needs(needs or {}, known, given, data)
         return call(config.from_dict(cls, data), out)
 
     parameters = [_argument(known[name]) for name in arguments]
     for f in known.values():
-        if f.name not in arguments and not _is_table(f):
+        if f.name not in (*arguments, *omit) and not _is_table(f):
             names = [rename.get(f.name, f.name), *([also[f.name]] if f.name in also else [])]
             parameters.append(_option(f, names, choices.get(f.name, ())))
-    parameters += [_option(_knob(known, path), [name], (), named=name) for name, path in knobs.items()]
+    parameters += [_option(_knobs.field(known, to), [name], (), named=name) for name, to in flags.items()]
     parameters += [_option(f, [f.name], ()) for f in (_slots.options() if slots else ())]
     common = {"config_file": ConfigFile, "set_": Set, "json_": Json, "quiet": Quiet}
     for name, hint in common.items():
@@ -106,15 +109,6 @@ def _check_needs(
             raise ConfigError(
                 f"{flag} means nothing without {needed}", hint=f"add {needed}, or leave {flag} out"
             )
-
-
-def _knob(known: Mapping[str, Field], path: str) -> Field:
-    """The field behind `adapter.rank`: of the technique that is chosen by default."""
-    first, _, last = path.partition(".")
-    pick = known[first]
-    assert pick.family is not None and isinstance(pick.default, Pick), path
-    f = next(f for f in config.fields(pick.family.config(pick.default.name)) if f.name == last)
-    return replace(f, help=f"{f.help.removesuffix('.')} ({path}).")
 
 
 def _is_table(f: Field) -> bool:

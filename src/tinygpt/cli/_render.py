@@ -192,7 +192,9 @@ class ConsoleSink:
         left = (time.monotonic() - self.began) / max(1, e.step - self.start) * (self.steps - e.step)
         mfu = [] if e.mfu is None else [f"MFU {e.mfu:.0%}"]
         speed = [f"{e.tok_s:,.0f} tok/s", *mfu, size(e.mem_bytes), f"{clock(left)} left"]
-        text = " · ".join([f"loss {e.loss:.4f}", f"lr {e.lr:.2e}", f"norm {e.grad_norm:.2f}", *speed])
+        reward = [f"reward {cell(e.metrics['reward'])}"] if "reward" in e.metrics else []
+        loss = [f"loss {e.loss:.4f}", *reward, f"lr {e.lr:.2e}", f"norm {e.grad_norm:.2f}"]
+        text = " · ".join([*loss, *speed])
         self._advance("train", e.step, self.steps, text)
 
     def _progress(self, e: ev.Progress) -> None:

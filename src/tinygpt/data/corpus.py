@@ -62,7 +62,7 @@ def parse(given: Path) -> Corpus:
         except ValueError:
             path = Path(f"{path}:{weight}")
         if share is not None and not (share > 0 and math.isfinite(share)):
-            raise ConfigError(f"--corpus {given}: the weight must be above 0, got {weight}")
+            raise ConfigError(f"--corpus {given}: the weight must be a finite number above 0, got {weight}")
     return Corpus(name=name or path.stem, path=path, weight=share, named=bool(name))
 
 

@@ -17,7 +17,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.model import checkpoint
 from tinygpt.runs import _pieces
-from tinygpt.runs._settings import FreshModel
+from tinygpt.runs._settings import SCHEDULE, FreshModel
 
 
 class Stable(NamedTuple):
@@ -53,8 +53,29 @@ def derived(config: FreshModel) -> dict[str, Any]:
         raise ConfigError(
             f"{found.path} holds the state of {name}, which goes on", hint=f"--optimizer {name}"
         )
+    if config.lr is None:
+        _refuse_fallen(found)
     same = {key: settings[key] for key in ("lr", "batch", "seed")}
     return {"steps": max(1, round(found.step / 4)), **same}
+
+
+def _refuse_fallen(found: Stable) -> None:
+    """ConfigError where the rate of the checkpoint's step is not the peak of its run, to which it would
+    jump."""
+    settings = found.record["config"]
+    options = {name: value for name, value in settings["schedule"].items() if name != "name"}
+    pick = Pick(settings["schedule"]["name"], options).resolve(SCHEDULE, "schedule")
+    part = SCHEDULE.load(pick.name).at(found.step, settings["steps"], pick.options)
+    if settings.get("decay_only"):
+        was = "is of a run with --decay-only, in which the learning rate only fell"
+    elif part < 1 - 1e-6:
+        was = f"had a learning rate of {part * settings['lr']:.3g}, not the peak of {settings['lr']:g}"
+    else:
+        return
+    raise ConfigError(
+        f"{found.path} {was}",
+        hint="give a checkpoint from before its run's rate fell, as constant and wsd have, or say --lr",
+    )
 
 
 def falling(schedule: Pick, steps: int) -> Pick:

@@ -19,6 +19,8 @@ Row = dict[str, Any]
 Measure = Callable[[tuple[float, ...], int, str], Row | None]
 """measure(shares, seed, task): at least {bits_per_byte}, or None when it was stopped."""
 CANDIDATES = 1024
+# Bits a byte that count as a gain at all: two seeds may agree by accident, in rounding errors even.
+LEAST = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +193,8 @@ class Search:
     def recommendation(self) -> Row:
         """The best mixture, and how much better than the even one it reads the target, in bits a byte.
 
-        With two seeds `gain` is the mean and `noise` its standard error, from the difference between them.
+        With two seeds `gain` is the mean and `noise` its standard error, from the difference between them;
+        it is clear when it is more than twice the noise, and more than LEAST.
         The mixture was chosen by the first seed, which flatters it; `gains[1]` is the second one's."""
         if not self.rows:
             return {"runs": 0}
@@ -204,10 +207,11 @@ class Search:
         ]
         gain = math.fsum(gains) / len(gains) if gains else None
         noise = abs(gains[0] - gains[1]) / 2 if len(gains) == 2 else None
+        clear = gain is not None and noise is not None and gain > max(2 * noise, LEAST) and gains[-1] > 0
         return {
             "best_score": self.best()["score"], "ratio": best, "runs": len(self.rows), "gain": gain,
             "gains": gains, "noise": noise,
-            "clear": gain is not None and noise is not None and gain > 2 * noise and gains[-1] > 0,
+            "clear": clear,
         }  # fmt: skip
 
     def _ratio(self, mixture: Sequence[float]) -> dict[str, float]:

@@ -143,8 +143,14 @@ class TrainSettings:
         for name in ("steps", "batch", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        _, batch, lr = self.amounts
+        steps, batch, lr = self.amounts
         _ = self.noise
+        warmup = getattr(self.course.options, "warmup", 0.0)
+        if warmup >= steps and warmup >= 1:
+            raise ConfigError(
+                f"--warmup {warmup:g} is not shorter than the run's {steps} steps: the rate would only rise",
+                hint="give fewer warm-up steps, or a fraction of the run as 0.05",
+            )
         if lr <= 0:
             raise ConfigError(f"--lr must be positive, got {lr}")
         if not 0 < self.lr_layer_decay <= 1:
@@ -235,6 +241,12 @@ class TrainSettings:
                 hint="choose a shorter one",
             )
         length = self.context or model.max_position_embeddings
+        horizons = getattr(model.head.options, "horizons", 1)
+        if horizons > length:
+            raise ConfigError(
+                f"the head '{model.head.name}' predicts {horizons} tokens ahead, and a row has {length}",
+                hint="lower model.head.horizons (--mtp-horizons), or choose a longer --context",
+            )
         rows = self.amounts.batch // self.accumulate
         refuse_too_large(model, rows, length, self.dtype, whole=whole, recompute=self.grad_checkpoint)
         return length

@@ -58,6 +58,11 @@ def train(
     update = updater(directory, objective, before, make)
     guard, watch, pace = config.guard(), _watch.watch(config, held_out), _watch.pace(config, events)
     kept = Checkpoints(directory, update, guard, watch, write, resume)
+    module: Any = objective.module
+    told, tasks, sample = Events(), list[tuple[str, Hook]](), None
+    if world.leads:  # what is wrong with a suite or a prompt is said before anything is made
+        written = (tokenizer, template, config, told)
+        tasks, sample = _watch.suites(module, *written), _watch.sampler(module, *written)
     # Signals are caught as soon as something is on disk, so that a stop is never less than polite.
     with (
         gpu_lock(directory.command, wait=config.wait, enabled=config.lock and world.leads, events=events),
@@ -65,17 +70,12 @@ def train(
         on_signals() as stop,
         contextlib.ExitStack() as closing,
     ):
-        start, told, speed = 0, Events(), 0.0
-        tasks: list[tuple[str, Hook]] = []
-        sample: Callable[[int], None] | None = None
+        start, speed = 0, 0.0
         if world.leads:
             start = _begin(kept, events, held=held, before=before, steps=steps, after=after)
             sink = FileSink(directory.path / "events.jsonl", resume_at=start if config.resume else None)
-            told = Events(*events.sinks, sink)
+            told.sinks += [*events.sinks, sink]
             closing.callback(sink.close)
-            module: Any = objective.module
-            written = (tokenizer, template, config, told)
-            tasks, sample = _watch.suites(module, *written), _watch.sampler(module, *written)
             if start < steps and not (watch is not None and watch.over):
                 first = world.share(source[start])
                 dtype = backend.compute_dtype(config.dtype)

@@ -71,6 +71,9 @@ def suites(
     for name in config.eval_tasks:
         options = config.eval_options.get(name, {})
         chosen = _suites.settings(name, options, where="eval_options", limit=config.eval_limit)
+        if not getattr(chosen, "paths", True):
+            how = f"--set eval_options.{name}.paths=FILE, text that the run does not learn"
+            raise ConfigError(f"the suite {name} has no text to read", hint=how)
         _suites.SUITES.load(name).load(chosen)
         found.append((name, functools.partial(hook, suite=name, chosen=chosen)))
     return found

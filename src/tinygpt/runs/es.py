@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tinygpt.core import events as ev
 from tinygpt.core.config import Pick, fields, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
@@ -21,7 +22,7 @@ from tinygpt.train.loop import Result
 from tinygpt.train.objective import next_token, response
 from tinygpt.train.world import world
 
-# Settings of training runs that mean nothing where no gradient is taken.
+# Settings of training runs that mean nothing where no gradient is taken; they have no flags.
 IDLE = (
     "lr_layer_decay", "no_decay", "z_loss", "dropout", "layer_drop", "neftune_alpha", "grad_checkpoint",
     "qat",
@@ -70,6 +71,10 @@ class Config(TrainSettings):
             if f.name in IDLE and getattr(self, f.name) != f.default:
                 flag = f.name.replace("_", "-")
                 raise ConfigError(f"--{flag} means nothing to evolution strategies", hint="leave it out")
+        if self.auto_rollback == "on":
+            raise ConfigError(
+                "--auto-rollback on: evolution strategies do not go back to an earlier state", hint="use warn"
+            )
 
     def derived(self) -> dict[str, Any]:
         return {"steps": 100}
@@ -109,9 +114,25 @@ def run(config: Config, events: Events) -> Result:
         )  # fmt: skip
 
     facts = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
-    return _train.train(
+    result = _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, make=make,
         inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
         facts=facts, tokenizer=tokenizer,
         template=chat.TEMPLATES.load(config.template.name) if config.data else None,
     )  # fmt: skip
+    _tell_idle(config, events)
+    return result
+
+
+def _tell_idle(config: Config, events: Events) -> None:
+    """Say so when no step of the whole run, its earlier parts included, had a direction to go."""
+    told = ev.read(config.out / "events.jsonl")
+    steps = [e for e in told if e.get("kind") == ev.TrainStep.kind and "reward" in e["metrics"]]
+    if steps and not any(e["grad_norm"] for e in steps):
+        rewards = sorted({e["metrics"]["reward"] for e in steps})
+        why = "use rows that the model answers now and then, raise --sigma, or tune with sft first"
+        events.note(
+            f"nothing was learned: in no step was a change rewarded differently from its opposite (mean "
+            f"rewards from {rewards[0]:g} to {rewards[-1]:g}); {why}",
+            "warning",
+        )

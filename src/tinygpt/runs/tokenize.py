@@ -65,7 +65,8 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     total = sum(f.stat().st_size for f in found)
     trainer = {name: getattr(config, name) for name in bpe.Config.__dataclass_fields__}
     facts = corpus.new_facts()
-    tokenizer = _trained(texts(found, facts, config.field), bpe.Config(**trainer), events, total, facts)
+    how = bpe.Config(**trainer)
+    tokenizer = _trained(texts(found, facts, config.field), how, events, total, facts, config.field)
     text.refuse_bad(settings, facts, lambda file, found: texts([file], found, config.field))
     with files.atomic_directory(config.out, replace=config.force) as folder:
         tokenizer.save(folder)
@@ -79,7 +80,12 @@ def run(config: Config, events: Events) -> dict[str, Any]:
 
 
 def _trained(
-    found: Iterator[str], settings: bpe.Config, events: Events, total: int, facts: dict[str, Any]
+    found: Iterator[str],
+    settings: bpe.Config,
+    events: Events,
+    total: int,
+    facts: dict[str, Any],
+    field: str,
 ) -> HFTokenizer:
     """Train, and say what could not be read."""
     try:
@@ -87,9 +93,8 @@ def _trained(
     except DataError as error:
         if not facts["first_bad"]:
             raise
-        raise DataError(
-            f"no text could be read: {facts['first_bad'][0]}", hint="convert it to UTF-8"
-        ) from error
+        hint = text.about_field(facts["first_bad"], field) or "convert it to UTF-8"
+        raise DataError(f"no text could be read: {facts['first_bad'][0]}", hint=hint) from error
     if facts["first_bad"]:
         left_out = f"{facts['bad_files']} files and {facts['bad_rows']} rows were left out"
         events.note(f"{left_out}: {'; '.join(facts['first_bad'][:3])}", level="warning")

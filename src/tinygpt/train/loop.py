@@ -165,7 +165,7 @@ def _step(
     )
     if guard is not None:
         guard.after(updater, step, facts, events, lambda n: updater.step(source[n - 1], n))
-    return {"loss": facts["loss"]}
+    return {name: facts[name] for name in ("loss", "reward") if name in facts}
 
 
 def _due(step: int, every: int) -> bool:

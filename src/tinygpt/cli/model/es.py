@@ -13,7 +13,7 @@ from __future__ import annotations
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._train import CHOICES, KNOBS, finish
-from tinygpt.runs.es import Config, run
+from tinygpt.runs.es import IDLE, Config, run
 
 
 def call(config: Config, out: Output) -> int:
@@ -22,5 +22,5 @@ def call(config: Config, out: Output) -> int:
 
 main = from_config(
     Config, call, arguments=("base",), also={"context": "ctx"}, knobs=KNOBS, choices=CHOICES,
-    needs={"glob": "corpus", "template": "data"},
+    needs={"glob": "corpus", "template": "data"}, omit=IDLE,
 )  # fmt: skip

@@ -7,6 +7,7 @@ Example:
 
 from __future__ import annotations
 
+from tinygpt.cli._knobs import Knob
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._train import CHOICES, KNOBS, NEEDS, finish
@@ -22,4 +23,9 @@ ALSO = {
     "accumulate": "accum", "context": "ctx", "lr": "max_lr", "schedule": "lr_schedule", "clip": "grad_clip",
     "held_out": "val_split", "eval_every": "val_every", "z_loss": "z_loss_weight",
 }  # fmt: skip
-main = from_config(Config, call, also=ALSO, knobs=KNOBS, needs=NEEDS, choices=CHOICES, slots=True)
+OWN = {
+    "decay_steps": "schedule.decay", "decay_shape": "schedule.shape",
+    "galore_rank": Knob("optimizer.rank", "galore", chooses=True, off=0),
+    "galore_update_every": Knob("optimizer.every", "galore"),
+}  # fmt: skip
+main = from_config(Config, call, also=ALSO, knobs={**KNOBS, **OWN}, needs=NEEDS, choices=CHOICES, slots=True)

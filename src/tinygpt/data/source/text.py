@@ -98,12 +98,15 @@ def _one(
 ) -> Source:
     """The source of one corpus."""
     files = corpus.find(config)
+    who = f"the corpus {config.paths[0]}" if len(config.paths) == 1 else "the corpus"
     start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     speller = bpe_dropout.Speller(tokenizer, config.bpe_dropout) if config.bpe_dropout else None
 
     def write(writer: cache.Writer) -> None:
         encode.tokenise(files, tokenizer, start, writer, events, field=config.field, workers=config.workers)
         refuse_bad(config, writer.facts)
+        if not writer.n_tokens:
+            raise DataError(f"{who} has no text", hint="give files that are not empty")
 
     if config.cache:
         name = cache.key("text", tokenizer.hash, *(_content(file, config.field) for file in files))
@@ -117,7 +120,7 @@ def _one(
     train, held = _split(tokens, config.held_out, tokenizer)
     if train.end < length:
         raise DataError(
-            f"the corpus has {train.end} tokens to train on, but one row needs {length}",
+            f"{who} has {train.end} tokens to train on, but one row needs {length}",
             hint="use a shorter context or more text",
         )
 
@@ -180,10 +183,15 @@ def refuse_bad(config: Config, facts: dict[str, Any], read: Read | None = None) 
                 pass
             bad += found["first_bad"] if found["bad_files"] else []
     if bad:
-        raise DataError(
-            "; ".join(bad[:3]),
-            hint="repair it, convert it (iconv -f latin1 -t utf-8 IN > OUT), or leave it out",
-        )
+        hint = "repair it, convert it (iconv -f latin1 -t utf-8 IN > OUT), or leave it out"
+        raise DataError("; ".join(bad[:3]), hint=about_field(bad, config.field) or hint)
+
+
+def about_field(bad: Sequence[str], field: str) -> str:
+    """What to do about the first of these reasons where the rows lack the field; else nothing."""
+    lacks = (f"no '{field}' in the row", f"no column '{field}'")
+    how = f"the text was looked for in the field '{field}': name another one (train, tokenize-train: --field)"
+    return how if bad and any(reason in bad[0] for reason in lacks) else ""
 
 
 def left_out(n_files: int, facts: dict[str, Any]) -> str:
