@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,15 @@ def test_what_cannot_be_annealed_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             decay(tmp_path, base, **changes)
+    with pytest.raises(ConfigError, match="are two ways to go on"):
+        decay(tmp_path, base, domain_adapt=True)
     with pytest.raises(ConfigError, match="holds no optimizer state to go on with"):
         decay(tmp_path, tmp_path / "stable" / "final")
     assert decay(tmp_path, base, steps=None).steps == 1, "a quarter of the stable run"
 
 
 def test_a_rate_that_fell_is_not_lifted_again(tmp_path: Path) -> None:
+    base = stable(tmp_path)
     pretrain.run(fresh(tmp_path, "cosine", schedule={"name": "cosine", "warmup": 1}, steps=4), Events())
     steps = tmp_path / "cosine" / "steps"
     for step, rate in ((2, "0.00233"), (4, "0.0003")):
@@ -132,5 +136,9 @@ def test_a_rate_that_fell_is_not_lifted_again(tmp_path: Path) -> None:
     assert decay(tmp_path, steps / "000001").lr == 3e-3, "the peak"
     assert decay(tmp_path, steps / "000004", lr=3e-4).lr == 3e-4, "said by whoever starts it"
     pretrain.run(decay(tmp_path, steps / "000001", save_every=1, keep=9), Events())
+    state = base / "state.json"  # of a run whose guard went back and goes on with half the rate
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"guard": {"lr_scale": 0.5}}))
+    with pytest.raises(ConfigError, match="had a learning rate of 0.0015, not the peak of 0.003"):
+        decay(tmp_path, base)
     with pytest.raises(ConfigError, match="with --decay-only, in which the learning rate only fell"):
         decay(tmp_path, tmp_path / "decay" / "steps" / "000002")

@@ -107,6 +107,24 @@ def test_a_later_set_of_the_name_alone_leaves_the_flags(slots: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "attention", "knobs"),
+    [
+        ("--diff-attn --set model={hidden_size=32}", "diff", {}),
+        ("--yoco --set model={}", "yoco", {}),
+        ("--sliding-window 8 --set model={hidden_size=32}", "gqa", {"window": 8}),
+        (
+            "--diff-attn --sliding-window 8 --set model.attention={qk_norm=true}",
+            "diff",
+            {"window": 8, "qk_norm": True},
+        ),
+    ],
+)
+def test_a_later_set_of_a_table_leaves_the_flags(slots: Any, words: str, attention: str, knobs: Any) -> None:
+    found = slots(*words.split()).attention
+    assert found.name == attention and {n: getattr(found.options, n) for n in knobs} == knobs
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--moe-topk 2", "--moe-topk means nothing without --moe-experts"),

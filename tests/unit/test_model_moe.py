@@ -70,7 +70,7 @@ def test_the_router_learns_from_the_task_alone(k: int) -> None:
 
 def test_biases_that_experts_would_not_have_are_refused() -> None:
     for name in ("moe", "moe_dense"):
-        with pytest.raises(ConfigError, match=f"the experts of mlp '{name}' have none"):
+        with pytest.raises(ConfigError, match=f"the experts of mlp '{name}' have no biases"):
             LM(nano.config(mlp=Pick(name), mlp_bias=True))
 
 

@@ -89,6 +89,14 @@ def test_the_least_that_training_takes_knows_the_window(name: str, monkeypatch: 
     assert next(sizes) - next(sizes) == 2 * 3 * 4 * (64 - 8) ** 2 // 2 * 4, "two layers, four heads"
 
 
+def test_the_least_that_training_takes_knows_a_window_that_is_not_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(count, "has_cpu_forms", lambda: True)
+    by_default, given = (nano.config(attention=Pick("yoco", {"window": w})) for w in (0, 32))
+    assert count.activation_bytes(by_default, 3, 64) == count.activation_bytes(given, 3, 64)
+
+
 @pytest.mark.parametrize("name", ["gqa", "diff", "yoco"])
 def test_a_window_below_zero_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="attention.window must not be negative, got -1"):

@@ -103,7 +103,7 @@ def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{_flag(name)}: the base {data['base']} brings its own {to.slot}",
                 hint="leave it out, or the base",
             )
-        if not isinstance(model, Mapping) or not isinstance(model.get(to.slot), str | Mapping):
+        if not isinstance(model, Mapping) or not isinstance(model.get(to.slot, {}), str | Mapping):
             break  # refused where settings are checked
         now = {"name": to.technique} | _table(model.get(to.slot))
         if (found := now["name"]) != to.technique and not to.of_any:
@@ -112,8 +112,8 @@ def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
                 f"but --set model.{to.slot} is '{found}'",
                 hint="leave one of them out",
             )
-        if to.knob and to.knob not in now:  # the --set was of the technique's name alone
-            model = {**model, to.slot: now | {to.knob: given[name]}}
+        # A --set may have replaced the table by a name, by other knobs, or the whole model.
+        model = {**model, to.slot: ({to.knob: given[name]} if to.knob else {}) | now}
     return {**data, "model": model} if model else dict(data)
 
 

@@ -8,7 +8,7 @@ import re
 from mlx.utils import tree_flatten
 
 from tinygpt.core.backend import has_cpu_forms, nn
-from tinygpt.model.config import DEPTH, ModelConfig
+from tinygpt.model.config import ATTENTION, DEPTH, ModelConfig
 from tinygpt.model.lm import LM
 
 
@@ -69,13 +69,15 @@ def activation_bytes(
 ) -> int:
     """Least bytes that the forward pass keeps for the backward one: what both norms read, queries, keys,
     values, the width of the MLP; on a CPU in float32 also the unmasked scores (`_blocked.py`), as if every
-    layer had the window that some have.
+    layer had the window that the first one has.
     With `recompute`, the input of every block, and one block's."""
     width = config.num_attention_heads + 2 * config.num_key_value_heads
     token = 2 * config.hidden_size + width * config.head_dim + config.intermediate_size
     each = rows * context * token * (4 if dtype == "float32" else 2)
     if dtype == "float32" and has_cpu_forms():
-        reach = min(context, getattr(config.attention.options, "window", 0) or context)
+        chosen = getattr(ATTENTION.load(config.attention.name), "window", None)
+        window = getattr(config.attention.options, "window", 0) if chosen is None else chosen(config)
+        reach = min(context, window or context)
         each += 4 * rows * config.num_attention_heads * (reach * (2 * context - reach) // 2)
     first = shares(config, most=64)  # a config may name more layers than a list can hold
     if recompute:

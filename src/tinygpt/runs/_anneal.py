@@ -65,7 +65,10 @@ def _refuse_fallen(found: Stable) -> None:
     settings = found.record["config"]
     options = {name: value for name, value in settings["schedule"].items() if name != "name"}
     pick = Pick(settings["schedule"]["name"], options).resolve(SCHEDULE, "schedule")
-    part = SCHEDULE.load(pick.name).at(found.step, settings["steps"], pick.options)
+    guard: dict[str, Any] = checkpoint.read_json(found.path / "state.json").get("guard") or {}
+    part = SCHEDULE.load(pick.name).at(found.step, settings["steps"], pick.options) * guard.get(
+        "lr_scale", 1.0
+    )
     if settings.get("decay_only"):
         was = "is of a run with --decay-only, in which the learning rate only fell"
     elif part < 1 - 1e-6:
@@ -74,7 +77,7 @@ def _refuse_fallen(found: Stable) -> None:
         return
     raise ConfigError(
         f"{found.path} {was}",
-        hint="give a checkpoint from before its run's rate fell, as constant and wsd have, or say --lr",
+        hint="give one from a step at its run's peak rate, as constant and wsd have, or say --lr",
     )
 
 

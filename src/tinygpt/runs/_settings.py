@@ -146,7 +146,7 @@ class TrainSettings:
         steps, batch, lr = self.amounts
         _ = self.noise
         warmup = getattr(self.course.options, "warmup", 0.0)
-        if warmup >= steps and warmup >= 1:
+        if warmup >= steps and warmup > 1:
             raise ConfigError(
                 f"--warmup {warmup:g} is not shorter than the run's {steps} steps: the rate would only rise",
                 hint="give fewer warm-up steps, or a fraction of the run as 0.05",

@@ -61,12 +61,11 @@ class Config(FreshModel):
     ] = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.domain_adapt and self.base is None:
             raise ConfigError("--domain-adapt means nothing without --base", hint="give the model to adapt")
         if self.domain_adapt and self.decay_only:
             raise ConfigError("--domain-adapt and --decay-only are two ways to go on", hint="leave one out")
-        _ = self.course
+        super().__post_init__()
 
     @property
     def course(self) -> Pick:

@@ -83,7 +83,7 @@ class Gradient:
         self.groups = {name: groups(name) for name in self.weights}
         self.rates = sorted({group.rate for group in self.groups.values()})
         self.optimizer_state = optimizer.init(self.weights)
-        self.refreshed = 0  # step of the last refresh; below 0: a checkpoint did not tell
+        self.refreshed = 0  # step of the last refresh
         wrap: Callable[[Any], Any] = backend.compile if compiled else (lambda f: f)
         self._whole, self._part, self._finish = (
             wrap(self._whole_step),
@@ -144,8 +144,6 @@ class Gradient:
         optimizer = self.optimizer
         if not isinstance(optimizer, Refreshing):
             return None
-        if self.refreshed < 0:
-            self.refreshed = step - 1
         return optimizer if any(optimizer.due(n) for n in range(self.refreshed + 1, step + 1)) else None
 
     def _accumulated(
@@ -345,15 +343,11 @@ class Gradient:
         mx.eval(self.optimizer_state)
 
     def _take_back(self, tensors: Mapping[str, mx.array]) -> None:
-        """Make these the optimizer's, where they fit. What a checkpoint of an earlier version does not have,
-        `later` in the optimizer, begins as at the start."""
-        held = {name: value for name, value in tensors.items() if name != REFRESHED}
-        if missing := [name for name in self.optimizer_state if name not in held]:
-            fresh = self.optimizer.init(self.weights)
-            held |= {n: fresh[n] for n in missing if n.startswith(getattr(self.optimizer, "later", ()))}
-        fits(self.optimizer_state, held)
-        self.optimizer_state = {name: held[name] for name in self.optimizer_state}
-        self.refreshed = int(tensors[REFRESHED].item()) if REFRESHED in tensors else -1
+        """Make these the optimizer's, where they fit."""
+        fits(self.state(), tensors)
+        self.optimizer_state = {name: tensors[name] for name in self.optimizer_state}
+        if REFRESHED in tensors:
+            self.refreshed = int(tensors[REFRESHED].item())
 
 
 def _norm(gradients: Tensors) -> mx.array:

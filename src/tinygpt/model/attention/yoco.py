@@ -90,6 +90,11 @@ def alone(config: ModelConfig) -> Pick:
     return Pick("gqa", {"qk_norm": config.attention.options.qk_norm})
 
 
+def window(config: ModelConfig) -> int:
+    """Tokens that the first half of the layers reads."""
+    return config.attention.options.window or -(-config.max_position_embeddings // 4)
+
+
 def build(config: ModelConfig, layer: int) -> nn.Module:
     """The attention module of one layer: windowed in the first half, crosswise in the other."""
     half = config.num_hidden_layers // 2
@@ -97,6 +102,5 @@ def build(config: ModelConfig, layer: int) -> nn.Module:
         raise ConfigError("YOCO needs at least two layers, one for each half", hint="use attention=gqa")
     knobs: Config = config.attention.options
     if layer < half:
-        window = knobs.window or -(-config.max_position_embeddings // 4)
-        return GroupedQueryAttention(config, layer, window=window, qk_norm=knobs.qk_norm)
+        return GroupedQueryAttention(config, layer, window=window(config), qk_norm=knobs.qk_norm)
     return CrossAttention(config, layer, qk_norm=knobs.qk_norm, makes=layer == half)

@@ -59,8 +59,8 @@ def refuse_bias(config: ModelConfig) -> None:
     """ConfigError where biases are asked for: experts have none."""
     if config.mlp_bias:
         raise ConfigError(
-            f"mlp_bias asks for biases, and the experts of mlp '{config.mlp.name}' have none",
-            hint="leave mlp_bias out, or use mlp=swiglu or gelu",
+            f"the model has mlp_bias, and the experts of mlp '{config.mlp.name}' have no biases",
+            hint="model.mlp_bias=false, or mlp=swiglu or gelu",
         )
 
 

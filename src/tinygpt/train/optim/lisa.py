@@ -59,8 +59,6 @@ class Lisa(Periodic):
     (places,), the block that has a place, counted from 1; 0 where none has; and `age.<kind>` (places,), the
     steps that these moments have seen."""
 
-    later = ("age.",)  # not in older checkpoints; below 0: as the step's number tells
-
     def __init__(self, config: Config) -> None:
         self.config = config
         self.adamw = adamw.AdamW(config)
@@ -78,7 +76,7 @@ class Lisa(Periodic):
         for kind, members in found.items():
             places = min(self.config.layers, len(members))
             shape = (places, *weights[next(iter(members.values()))].shape)
-            state |= {f"places.{kind}": mx.zeros(places, mx.int32), f"age.{kind}": mx.full(places, -1.0)}
+            state |= {f"places.{kind}": mx.zeros(places, mx.int32), f"age.{kind}": mx.zeros(places)}
             state |= {f"{which}.places.{kind}": mx.zeros(shape) for which in "mv"}
         return state
 
@@ -104,10 +102,8 @@ class Lisa(Periodic):
         back as zeros, so that calls with parts of the weights add up to one with all."""
         outside = {n: w for n, w in weights.items() if not BLOCK.match(n)}
         new_weights, new_state = self.adamw.apply(outside, gradients, state, lr, step)
-        told = mx.remainder(step - 1, float(self.config.every))
         for kind, members in kinds(weights).items():
-            places, age = state[f"places.{kind}"], state[f"age.{kind}"]
-            age = mx.where(age < 0, told, age) + 1
+            places, age = state[f"places.{kind}"], state[f"age.{kind}"] + 1
             moments: dict[str, list[mx.array]] = {"m": [], "v": []}
             new_places: list[mx.array] = []
             new_age: list[mx.array] = []
