@@ -24,6 +24,7 @@ from tinygpt.train.loop import Plan, fit
 from tinygpt.train.update import Gradient
 
 SHAPES = ("llama", "gpt2")
+DRAWN: dict[str, list[tuple[str, mx.array]]] = {}
 
 
 def config(shape: str = "llama", **changes: Any) -> ModelConfig:
@@ -41,15 +42,24 @@ def config(shape: str = "llama", **changes: Any) -> ModelConfig:
 
 
 def model(shape: str = "llama", seed: int = 0, **changes: Any) -> LM:
-    """An initialised model whose norms and biases are off their usual ones and zeros."""
-    lm = initialize(LM(config(shape, **changes)), seed)
-    shaken = [
-        (name, value + 0.2 * mx.random.normal(value.shape, key=mx.random.key(i)))
-        for i, (name, value) in enumerate(tree_flatten(lm.parameters()))
-        if value.ndim < 2
-    ]
-    lm.update(tree_unflatten(shaken))
-    mx.eval(lm.parameters())
+    """An initialised model whose norms and biases are off their usual ones and zeros. Drawn once for each
+    config; every caller has arrays of its own."""
+    wanted = config(shape, **changes)
+    key = f"{seed} {wanted!r}"
+    if key not in DRAWN:
+        lm = initialize(LM(wanted), seed)
+        DRAWN[key] = [
+            (
+                name,
+                value + 0.2 * mx.random.normal(value.shape, key=mx.random.key(i))
+                if value.ndim < 2
+                else value,
+            )
+            for i, (name, value) in enumerate(tree_flatten(lm.parameters()))
+        ]
+        mx.eval(DRAWN[key])
+    lm = LM(wanted)
+    lm.update(tree_unflatten([(name, mx.array(value)) for name, value in DRAWN[key]]))
     return lm
 
 
