@@ -35,6 +35,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "mixture of experts, 2 of 8": {"mlp": "moe"},
     "mixture of depths": {"depth": "mod"},
     "multi-token prediction": {"head": "mtp"},
+    "plain, norm on embeddings": {"embedding_norm": "rmsnorm"},
+    "differential attention, norm on embeddings": {"attention": "diff", "embedding_norm": "rmsnorm"},
 }
 SEEDS = (1, 2, 3)
 PARTS = (*RATES, "architectures")
