@@ -28,6 +28,28 @@ def layer(name: str = "moe", **knobs: Any) -> Any:
     return nano.model(mlp=Pick(name, {"experts": 6, **knobs})).layers[0].mlp
 
 
+@pytest.mark.parametrize("tokens", [3, 200])
+def test_a_gpus_way_through_the_experts_is_the_cpus(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One product a row, sorted by expert, and products of padded blocks: values and all gradients."""
+    experts = layer().experts
+    rng = np.random.default_rng(0)
+    x_ND = mx.array(rng.normal(size=(tokens, 32)).astype(np.float32))
+    chosen_Nk = mx.array(np.stack([rng.permutation(6)[:2] for _ in range(tokens)]))
+
+    def loss(weights: Any, x_ND: mx.array) -> mx.array:
+        experts.update(weights)
+        return experts(x_ND, chosen_Nk).square().sum()
+
+    found = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(moe, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        value, gradients = mx.value_and_grad(loss, argnums=(0, 1))(experts.parameters(), x_ND)
+        found.append([value, *(g for _, g in tree_flatten(gradients))])
+    assert len(found[0]) == 5
+    for ours, theirs in zip(*found, strict=True):
+        nano.close(ours, theirs, 1e-5)
+
+
 def softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
