@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tinygpt.core import config
-from tinygpt.core.config import Field, Pick
+from tinygpt.core.config import Field, Pick, as_table, flag
 from tinygpt.core.errors import ConfigError
 
 
@@ -48,7 +48,7 @@ def fill(
     data, acting = dict(data), dict[str, Knob]()
     for name, knob in ((n, knobs[n]) for n in knobs if n in given):
         first = knob.setting.partition(".")[0]
-        table = _table(data.get(first))
+        table = as_table(data.get(first))
         if given[name] == knob.off and given.get(first) != knob.technique:
             if table.get("name") == knob.technique:
                 del data[first]  # a flag turns off what a file says
@@ -71,27 +71,27 @@ def fill(
 def _check(known: Mapping[str, Field], data: Mapping[str, Any], name: str, knob: Knob) -> None:
     """Refuse a flag that says nothing of the technique that is chosen."""
     pick, last = _split(known, knob)
-    chosen, flag = _chosen(known, data, pick), "--" + name.replace("_", "-")
+    chosen, said = _chosen(known, data, pick), flag(name)
     assert pick.family is not None
     if chosen not in pick.family.names():
         return  # refused where settings are checked
     noun = pick.name
     if knob.technique and chosen != knob.technique:
         raise ConfigError(
-            f"{flag} is about the {noun} '{knob.technique}', but it is '{chosen}'",
-            hint=f"--{noun} {knob.technique}, or leave {flag} out",
+            f"{said} is about the {noun} '{knob.technique}', but it is '{chosen}'",
+            hint=f"--{noun} {knob.technique}, or leave {said} out",
         )
     if last not in {f.name for f in _fields(pick, chosen)}:
         have = [n for n in pick.family.names() if last in {f.name for f in _fields(pick, n)}]
         raise ConfigError(
-            f"{flag}: the {noun} '{chosen}' has no {last}",
-            hint=f"--{noun} {' or '.join(have)} has one, or leave {flag} out",
+            f"{said}: the {noun} '{chosen}' has no {last}",
+            hint=f"--{noun} {' or '.join(have)} has one, or leave {said} out",
         )
 
 
 def _chosen(known: Mapping[str, Field], data: Mapping[str, Any], pick: Field) -> Any:
     """The name of the technique that a setting ends up with: named, filled in by a switch, or the default."""
-    if (name := _table(data.get(pick.name)).get("name")) is not None:
+    if (name := as_table(data.get(pick.name)).get("name")) is not None:
         return name
     for f in known.values():
         if f.fills is not None and data.get(f.name) and pick.name in f.fills.settings:
@@ -108,8 +108,3 @@ def _fields(pick: Field, technique: str) -> tuple[Field, ...]:
     assert pick.family is not None
     cls = pick.family.config(technique)
     return () if cls is None else config.fields(cls)
-
-
-def _table(pick: Any) -> dict[str, Any]:
-    """A pick as a table: a file may give its name alone, or its knobs alone."""
-    return {"name": pick} if isinstance(pick, str) else dict(pick) if isinstance(pick, Mapping) else {}

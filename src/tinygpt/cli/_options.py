@@ -99,13 +99,13 @@ def _check_needs(
     for name, other in needs.items():
         said = name in given or data.get(name, known[name].default) != known[name].default
         unwanted, other = other.startswith("no "), other.removeprefix("no ")
-        there, flag = data.get(other, known[other].default), "--" + name.replace("_", "-")
+        there, flag = data.get(other, known[other].default), config.flag(name)
         if unwanted and name in given and there:  # an earlier run.json holds defaults
             raise ConfigError(
                 f"{flag}: the {other} {there} brings its own", hint=f"leave it out, or the {other}"
             )
         if not unwanted and said and not there:
-            needed = "--" + other.replace("_", "-")
+            needed = config.flag(other)
             raise ConfigError(
                 f"{flag} means nothing without {needed}", hint=f"add {needed}, or leave {flag} out"
             )
@@ -131,7 +131,7 @@ def _argument(f: Field) -> inspect.Parameter:
 
 
 def _option(f: Field, names: Sequence[str], choices: Sequence[str], *, named: str = "") -> inspect.Parameter:
-    flags = ["--" + name.replace("_", "-") for name in names]
+    flags = [config.flag(name) for name in names]
     kind = _flag_type(f)
     default = "required" if f.required else shown(f.default)
     more: dict[str, Any] = {"help": f"{f.help} [{default}]" if default else f.help, "show_default": False}

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tinygpt.core.config import Field
+from tinygpt.core.config import Field, as_table, flag
 from tinygpt.core.errors import ConfigError
 
 
@@ -66,14 +66,14 @@ def fill(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     asked: dict[str, str] = {}
     for name, to in FLAGS.items():
         off = to.off is not None and given.get(name) == to.off
-        if off and _table(model.get(to.slot)).get("name") == to.technique:
+        if off and as_table(model.get(to.slot)).get("name") == to.technique:
             del model[to.slot]
     for name in _acting(given):
-        to, now = FLAGS[name], _table(model.get(FLAGS[name].slot))
+        to, now = FLAGS[name], as_table(model.get(FLAGS[name].slot))
         if to.follows and now.get("name") != to.technique:
             raise ConfigError(
-                f"{_flag(name)} means nothing without {_flag(to.follows)}",
-                hint=f"add {_flag(to.follows)}, or leave {_flag(name)} out",
+                f"{flag(name)} means nothing without {flag(to.follows)}",
+                hint=f"add {flag(to.follows)}, or leave {flag(name)} out",
             )
         if to.of_any:  # flags that choose a technique come before
             if isinstance(model.get(to.slot, {}), str | Mapping):  # else refused where settings are checked
@@ -82,7 +82,7 @@ def fill(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         before = asked.setdefault(to.slot, name)
         if FLAGS[before].technique != to.technique:
             raise ConfigError(
-                f"{_flag(name)} and {_flag(before)} ask for two kinds of {to.slot}, "
+                f"{flag(name)} and {flag(before)} ask for two kinds of {to.slot}, "
                 f"{to.technique} and {FLAGS[before].technique}",
                 hint="leave one of them out",
             )
@@ -100,15 +100,15 @@ def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         to = FLAGS[name]
         if data.get("base"):
             raise ConfigError(
-                f"{_flag(name)}: the base {data['base']} brings its own {to.slot}",
+                f"{flag(name)}: the base {data['base']} brings its own {to.slot}",
                 hint="leave it out, or the base",
             )
         if not isinstance(model, Mapping) or not isinstance(model.get(to.slot, {}), str | Mapping):
             break  # refused where settings are checked
-        now = {"name": to.technique} | _table(model.get(to.slot))
+        now = {"name": to.technique} | as_table(model.get(to.slot))
         if (found := now["name"]) != to.technique and not to.of_any:
             raise ConfigError(
-                f"{_flag(name)} asks for the {to.slot} '{to.technique}', "
+                f"{flag(name)} asks for the {to.slot} '{to.technique}', "
                 f"but --set model.{to.slot} is '{found}'",
                 hint="leave one of them out",
             )
@@ -120,12 +120,3 @@ def check(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
 def _acting(given: Mapping[str, Any]) -> list[str]:
     """The flags that ask for something, those first that others follow."""
     return [n for n, to in FLAGS.items() if n in given and given[n] is not False and given[n] != to.off]
-
-
-def _table(pick: Any) -> dict[str, Any]:
-    """A pick as a table: a file may give its name alone, or its knobs alone."""
-    return {"name": pick} if isinstance(pick, str) else dict(pick) if isinstance(pick, Mapping) else {}
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -86,13 +86,23 @@ def _field(f: dataclasses.Field[Any], hint: Any) -> Field:
     return Field(f.name, kind, text, None if required else default, required, choices, family, fills)
 
 
+def flag(name: str) -> str:
+    """What a setting is called on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def as_table(pick: Any) -> dict[str, Any]:
+    """A pick as a table: a file may give its name alone, or its knobs alone."""
+    return {"name": pick} if isinstance(pick, str) else dict(pick) if isinstance(pick, Mapping) else {}
+
+
 def refuse_idle(config: Any, needs: Mapping[str, str]) -> None:
     """ConfigError for a setting that was changed, but means nothing without the one that `needs` names."""
     for name, other in needs.items():
         if getattr(config, name) != getattr(type(config), name) and not getattr(config, other):
-            flag, needed = (f"--{n.replace('_', '-')}" for n in (name, other))
+            said, needed = flag(name), flag(other)
             raise ConfigError(
-                f"{flag} means nothing without {needed}", hint=f"add {needed}, or leave {flag} out"
+                f"{said} means nothing without {needed}", hint=f"add {needed}, or leave {said} out"
             )
 
 
