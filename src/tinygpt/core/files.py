@@ -222,7 +222,9 @@ def recover(path: Path) -> None:
         return
     for work, _ in _works(real.parent, real.name):
         if (work / NEW).exists() and (work / OLD).exists():
-            time.sleep(0.05)  # a living writer is there for microseconds: leave that one alone
+            deadline = time.monotonic() + 0.05  # a living writer is there for microseconds: it may finish
+            while not real.exists() and time.monotonic() < deadline:
+                time.sleep(0.001)
             if not real.exists():
                 with contextlib.suppress(OSError):  # a reader that may not write finds what it finds
                     os.replace(work / OLD, real)

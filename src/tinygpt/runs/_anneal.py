@@ -66,9 +66,8 @@ def _refuse_fallen(found: Stable) -> None:
     options = {name: value for name, value in settings["schedule"].items() if name != "name"}
     pick = Pick(settings["schedule"]["name"], options).resolve(SCHEDULE, "schedule")
     guard: dict[str, Any] = checkpoint.read_json(found.path / "state.json").get("guard") or {}
-    part = SCHEDULE.load(pick.name).at(found.step, settings["steps"], pick.options) * guard.get(
-        "lr_scale", 1.0
-    )
+    part = SCHEDULE.load(pick.name).at(found.step, settings["steps"], pick.options)
+    part *= guard.get("lr_scale", 1.0)
     if settings.get("decay_only"):
         was = "is of a run with --decay-only, in which the learning rate only fell"
     elif part < 1 - 1e-6:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, nearest
 from tinygpt.core.events import Events
-from tinygpt.core.rows import EvalRow, write_rows
+from tinygpt.core.rows import EvalRow, read_rows, write_rows
 from tinygpt.data.rows import write
 from tinygpt.eval.suites import heldout_loss
 from tinygpt.runs._local_endpoint import LocalEndpoint
@@ -84,8 +84,6 @@ def _wanted(config: Config) -> dict[str, Any]:
 
 def _check_files(config: Config) -> None:
     """Before anything is measured: no file that is not ours may be written to, and none twice."""
-    from tinygpt.core.rows import read_rows
-
     for name, path in {"out": config.out, "examples": config.examples}.items():
         if path is not None and path.is_dir():
             raise ConfigError(f"--{name}: {path} is a directory", hint="name a file")

@@ -4,10 +4,10 @@
 `g` their probabilities, for k > 1 renormalised to sum 1 (a single gate would be 1, and the router learn
 nothing). An expert is a SwiGLU MLP. Tokens are sorted by expert, so only the chosen ones compute and none is
 dropped. Two terms join the loss: `balance E sum_e f_e P_e`, with f_e the share of choices that fell on e and
-P_e its mean probability, which is least when all experts work alike,
-and `z mean(logsumexp(logits)^2)`, which keeps the router's logits small. With `bias_rate` the choice, not the
-weight, is made by `p + b`, and after every step `b` moves by that much towards experts with too little to do,
-so that balance needs no loss. `shared` experts see every token.
+P_e its mean probability, which is least when all experts work alike, and `z mean(logsumexp(logits)^2)`, which
+keeps the router's logits small. With `bias_rate` the choice, not the weight, is made by `p + b`, and after
+every step `b` moves by that much towards experts with too little to do, so that balance needs no loss.
+`shared` experts see every token.
 
 Paper: Shazeer et al., ICLR 2017, arXiv:1701.06538; Fedus et al. 2022, arXiv:2101.03961 (eq. 2, k = 1;
 eq. 4-6, balance); Zoph et al. 2022, arXiv:2202.08906 (eq. 5, router z-loss); Dai et al. 2024,
