@@ -3,15 +3,17 @@
     make bench        (or: python scripts/bench.py [--quick] [--json])
 
 Training: one step of a Llama-shaped model, 12 layers x 256, 512 tokens x 4 rows, float32, against PyTorch
-eager and against MLX as its wheel installs it. Decoding: tokens a second of one greedy stream against mlx-lm
-on the same weights, on our BLAS and on the wheel's. Every contestant runs in a process of its own, in turn,
-and its best run counts: that is what the machine can do when nothing disturbs it. Memory is the process's
-peak.
+eager and against MLX as its wheel installs it. Tuning: LoRA (rank 8, all matrices of the blocks) on a base
+of 8 layers x 512, the same rows, against mlx-lm's own trainer. Decoding: tokens a second of one greedy
+stream against mlx-lm on the same weights, on our BLAS and on the wheel's. Every contestant runs in a process
+of its own, in turn, and its best run counts: that is what the machine can do when nothing disturbs it.
+Memory is the process's peak.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -20,6 +22,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tinygpt.data.batch import Batch
 
 LAYERS, WIDTH, HEADS, LENGTH, ROWS, VOCAB = 12, 256, 8, 512, 4, 2000
 
@@ -70,6 +76,74 @@ def eager(steps: int) -> dict[str, float]:
         optimizer.step()
         times.append(time.perf_counter() - began)
     return {"seconds": min(times[2:])}
+
+
+def rows_of(model: Path, steps: int) -> Batch:
+    """Random tokens for `steps` batches, the same for both trainers."""
+    from tinygpt.runs.bench_train import random_batch
+
+    vocab_size = json.loads((model / "config.json").read_text())["vocab_size"]
+    return random_batch(vocab_size, ROWS * steps, LENGTH, 0)
+
+
+def tune(model: Path, steps: int) -> dict[str, float]:
+    """LoRA by our loop: tokens a second of the best step, peak memory of MLX's arrays."""
+    from tinygpt.core.backend import mx
+    from tinygpt.core.config import Pick
+    from tinygpt.core.events import Events, MemorySink, TrainStep
+    from tinygpt.model import checkpoint
+    from tinygpt.peft import _adapter
+    from tinygpt.train.loop import Plan, fit
+    from tinygpt.train.objective import next_token
+    from tinygpt.train.optim import adamw
+    from tinygpt.train.update import Gradient
+
+    loaded, told = checkpoint.load(model), MemorySink()
+    _adapter.attach(loaded.model, Pick("lora", {"rank": 8, "alpha": 16, "targets": ("all-linear",)}))
+    batch = rows_of(model, steps)
+    updater = Gradient(
+        next_token.build(loaded.model),
+        adamw.build(adamw.Config(weight_decay=0.0)),
+        lambda step: 1e-5,
+        clip=0.0,
+    )
+    source = [batch.rows(i * ROWS, (i + 1) * ROWS) for i in range(steps)]
+    fit(source, updater, Plan(steps=steps), Events(told))
+    rates = [event.tok_s for event in told.events if isinstance(event, TrainStep)]
+    return {"tok_s": max(rates), "arrays_mb": mx.get_peak_memory() / 1e6}
+
+
+def tune_peer(model: Path, steps: int) -> dict[str, float]:
+    """The same by mlx-lm's trainer. TINYGPT_BLAS decides which BLAS it gets."""
+    from tinygpt.core.backend import mx, setup
+
+    setup()
+    import mlx.optimizers
+    from mlx_lm.tuner import trainer
+    from mlx_lm.tuner.callbacks import TrainingCallback
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+    from mlx_lm.utils import load_model
+
+    peer, _ = load_model(model)
+    peer.freeze()
+    linear_to_lora_layers(peer, len(peer.layers), {"rank": 8, "scale": 2.0, "dropout": 0.0})
+    batch, rates = rows_of(model, steps), list[float]()
+    rows = [([*map(int, row), int(last[-1])], 0) for row, last in zip(batch.tokens, batch.targets)]
+
+    class Rates(TrainingCallback):
+        def on_train_loss_report(self, train_info: dict[str, float]) -> None:
+            rates.append(train_info["tokens_per_second"])
+
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = trainer.TrainingArgs(
+            batch_size=ROWS, iters=steps, steps_per_report=1, steps_per_save=10**9, max_seq_length=LENGTH + 1,
+            adapter_file=f"{scratch}/adapters.safetensors",
+        )  # fmt: skip
+        with contextlib.redirect_stdout(sys.stderr):
+            trainer.train(
+                peer, mlx.optimizers.Adam(learning_rate=1e-5), rows, args=arguments, training_callback=Rates()
+            )
+    return {"tok_s": max(rates), "arrays_mb": mx.get_peak_memory() / 1e6}
 
 
 def decode(model: Path, tokens: int) -> dict[str, float]:
@@ -148,6 +222,20 @@ def make_model(path: Path) -> None:
     checkpoint.save(path, model, write_tokenizer=tokenizer.save, ids={"eos": tokenizer.eos_id})
 
 
+def make_base(path: Path) -> None:
+    """A random 28 M parameter base to tune, Llama-shaped."""
+    from tinygpt.data.tokenizer import byte
+    from tinygpt.model import checkpoint
+    from tinygpt.model.config import ModelConfig
+    from tinygpt.model.lm import LM, initialize
+
+    config = ModelConfig(
+        vocab_size=8192, hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4,
+        max_position_embeddings=LENGTH,
+    )  # fmt: skip
+    checkpoint.save(path, initialize(LM(config), 0), write_tokenizer=byte.load().save)
+
+
 def child(what: str, *arguments: str, blas: str = "") -> dict[str, float]:
     """Run one contestant in a fresh process and add its peak memory."""
     environment = {**os.environ, **({"TINYGPT_BLAS": blas} if blas else {})}
@@ -163,6 +251,8 @@ def run_child(what: str, arguments: list[str]) -> None:
         "ours": lambda: ours(6),
         "stock": lambda: ours(1, compiled=False),
         "eager": lambda: eager(6),
+        "tune": lambda: tune(Path(arguments[0]), 6),
+        "tune-peer": lambda: tune_peer(Path(arguments[0]), 6),
         "decode": lambda: decode(Path(arguments[0]), 200),
         "decode-peer": lambda: decode_peer(Path(arguments[0]), 200),
         "tokenise": tokenise,
@@ -195,15 +285,19 @@ def main() -> None:
             found[name] = one
 
     with tempfile.TemporaryDirectory() as scratch:
-        model = Path(scratch) / "model"
+        model, base = Path(scratch) / "model", Path(scratch) / "base"
         make_model(model)
+        make_base(base)
         for _ in range(given.rounds):
             keep("train: tinygpt", "seconds", min, child("ours"))  # type: ignore[arg-type]
             keep("train: PyTorch eager", "seconds", min, child("eager"))  # type: ignore[arg-type]
+            keep("tune: tinygpt", "tok_s", max, child("tune", str(base)))  # type: ignore[arg-type]
+            keep("tune: mlx-lm, same BLAS", "tok_s", max, child("tune-peer", str(base)))  # type: ignore[arg-type]
             keep("decode: tinygpt", "tok_s", max, child("decode", str(model)))  # type: ignore[arg-type]
             keep("decode: mlx-lm, same BLAS", "tok_s", max, child("decode-peer", str(model)))  # type: ignore[arg-type]
         if not given.quick:
             found["train: plain MLX"] = child("stock", blas="reference")
+            found["tune: mlx-lm, its own BLAS"] = child("tune-peer", str(base), blas="reference")
             found["decode: mlx-lm, its own BLAS"] = child("decode-peer", str(model), blas="reference")
         found["tokenise"] = child("tokenise")
         found["help"] = child("help")
@@ -214,6 +308,21 @@ def main() -> None:
             "seconds",
         ),
         "training step / plain MLX (lower is better)": ("train: tinygpt", "train: plain MLX", "seconds"),
+        "LoRA, tokens a second / mlx-lm, same BLAS (higher is better)": (
+            "tune: tinygpt",
+            "tune: mlx-lm, same BLAS",
+            "tok_s",
+        ),
+        "LoRA, peak memory / mlx-lm, same BLAS (lower is better)": (
+            "tune: tinygpt",
+            "tune: mlx-lm, same BLAS",
+            "peak_mb",
+        ),
+        "LoRA, tokens a second / mlx-lm as installed (higher is better)": (
+            "tune: tinygpt",
+            "tune: mlx-lm, its own BLAS",
+            "tok_s",
+        ),
         "decoding / mlx-lm, same BLAS (higher is better)": (
             "decode: tinygpt",
             "decode: mlx-lm, same BLAS",
