@@ -185,7 +185,7 @@ def test_a_tied_embedding_is_adapted_in_both_uses(name: str, tmp_path: Path) -> 
 
 
 def test_loftq_is_not_announced_to_peft(base: Path, tmp_path: Path) -> None:
-    """Its matrices are quantized, which peft's file cannot say: peft refuses, and adds nothing to other ones."""
+    """Its matrices are quantized, which peft's file cannot say: peft refuses the type it does not know."""
     model, pick = checkpoint.load(base).model, Pick("loftq", {"targets": ("q_proj",)})
     _adapter.attach(model, pick)
     path = _adapter.save_adapter(tmp_path / "a", model, pick, base=base)
