@@ -50,7 +50,7 @@ def options(name: str, **more: Any) -> dict[str, Any]:
 
 
 # Looked at whenever a file is saved; the others by `make test`.
-QUICK = ("lora", "dora", "pissa", "loftq")
+QUICK = ("lora", "dora", "loftq")
 pytestmark = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.wide) for n in PEFT.names()]
 )

@@ -134,7 +134,8 @@ def fuse(model: nn.Module, *, dequantize: bool = False) -> dict[str, nn.Module]:
             raise UnsupportedError(
                 f"{name} is quantized, a change cannot be added to it", hint="dequantize the base first"
             )
-        if getattr(getattr(model, "output", None), "module", None) is module and not module.tied:
+        output = getattr(getattr(model, "output", None), "module", None)
+        if output is module and not getattr(module, "tied", True):
             raise UnsupportedError(
                 f"{name} is also the output matrix, and the adapter changes only what it reads",
                 hint="use the adapter unfused; --set adapter.tied=true adapts both",
