@@ -62,11 +62,12 @@ def refuse_inside(out: Path) -> None:
             raise ConfigError(f"--out {out} {where} the checkpoint {folder}", hint="choose another --out")
 
 
-def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokenizer]:
-    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given."""
+def open_model(path: Path, adapter: Path | None = None, *, force: bool = False) -> tuple[Loaded, Tokenizer]:
+    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given: of
+    another base than this only with `force`."""
     loaded = checkpoint.load(model_path(path))
     if adapter is not None:
-        _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path)
+        _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path, force=force)
     tokenizer = hf.load(loaded.path)
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
