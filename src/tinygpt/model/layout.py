@@ -94,6 +94,11 @@ GPT2_DERIVED = {
 Weights = dict[str, mx.array]
 
 
+def known(kind: Any) -> bool:
+    """Whether the native decoder opens configs of this `model_type`."""
+    return kind in LLAMAS or kind in ("gpt2", "tinygpt")
+
+
 def model_type(config: ModelConfig) -> str:
     """The name other tools know this stack by: "llama", "qwen3", "mistral", "gpt2", or "tinygpt" when none
     fits."""
