@@ -20,11 +20,14 @@ def built(
     residual: str = "plain",
     differs: tuple[str, ...] = (),
     knobs: tuple[str, ...] = (),
+    longrope: bool = False,
 ) -> bool:
     """Whether a stack has these slots and rotary positions, and is plain but for what is named: `differs`,
-    fields of the config, and `knobs` of its attention."""
+    fields of the config, and `knobs` of its attention. LongRoPE is Phi-3's."""
     slots = (config.mlp.name, config.norm.name, config.residual.name)
     if slots != (mlp, norm, residual) or config.position.name not in _rope.TYPES:
+        return False
+    if config.position.name == "rope_longrope" and not longrope:
         return False
     plain = {
         "second_position": None, "embedding_scale": 1.0, "logit_divisor": 1.0, "logit_cap": 0.0,

@@ -30,7 +30,7 @@ USUAL = {
 def fits(config: ModelConfig) -> bool:
     """Whether the stack could be one, and no Llama or Mistral."""
     other = config.position.name == "rope_longrope" or getattr(config.position.options, "share", 1) != 1
-    return other and _stack.built(config, knobs=("window",))
+    return other and _stack.built(config, knobs=("window",), longrope=True)
 
 
 def write(config: ModelConfig) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class LateRotaryPosition(NoPosition):
 
     def _wavelengths(self, frame: Frame) -> mx.array | None:
         """Wavelengths (J,), (B, 1, J) or (B, L, J) / 2 pi; None: the plain ones."""
-        raise NotImplementedError
+        return None
 
 
 def text_lengths(frame: Frame) -> int | mx.array:
