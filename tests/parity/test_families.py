@@ -104,7 +104,8 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
                     "tie_word_embeddings": True}, NO_WINDOW),
     "qwen3_moe": (
         "qwen3_moe", {"head_dim": 12, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
-                      "mlp_only_layers": [1], "norm_topk_prob": True, "rope_parameters": rope("default")}, ""),
+                      "mlp_only_layers": [1], "norm_topk_prob": True,
+                      "rope_parameters": rope("default")}, ""),
     "qwen3_moe-steps": (
         "qwen3_moe", {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 20,
                       "decoder_sparse_step": 2, "tie_word_embeddings": True}, ""),
