@@ -83,6 +83,19 @@ def test_a_stack_of_a_kind_goes_by_its_name_and_comes_back(name: str) -> None:
         layout.from_hf({**data, "mystery_scale": 2.0})
 
 
+@pytest.mark.wide
+@pytest.mark.parametrize("name", STACKS)
+def test_values_that_cannot_be_are_one_sentence(name: str) -> None:
+    """Whatever stands in config.json, it is a config or an error of ours."""
+    data = layout.to_hf(STACKS[name][0])
+    for key in data:
+        for junk in (None, "x", -1, 0, 0.5, [], ["x"], {"x": 1}, [[1]], True, 10**12):
+            try:
+                layout.from_hf({**data, key: junk})
+            except CheckpointError as error:
+                assert error.message.startswith("config.json")
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_tensors_go_out_and_come_back(name: str) -> None:
     model = LM(STACKS[name][0])

@@ -47,7 +47,9 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def read(source: Source) -> dict[str, Any]:
     """The values of a ModelConfig."""
-    source.none_of("attention_bias", "mlp_bias")
+    source.none_of("attention_bias", "mlp_bias", "lm_head_bias")
+    for key in ("full_attn_mod", "interpolate_factor"):
+        source.only(key, 1)
     trained = source.get("original_max_position_embeddings")
     return {
         **read_sizes(source),
