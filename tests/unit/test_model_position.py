@@ -304,6 +304,9 @@ def test_a_cache_that_forgets_is_refused(name: str) -> None:
         ("rope_llama3", {"original_max_position_embeddings": -3}, "must be at least 1, got -3"),
         ("rope_yarn", {"beta_slow": 40.0}, r"beta_slow \(40\) must be positive and not above beta_fast"),
         ("rope_yarn", {"attention_factor": -1.0}, "attention_factor must not be negative"),
+        ("rope", {"share": 0.0}, "share of turned features must be above 0 and at most 1, got 0"),
+        ("rope_longrope", {"long_factor": [1.0, 0.0]}, "short_factor and long_factor must be positive"),
+        ("rope_longrope", {"factor": -1.0}, "position.factor must not be negative"),
         ("alibi", {"rate": 1}, "'alibi' has no options"),
     ],
 )
@@ -315,6 +318,10 @@ def test_options_that_cannot_be(name: str, options: dict[str, Any], sentence: st
 def test_heads_that_cannot_be_turned_are_refused() -> None:
     with pytest.raises(ConfigError, match="pairs of features, and head_dim is 5"):
         LM(nano.config(head_dim=5))
+    with pytest.raises(ConfigError, match="head_dim is 12, of which 3 are turned"):
+        LM(nano.config(head_dim=12, position=Pick("rope", {"share": 0.25})))
+    with pytest.raises(ConfigError, match="long_factor has 3 values for 4 turned pairs"):
+        LM(nano.config(position=Pick("rope_longrope", {"long_factor": [1.0, 2.0, 3.0]})))
     with pytest.raises(ConfigError, match="head_dim of at least 4, got 2"):
         LM(nano.config(head_dim=2, position=Pick("rope_dynamic")))
     LM(nano.config(head_dim=5, position=Pick("alibi")))
