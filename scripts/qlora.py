@@ -34,7 +34,7 @@ def base(path: Path, small: bool) -> None:
 
     size = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 768} if small else {}
     wanted = {
-        "vocab_size": 8192, "hidden_size": 1024, "num_hidden_layers": 12, "intermediate_size": 3072,
+        "vocab_size": 8192, "hidden_size": 1024, "num_hidden_layers": 16, "intermediate_size": 3072,
         "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 64, "max_position_embeddings": 512,
         "attention": Pick("gqa", {"qk_norm": True}), **size,
     }  # fmt: skip
@@ -71,7 +71,7 @@ def variant(name: str, work: Path, steps: int, options: dict[str, Any]) -> dict[
     how: dict[str, Any] = {"bf16": {"dtype": "bfloat16"}, "dense": {}, "qlora": {"qlora": True, **options}}
     sink = MemorySink()
     config = sft.Config(
-        base=work / "base", data=(work / "rows.jsonl",), out=work / name, steps=steps, batch=2, context=128,
+        base=work / "base", data=(work / "rows.jsonl",), out=work / name, steps=steps, batch=1, context=64,
         lr=1e-3, adapter=Pick("lora", {"targets": ["all-linear"]}), learn="all", held_out=0.0, seed=1,
         grad_checkpoint=True, force=True, lock=False, save_every=0, **how[name],
     )  # fmt: skip
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a base of 5 M parameters, to try the script")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--bf16-steps", type=int, default=2)
+    parser.add_argument("--bf16-steps", type=int, default=1)
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--mode", default="affine")
     parser.add_argument("--only", default="bf16,dense,qlora")
@@ -135,10 +135,11 @@ def main() -> None:
 def tell(facts: dict[str, Any]) -> None:
     """One line a variant."""
     losses = facts["losses"]
-    tail = losses[-10:]
+    tail = losses[-20:]
+    mb = {key: facts[key] / 1e6 for key in ("peak_bytes", "rss_bytes", "rss_before")}
     print(
-        f"{facts['variant']:6} peak {facts['peak_bytes'] / 1e6:7.1f} MB, resident {facts['rss_bytes'] / 1e6:7.1f}"
-        f" MB ({facts['rss_before'] / 1e6:.0f} before), loss {losses[0]:.3f} -> {sum(tail) / len(tail):.3f}"
+        f"{facts['variant']:6} peak {mb['peak_bytes']:7.1f} MB, resident {mb['rss_bytes']:7.1f} MB"
+        f" ({mb['rss_before']:.0f} before), loss {losses[0]:.3f} -> {sum(tail) / len(tail):.3f}"
         f" in {facts['steps']} steps, {facts['seconds']:.0f} s",
         flush=True,
     )
@@ -152,8 +153,8 @@ def compare(found: dict[str, dict[str, Any]]) -> None:
         print(f"peak memory of QLoRA over bf16 LoRA: {arrays:.3f} of arrays", end="")
         print(f", {one['rss_bytes'] / two['rss_bytes']:.3f} of the resident set")
     if {"dense", "qlora"} <= set(found):
-        ends = [sum(found[n]["losses"][-10:]) / len(found[n]["losses"][-10:]) for n in ("qlora", "dense")]
-        print(f"loss of QLoRA over dense LoRA, mean of the last 10 steps: {ends[0] / ends[1]:.4f}")
+        ends = [sum(found[n]["losses"][-20:]) / len(found[n]["losses"][-20:]) for n in ("qlora", "dense")]
+        print(f"loss of QLoRA over dense LoRA, mean of the last 20 steps: {ends[0] / ends[1]:.4f}")
 
 
 if __name__ == "__main__":
