@@ -9,8 +9,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 import nano
 from tinygpt.core.backend import mx, nn
+from tinygpt.core.config import Pick
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.model import checkpoint, quantized, weights
+from tinygpt.model.lm import LM
 from tinygpt.model.quantized import MODES, Packing
 
 IDS = mx.array(nano.tokens(2, 20))
@@ -188,3 +190,30 @@ def test_reading_never_holds_a_second_copy(tmp_path: Path) -> None:
         del model
     # Bytes a weight, and room for the largest matrix in both forms.
     assert peaks["stored"] < 2.3 and peaks["wide"] < 4.5 and peaks["packed"] < 1.2, peaks
+
+
+@pytest.mark.parametrize("mlp", ["moe", "moe_dense"])
+def test_experts_are_packed_as_stacks(mlp: str, tmp_path: Path) -> None:
+    base = checkpoint.save(tmp_path / "m", nano.model(mlp=Pick(mlp, {"experts": 4}), hidden_size=64))
+    how = Packing(group_size=32)
+    model, plain = checkpoint.load(base, packing=how).model, checkpoint.load(base).model
+    found = quantized.packed(model)
+    stacks = quantized.stacks(plain)
+    assert len(stacks) == 6 and set(stacks) <= set(found) and not quantized.stacks(model)
+    assert not any("router" in name for name in found)
+    dense = {n if n in stacks else f"{n}.weight": quantized.dense(m) for n, m in found.items()}
+    plain.update(tree_unflatten(list(dense.items())))
+    nano.close(model(IDS), plain(IDS), 1e-4)
+
+    def below(lm: LM) -> mx.array:
+        def loss(shift: mx.array) -> mx.array:
+            def tap(name: str, x: mx.array) -> mx.array:
+                return x + shift if name == "blocks.0.hook_resid_pre" else x
+
+            return mx.sin(lm(IDS, tap=tap)).sum()
+
+        return mx.grad(loss)(mx.zeros((2, 20, 64)))
+
+    nano.close(below(model), below(plain), 1e-3)
+    again = checkpoint.load(checkpoint.save(tmp_path / "p", model)).model
+    assert set(quantized.packed(again)) == set(found) and mx.array_equal(again(IDS), model(IDS))
