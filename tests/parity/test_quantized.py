@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 import nano
+from contract.test_arch import STACKS
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint, quantized
+from tinygpt.model.lm import LM
 from tinygpt.model.quantized import Packing
 
 pytestmark = pytest.mark.parity
@@ -82,3 +85,32 @@ def test_ours_opens_in_mlx_lm(how: Packing, dense: Path, tmp_path: Path) -> None
     model = checkpoint.load(dense, packing=how).model
     path = checkpoint.save(tmp_path / "packed", model)
     nano.close(model(mx.array(IDS)), theirs(path), 1e-4)
+
+
+BIG = {"hidden_size": 64, "intermediate_size": 128}
+GEMMA = {"embedding_scale": 8.0}  # mlx_lm rounds it to bfloat16: 8 stays
+EXPERTS = {"experts": 4, "width": 64, "balance": 0.0}
+CHANGES: dict[str, dict[str, Any]] = {
+    "gemma2": GEMMA, "gemma3_text": GEMMA, "gpt2": {"intermediate_size": 256},
+    "mixtral": {"intermediate_size": 64, "mlp": Pick("moe", {**EXPERTS, "z": 0.01})},
+    "qwen3_moe": {
+        "mlp": Pick("moe", {**EXPERTS, "renormalize": "never", "dense_layers": [1], "balance": 0.02})},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_every_architecture_opens_as_mlx_lm_packed_it(name: str, tmp_path: Path) -> None:
+    config = replace(STACKS[name][0], **{**BIG, "head_dim": 16, **CHANGES.get(name, {})})
+    changes = {field: getattr(config, field) for field in config.__dataclass_fields__}
+    dense = checkpoint.save(tmp_path / "dense", nano.model(**changes), write_tokenizer=byte.load().save)
+    path = tmp_path / "packed"
+    nano.require("mlx_lm").convert(str(dense), str(path), quantize=True, q_group_size=32, q_bits=4)
+    data = checkpoint.read_json(path / "config.json")
+    model = checkpoint.load(path).model
+    assert len(quantized.packed(model)) > 10
+    assert isinstance(model, LM) == (data["model_type"] != "gpt2")  # which mlx_lm lays out otherwise
+    short = IDS[:, :4]  # within every window: mlx_lm leaves out some
+    nano.close(model(mx.array(short)), theirs(path, short), 1e-4)
+    if isinstance(model, LM):
+        again = checkpoint.load(checkpoint.save(tmp_path / "again", model)).model
+        assert mx.array_equal(again(mx.array(IDS)), model(mx.array(IDS)))

@@ -252,7 +252,8 @@ def adopt(model: nn.Module, dtype: mx.Dtype) -> None:
         ours.group_size, ours.bits, ours.mode = module.group_size, module.bits, module.mode
         if not linear:
             ours.dtype, ours.num_embeddings, ours.dims = dtype, module.num_embeddings, module.dims
-        ours.update(module.parameters())
+        for part, value in module.parameters().items():
+            ours[part] = value
         ours.freeze()
     model.update_modules(tree_unflatten(list(new.items())))
 
