@@ -14,6 +14,7 @@ from typing import Any
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError, UnsupportedError, nearest
 from tinygpt.model.mlp.moe import Experts
+from tinygpt.model.quantized import dense as unpacked
 
 LINEAR, EMBEDDING, EXPERTS = "linear layer", "embedding", "stack of experts"
 ALL, AUTO = "all-linear", "auto"
@@ -75,13 +76,7 @@ def dense(layer: Any) -> mx.array:
     """What a layer computes with, unpacked and in float32: (out, in), (V, D) or (E, out, in)."""
     if "base_layer" in layer:
         return fused_weight(layer)
-    weight = layer.weight
-    if quantized(layer):
-        weight = mx.dequantize(
-            weight, layer.scales, layer.get("biases"), group_size=layer.group_size, bits=layer.bits,
-            mode=layer.mode,
-        )  # fmt: skip
-    return weight.astype(mx.float32)
+    return unpacked(layer) if quantized(layer) else layer.weight.astype(mx.float32)
 
 
 def fused_weight(wrapper: Any) -> mx.array:
