@@ -71,6 +71,11 @@ class Config(TrainSettings):
             if f.name in IDLE and getattr(self, f.name) != f.default:
                 flag = f.name.replace("_", "-")
                 raise ConfigError(f"--{flag} means nothing to evolution strategies", hint="leave it out")
+        if self.adapter is not None and hasattr(_adapter.PEFT.load(self.adapter.name), "optimizer"):
+            raise ConfigError(
+                f"--adapter {self.adapter.name} goes by gradients, and evolution strategies have none",
+                hint="use another adapter, for example lora",
+            )
         if self.auto_rollback == "on":
             raise ConfigError(
                 "--auto-rollback on: evolution strategies do not go back to an earlier state", hint="use warn"
