@@ -11,6 +11,8 @@ than add, `fused_weight()` and `fused_bias()`; on an embedding it has `as_linear
 - `shared(config, layers, seed) -> {name in the file: array}`: drawn once, handed to every `wrap` as a fourth
   argument, saved once, and filled in place where an adapter is read;
 - `empty(layer, config)`: what `wrap` gives, to be filled from a file, so without drawing or decomposing;
+- `at(config, name)`: the config for the layer of this name, where layers differ;
+- `compact(tensors)` and `expand(tensors, data)`, where a finished adapter's file holds less than it learns in;
 - `to_peft(config, wrappers)` and `from_peft(data, targets)`: how its config reads in adapter_config.json.
 
 and a wrapper `stored() -> {name: array}` with `restore(tensors)` where the file holds something else than
@@ -41,7 +43,7 @@ from tinygpt.peft import _format, _layers
 from tinygpt.peft._layers import adapters, chosen, put
 
 PEFT = Family("tinygpt.peft", verb="wrap")
-PREFIX = "base_model.model."
+PREFIX = _format.PREFIX
 CARRIES = "fuse it first, or start from the base model"
 
 
@@ -105,13 +107,14 @@ def wrap(
     model: nn.Module, pick: Pick, layers: Mapping[str, nn.Module], seed: int = 0, *, empty: bool = False
 ) -> dict[str, nn.Module]:
     """Freeze the model and put wrappers in the place of these layers; `empty`: to be filled from a file."""
-    technique, options = PEFT.load(pick.name), pick.options
+    technique = PEFT.load(pick.name)
     model.freeze()
     common: list[dict[str, mx.array]] = []
     if hasattr(technique, "shared"):
-        common.append(technique.shared(options, layers, seed))
+        common.append(technique.shared(pick.options, layers, seed))
     wrapped: dict[str, nn.Module] = {}
     for name, layer in layers.items():
+        options = technique.at(pick.options, name) if hasattr(technique, "at") else pick.options
         if empty and hasattr(technique, "empty"):
             wrapped[name] = technique.empty(layer, options, *common)
         else:
@@ -193,9 +196,13 @@ def save_adapter(
         "task_type": "CAUSAL_LM", "target_modules": _ends(model, wrappers), "inference_mode": True,
         **PEFT.load(pick.name).to_peft(pick.options, wrappers),
     }  # fmt: skip
+    found = stored(wrappers)
+    if optimizer is None and (compact := getattr(PEFT.load(pick.name), "compact", None)):
+        found, more = compact(found)
+        config |= more
     with files.atomic_directory(Path(path), replace=replace) as folder:
         files.write_json(folder / "adapter_config.json", config)
-        checkpoint.write_tensors(folder, "adapter_model", stored(wrappers))
+        checkpoint.write_tensors(folder, "adapter_model", found)
         if write_tokenizer is not None:
             write_tokenizer(folder)
         if optimizer is not None:
@@ -262,6 +269,8 @@ def load_adapter(
         )
     pick = _read_config(path, manifest)
     found = checkpoint.read_tensors(path, "adapter_model")
+    if expand := getattr(PEFT.load(pick.name), "expand", None):
+        found = expand(found, checkpoint.read_json(path / "adapter_config.json"))
     modules = _fitting(path, model, pick, found)
     try:
         wrapped = wrap(model, pick, modules, empty=bool(manifest))

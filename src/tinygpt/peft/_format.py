@@ -7,6 +7,7 @@ from typing import Any
 
 from tinygpt.core.errors import CheckpointError
 
+PREFIX = "base_model.model."
 KNOWN = "`tinygpt explain peft` lists what this build opens"
 # In adapter_config.json, keys that change nothing in what a trained adapter computes.
 NEUTRAL = {

@@ -27,11 +27,12 @@ from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError, ConfigError
-from tinygpt.peft import _adapter
+from tinygpt.peft import _format, _layers, _rank_pattern
+from tinygpt.peft._rank_pattern import PARTS, Tensors
+from tinygpt.peft._rank_pattern import part as _part
 
 MOST = 1 << 16  # no matrix has a rank beyond it
-PARTS = ("lora_A", "lora_B", "lora_E")
-Tensors = dict[str, mx.array]
+compact, expand = _rank_pattern.compact, _rank_pattern.expand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,12 @@ class Config:
     rank: Annotated[int, "Rank r that the matrices have on average in the end."] = 8
     init_rank: Annotated[int, "Rank r0 that each starts with; 0: one and a half times the target."] = 0
     alpha: Annotated[float, "Scale: the change is multiplied by alpha / r0."] = 16.0
-    targets: Annotated[tuple[str, ...], "Endings of names to adapt; all-linear: all in the blocks."] = (
-        "q_proj", "v_proj",
-    )  # fmt: skip
+    targets: Annotated[
+        tuple[str, ...],
+        "Layers to adapt: endings of names, regular expressions over whole names, all-linear (all in the "
+        "blocks), auto (queries and values).",
+    ] = ("auto",)
+    exclude: Annotated[tuple[str, ...], "Layers that the targets name and that stay as they are."] = ()
     warmup: Annotated[float, "Part of the steps before any value is dropped, t_i / T."] = 0.1
     settled: Annotated[float, "Part of the steps at the end whose choice is fixed, t_f / T."] = 0.3
     every: Annotated[int, "Steps between two choices."] = 10
@@ -87,7 +91,7 @@ class AdaLoRA(nn.Module):
     def __init__(self, base: nn.Module, config: Config, key: mx.array) -> None:
         super().__init__()
         self.base_layer = base
-        n_out, n_in = _adapter.shape(base)
+        n_out, n_in = _layers.shape(base)
         one, two = mx.random.split(key)
         r = config.start_rank
         self.lora_A = 0.02 * mx.random.normal((r, n_in), key=one)
@@ -205,11 +209,6 @@ def optimizer(inner: Any, config: Config, *, steps: int, before: int = 0) -> Bud
     return Budget(inner, config, steps, before)
 
 
-def _part(name: str) -> str:
-    part = name.rsplit(".", 1)[-1]
-    return part if part in PARTS else ""
-
-
 def check(config: Config, matrices: Mapping[str, nn.Module]) -> None:
     """Refuse to train without a scale, or with more directions than a matrix has: they cannot be kept
     apart."""
@@ -218,7 +217,7 @@ def check(config: Config, matrices: Mapping[str, nn.Module]) -> None:
             f"the adapter's alpha must be positive, got {config.alpha:g}", hint="it scales what is learned"
         )
     for name, linear in matrices.items():
-        n_out, n_in = _adapter.shape(linear)
+        n_out, n_in = _layers.shape(linear)
         if config.start_rank > min(n_out, n_in):
             raise ConfigError(
                 f"the adapter's initial rank {config.start_rank} is larger than the matrix {name}: "
@@ -227,7 +226,7 @@ def check(config: Config, matrices: Mapping[str, nn.Module]) -> None:
             )
 
 
-def to_peft(config: Config) -> dict[str, Any]:
+def to_peft(config: Config, wrappers: Mapping[str, nn.Module]) -> dict[str, Any]:
     """What adapter_config.json says of this technique. peft wants the schedule's numbers; all it needs of
     them to open an adapter is init_r and alpha."""
     return {
@@ -244,12 +243,15 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     if data.get("peft_type") != "ADALORA":
         return None
     schedule = {"tinit", "tfinal", "deltaT", "total_step", "beta1", "beta2", "orth_reg_weight"}
-    own = {"r", "target_r", "init_r", "lora_alpha", "lora_dropout", "init_lora_weights", "rank_pattern"}
-    _adapter.refuse_features(data, own | schedule)
+    own = {"exclude_modules", "r", "target_r", "init_r", "lora_alpha", "lora_dropout", "init_lora_weights", "rank_pattern"}
+    _format.refuse_features(data, own | schedule)
     rank, start, alpha = data.get("target_r", 8), data.get("init_r", 12), data.get("lora_alpha", 8)
     for key, value, kinds in (
         ("target_r", rank, int), ("init_r", start, int), ("lora_alpha", alpha, int | float),
     ):  # fmt: skip
         if isinstance(value, bool) or not isinstance(value, kinds) or not abs(value) < 1e9:
-            raise CheckpointError(f"{key} cannot be {value!r}", hint=_adapter.PLAIN_LORA)
-    return Config(rank=min(rank, start), init_rank=start, alpha=float(alpha), targets=targets)
+            raise CheckpointError(f"{key} cannot be {value!r}", hint=_format.KNOWN)
+    exclude = _format.names_in(data, "exclude_modules")
+    return Config(
+        rank=min(rank, start), init_rank=start, alpha=float(alpha), targets=targets, exclude=exclude
+    )

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import CheckpointError, ConfigError
-from tinygpt.peft import _adapter, _layers
+from tinygpt.core.errors import ConfigError
+from tinygpt.peft import _format, _layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Config:
     feedforward: Annotated[tuple[str, ...], "Endings of those whose input is scaled, not the output."] = (
         "down_proj",
     )
+    exclude: Annotated[tuple[str, ...], "Layers that the targets name and that stay as they are."] = ()
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -103,9 +104,6 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     """The config of an adapter that peft wrote, None when of another type; what we lack is refused."""
     if data.get("peft_type") != "IA3":
         return None
-    _adapter.refuse_features(data, {"feedforward_modules", "init_ia3_weights"})
-    inner = data.get("feedforward_modules") or []
-    inner = [inner] if isinstance(inner, str) else inner
-    if not isinstance(inner, list) or not all(isinstance(name, str) for name in inner):
-        raise CheckpointError(f"feedforward_modules must be names, got {inner!r}", hint=_adapter.KNOWN)
-    return Config(targets=targets, feedforward=tuple(sorted(inner)))
+    _format.refuse_features(data, {"feedforward_modules", "init_ia3_weights", "exclude_modules"})
+    inner, exclude = (_format.names_in(data, key) for key in ("feedforward_modules", "exclude_modules"))
+    return Config(targets=targets, feedforward=inner, exclude=exclude)

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.model.seeds import key_of
-from tinygpt.peft import _adapter, _layers
+from tinygpt.peft import _format, _layers
 
 MOST = 1 << 16
 A, B = "base_model.vera_A", "base_model.vera_B"  # as peft calls them
@@ -31,9 +31,12 @@ class Config:
     """Knobs of VeRA."""
 
     rank: Annotated[int, "Rank r of the shared pair; the vectors are cheap, so it may be large."] = 256
-    targets: Annotated[tuple[str, ...], "Endings of names to adapt; all-linear: all in the blocks."] = (
-        "q_proj", "v_proj",
-    )  # fmt: skip
+    targets: Annotated[
+        tuple[str, ...],
+        "Layers to adapt: endings of names, regular expressions over whole names, all-linear (all in the "
+        "blocks), auto (queries and values).",
+    ] = ("auto",)
+    exclude: Annotated[tuple[str, ...], "Layers that the targets name and that stay as they are."] = ()
     d_initial: Annotated[float, "What every value of d starts as."] = 0.1
 
     def __post_init__(self) -> None:
@@ -107,8 +110,8 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     """The config of an adapter that peft wrote, None when of another type; what we lack is refused."""
     if data.get("peft_type") != "VERA":
         return None
-    own = {"r", "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights"}
-    _adapter.refuse_features(data, own)
+    own = {"exclude_modules", "r", "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights"}
+    _format.refuse_features(data, own)
     if data.get("save_projection", True) is not True:
         raise CheckpointError(
             "save_projection is off: the shared pair is not in the file, and only torch can draw it again",
@@ -117,5 +120,6 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     rank, start = data.get("r", 256), data.get("d_initial", 0.1)
     for key, value, kinds in (("r", rank, int), ("d_initial", start, int | float)):
         if isinstance(value, bool) or not isinstance(value, kinds) or not abs(value) < 1e9:
-            raise CheckpointError(f"{key} cannot be {value!r}", hint=_adapter.KNOWN)
-    return Config(rank=rank, d_initial=float(start), targets=targets)
+            raise CheckpointError(f"{key} cannot be {value!r}", hint=_format.KNOWN)
+    exclude = _format.names_in(data, "exclude_modules")
+    return Config(rank=rank, d_initial=float(start), targets=targets, exclude=exclude)
