@@ -220,7 +220,7 @@ def check(config: Config, matrices: Mapping[str, nn.Module]) -> None:
         n_out, n_in = _layers.shape(linear)
         if config.start_rank > min(n_out, n_in):
             raise ConfigError(
-                f"the adapter's initial rank {config.start_rank} is larger than the matrix {name}: "
+                f"the adapter's rank {config.start_rank} is larger than the matrix {name}: "
                 f"{n_out} x {n_in}",
                 hint="lower --set adapter.rank or adapter.init_rank, or give other targets",
             )
@@ -245,6 +245,8 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     schedule = {"tinit", "tfinal", "deltaT", "total_step", "beta1", "beta2", "orth_reg_weight"}
     own = {"exclude_modules", "r", "target_r", "init_r", "lora_alpha", "lora_dropout", "init_lora_weights", "rank_pattern"}
     _format.refuse_features(data, own | schedule)
+    if (drawn := data.get("init_lora_weights", True)) not in (True, False, None):
+        raise CheckpointError(f"init_lora_weights = {drawn!r} is not supported", hint=_format.KNOWN)
     rank, start, alpha = data.get("target_r", 8), data.get("init_r", 12), data.get("lora_alpha", 8)
     for key, value, kinds in (
         ("target_r", rank, int), ("init_r", start, int), ("lora_alpha", alpha, int | float),

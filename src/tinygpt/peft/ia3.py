@@ -53,12 +53,12 @@ class IA3(nn.Module):
         super().__init__()
         self.base_layer = base
         n_out, n_in = _layers.shape(base)
-        self._inner = bool(config.feedforward)
-        self.ia3_l = mx.ones((1, n_in) if self._inner else (n_out, 1))
+        self.inner = bool(config.feedforward)
+        self.ia3_l = mx.ones((1, n_in) if self.inner else (n_out, 1))
 
     def __call__(self, x: mx.array) -> mx.array:
         scale = self.ia3_l.reshape(-1)
-        if self._inner:
+        if self.inner:
             return self.base_layer((x * scale).astype(x.dtype))
         y = self.base_layer(x)
         return (y * scale).astype(y.dtype)
@@ -70,7 +70,7 @@ class IA3(nn.Module):
     def fused_bias(self) -> mx.array | None:
         """The bias, stretched where the output is."""
         bias = _layers.bias(self.base_layer)
-        return bias if bias is None or self._inner else (bias * self.ia3_l.reshape(-1)).astype(bias.dtype)
+        return bias if bias is None or self.inner else (bias * self.ia3_l.reshape(-1)).astype(bias.dtype)
 
     def weigh(self, weight: float) -> None:
         """Let the change count this much: l becomes 1 + weight (l - 1)."""
@@ -94,9 +94,14 @@ def check(config: Config, matrices: Mapping[str, nn.Module]) -> None:
 
 def to_peft(config: Config, wrappers: Mapping[str, nn.Module]) -> dict[str, Any]:
     """What adapter_config.json says of this technique."""
-    inner = sorted({n.rsplit(".", 1)[-1] for n, m in wrappers.items() if m["_inner"]})
+    # peft wants each feedforward module spelled as the target is; whole names always mean what they say.
+    ends = {name: name.rsplit(".", 1)[-1] for name in wrappers}
+    short = set(config.targets) == set(ends.values())
+    named = ends if short else {name: name for name in wrappers}
     return {
-        "peft_type": "IA3", "feedforward_modules": inner, "fan_in_fan_out": False, "init_ia3_weights": True,
+        "peft_type": "IA3", "feedforward_modules": sorted({named[n] for n, m in wrappers.items() if m.inner}),
+        "fan_in_fan_out": False, "init_ia3_weights": True,
+        **({} if short else {"target_modules": sorted(wrappers)}),
     }  # fmt: skip
 
 
