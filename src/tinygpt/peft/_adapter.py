@@ -54,6 +54,7 @@ class Loaded:
     pick: Pick
     manifest: dict[str, Any]
     path: Path
+    notes: tuple[str, ...] = ()
 
     def state(self) -> dict[str, Any]:
         """The run state of a resumable adapter checkpoint."""
@@ -301,7 +302,8 @@ def base_of(path: Path) -> Path | None:
     if ours.get("kind") != "adapter" and (ours or not config.exists()):
         return None
     trained_on = _base(path, ours)
-    as_given = str(checkpoint.read_json(config).get("base_model_name_or_path") or "")
+    data = checkpoint.read_json(config)  # mlx-lm has the base as "model"
+    as_given = str(data.get("base_model_name_or_path") or data.get("model") or "")
     # As the command that made it (or peft) found it from where it was started, or as seen from the adapter.
     named = [Path(as_given)] if as_given else []
     named += [Path(os.path.realpath(path / trained_on["path"]))] if trained_on["path"] else []

@@ -104,10 +104,14 @@ class AdaLoRA(nn.Module):
         low = (x @ self.lora_A.T) * self.lora_E.squeeze(-1)
         return y + (self.scale * (low @ self.lora_B.T)).astype(y.dtype)
 
+    def parts(self) -> list[tuple[float, mx.array, mx.array]]:
+        """[(alpha / r0, diag(lambda) Q, P)]: a plain LoRA of the same change."""
+        return [(self.scale, self.lora_E * self.lora_A, self.lora_B)]
+
     def delta(self) -> mx.array:
         """The dense change of the base matrix (out, in), in float32."""
-        a, b, e = (value.astype(mx.float32) for value in (self.lora_A, self.lora_B, self.lora_E))
-        return self.scale * (b @ (e * a))
+        scale, a, b = self.parts()[0]
+        return scale * (b.astype(mx.float32) @ a.astype(mx.float32))
 
 
 def wrap(linear: nn.Module, config: Config, key: mx.array) -> AdaLoRA:

@@ -70,11 +70,15 @@ class VeRA(nn.Module):
         change = self.vera_lambda_b * ((self.vera_lambda_d * (x @ a.T)) @ b.T)
         return y + change.astype(y.dtype)
 
+    def parts(self) -> list[tuple[float, mx.array, mx.array]]:
+        """[(1, diag(d) A, diag(b) B)]: a plain LoRA of the same change."""
+        a, b = self.pair()
+        return [(1.0, self.vera_lambda_d[:, None] * a, self.vera_lambda_b[:, None] * b)]
+
     def delta(self) -> mx.array:
         """The dense change of the base matrix (out, in), in float32."""
-        a, b = self.pair()
-        d, s = self.vera_lambda_d.astype(mx.float32), self.vera_lambda_b.astype(mx.float32)
-        return (s[:, None] * b.astype(mx.float32)) @ (d[:, None] * a.astype(mx.float32))
+        _, a, b = self.parts()[0]
+        return b.astype(mx.float32) @ a.astype(mx.float32)
 
     def weigh(self, weight: float) -> None:
         """Let the change count this much."""

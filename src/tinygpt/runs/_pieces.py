@@ -11,13 +11,14 @@ from mlx.utils import tree_flatten
 
 from tinygpt.core import files
 from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.core.events import Events
 from tinygpt.core.lock import IN_USE
 from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer import byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
-from tinygpt.peft import _adapter
+from tinygpt.peft import _adapter, _open
 from tinygpt.runs import _package
 
 TEMPLATE = chatml
@@ -62,11 +63,22 @@ def refuse_inside(out: Path) -> None:
             raise ConfigError(f"--out {out} {where} the checkpoint {folder}", hint="choose another --out")
 
 
-def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokenizer]:
-    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given."""
+def open_model(
+    path: Path,
+    adapters: Path | Sequence[Path] = (),
+    *,
+    weights: Sequence[float] = (),
+    force: bool = False,
+    events: Events | None = None,
+) -> tuple[Loaded, Tokenizer]:
+    """A model, run or specialist directory with its tokenizer, and adapters on top, each with its weight;
+    `force` takes those of another base too."""
     loaded = checkpoint.load(model_path(path))
-    if adapter is not None:
-        _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path)
+    adapters = (adapters,) if isinstance(adapters, Path) else adapters
+    where = [model_path(adapter) for adapter in adapters]
+    for note in _open.told(_open.load(where, loaded.model, base=loaded.path, weights=weights, force=force)):
+        if events is not None:
+            events.note(note, "warning")
     tokenizer = hf.load(loaded.path)
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(

@@ -27,6 +27,6 @@ def call(config: Config, out: Output) -> None:
 
 
 main = from_config(
-    Config, call, arguments=("model",), also={"adapter": "lora"}, needs={"glob": "corpus"},
+    Config, call, arguments=("model",), also={"adapter": "lora", "adapter_weight": "lora_weight"}, needs={"glob": "corpus"},
     choices={"suite": SUITES.names()},
 )  # fmt: skip
