@@ -99,7 +99,9 @@ class LowRank(nn.Module):
         return y + self.change(x).astype(y.dtype)
 
     def as_linear(self, x: mx.array) -> mx.array:
-        """An embedding as the output matrix (..., D) -> (..., V)."""
+        """The output matrix (..., D) -> (..., V); one that is no embedding is called as it is."""
+        if self.kind != _layers.EMBEDDING:
+            return self(x)
         y = self.base_layer.as_linear(x)
         return y + self._sum(lambda a, b: (x @ b) @ a).astype(y.dtype) if self.tied else y
 

@@ -81,8 +81,8 @@ class DoRA(_low_rank.LowRank):
         return y + ((ratio - 1) * linear + ratio * self.change(x)).astype(y.dtype)
 
     def as_linear(self, x: mx.array) -> mx.array:
-        """The output matrix, which stays as it is."""
-        return self.base_layer.as_linear(x)
+        """The output matrix (..., D) -> (..., V); a table that is one too stays as it is there."""
+        return self.base_layer.as_linear(x) if self.kind == _layers.EMBEDDING else self(x)
 
     def fused_weight(self) -> mx.array:
         """The whole matrix in float32."""
