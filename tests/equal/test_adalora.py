@@ -11,8 +11,8 @@ import pytest
 import nano
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
-from tinygpt.model.lm import LM
 from tinygpt.model import checkpoint
+from tinygpt.model.lm import LM
 from tinygpt.peft import _adapter, adalora
 from tinygpt.peft.adalora import Budget, Config
 from tinygpt.train.objective import response
@@ -83,7 +83,9 @@ def test_a_step_is_the_papers_formulas() -> None:
     model, lr, gamma = start(), 0.5, 0.1
     updater = update(model, inner=sgd.build(sgd.Config()), clip=0.0, compiled=False)
     updater.schedule = lambda step: lr
-    plain = Gradient(response.build(model), sgd.build(sgd.Config()), lambda step: lr, clip=0.0, compiled=False)
+    plain = Gradient(
+        response.build(model), sgd.build(sgd.Config()), lambda step: lr, clip=0.0, compiled=False
+    )
     w = {n: np.array(v, np.float64) for n, v in updater.weights.items()}
     w = {n: v + (0.3 if n.endswith("lora_E") else 0.0) for n, v in w.items()}
     updater.weights = {n: mx.array(v.astype(np.float32)) for n, v in w.items()}

@@ -1,4 +1,4 @@
-"""Several adapters at once are what they are defined as; formats of others are read as their tools read them."""
+"""Several adapters at once are what they are defined as."""
 
 from __future__ import annotations
 

@@ -55,9 +55,7 @@ def written(base: Path, path: Path, kind: str, keys: list[str] | None, layers: i
     linear_to_lora_layers(model, layers, knobs, use_dora=kind == "dora")
     stirred(model, dict(tree_flatten(model.trainable_parameters())))
     path.mkdir()
-    mx.save_safetensors(
-        str(path / "adapters.safetensors"), dict(tree_flatten(model.trainable_parameters()))
-    )
+    mx.save_safetensors(str(path / "adapters.safetensors"), dict(tree_flatten(model.trainable_parameters())))
     config = {"fine_tune_type": kind, "num_layers": layers, "lora_parameters": knobs, "model": str(base)}
     save_config(config, path / "adapter_config.json")
     return model

@@ -31,7 +31,9 @@ class Memorised:
         return self.verbatim / max(1, self.rows)
 
 
-def memorised(rows: Sequence[Sequence[int]], write: Write, *, prefix: int = 40, length: int = 20) -> Memorised:
+def memorised(
+    rows: Sequence[Sequence[int]], write: Write, *, prefix: int = 40, length: int = 20
+) -> Memorised:
     """Ask for the continuation of every row that is long enough."""
     if prefix < 1 or length < 1:
         raise ConfigError(f"a prefix of {prefix} and {length} tokens after it ask for nothing")

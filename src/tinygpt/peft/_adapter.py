@@ -11,8 +11,7 @@ than add, `fused_weight()` and `fused_bias()`; on an embedding it has `as_linear
 - `shared(config, layers, seed) -> {name in the file: array}`: drawn once, handed to every `wrap` as a fourth
   argument, saved once, and filled in place where an adapter is read;
 - `empty(layer, config)`: what `wrap` gives, to be filled from a file, so without drawing or decomposing;
-- `at(config, name)`: the config for the layer of this name, where layers differ;
-- `compact(tensors)` and `expand(tensors, data)`, where a finished adapter's file holds less than it learns in;
+- `at(config, name)`: the config of one layer; `compact` and `expand`: what a finished adapter's file holds;
 - `to_peft(config, wrappers)` and `from_peft(data, targets)`: how its config reads in adapter_config.json.
 
 and a wrapper `stored() -> {name: array}` with `restore(tensors)` where the file holds something else than

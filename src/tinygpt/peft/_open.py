@@ -2,8 +2,8 @@
 
 Of several each is wrapped around the layers as those before have left them. What is added by a low-rank
 adapter does not hang on what is under it, so the changes add up: `W + sum_i w_i scale_i B_i A_i`, which is
-peft's `add_weighted_adapter`. IA3's vectors multiply. DoRA stretches what it stands on, so there order counts.
-An adapter of weight w changes its layer by w times what it would change it alone.
+peft's `add_weighted_adapter`. IA3's vectors multiply. DoRA stretches what it stands on, so order
+counts there. An adapter of weight w changes its layer by w times what it would change it alone.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def load(
         for i, path in enumerate(paths):
             under = _layers.layers(model)
             loaded.append(_one(path, model, base, force, beside=bool(i)))
-            wrappers = {n: m for n, m in _layers.layers(model).items() if m is not under[n] and n in _outer(model)}
+            wrappers = {
+                n: m for n, m in _layers.layers(model).items() if m is not under[n] and n in _outer(model)
+            }
             if i or (weights and weights[i] != 1):
                 _refuse_new_base(path, wrappers, under)
             if weights and weights[i] != 1:
@@ -138,5 +140,3 @@ def _weighed(wrapper: nn.Module, weight: float, name: str) -> nn.Module:
 def told(loaded: Sequence[Loaded]) -> list[str]:
     """What a person should know of adapters that were read, each once."""
     return list(dict.fromkeys(note for one in loaded for note in one.notes))
-
-

@@ -1,7 +1,7 @@
 """Any low-rank adapter as one plain LoRA, for programs that know nothing else: `y = W x + scale B A x`.
 
 What a technique does on top of that is multiplied in: AdaLoRA's values and VeRA's vectors into A and B, a
-start that is taken off as r more directions. DoRA keeps its lengths. IA3 adds nothing, so it has no such form.
+start that is taken off as r more directions. DoRA keeps its lengths. IA3 adds nothing and has no such form.
 """
 
 from __future__ import annotations
@@ -51,5 +51,3 @@ def plain(pick: Pick, wrappers: Mapping[str, nn.Module]) -> Plain:
     if len(ranks) > 1 or len(scales) > 1:
         raise UnsupportedError("the layers of this adapter have several ranks or scales", hint="use peft")
     return Plain(ranks.pop(), scales.pop(), pairs, lengths)
-
-

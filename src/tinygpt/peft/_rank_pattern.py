@@ -1,4 +1,4 @@
-"""AdaLoRA's file: peft leaves out the triplets that were given up, and keeps in `rank_pattern` which those are.
+"""AdaLoRA's file: peft leaves out the triplets that were given up; `rank_pattern` says which those are.
 
 What trains has all r0 triplets of each matrix, since a value may come back; a finished adapter needs those
 alone whose value is not zero.

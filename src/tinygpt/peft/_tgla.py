@@ -27,8 +27,8 @@ from tinygpt.peft import _format, _plain
 MAGIC = b"TGLA"
 MOST_HEADER = 64 << 20
 NOTE = (
-    "the original's adapter files do not say which technique made them: one of --rs-lora, --pissa-init, --loftq, "
-    "--vera or --adalora-target-rank lost part of itself when it was saved, and is read as plain LoRA"
+    "the original's adapter files do not say which technique made them: one of --rs-lora, --pissa-init, "
+    "--loftq, --vera or --adalora-target-rank lost part of itself when it was saved, and is read as plain LoRA"
 )
 HINT = "is it the file that the original wrote? copy it again"
 # Sizes of the base in the header, and what the model's config calls them.
@@ -168,7 +168,11 @@ def write(path: Path, plain: _plain.Plain, sizes: Mapping[str, Any]) -> Path:
     for name, (a, b) in sorted(plain.pairs.items()):
         if a.ndim != 2 or "embed" in name:
             raise ConfigError(f"{name} has no place in the original's format", hint="use --format peft")
-        entry = {"name": name.removeprefix("model."), "loraAShape": list(a.T.shape), "loraBShape": list(b.T.shape)}
+        entry = {
+            "name": name.removeprefix("model."),
+            "loraAShape": list(a.T.shape),
+            "loraBShape": list(b.T.shape),
+        }
         parts = [a.T, b.T]
         if name in plain.lengths:
             parts.append(plain.lengths[name])

@@ -70,7 +70,7 @@ class Config:
         for name in ("beta1", "beta2"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"adapter.{name} must be between 0 and 1, got {getattr(self, name)}")
-        if not (0 <= self.warmup and 0 <= self.settled and self.warmup + self.settled < 1):
+        if not (self.warmup >= 0 and self.settled >= 0 and self.warmup + self.settled < 1):
             raise ConfigError(
                 f"adapter.warmup {self.warmup} and adapter.settled {self.settled} leave no time to choose",
                 hint="they are parts of the steps, and sum to less than 1",
@@ -224,8 +224,7 @@ def check(config: Config, matrices: Mapping[str, nn.Module]) -> None:
         n_out, n_in = _layers.shape(linear)
         if config.start_rank > min(n_out, n_in):
             raise ConfigError(
-                f"the adapter's rank {config.start_rank} is larger than the matrix {name}: "
-                f"{n_out} x {n_in}",
+                f"the adapter's rank {config.start_rank} is larger than the matrix {name}: {n_out} x {n_in}",
                 hint="lower --set adapter.rank or adapter.init_rank, or give other targets",
             )
 
@@ -247,7 +246,16 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     if data.get("peft_type") != "ADALORA":
         return None
     schedule = {"tinit", "tfinal", "deltaT", "total_step", "beta1", "beta2", "orth_reg_weight"}
-    own = {"exclude_modules", "r", "target_r", "init_r", "lora_alpha", "lora_dropout", "init_lora_weights", "rank_pattern"}
+    own = {
+        "exclude_modules",
+        "r",
+        "target_r",
+        "init_r",
+        "lora_alpha",
+        "lora_dropout",
+        "init_lora_weights",
+        "rank_pattern",
+    }
     _format.refuse_features(data, own | schedule)
     if (drawn := data.get("init_lora_weights", True)) not in (True, False, None):
         raise CheckpointError(f"init_lora_weights = {drawn!r} is not supported", hint=_format.KNOWN)

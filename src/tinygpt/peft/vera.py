@@ -114,7 +114,15 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     """The config of an adapter that peft wrote, None when of another type; what we lack is refused."""
     if data.get("peft_type") != "VERA":
         return None
-    own = {"exclude_modules", "r", "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights"}
+    own = {
+        "exclude_modules",
+        "r",
+        "projection_prng_key",
+        "save_projection",
+        "vera_dropout",
+        "d_initial",
+        "init_weights",
+    }
     _format.refuse_features(data, own)
     if data.get("save_projection", True) is not True:
         raise CheckpointError(

@@ -15,7 +15,7 @@ class Adapters:
 
     adapter: Annotated[
         tuple[Path, ...],
-        "Adapter to put on the model: ours, peft's, mlx-lm's, or a .lora file of the original; may be repeated.",
+        "Adapter to put on the model: ours, peft's, mlx-lm's, or the original's .lora; may be repeated.",
     ] = ()
     adapter_weight: Annotated[
         tuple[float, ...], "How much each adapter counts, in their order, e.g. 0.7,0.3; not given: 1 each."

@@ -111,7 +111,9 @@ def _html(found: Mapping[str, Any]) -> str:
         parts.append(f"<h2>{html.escape(heading)}</h2><table><tr>{_cells(head, 'th')}</tr>{body}</table>")
     bars = [(m["name"], m["difference"]) for m in found["models"] if "difference" in m]
     bars = bars or [
-        (m["condition"], m["answer_loss_difference"]) for m in found["matrix"] if "answer_loss_difference" in m
+        (m["condition"], m["answer_loss_difference"])
+        for m in found["matrix"]
+        if "answer_loss_difference" in m
     ]
     parts.append(plot(bars) if bars else "")
     for sample in found["samples"]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinygpt.core.errors import DataError
+from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import rows as data_rows
 from tinygpt.data.bm25 import BM25
 from tinygpt.data.template._spans import encode
@@ -61,6 +61,16 @@ class Measured:
     samples: list[str] = field(default_factory=list[str])
 
 
+def names(paths: Sequence[Path]) -> list[str]:
+    """What adapters are called: the end of each path that tells it from the others, not just `final`."""
+    whole = [path.resolve().parts for path in paths]
+    for n in range(1, max(len(parts) for parts in whole) + 1):
+        found = ["/".join(parts[-n:]) for parts in whole]
+        if len(set(found)) == len(found) and not {"final", "best", BASE}.intersection(found):
+            return found
+    raise ConfigError("an adapter is named twice", hint="name each once")
+
+
 def read_rows(path: Path) -> list[Any]:
     """Training rows, conversations or plain texts."""
 
@@ -75,8 +85,8 @@ def read_rows(path: Path) -> list[Any]:
 def measure(
     endpoint: LocalEndpoint,
     asked: Asked,
+    name: str,
     *,
-    base: bool,
     prompts: Sequence[str],
     context: int,
     windows: int,
@@ -84,8 +94,8 @@ def measure(
     go_on: int,
     max_tokens: int,
 ) -> Measured:
-    """Everything that is asked, of one model. The base makes the windows that all read."""
-    found = Measured(name=BASE if base else endpoint.name.partition("+")[2])
+    """Everything that is asked, of one model. The base comes first and makes the windows that all read."""
+    found, base = Measured(name=name), name == BASE
     if asked.texts:
         if base:
             asked.windows = paired.windows(endpoint, asked.texts, length=context, most=windows)

@@ -28,13 +28,14 @@ class LocalEndpoint:
     def open(
         cls,
         path: Path,
-        adapters: Sequence[Path] = (),
+        adapters: Path | Sequence[Path] = (),
         *,
         weights: Sequence[float] = (),
         force: bool = False,
         events: Events | None = None,
     ) -> LocalEndpoint:
         """The endpoint of a model, run or specialist directory, with adapters on it."""
+        adapters = (adapters,) if isinstance(adapters, Path) else adapters
         loaded, tokenizer = _pieces.open_model(path, adapters, weights=weights, force=force, events=events)
         shares = [f"{w:g}*" for w in weights] or [""] * len(adapters)
         worn = [f"{share}{adapter.name}" for share, adapter in zip(shares, adapters, strict=True)]

@@ -13,7 +13,7 @@ from tinygpt.core.events import Events
 from tinygpt.data import bm25
 from tinygpt.eval import paired
 from tinygpt.eval.suites import exact_match, heldout_loss
-from tinygpt.runs import _compared, _compare_page
+from tinygpt.runs import _compare_page, _compared
 from tinygpt.runs._local_endpoint import LocalEndpoint
 
 
@@ -78,14 +78,12 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     if config.memorise is not None:
         asked.memorise = _compared.read_rows(config.memorise)
     found: list[_compared.Measured] = []
-    for adapter in (None, *config.adapter):
-        adapters = () if adapter is None else (adapter,)
+    names = _compared.names(config.adapter)
+    for name, adapters in ((_compared.BASE, ()), *((n, (a,)) for n, a in zip(names, config.adapter))):
         endpoint = LocalEndpoint.open(config.base, adapters, events=events, force=config.force)
         how = {n: getattr(config, n) for n in ("context", "windows", "prefix", "go_on", "max_tokens")}
         prompts = config.prompt if config.sample else ()
-        found.append(_compared.measure(endpoint, asked, base=adapter is None, prompts=prompts, **how))
-        if not asked.rows and config.data is not None:
-            raise AssertionError("rows are read before models")
+        found.append(_compared.measure(endpoint, asked, name, prompts=prompts, **how))
     result = _result(config, asked, found)
     if config.out is not None:
         _compare_page.write(config.out, result)

@@ -24,8 +24,8 @@ def run(
     force: bool = False,
     events: Events | None = None,
 ) -> dict[str, Any]:
-    """Read an adapter of any known format and write it as `format`: "peft" (ours, which peft opens), "mlx" for
-    mlx-lm, "tgla" for the original. Not given, `base` is the model that the adapter names."""
+    """Read an adapter of any known format and write it as `format`: "peft" (ours, which peft opens), "mlx"
+    for mlx-lm, "tgla" for the original. Not given, `base` is the model that the adapter names."""
     where = _pieces.model_path(adapter)
     if out.exists() and (out.is_dir() and any(out.iterdir()) or out.is_file()):
         raise ConfigError(f"--out {out} exists", hint="choose another name, or move it away")

@@ -73,5 +73,10 @@ def lines(*, quiet: bool) -> Iterator[str]:
             yield text
 
 
-ALSO = {"adapter": "lora", "adapter_weight": "lora_weight", "sinks": "streaming_llm_sink", "window": "streaming_llm_window"}
+ALSO = {
+    "adapter": "lora",
+    "adapter_weight": "lora_weight",
+    "sinks": "streaming_llm_sink",
+    "window": "streaming_llm_window",
+}
 main = from_config(ChatConfig, call, arguments=("model",), also=ALSO, needs={"sinks": "window"})

@@ -44,6 +44,11 @@ main = from_config(
     call,
     arguments=("model",),
     rename={"max_tokens": "tokens"},
-    also={"adapter": "lora", "adapter_weight": "lora_weight", "sinks": "streaming_llm_sink", "window": "streaming_llm_window"},
+    also={
+        "adapter": "lora",
+        "adapter_weight": "lora_weight",
+        "sinks": "streaming_llm_sink",
+        "window": "streaming_llm_window",
+    },
     needs={"sinks": "window"},
 )

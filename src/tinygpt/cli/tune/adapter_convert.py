@@ -33,7 +33,9 @@ def main(
     base: Annotated[
         Path | None, typer.Option(help="Its base model; not given: the one that it names.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also where it was trained on other weights.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where it was trained on other weights.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
