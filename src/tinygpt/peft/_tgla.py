@@ -28,7 +28,7 @@ MAGIC = b"TGLA"
 MOST_HEADER = 64 << 20
 NOTE = (
     "the original's adapter files do not say which technique made them: one of --rs-lora, --pissa-init, "
-    "--loftq, --vera or --adalora-target-rank lost part of itself when it was saved, and is read as plain LoRA"
+    "--loftq, --vera or --adalora-target-rank lost part of itself when saved, and is read as plain LoRA"
 )
 HINT = "is it the file that the original wrote? copy it again"
 # Sizes of the base in the header, and what the model's config calls them.

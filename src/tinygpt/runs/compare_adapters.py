@@ -1,5 +1,4 @@
-"""Compare a base with adapters on it: loss on the same text, answers to the same questions, rows known by
-heart."""
+"""Compare a base with adapters on it: losses, answers to the same questions, rows known by heart."""
 
 from __future__ import annotations
 

@@ -74,9 +74,7 @@ def lines(*, quiet: bool) -> Iterator[str]:
 
 
 ALSO = {
-    "adapter": "lora",
-    "adapter_weight": "lora_weight",
-    "sinks": "streaming_llm_sink",
+    "adapter": "lora", "adapter_weight": "lora_weight", "sinks": "streaming_llm_sink",
     "window": "streaming_llm_window",
-}
+}  # fmt: skip
 main = from_config(ChatConfig, call, arguments=("model",), also=ALSO, needs={"sinks": "window"})
