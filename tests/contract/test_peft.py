@@ -164,6 +164,25 @@ def test_resumed_equals_straight(name: str, saved: tuple[Path, Path, LM]) -> Non
     assert all(mx.array_equal(v, update.state()[n]) for n, v in straight.state().items())
 
 
+def test_parts_of_a_batch_add_up(name: str) -> None:
+    """8 parts of a row each learn what the whole batch does."""
+
+    def learned(parts: int) -> dict[str, mx.array]:
+        model = nano.model()
+        _adapter.attach(model, Pick(name, options(name)), seed=1)
+        optimizer = adamw.build(adamw.Config(eps=1e-4))
+        update = Gradient(
+            next_token.build(model), optimizer, lambda step: 1e-2, compiled=False, accumulate=parts
+        )
+        for step in range(1, 3):
+            update.step(nano.Rows()[step], step)
+        return update.weights
+
+    whole, split = learned(1), learned(8)
+    for tensor, value in whole.items():
+        nano.close(split[tensor], value, 1e-3)
+
+
 def test_fused_equals_unfused(name: str, saved: tuple[Path, Path, LM], tmp_path: Path) -> None:
     base, _, model = saved
     beside = model(IDS)

@@ -23,8 +23,9 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--adapter-weight", "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name", "--no-decay", "--prompt",
-    "--sample-prompt", "--stop", "--system", "--targets", "--text", "--tokenizer",
+    "--adapter-weight", "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name",
+    "--no-decay", "--prompt", "--sample-prompt", "--stop", "--system", "--targets", "--text",
+    "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -35,8 +36,8 @@ ORIGINAL = {
     "--galore-rank, --galore-update-every",
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
     "compare": "--adapter --lora, --corpus",
-    "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, --sinks --streaming-llm-sink, "
-    "--window --streaming-llm-window",
+    "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
+    "--sinks --streaming-llm-sink, --window --streaming-llm-window",
     "chat": "--sinks --streaming-llm-sink, --window --streaming-llm-window",
     "es": "--context --ctx, --corpus, --steps, --population, --sigma, --lr, --batch, --out",
     "automix": "--corpus, --proxy-runs, --proxy-steps, --max-iters, --ei-threshold, --seed, --dry-run, --out",
@@ -201,6 +202,8 @@ def test_knobs_of_the_default_need_no_name(kind: explain.Kind) -> None:
 def resolved(cls: type, kind: explain.Kind, settings: list[str]) -> Pick:
     """The pick that a run of `cls` ends up with, given --set settings."""
     required: dict[str, Any] = {f.name: sample(f.type) for f in config.fields(cls) if f.required}
+    if kind.option == "adapter" and any(f.name == "base" for f in config.fields(cls)):
+        required["base"] = Path("base")  # what it would learn on
     made = config.from_dict(cls, config.override(required, settings))
     first, _, rest = kind.option.partition(".")
     if not rest:

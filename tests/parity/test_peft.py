@@ -11,11 +11,11 @@ import pytest
 from mlx.utils import tree_unflatten
 
 import nano
-from tinygpt.core.backend import mx
+from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import CheckpointError, UnsupportedError
 from tinygpt.model import checkpoint
-from tinygpt.peft import _adapter
+from tinygpt.peft import _adapter, _layers
 
 pytestmark = pytest.mark.parity
 IDS = nano.tokens(2, 20)
@@ -147,6 +147,24 @@ def test_features_we_lack_are_refused_by_name(feature: str, base: Path, tmp_path
     peft.get_peft_model(hf(base), config).save_pretrained(tmp_path / "theirs")
     with pytest.raises(CheckpointError, match=feature):
         _adapter.load_adapter(tmp_path / "theirs", checkpoint.load(base).model)
+
+
+@pytest.mark.parametrize("name", ["lora", "rslora", "dora", "lora_fa", "pissa", "olora"])
+def test_one_of_a_4_bit_base_opens_over_its_dense_form(name: str, tmp_path: Path) -> None:
+    """peft cannot hold MLX's packed matrices; over what they stand for it computes the same."""
+    model = nano.model(tie_word_embeddings=False)
+    nn.quantize(model, group_size=32, bits=4, class_predicate=lambda _, m: isinstance(m, nn.Linear))
+    dense = nano.model(tie_word_embeddings=False)
+    matrices = [(f"{n}.weight", _layers.dense(m)) for n, m in _layers.layers(model).items()]
+    dense.update(tree_unflatten(matrices))
+    base = checkpoint.save(tmp_path / "base", dense)
+    pick = Pick(name, {"rank": 4, "targets": ("all-linear",)})
+    _adapter.attach(model, pick, seed=3)
+    moved = [(n, w + 0.1 * mx.random.normal(w.shape)) for n, w in _adapter.tensors(model).items()]
+    model.update(tree_unflatten(moved))
+    path = _adapter.save_adapter(tmp_path / "a", model, pick, base=base)
+    opened = nano.require("peft").PeftModel.from_pretrained(hf(base), path)
+    nano.close(theirs(opened), model(mx.array(IDS)), 1e-5)
 
 
 @pytest.mark.parametrize("name", ["lora", "rslora", "pissa"])

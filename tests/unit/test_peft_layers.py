@@ -166,7 +166,7 @@ def test_a_technique_says_which_layers_it_works_on() -> None:
         (("auto",), (r".*layers\.0.*",), ["1.self_attn.q_proj", "1.self_attn.v_proj"]),
         (("auto",), ("layers.0.self_attn.q_proj", "v_proj"), ["1.self_attn.q_proj"]),
         ((r".*layers\.1\..*(q|down)_proj",), (), ["1.mlp.down_proj", "1.self_attn.q_proj"]),
-        (("all-linear",), (r".*layers\.0.*", r".*self_attn.*", "up_proj"), ["1.mlp.down_proj", "1.mlp.gate_proj"]),
+        (("all-linear",), (r".*layers\.0.*", r".*self_attn.*", "up_proj", "down_proj"), ["1.mlp.gate_proj"]),
     ],
 )  # fmt: skip
 def test_what_targets_name(targets: tuple[str, ...], exclude: tuple[str, ...], names: list[str]) -> None:

@@ -74,13 +74,15 @@ def tensors(model: nn.Module) -> dict[str, mx.array]:
 
 
 def _own(wrapper: nn.Module) -> dict[str, mx.array]:
-    return {n: v for n, v in tree_flatten(wrapper.parameters()) if not n.startswith("base_layer.")}
+    named: Any = tree_flatten(wrapper.parameters())
+    return {n: v for n, v in named if not n.startswith("base_layer.")}
 
 
 def stored(wrappers: Mapping[str, nn.Module]) -> dict[str, mx.array]:
     """What a file holds of these wrappers, under PEFT's names."""
     found: dict[str, mx.array] = {}
-    for name, module in wrappers.items():
+    for name, each in wrappers.items():
+        module: Any = each
         own = module.stored() if hasattr(module, "stored") else _own(module)
         found |= {f"{PREFIX}{name}.{inner}": value for inner, value in own.items()}
         found |= module.get("_shared", {})
@@ -260,8 +262,8 @@ def load_adapter(
                 f"{path} is of kind {manifest['kind']}, not an adapter", hint="give an adapter's directory"
             )
     trained_on = _base(path, manifest)
-    known = base is not None and trained_on["hash"] and not force
-    if known and trained_on["hash"] != checkpoint.identity(base):
+    known = trained_on["hash"] and not force
+    if base is not None and known and trained_on["hash"] != checkpoint.identity(base):
         was = trained_on.get("id") or os.path.realpath(path / trained_on["path"])
         raise CheckpointError(
             f"the adapter {path} was trained on other weights than those in {base}",
@@ -388,7 +390,8 @@ def fill(
                 hint="it was trained on a base of other sizes",
             )
     checkpoint.refuse_nan(found, where)
-    for name, module in wrappers.items():
+    for name, each in wrappers.items():
+        module: Any = each
         start = f"{PREFIX}{name}."
         own = {n.removeprefix(start): value for n, value in found.items() if n.startswith(start)}
         if ours and hasattr(module, "restore"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
 
 
@@ -28,8 +29,7 @@ class Adapters:
                 f"--adapter-weight has {len(self.adapter_weight)} numbers for {len(self.adapter)} adapters",
                 hint="give one for each --adapter, in their order, e.g. --adapter-weight 0.7,0.3",
             )
-        if self.force and not self.adapter:
-            raise ConfigError("--force is about an adapter's base, and none is given", hint="leave it out")
+        refuse_idle(self, {"force": "adapter"})
 
     @property
     def worn(self) -> dict[str, Any]:

@@ -43,9 +43,9 @@ class ChatConfig(SampleConfig, Adapters):
         Adapters.__post_init__(self)
 
 
-def open_engine(path: Path, worn: Adapters, events: Events | None = None) -> Engine:
+def open_engine(path: Path, worn: Adapters | None = None, events: Events | None = None) -> Engine:
     """The engine of a model directory, with adapters on top if any are given."""
-    loaded, tokenizer = _pieces.open_model(path, **worn.worn, events=events)
+    loaded, tokenizer = _pieces.open_model(path, **(worn or Adapters()).worn, events=events)
     return Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
 
 

@@ -22,6 +22,7 @@ def call(config: Config, out: Output) -> int:
 main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
     also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight"},
-    knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
+    knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets",
+           "exclude": "adapter.exclude"},
     choices=CHOICES, slots=True,
 )  # fmt: skip
