@@ -192,7 +192,7 @@ def save_adapter(
         raise ConfigError("the model carries no adapter to save", hint="attach one first")
     pick = pick.resolve(PEFT, "peft")
     way = os.path.relpath(os.path.realpath(base), os.path.realpath(path))
-    identity = {"path": Path(way).as_posix(), "hash": checkpoint.identity(base), **hub_id(base)}
+    identity = {"path": Path(way).as_posix(), "hash": checkpoint.identity(base), **_format.hub_id(base)}
     config = {
         "base_model_name_or_path": identity.get("id", str(base)), "revision": identity.get("revision"),
         "task_type": "CAUSAL_LM", "target_modules": _ends(model, wrappers), "inference_mode": True,
@@ -215,15 +215,6 @@ def save_adapter(
             files.write_json(folder / "run.json", run)
         checkpoint.seal(folder, kind="adapter", base=identity, peft=to_dict(pick), **facts)
     return Path(path)
-
-
-def hub_id(base: Path) -> dict[str, str]:
-    """{"id": "org/name", "revision": commit} of a base that lies in huggingface_hub's cache, else {}."""
-    parts = Path(os.path.abspath(base)).parts
-    for folder, word, commit in zip(parts, parts[1:], parts[2:]):
-        if folder.startswith("models--") and word == "snapshots":
-            return {"id": folder.removeprefix("models--").replace("--", "/"), "revision": commit}
-    return {}
 
 
 def _ends(model: nn.Module, wrappers: Mapping[str, nn.Module]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tinygpt.core.backend import mx, nn
@@ -68,3 +70,12 @@ def without_copies(
                 f"{where}: {name} is not what the base has there", hint="it was trained on other weights"
             )
     return kept
+
+
+def hub_id(base: Path) -> dict[str, str]:
+    """{"id": "org/name", "revision": commit} of a base that lies in huggingface_hub's cache, else {}."""
+    parts = Path(os.path.abspath(base)).parts
+    for folder, word, commit in zip(parts, parts[1:], parts[2:]):
+        if folder.startswith("models--") and word == "snapshots":
+            return {"id": folder.removeprefix("models--").replace("--", "/"), "revision": commit}
+    return {}
