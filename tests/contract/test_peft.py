@@ -33,6 +33,9 @@ def _pair(config: Any, n_out: int, n_in: int) -> int:
 FORMULA = {
     "lora": _pair, "rslora": _pair, "pissa": _pair, "olora": _pair, "loftq": _pair,
     "lora_fa": lambda config, n_out, n_in: config.rank * n_out,
+    "adalora": lambda config, n_out, n_in: config.start_rank * (n_in + n_out + 1),
+    "vera": lambda config, n_out, n_in: config.rank + n_out,
+    "ia3": lambda config, n_out, n_in: n_out,
     "dora": lambda config, n_out, n_in: _pair(config, n_out, n_in) + n_out,
 }  # fmt: skip
 # Techniques whose start differs from the base model on purpose: a quantized matrix takes the base's place.
@@ -40,7 +43,11 @@ NOT_IDENTITY = {"loftq"}
 # Techniques whose base ends quantized.
 QUANTIZES = {"loftq"}
 # Techniques that draw nothing: their start is the matrix's own.
-NOT_DRAWN = {"pissa", "olora", "loftq"}
+NOT_DRAWN = {"pissa", "olora", "loftq", "vera", "ia3"}
+# What makes a config of rank r, where that is not `rank` alone; (): the technique has no rank.
+RANKED = {"adalora": ("rank", "init_rank"), "ia3": ()}
+# Techniques whose rank no matrix bounds.
+UNBOUND = {"ia3", "vera"}
 # What a technique needs to mean something on the nano model, whose base may be quantized already.
 KNOBS: dict[str, dict[str, Any]] = {"loftq": {"bits": 2, "iters": 2}}
 
@@ -49,8 +56,12 @@ def options(name: str, **more: Any) -> dict[str, Any]:
     return {**KNOBS.get(name, {}), **more}
 
 
+def ranked(name: str, rank: int) -> dict[str, int]:
+    return dict.fromkeys(RANKED.get(name, ("rank",)), rank)
+
+
 # Looked at whenever a file is saved; the others by `make test`.
-QUICK = ("lora", "dora", "loftq")
+QUICK = ("lora", "dora", "loftq", "ia3")
 pytestmark = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.wide) for n in PEFT.names()]
 )
@@ -103,7 +114,7 @@ def test_only_the_adapter_learns(name: str, nano_model: LM) -> None:
 
 
 def test_number_of_parameters_is_the_formula(name: str, nano_model: LM) -> None:
-    config = PEFT.config(name)(rank=3)
+    config = PEFT.config(name)(**ranked(name, 3), targets=("k_proj", "v_proj"))
     layers = _adapter.picked(nano_model, Pick(name, config))
     expected = sum(FORMULA[name](config, *_layers.shape(layer)) for layer in layers.values())
     _adapter.attach(nano_model, Pick(name, config))
@@ -214,21 +225,23 @@ def test_a_model_with_an_adapter_is_not_saved_as_a_model(name: str, nano_model: 
 def test_an_unknown_target_names_the_nearest(name: str, nano_model: LM) -> None:
     with pytest.raises(ConfigError, match="'q_prj'.*Did you mean 'q_proj'"):
         _adapter.attach(nano_model, Pick(name, {"targets": ("q_prj",)}))
-    with pytest.raises(ConfigError, match="unknown config key 'peft.rnk'.*'rank'"):
-        _adapter.attach(nano_model, Pick(name, {"rnk": 2}))
+    with pytest.raises(ConfigError, match="unknown config key 'peft.tagets'.*'targets'"):
+        _adapter.attach(nano_model, Pick(name, {"tagets": ("q_proj",)}))
 
 
 def test_a_rank_beyond_a_matrix_is_not_trained_but_read(name: str, tmp_path: Path) -> None:
     """q_proj is 32 x 32 and v_proj 16 x 32 here."""
+    if name in UNBOUND:
+        return
     model = nano.model("llama")
     base = checkpoint.save(tmp_path / "base", model)
     check, config = PEFT.load(name).check, PEFT.config(name)
-    check(config(rank=16), _adapter.chosen(model, ("q_proj", "v_proj")))
-    check(config(rank=32), _adapter.chosen(model, ("q_proj",)))
+    check(config(**ranked(name, 16)), _adapter.chosen(model, ("q_proj", "v_proj")))
+    check(config(**ranked(name, 32)), _adapter.chosen(model, ("q_proj",)))
     with pytest.raises(ConfigError, match=r"rank 17 is larger than .*layers\.0\.self_attn\.v_proj: 16 x 32"):
-        check(config(rank=17), _adapter.chosen(model, ("q_proj", "v_proj")))
-    _adapter.attach(model, Pick(name, {"rank": 17}))
-    wide = _adapter.save_adapter(tmp_path / "wide", model, Pick(name, {"rank": 17}), base=base)
+        check(config(**ranked(name, 17)), _adapter.chosen(model, ("q_proj", "v_proj")))
+    _adapter.attach(model, Pick(name, ranked(name, 17)))
+    wide = _adapter.save_adapter(tmp_path / "wide", model, Pick(name, ranked(name, 17)), base=base)
     assert _adapter.load_adapter(wide, checkpoint.load(base).model, base=base).pick.options.rank == 17
 
 

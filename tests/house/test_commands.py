@@ -23,8 +23,9 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name", "--no-decay", "--prompt",
-    "--sample-prompt", "--stop", "--system", "--targets", "--text", "--tokenizer",
+    "--adapter-weight", "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name",
+    "--no-decay", "--prompt", "--sample-prompt", "--stop", "--system", "--targets", "--text",
+    "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -34,8 +35,9 @@ ORIGINAL = {
     "--sliding-window, --alibi, --diff-attn, --deep-norm, --embedding-rmsnorm, --decay-steps, --decay-shape, "
     "--galore-rank, --galore-update-every",
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
-    "sample": "--adapter --lora, --prompt, --tokens, --temperature, --sinks --streaming-llm-sink, "
-    "--window --streaming-llm-window",
+    "compare": "--adapter --lora, --corpus",
+    "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
+    "--sinks --streaming-llm-sink, --window --streaming-llm-window",
     "chat": "--sinks --streaming-llm-sink, --window --streaming-llm-window",
     "es": "--context --ctx, --corpus, --steps, --population, --sigma, --lr, --batch, --out",
     "automix": "--corpus, --proxy-runs, --proxy-steps, --max-iters, --ei-threshold, --seed, --dry-run, --out",

@@ -169,5 +169,6 @@ def _flag_type(f: Field) -> Any:
     if kind is Pick or typing.get_origin(kind) is typing.Literal:
         return str
     if typing.get_origin(kind) in (tuple, list):
-        return list[typing.get_args(kind)[0]]
+        one = typing.get_args(kind)[0]
+        return list[str if one in (int, float) else one]  # numbers may come with commas: the config parses
     return kind if kind in (bool, int, float, Path) else str

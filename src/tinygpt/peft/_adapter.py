@@ -11,6 +11,7 @@ than add, `fused_weight()` and `fused_bias()`; on an embedding it has `as_linear
 - `shared(config, layers, seed) -> {name in the file: array}`: drawn once, handed to every `wrap` as a fourth
   argument, saved once, and filled in place where an adapter is read;
 - `empty(layer, config)`: what `wrap` gives, to be filled from a file, so without drawing or decomposing;
+- `at(config, name)`: the config of one layer; `compact` and `expand`: what a finished adapter's file holds;
 - `to_peft(config, wrappers)` and `from_peft(data, targets)`: how its config reads in adapter_config.json.
 
 and a wrapper `stored() -> {name: array}` with `restore(tensors)` where the file holds something else than
@@ -41,7 +42,7 @@ from tinygpt.peft import _format, _layers
 from tinygpt.peft._layers import adapters, chosen, put
 
 PEFT = Family("tinygpt.peft", verb="wrap")
-PREFIX = "base_model.model."
+PREFIX = _format.PREFIX
 CARRIES = "fuse it first, or start from the base model"
 
 
@@ -52,6 +53,7 @@ class Loaded:
     pick: Pick
     manifest: dict[str, Any]
     path: Path
+    notes: tuple[str, ...] = ()
 
     def state(self) -> dict[str, Any]:
         """The run state of a resumable adapter checkpoint."""
@@ -107,13 +109,14 @@ def wrap(
     model: nn.Module, pick: Pick, layers: Mapping[str, nn.Module], seed: int = 0, *, empty: bool = False
 ) -> dict[str, nn.Module]:
     """Freeze the model and put wrappers in the place of these layers; `empty`: to be filled from a file."""
-    technique, options = PEFT.load(pick.name), pick.options
+    technique = PEFT.load(pick.name)
     model.freeze()
     common: list[dict[str, mx.array]] = []
     if hasattr(technique, "shared"):
-        common.append(technique.shared(options, layers, seed))
+        common.append(technique.shared(pick.options, layers, seed))
     wrapped: dict[str, nn.Module] = {}
     for name, layer in layers.items():
+        options = technique.at(pick.options, name) if hasattr(technique, "at") else pick.options
         if empty and hasattr(technique, "empty"):
             wrapped[name] = technique.empty(layer, options, *common)
         else:
@@ -190,15 +193,19 @@ def save_adapter(
         raise ConfigError("the model carries no adapter to save", hint="attach one first")
     pick = pick.resolve(PEFT, "peft")
     way = os.path.relpath(os.path.realpath(base), os.path.realpath(path))
-    identity = {"path": Path(way).as_posix(), "hash": checkpoint.identity(base), **hub_id(base)}
+    identity = {"path": Path(way).as_posix(), "hash": checkpoint.identity(base), **_format.hub_id(base)}
     config = {
         "base_model_name_or_path": identity.get("id", str(base)), "revision": identity.get("revision"),
         "task_type": "CAUSAL_LM", "target_modules": _ends(model, wrappers), "inference_mode": True,
         **PEFT.load(pick.name).to_peft(pick.options, wrappers),
     }  # fmt: skip
+    found = stored(wrappers)
+    if optimizer is None and (compact := getattr(PEFT.load(pick.name), "compact", None)):
+        found, more = compact(found)
+        config |= more
     with files.atomic_directory(Path(path), replace=replace) as folder:
         files.write_json(folder / "adapter_config.json", config)
-        checkpoint.write_tensors(folder, "adapter_model", stored(wrappers))
+        checkpoint.write_tensors(folder, "adapter_model", found)
         if write_tokenizer is not None:
             write_tokenizer(folder)
         if optimizer is not None:
@@ -209,15 +216,6 @@ def save_adapter(
             files.write_json(folder / "run.json", run)
         checkpoint.seal(folder, kind="adapter", base=identity, peft=to_dict(pick), **facts)
     return Path(path)
-
-
-def hub_id(base: Path) -> dict[str, str]:
-    """{"id": "org/name", "revision": commit} of a base that lies in huggingface_hub's cache, else {}."""
-    parts = Path(os.path.abspath(base)).parts
-    for folder, word, commit in zip(parts, parts[1:], parts[2:]):
-        if folder.startswith("models--") and word == "snapshots":
-            return {"id": folder.removeprefix("models--").replace("--", "/"), "revision": commit}
-    return {}
 
 
 def _ends(model: nn.Module, wrappers: Mapping[str, nn.Module]) -> list[str]:
@@ -265,6 +263,8 @@ def load_adapter(
         )
     pick = _read_config(path, manifest)
     found = checkpoint.read_tensors(path, "adapter_model")
+    if expand := getattr(PEFT.load(pick.name), "expand", None):
+        found = expand(found, checkpoint.read_json(path / "adapter_config.json"))
     if not manifest:
         found = _format.without_copies(found, model, PREFIX, str(path))
     modules = _fitting(path, model, pick, found)
@@ -295,7 +295,8 @@ def base_of(path: Path) -> Path | None:
     if ours.get("kind") != "adapter" and (ours or not config.exists()):
         return None
     trained_on = _base(path, ours)
-    as_given = str(checkpoint.read_json(config).get("base_model_name_or_path") or "")
+    data = checkpoint.read_json(config)  # mlx-lm has the base as "model"
+    as_given = str(data.get("base_model_name_or_path") or data.get("model") or "")
     # As the command that made it (or peft) found it from where it was started, or as seen from the adapter.
     named = [Path(as_given)] if as_given else []
     named += [Path(os.path.realpath(path / trained_on["path"]))] if trained_on["path"] else []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError
 from tinygpt.peft import _layers
 
+PREFIX = "base_model.model."
 KNOWN = "`tinygpt explain peft` lists what this build opens"
 # In adapter_config.json, keys that change nothing in what a trained adapter computes.
 NEUTRAL = {
@@ -67,3 +70,12 @@ def without_copies(
                 f"{where}: {name} is not what the base has there", hint="it was trained on other weights"
             )
     return kept
+
+
+def hub_id(base: Path) -> dict[str, str]:
+    """{"id": "org/name", "revision": commit} of a base that lies in huggingface_hub's cache, else {}."""
+    parts = Path(os.path.abspath(base)).parts
+    for folder, word, commit in zip(parts, parts[1:], parts[2:]):
+        if folder.startswith("models--") and word == "snapshots":
+            return {"id": folder.removeprefix("models--").replace("--", "/"), "revision": commit}
+    return {}

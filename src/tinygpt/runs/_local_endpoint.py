@@ -26,11 +26,20 @@ class LocalEndpoint:
 
     @classmethod
     def open(
-        cls, path: Path, adapter: Path | None = None, events: Events | None = None, *, force: bool = False
+        cls,
+        path: Path,
+        adapters: Path | Sequence[Path] = (),
+        *,
+        weights: Sequence[float] = (),
+        force: bool = False,
+        events: Events | None = None,
     ) -> LocalEndpoint:
-        """The endpoint of a model, run or specialist directory."""
-        loaded, tokenizer = _pieces.open_model(path, adapter, force=force)
-        name = f"{path.resolve().name}+{adapter.name}" if adapter else path.resolve().name
+        """The endpoint of a model, run or specialist directory, with adapters on it."""
+        adapters = (adapters,) if isinstance(adapters, Path) else adapters
+        loaded, tokenizer = _pieces.open_model(path, adapters, weights=weights, force=force, events=events)
+        shares = [f"{w:g}*" for w in weights] or [""] * len(adapters)
+        worn = [f"{share}{adapter.name}" for share, adapter in zip(shares, adapters, strict=True)]
+        name = "+".join([path.resolve().name, *worn])
         found = cls(
             Engine(loaded.model, tokenizer, _pieces.TEMPLATE), name=name, path=str(path), events=events
         )

@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 from tinygpt.core import files
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.core.events import Events
 from tinygpt.core.lock import IN_USE
 from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer import byte, hf
@@ -19,7 +20,7 @@ from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.model.quantized import Packing
-from tinygpt.peft import _adapter
+from tinygpt.peft import _adapter, _open
 from tinygpt.runs import _package
 
 TEMPLATE = chatml
@@ -67,22 +68,26 @@ def refuse_inside(out: Path) -> None:
 
 def open_model(
     path: Path,
-    adapter: Path | None = None,
+    adapters: Path | Sequence[Path] | None = None,
     *,
+    weights: Sequence[float] = (),
     force: bool = False,
     dtype: str = "auto",
     packing: Packing | None = None,
+    events: Events | None = None,
 ) -> tuple[Loaded, Tokenizer]:
-    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given: of
-    another base than this only with `force`.
+    """A model, run or specialist directory with its tokenizer, and adapters on top, each with its weight;
+    `force` takes those of another base too.
 
     The base of an adapter that was trained on packed matrices is packed in the same way. See
     `checkpoint.load` for dtype and packing."""
-    if adapter is not None and packing is None:
-        packing = packing_of(model_path(adapter))
+    adapters = (adapters,) if isinstance(adapters, Path) else adapters or ()
+    where = [model_path(adapter) for adapter in adapters]
+    packing = packing or packing_for(where)
     loaded = checkpoint.load(model_path(path), dtype=dtype, packing=packing)
-    if adapter is not None:
-        _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path, force=force)
+    for note in _open.told(_open.load(where, loaded.model, base=loaded.path, weights=weights, force=force)):
+        if events is not None:
+            events.note(note, "warning")
     tokenizer = hf.load(loaded.path)
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
@@ -91,6 +96,18 @@ def open_model(
             hint="they do not belong together: copy or save both again",
         )
     return loaded, tokenizer
+
+
+def packing_for(adapters: Sequence[Path]) -> Packing | None:
+    """How the base was packed for these adapters; ConfigError where they want it in different ways."""
+    wanted = [packing_of(adapter) for adapter in adapters]
+    if odd := next((i for i, one in enumerate(wanted) if one != wanted[0]), 0):
+        ways = [str(one or "whole matrices") for one in (wanted[0], wanted[odd])]
+        raise ConfigError(
+            f"{adapters[0]} was trained on {ways[0]}, {adapters[odd]} on {ways[1]}",
+            hint="put one of them on the base at a time",
+        )
+    return wanted[0] if wanted else None
 
 
 def packing_of(adapter: Path) -> Packing | None:

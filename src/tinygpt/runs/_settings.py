@@ -232,6 +232,10 @@ class TrainSettings:
         """What `train.groups.groups` is told."""
         return {"layer_decay": self.lr_layer_decay, "no_decay": self.no_decay}
 
+    def around(self, optimizer: Any, before: int) -> Any:
+        """The optimizer, inside of what an adapter needs around it; the run begins after step `before`."""
+        return optimizer
+
     def row_length(self, model: ModelConfig, *, whole: bool) -> int:
         """Tokens of a row: --context, or all that the model can read. Refuses what this machine's memory
         cannot hold; `whole` says that all weights learn."""

@@ -89,6 +89,12 @@ class Tuned(FreshModel):
     def group_rules(self) -> dict[str, Any]:
         return {**super().group_rules(), "lora_plus": self.lora_plus_ratio}
 
+    def around(self, optimizer: Any, before: int) -> Any:
+        wrap = None if self.whole else getattr(_adapter.PEFT.load(self.adapter.name), "optimizer", None)
+        if wrap is None:
+            return optimizer
+        return wrap(optimizer, self.adapter.options, steps=self.amounts.steps, before=before)
+
     def open(self, seed: int) -> Opened:
         """The base with its tokenizer, or fresh weights drawn from `seed`."""
         if self.base is None:

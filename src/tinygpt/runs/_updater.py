@@ -53,11 +53,15 @@ def updater(directory: RunDirectory, objective: Objective, before: int, make: Ma
     model.noise, model.recompute = config.noise, config.grad_checkpoint
     optimizer, options = OPTIM.load(config.optimizer.name), config.optimizer.options
     learned = [name for name, _ in tree_flatten(model.trainable_parameters())]
+
+    def built(options: Any) -> Any:
+        return config.around(optimizer.build(options), before)
+
     return Gradient(
-        objective, optimizer.build(options), rate,
+        objective, built(options), rate,
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
         seed=directory.seed, groups=groups(learned, **config.group_rules()),
-        undecayed=optimizer.build(replace(options, weight_decay=0.0)) if config.no_decay else None,
+        undecayed=built(replace(options, weight_decay=0.0)) if config.no_decay else None,
         transform=_grid(config.qat, model), world=world,
     )  # fmt: skip
 

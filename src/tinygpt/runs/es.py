@@ -88,6 +88,11 @@ def run(config: Config, events: Events) -> Result:
     """Improve the model and leave `out/final`: a model directory, or an adapter's with --adapter."""
     if bool(config.corpus) == bool(config.data):
         raise ConfigError("es learns from text or from rows", hint="give either --corpus or --data")
+    if config.adapter is not None and hasattr(_adapter.PEFT.load(config.adapter.name), "optimizer"):
+        raise ConfigError(
+            f"--adapter {config.adapter.name} goes by gradients, and evolution strategies have none",
+            hint="use another adapter, for example lora",
+        )
     directory = RunDirectory("es", config, world())
     loaded, tokenizer = _pieces.open_model(config.base)
     base, model = loaded.path, loaded.model

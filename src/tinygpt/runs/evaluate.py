@@ -13,6 +13,7 @@ from tinygpt.core.events import Events
 from tinygpt.core.rows import EvalRow, read_rows, write_rows
 from tinygpt.data.rows import write
 from tinygpt.eval.suites import heldout_loss
+from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._local_endpoint import LocalEndpoint
 from tinygpt.runs._suites import SUITES, measure, settings
 
@@ -20,11 +21,10 @@ __all__ = ["SUITES", "Config", "LocalEndpoint", "measure", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Adapters):
     """Settings of `eval`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
-    adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
     corpus: Annotated[tuple[Path, ...], "Text files or folders: measure the held-out loss on them."] = ()
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     suite: Annotated[
@@ -36,19 +36,19 @@ class Config:
     name: Annotated[str, "Model name in the rows; empty: the directory's."] = ""
     out: Annotated[Path | None, "JSONL file to append the rows to."] = None
     examples: Annotated[Path | None, "JSONL file to write what happened to each example."] = None
-    force: Annotated[bool, "Open an adapter that was trained on other weights too."] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.corpus and not self.suite:
             raise ConfigError("nothing to measure", hint="give --corpus FILE, or --suite NAME")
-        refuse_idle(self, {"glob": "corpus", "force": "adapter"})
+        refuse_idle(self, {"glob": "corpus"})
 
 
 def run(config: Config, events: Events) -> list[EvalRow]:
     """Measure and return the rows; what happened to each example is written to `examples` when given."""
     wanted = _wanted(config)
     _check_files(config)
-    endpoint = LocalEndpoint.open(config.model, config.adapter, events, force=config.force)
+    endpoint = LocalEndpoint.open(config.model, **config.worn, events=events)
     endpoint.name = config.name or endpoint.name
     rows: list[EvalRow] = []
     records: list[dict[str, Any]] = []

@@ -7,56 +7,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.events import Events
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine, Piece
 from tinygpt.runs import _package, _pieces
+from tinygpt.runs._adapters import Adapters
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SampleConfig):
+class Config(SampleConfig, Adapters):
     """Settings of `sample`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
-    adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
     prompt: Annotated[str, "Text to continue; '-' reads it from stdin."] = ""
     n: Annotated[int, "How many answers."] = 1
-    force: Annotated[bool, "Open an adapter that was trained on other weights too."] = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        SampleConfig.__post_init__(self)
+        Adapters.__post_init__(self)
         if self.n < 1:
             raise ConfigError(f"--n must be at least 1, got {self.n}")
-        refuse_idle(self, {"force": "adapter"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig(SampleConfig):
+class ChatConfig(SampleConfig, Adapters):
     """Settings of `chat`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
-    adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
     system: Annotated[str | None, "System prompt; a packaged specialist brings its own."] = None
     temperature: Annotated[float, "0: always the likeliest token."] = 0.0
-    force: Annotated[bool, "Open an adapter that was trained on other weights too."] = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_idle(self, {"force": "adapter"})
+        SampleConfig.__post_init__(self)
+        Adapters.__post_init__(self)
 
 
-def open_engine(path: Path, adapter: Path | None = None, *, force: bool = False) -> Engine:
-    """The engine of a model directory, with an adapter on top if one is given."""
-    loaded, tokenizer = _pieces.open_model(path, adapter, force=force)
+def open_engine(path: Path, worn: Adapters | None = None, events: Events | None = None) -> Engine:
+    """The engine of a model directory, with adapters on top if any are given."""
+    loaded, tokenizer = _pieces.open_model(path, **(worn or Adapters()).worn, events=events)
     return Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
 
 
-def sample(config: Config, prompt: str) -> Iterator[tuple[int, Piece]]:
+def sample(config: Config, prompt: str, events: Events | None = None) -> Iterator[tuple[int, Piece]]:
     """Stream `n` answers one after another as (number, piece); answer i has the seed `seed + i`."""
     import dataclasses
 
-    engine = open_engine(config.model, config.adapter, force=config.force)
+    engine = open_engine(config.model, config, events)
     ids = engine.encode(prompt)
     assert config.seed is not None, "the caller shows the seed, so it draws it"
     for i in range(config.n):
@@ -68,9 +65,9 @@ class Conversation:
     """A chat that keeps its history inside the model's context, and inside the `turns` that a packaged
     specialist was trained on (0: no bound)."""
 
-    def __init__(self, config: ChatConfig) -> None:
+    def __init__(self, config: ChatConfig, events: Events | None = None) -> None:
         self.config = config
-        self.engine = open_engine(config.model, config.adapter, force=config.force)
+        self.engine = open_engine(config.model, config, events)
         own = config.model / "prompt.md"
         system = config.system if config.system is not None else _read(own) if own.is_file() else ""
         self.start: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []

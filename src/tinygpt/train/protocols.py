@@ -64,3 +64,13 @@ class Refreshing(Optimizer, Protocol):
     def due(self, step: int) -> bool: ...
 
     def refresh(self, state: Tensors, seen: Seen) -> Tensors: ...
+
+
+@runtime_checkable
+class Settling(Optimizer, Protocol):
+    """An optimizer that, after some steps, changes weights by what concerns all of them together: `apply` may
+    see a part of them only. Same names, same shapes; not compiled."""
+
+    def settles(self, step: int) -> bool: ...
+
+    def settle(self, weights: Tensors, state: Tensors, step: int) -> tuple[Tensors, Tensors]: ...

@@ -31,6 +31,7 @@ from tinygpt.train.protocols import (
     Optimizer,
     Refreshing,
     Seen,
+    Settling,
     Tensors,
     Transform,
 )
@@ -106,6 +107,8 @@ class Gradient:
             changed, facts = self._accumulated(batch, step, *scalars, due)
             spread = len(self.weights)  # what is left to do goes by tensors, not by rows
         self._take(changed)
+        if isinstance(self.optimizer, Settling) and self.optimizer.settles(step):
+            self._take([self.optimizer.settle(self.weights, self.optimizer_state, step)])
         self.objective.module.update(tree_unflatten(list(self.weights.items())))
         with backend.shards(backend.streams(spread)):
             mx.eval(self.weights, self.optimizer_state, facts)

@@ -27,6 +27,7 @@ def call(config: Config, out: Output) -> None:
 
 
 main = from_config(
-    Config, call, arguments=("model",), also={"adapter": "lora"}, needs={"glob": "corpus"},
+    Config, call, arguments=("model",), needs={"glob": "corpus"},
+    also={"adapter": "lora", "adapter_weight": "lora_weight"},
     choices={"suite": SUITES.names()},
 )  # fmt: skip

@@ -26,6 +26,9 @@ def main(
         list[str] | None,
         typer.Option(metavar="|".join(TASKS), autocompletion=lambda: TASKS, help="May be repeated. [both]"),
     ] = None,
+    adapter: Annotated[
+        list[Path] | None, typer.Option("--adapter", "--lora", help="Adapter to put on it; may be repeated.")
+    ] = None,
     perplexity: Annotated[
         Path | None, typer.Option(help="Text file: also measure loss and perplexity on it.")
     ] = None,
@@ -57,7 +60,8 @@ def main(
     trials = {"n": limit} | ({"seed": seed} if seed is not None else {})
     windows = {"heldout_loss": {"context": context}} if perplexity else {}
     config = Config(
-        model=model, suite=tuple(names), corpus=(perplexity,) if perplexity else (), name=model_name, out=out,
+        model=model, adapter=tuple(adapter or ()), suite=tuple(names), name=model_name, out=out,
+        corpus=(perplexity,) if perplexity else (),
         options={name: trials for name in names} | windows,
     )  # fmt: skip
     output = Output(json=json_, quiet=quiet)

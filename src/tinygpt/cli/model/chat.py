@@ -19,7 +19,7 @@ from tinygpt.runs.generate import ChatConfig, Conversation
 
 
 def call(config: ChatConfig, out: Output) -> None:
-    talk = Conversation(config.seeded())
+    talk = Conversation(config.seeded(), out.events())
     if talk.turns and not out.quiet:
         few = "one request" if talk.turns == 1 else f"{talk.turns} requests"
         print(f"this specialist reads {few} at a time, nothing earlier", file=sys.stderr)
@@ -73,5 +73,8 @@ def lines(*, quiet: bool) -> Iterator[str]:
             yield text
 
 
-ALSO = {"adapter": "lora", "sinks": "streaming_llm_sink", "window": "streaming_llm_window"}
+ALSO = {
+    "adapter": "lora", "adapter_weight": "lora_weight", "sinks": "streaming_llm_sink",
+    "window": "streaming_llm_window",
+}  # fmt: skip
 main = from_config(ChatConfig, call, arguments=("model",), also=ALSO, needs={"sinks": "window"})

@@ -24,7 +24,7 @@ def call(config: Config, out: Output) -> None:
     answers: list[dict[str, Any]] = [
         {"text": "", "tokens": 0, "finish_reason": "", "seed": seed + i} for i in range(config.n)
     ]
-    for i, piece in sample(config, prompt):
+    for i, piece in sample(config, prompt, out.events()):
         answer = answers[i]
         if tell:  # once the model and the prompt were found to be good
             print(f"seed {seed}", file=sys.stderr)
@@ -44,6 +44,11 @@ main = from_config(
     call,
     arguments=("model",),
     rename={"max_tokens": "tokens"},
-    also={"adapter": "lora", "sinks": "streaming_llm_sink", "window": "streaming_llm_window"},
+    also={
+        "adapter": "lora",
+        "adapter_weight": "lora_weight",
+        "sinks": "streaming_llm_sink",
+        "window": "streaming_llm_window",
+    },
     needs={"sinks": "window"},
 )
