@@ -18,7 +18,7 @@ from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.peft import _adapter
-from tinygpt.runs import _package
+from tinygpt.runs import _hub, _package
 
 TEMPLATE = chatml
 RUN = "run.json"  # the record of a run: what makes a folder a run directory
@@ -31,7 +31,9 @@ QUICKSTART: dict[str, tuple[str, ...]] = {"run": RUN_FILES, "tokenizer": TOKENIZ
 
 
 def model_path(path: Path) -> Path:
-    """The model directory of a path: itself, a specialist's model/, a run's final/, or its newest step."""
+    """The model directory of a path: itself, a specialist's model/, a run's final/, or its newest step; of
+    hf://org/name the folder in the hub's cache."""
+    path = _hub.fetch(path)
     files.recover(path)
     if not path.exists():
         raise CheckpointError(f"there is nothing at {path}", hint="check the path")
@@ -83,8 +85,8 @@ def base_of(path: Path) -> Path | None:
 
 
 def open_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of a setting: "byte", or the path of a directory or tokenizer.json."""
-    return byte.load() if name == "byte" else hf.load(Path(name))
+    """The tokenizer of a setting: "byte", the path of a directory or tokenizer.json, or hf://org/name."""
+    return byte.load() if name == "byte" else hf.load(_hub.fetch(name, part="tokenizer"))
 
 
 def ids(tokenizer: Tokenizer) -> dict[str, int | None]:
