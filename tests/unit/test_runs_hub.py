@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import fake_hub
+import nano
 from fake_hub import FakeHub
 from tinygpt.core import files, hub
 from tinygpt.core.config import from_dict, to_dict
@@ -22,7 +23,7 @@ from tinygpt.core.events import Events, MemorySink, Note, Progress
 from tinygpt.runs import _hub, _transfer
 from tinygpt.runs.generate import Config
 
-pytest.importorskip("huggingface_hub")
+nano.require("huggingface_hub")
 WEIGHTS = bytes(range(256)) * 400  # 102,400 bytes: the hub keeps them as LFS
 REPO = {
     "config.json": b'{"model_type": "llama"}', "tokenizer.json": b"{}", "model.safetensors": WEIGHTS,

@@ -154,7 +154,7 @@ def _option(f: Field, names: Sequence[str], choices: Sequence[str], *, named: st
     if choices := choices or (f.family.names() if f.family else f.choices):
         more |= {"metavar": listed(choices), "autocompletion": lambda: list(choices)}
     elif typing.get_origin(kind) is list:
-        more["metavar"] = f"<{typing.get_args(kind)[0].__name__.lower()}>"
+        more["metavar"] = f"<{typing.get_args(f.type)[0].__name__.lower()}>"
     # A switch that is on by default gets its negation; `--set name=false` serves the rare other case.
     if kind is bool and f.default:
         flags = [f"{flag}/--no-{flag[2:]}" for flag in flags]
@@ -185,5 +185,6 @@ def _flag_type(f: Field) -> Any:
     if kind is Pick or typing.get_origin(kind) is typing.Literal:
         return str
     if typing.get_origin(kind) in (tuple, list):
-        return list[typing.get_args(kind)[0]]
+        item = typing.get_args(kind)[0]
+        return list[str if item in (int, float) else item]  # numbers too may be joined by commas
     return kind if kind in (bool, int, float, Path) else str
