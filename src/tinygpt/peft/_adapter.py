@@ -1,19 +1,29 @@
-"""Seams of every adapter: wrap chosen Linears, freeze the rest, save and load in PEFT's format, fuse, unfuse.
+"""Seams of every adapter: wrap chosen layers, freeze the rest, save and load in PEFT's format, fuse, unfuse.
 
-A technique file offers `wrap(linear, config, key) -> module` with `base_layer` and `delta()`, and says
-with `to_peft` and `from_peft` how its config reads in adapter_config.json. Everything in the wrapper but
-`base_layer` is the adapter: its tensors learn, and are saved under PEFT's names. An adapter directory is
-sealed as a model is (model/checkpoint.py), and `peft.PeftModel.from_pretrained(base, directory)` opens it
-as it lies when the base is Llama-shaped; a GPT-2-shaped base has its q, k and v in one matrix elsewhere,
-so its adapters open in tinygpt only.
+A technique file offers `wrap(layer, config, key) -> module`: a module with the layer as its `base_layer`.
+Everything else in it is the adapter: its tensors are saved under PEFT's names, and learn where the wrapper
+does not freeze them. The wrapper has `delta()`, what it adds to the base's matrix, or, where it does more
+than add, `fused_weight()` and `fused_bias()`; on an embedding it has `as_linear`, on experts `through`
+(_layers.Stack). A technique may also have
+
+- `ON`: the kinds of layers that it works on (_layers.py), else linear layers alone;
+- `check(config, layers)`: refuse to train what makes no sense;
+- `shared(config, layers, seed) -> {name in the file: array}`: drawn once, handed to every `wrap` as a fourth
+  argument, saved once, and filled in place where an adapter is read;
+- `empty(layer, config)`: what `wrap` gives, to be filled from a file, so without drawing or decomposing;
+- `to_peft(config, wrappers)` and `from_peft(data, targets)`: how its config reads in adapter_config.json.
+
+and a wrapper `stored() -> {name: array}` with `restore(tensors)` where the file holds something else than
+its own tensors. An adapter directory is sealed as a model is (model/checkpoint.py), and
+`peft.PeftModel.from_pretrained(base, directory)` opens it as it lies when peft has the technique and the base
+is Llama-shaped; a GPT-2-shaped base has its q, k and v in one matrix elsewhere, so its adapters open in
+tinygpt only.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +33,16 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tinygpt.core import files
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick, to_dict
-from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError, nearest
+from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError
 from tinygpt.core.family import Family
 from tinygpt.model import checkpoint
 from tinygpt.model.seeds import key_of
+from tinygpt.peft import _format, _layers
+from tinygpt.peft._layers import adapters, chosen, put
 
 PEFT = Family("tinygpt.peft", verb="wrap")
 PREFIX = "base_model.model."
-ALL = "all-linear"
-PLAIN_LORA = "tinygpt opens plain LoRA adapters: rank, alpha and target modules"
-# In adapter_config.json, keys that change nothing in what a trained adapter computes.
-NEUTRAL = {
-    "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision",
-    "inference_mode", "target_modules", "megatron_core", "qalora_group_size", "runtime_config",
-}  # fmt: skip
+CARRIES = "fuse it first, or start from the base model"
 
 
 @dataclass(frozen=True)
@@ -56,95 +62,107 @@ class Loaded:
         return checkpoint.read_tensors(self.path, "optimizer")
 
 
-def shape(linear: nn.Module) -> tuple[int, int]:
-    """(out, in) features of a Linear, packed or not."""
-    n_out, n_in = linear.weight.shape
-    return n_out, n_in * 32 // linear.bits if isinstance(linear, nn.QuantizedLinear) else n_in
-
-
-def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """Every Linear by its dotted name, quantized ones included."""
-    return {n: m for n, m in sorted(model.named_modules()) if isinstance(m, nn.Linear | nn.QuantizedLinear)}
-
-
-def chosen(model: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module]:
-    """The Linears whose name ends in a target; a target that fits none is refused with the nearest names."""
-    found = linears(model)
-    inner = {n: m for n, m in found.items() if ".layers." in f".{n}"}
-    result: dict[str, nn.Module] = {}
-    for target in targets:
-        fits = inner if target == ALL else {n: m for n, m in found.items() if f".{n}".endswith(f".{target}")}
-        if not fits:
-            ends = sorted({n.rsplit(".", 1)[-1] for n in found})
-            raise ConfigError(
-                f"no matrix of the model is called '{target}'.{nearest(target, ends)}",
-                hint=f"targets: {', '.join([*ends, ALL])}",
-            )
-        result |= fits
-    return dict(sorted(result.items()))
-
-
-def adapters(model: nn.Module) -> dict[str, nn.Module]:
-    """The wrappers in a model, by the dotted name of the Linear they stand for."""
-    return {n: m for n, m in sorted(model.named_modules()) if "base_layer" in m}
-
-
 def tensors(model: nn.Module) -> dict[str, mx.array]:
     """The adapter's tensors by their names in the model, the base's left out."""
     return {
         f"{name}.{inner}": value
         for name, module in adapters(model).items()
-        for inner, value in tree_flatten(module.parameters())
-        if not inner.startswith("base_layer.")
+        for inner, value in _own(module).items()
     }
 
 
+def _own(wrapper: nn.Module) -> dict[str, mx.array]:
+    return {n: v for n, v in tree_flatten(wrapper.parameters()) if not n.startswith("base_layer.")}
+
+
+def stored(wrappers: Mapping[str, nn.Module]) -> dict[str, mx.array]:
+    """What a file holds of these wrappers, under PEFT's names."""
+    found: dict[str, mx.array] = {}
+    for name, module in wrappers.items():
+        own = module.stored() if hasattr(module, "stored") else _own(module)
+        found |= {f"{PREFIX}{name}.{inner}": value for inner, value in own.items()}
+        found |= module.get("_shared", {})
+    return found
+
+
+def picked(model: nn.Module, pick: Pick) -> dict[str, nn.Module]:
+    """The layers that an adapter's settings name, by dotted name."""
+    options, on = pick.options, getattr(PEFT.load(pick.name), "ON", (_layers.LINEAR,))
+    return chosen(model, options.targets, getattr(options, "exclude", ()), on)
+
+
 def attach(model: nn.Module, pick: Pick, *, seed: int = 0) -> list[str]:
-    """Freeze the model, wrap the chosen Linears, return their names. Each key derives from (seed, name)."""
+    """Freeze the model, wrap the chosen layers, return their names. Each key derives from (seed, name)."""
     if adapters(model):
-        raise ConfigError(
-            "the model carries an adapter already", hint="fuse it first, or start from the base model"
-        )
+        raise ConfigError("the model carries an adapter already", hint=CARRIES)
     pick = pick.resolve(PEFT, "peft")
-    _wrap(model, pick, chosen(model, pick.options.targets), seed)
+    wrapped = wrap(model, pick, picked(model, pick), seed)
     mx.eval(tensors(model))
-    return list(adapters(model))
+    return list(wrapped)
 
 
-def _wrap(model: nn.Module, pick: Pick, modules: Mapping[str, nn.Module], seed: int) -> None:
-    wrap = PEFT.load(pick.name).wrap
+def wrap(
+    model: nn.Module, pick: Pick, layers: Mapping[str, nn.Module], seed: int = 0, *, empty: bool = False
+) -> dict[str, nn.Module]:
+    """Freeze the model and put wrappers in the place of these layers; `empty`: to be filled from a file."""
+    technique, options = PEFT.load(pick.name), pick.options
     model.freeze()
-    wrapped = {n: wrap(m, pick.options, key_of(seed, "peft", n)) for n, m in modules.items()}
-    _put(model, wrapped)
+    common: list[dict[str, mx.array]] = []
+    if hasattr(technique, "shared"):
+        common.append(technique.shared(options, layers, seed))
+    wrapped: dict[str, nn.Module] = {}
+    for name, layer in layers.items():
+        if empty and hasattr(technique, "empty"):
+            wrapped[name] = technique.empty(layer, options, *common)
+        else:
+            wrapped[name] = technique.wrap(layer, options, key_of(seed, "peft", name), *common)
+        if common:
+            wrapped[name]["_shared"] = common[0]
+    put(model, wrapped)
+    return wrapped
 
 
-def _put(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
-    model.update_modules(tree_unflatten(list(modules.items())))
+def fuse(model: nn.Module, *, dequantize: bool = False) -> dict[str, nn.Module]:
+    """Put each change into its base matrix, in the base's dtype; returns the wrappers for `unfuse`.
 
-
-def fuse(model: nn.Module) -> dict[str, nn.Module]:
-    """Add each change to its base matrix, in the base's dtype; returns the wrappers for `unfuse`."""
-    out = adapters(model)
+    A packed matrix is refused, or, with `dequantize`, becomes a dense one in the dtype of its scales."""
+    out = {n: m for n, m in adapters(model).items() if not n.endswith(".base_layer")}
     for name, module in out.items():
-        if isinstance(module.base_layer, nn.QuantizedLinear):
+        if _layers.quantized(module) and not dequantize:
             raise UnsupportedError(
                 f"{name} is quantized, a change cannot be added to it", hint="dequantize the base first"
             )
-    fused = {}
-    for name, module in out.items():
-        base = module.base_layer
-        fused[name] = nn.Linear(*reversed(shape(base)), bias="bias" in base)
-        summed = base.weight.astype(mx.float32) + module.delta()
-        fused[name].update({**base.parameters(), "weight": summed.astype(base.weight.dtype)})
-        fused[name].freeze()
-    _put(model, fused)
+        if getattr(getattr(model, "output", None), "module", None) is module and not module.tied:
+            raise UnsupportedError(
+                f"{name} is also the output matrix, and the adapter changes only what it reads",
+                hint="use the adapter unfused; --set adapter.tied=true adapts both",
+            )
+    fused = {name: _fused(module) for name, module in out.items()}
+    put(model, fused)
     mx.eval(model.parameters())
     return out
 
 
+def _fused(wrapper: nn.Module) -> nn.Module:
+    base = _layers.innermost(wrapper)
+    dtype = base.scales.dtype if _layers.quantized(base) else base.weight.dtype
+    if dtype == mx.uint8:  # scales of the fp4 and fp8 modes are bytes
+        dtype = mx.float32
+    weight = _layers.fused_weight(wrapper).astype(dtype)
+    if _layers.kind(base) == _layers.EXPERTS:
+        return _layers.Stack(weight)
+    added = _layers.bias(wrapper)
+    new = nn.Embedding(1, 1) if _layers.kind(base) == _layers.EMBEDDING else nn.Linear(1, 1, bias=False)
+    new.weight = weight
+    if added is not None:
+        new.bias = added
+    new.freeze()
+    return new
+
+
 def unfuse(model: nn.Module, out: Mapping[str, nn.Module]) -> None:
     """Undo `fuse`: the base's matrices come back bit for bit, with the adapter beside them."""
-    _put(model, out)
+    put(model, out)
 
 
 def save_adapter(
@@ -164,21 +182,20 @@ def save_adapter(
 
     The manifest names it as seen from the adapter's own folder, so it is found from anywhere, and still when
     both are moved together; adapter_config.json as it was given."""
-    found = tensors(model)
-    if not found:
+    wrappers = adapters(model)
+    if not wrappers:
         raise ConfigError("the model carries no adapter to save", hint="attach one first")
     pick = pick.resolve(PEFT, "peft")
-    ends = {name.rsplit(".", 1)[-1] for name in adapters(model)}
-    ends = sorted(ends if ALL in pick.options.targets else pick.options.targets)
     way = os.path.relpath(os.path.realpath(base), os.path.realpath(path))
-    identity = {"path": Path(way).as_posix(), "hash": checkpoint.identity(base)}
+    identity = {"path": Path(way).as_posix(), "hash": checkpoint.identity(base), **hub_id(base)}
     config = {
-        **PEFT.load(pick.name).to_peft(pick.options), "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(base), "target_modules": ends, "inference_mode": True,
+        "base_model_name_or_path": identity.get("id", str(base)), "revision": identity.get("revision"),
+        "task_type": "CAUSAL_LM", "target_modules": _ends(model, wrappers), "inference_mode": True,
+        **PEFT.load(pick.name).to_peft(pick.options, wrappers),
     }  # fmt: skip
     with files.atomic_directory(Path(path), replace=replace) as folder:
         files.write_json(folder / "adapter_config.json", config)
-        checkpoint.write_tensors(folder, "adapter_model", {PREFIX + n: value for n, value in found.items()})
+        checkpoint.write_tensors(folder, "adapter_model", stored(wrappers))
         if write_tokenizer is not None:
             write_tokenizer(folder)
         if optimizer is not None:
@@ -191,18 +208,41 @@ def save_adapter(
     return Path(path)
 
 
-def load_adapter(path: Path, model: nn.Module, *, base: Path | None = None, hashes: bool = True) -> Loaded:
+def hub_id(base: Path) -> dict[str, str]:
+    """{"id": "org/name", "revision": commit} of a base that lies in huggingface_hub's cache, else {}."""
+    parts = Path(os.path.abspath(base)).parts
+    for folder, word, commit in zip(parts, parts[1:], parts[2:]):
+        if folder.startswith("models--") and word == "snapshots":
+            return {"id": folder.removeprefix("models--").replace("--", "/"), "revision": commit}
+    return {}
+
+
+def _ends(model: nn.Module, wrappers: Mapping[str, nn.Module]) -> list[str]:
+    """The shortest names that mean these layers to peft: the last part, or the whole where others share it."""
+    ends = {name.rsplit(".", 1)[-1] for name in wrappers}
+    meant = {name for end in ends for name in _layers.matching(end, _layers.layers(model))}
+    return sorted(ends if meant == set(wrappers) else wrappers)
+
+
+def load_adapter(
+    path: Path,
+    model: nn.Module,
+    *,
+    base: Path | None = None,
+    hashes: bool = True,
+    force: bool = False,
+    beside: bool = False,
+) -> Loaded:
     """Read an adapter, ours or peft's, onto a base model, and leave only the adapter learning.
 
-    With `base`, the directory the model was read from, one of ours trained on other weights is refused; one
-    whose matrices do not fit the model is always refused.
+    With `base`, the directory the model was read from, one of ours trained on other weights is refused,
+    unless `force`; one whose matrices do not fit the model is always refused. `beside`: the model may carry
+    adapters already, and this one is wrapped around them.
     """
     path = Path(path)
     files.recover(path)
-    if adapters(model):
-        raise ConfigError(
-            "the model carries an adapter already", hint="fuse it first, or start from the base model"
-        )
+    if adapters(model) and not beside:
+        raise ConfigError("the model carries an adapter already", hint=CARRIES)
     if not path.is_dir():
         raise CheckpointError(f"there is no adapter at {path}", hint="give the path of an adapter directory")
     manifest: dict[str, Any] = {}
@@ -213,29 +253,32 @@ def load_adapter(path: Path, model: nn.Module, *, base: Path | None = None, hash
                 f"{path} is of kind {manifest['kind']}, not an adapter", hint="give an adapter's directory"
             )
     trained_on = _base(path, manifest)
-    if base is not None and trained_on["hash"] and trained_on["hash"] != checkpoint.identity(base):
+    known = base is not None and trained_on["hash"] and not force
+    if known and trained_on["hash"] != checkpoint.identity(base):
+        was = trained_on.get("id") or os.path.realpath(path / trained_on["path"])
         raise CheckpointError(
             f"the adapter {path} was trained on other weights than those in {base}",
-            hint=f"its base was {os.path.realpath(path / trained_on['path'])}",
+            hint=f"its base was {was}; --force opens it all the same",
         )
     pick = _read_config(path, manifest)
     found = checkpoint.read_tensors(path, "adapter_model")
-    pick, modules = _fitting(path, model, pick, found)
-    _wrap(model, pick, modules, 0)
+    modules = _fitting(path, model, pick, found)
     try:
-        fill(model, found, str(path))
-    except CheckpointError:
-        _put(model, modules)  # a refused adapter leaves the model as it was
+        wrapped = wrap(model, pick, modules, empty=bool(manifest))
+        fill(model, found, str(path), wrapped, ours=bool(manifest))
+    except (CheckpointError, UnsupportedError):
+        put(model, modules)  # a refused adapter leaves the model as it was
         raise
     return Loaded(pick=pick, manifest=manifest, path=path)
 
 
 def _base(path: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Path and hash of the base that a manifest names, empty where it does not."""
+    """Path and hash of the base that a manifest names, empty where it does not; its id and revision on the
+    hub where it came from there."""
     found = manifest.get("base") or {}
-    if not isinstance(found, dict) or not all(isinstance(found.get(k, ""), str) for k in ("path", "hash")):
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise CheckpointError(f"{path / checkpoint.MANIFEST} names no base model", hint=checkpoint.AGAIN)
-    return {"path": found.get("path", ""), "hash": found.get("hash", "")}
+    return {"path": "", "hash": "", **found}
 
 
 def base_of(path: Path) -> Path | None:
@@ -269,13 +312,7 @@ def _read_config(path: Path, manifest: Mapping[str, Any]) -> Pick:
                 f"{path / checkpoint.MANIFEST}: {error.message}", hint=error.hint
             ) from error
     data = checkpoint.read_json(path / "adapter_config.json")
-    targets = data.get("target_modules") or []
-    targets = [targets] if isinstance(targets, str) else targets
-    if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
-        raise CheckpointError(
-            f"{path / 'adapter_config.json'}: target_modules must be names, got {targets!r}", hint=PLAIN_LORA
-        )
-    targets = tuple(sorted(targets))
+    targets = _format.names_in(data, "target_modules", str(path / "adapter_config.json"))
     refused: Exception | None = None
     for name in PEFT.names():
         try:
@@ -287,49 +324,40 @@ def _read_config(path: Path, manifest: Mapping[str, Any]) -> Pick:
             return Pick(name, config)
     raise refused or CheckpointError(
         f"{path / 'adapter_config.json'}: peft_type '{data.get('peft_type')}' is not one this build opens",
-        hint=PLAIN_LORA,
+        hint=_format.KNOWN,
     )
 
 
-def refuse_features(data: Mapping[str, Any], own: set[str]) -> None:
-    """Refuse each key of adapter_config.json that is switched on and neither neutral nor the technique's."""
-    off = {"bias": "none"}
-    for key, value in data.items():
-        if key in own or key in NEUTRAL or value == off.get(key) or value in (None, False, "", [], {}):
-            continue
-        raise CheckpointError(f"{key} = {value!r} is not supported", hint=PLAIN_LORA)
-
-
-def _fitting(
-    path: Path, model: nn.Module, pick: Pick, found: Mapping[str, mx.array]
-) -> tuple[Pick, dict[str, nn.Module]]:
-    """The Linears that the config's targets name, and those the file's tensors belong to."""
-    known = linears(model)
-    targets = pick.options.targets
-    lone = targets[0] if len(targets) == 1 and targets[0] != ALL else ""
-    pattern = {n: m for n, m in known.items() if lone and _matches(lone, n)}
-    if pattern and not any(f".{n}".endswith(f".{lone}") for n in known):
-        # peft reads a lone string as a regular expression over whole names; we note the names it means.
-        pick = Pick(pick.name, dataclasses.replace(pick.options, targets=tuple(pattern)))
+def _fitting(path: Path, model: nn.Module, pick: Pick, found: Mapping[str, mx.array]) -> dict[str, nn.Module]:
+    """The layers that the config's targets name, and those the file's tensors belong to."""
     try:
-        wanted = chosen(model, pick.options.targets)
-    except ConfigError as error:
+        wanted = picked(model, pick)
+    except (ConfigError, UnsupportedError) as error:
         raise CheckpointError(f"{path} does not fit this model: {error.message}", hint=error.hint) from error
     named = {name.removeprefix(PREFIX) for name in found}
-    # A matrix that is named but has no tensors, or the other way round, is reported by fill().
-    return pick, {n: m for n, m in known.items() if n in wanted or any(t.startswith(f"{n}.") for t in named)}
+    # A layer that is named but has no tensors, or the other way round, is reported by fill().
+    known = _layers.layers(model)
+    return {n: m for n, m in known.items() if n in wanted or any(t.startswith(f"{n}.") for t in named)}
 
 
-def _matches(pattern: str, name: str) -> bool:
-    try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error:
-        return False
+def fill(
+    model: nn.Module,
+    found: Mapping[str, mx.array],
+    where: str,
+    wrappers: Mapping[str, nn.Module] | None = None,
+    *,
+    ours: bool = True,
+) -> None:
+    """Put an adapter's tensors in place; one missing, extra, misshapen or not finite is refused by name.
 
-
-def fill(model: nn.Module, found: Mapping[str, mx.array], where: str) -> None:
-    """Put an adapter's tensors in place; one missing, extra, misshapen or not finite is refused by name."""
-    wanted = {PREFIX + n: value.shape for n, value in tensors(model).items()}
+    wrappers: where to; not given: all of the model's. `ours`: the file holds what `stored` gives; peft's
+    holds the wrappers' own tensors."""
+    wrappers = adapters(model) if wrappers is None else wrappers
+    if ours:
+        wanted = {name: value.shape for name, value in stored(wrappers).items()}
+    else:
+        wanted = {f"{PREFIX}{n}.{i}": v.shape for n, m in wrappers.items() for i, v in _own(m).items()}
+        wanted |= {n: v.shape for m in wrappers.values() for n, v in m.get("_shared", {}).items()}
     for odd, sentence in (
         (sorted(set(wanted) - set(found)), "lacks the tensor"),
         (sorted(set(found) - set(wanted)), "has a tensor this model has no place for:"),
@@ -346,5 +374,13 @@ def fill(model: nn.Module, found: Mapping[str, mx.array], where: str) -> None:
                 hint="it was trained on a base of other sizes",
             )
     checkpoint.refuse_nan(found, where)
-    model.update(tree_unflatten([(n.removeprefix(PREFIX), value) for n, value in found.items()]))
+    for name, module in wrappers.items():
+        start = f"{PREFIX}{name}."
+        own = {n.removeprefix(start): value for n, value in found.items() if n.startswith(start)}
+        if ours and hasattr(module, "restore"):
+            module.restore(own)
+        else:
+            module.update(tree_unflatten(list(own.items())))
+        common = module.get("_shared", {})
+        common.update({name: found[name] for name in common})
     mx.eval(tensors(model))

@@ -40,7 +40,7 @@ def learned(
         return write_model, resume_model
     assert base is not None
     if check := getattr(_adapter.PEFT.load(adapter.name), "check", None):
-        check(adapter.options, _adapter.chosen(model, adapter.options.targets))
+        check(adapter.options, _adapter.picked(model, adapter))
     _adapter.attach(model, adapter, seed=seed)
 
     def write_adapter(path: Path, **parts: Any) -> Path:

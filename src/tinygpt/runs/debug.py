@@ -27,11 +27,17 @@ def _open(path: Path) -> tuple[Loaded, Tokenizer]:
     return _pieces.open_model(path) if base is None else _pieces.open_model(base, path)
 
 
+def _stored(path: Path) -> dict[str, mx.array]:
+    """What an adapter's file should hold, as the loaded model has it."""
+    found = _adapter.stored(_adapter.adapters(_open(path)[0].model))
+    return {name.removeprefix(_adapter.PREFIX): value for name, value in found.items()}
+
+
 def names(path: Path) -> dict[str, Any]:
     """Tensor names that the config asks for, against those in the file."""
     model_dir = _pieces.model_path(path)
     if _pieces.base_of(model_dir) is not None:  # one that lacks a tensor, or has one too many, does not open
-        return {"common": len(_adapter.tensors(_open(model_dir)[0].model)), "missing": [], "extra": []}
+        return {"common": len(_stored(model_dir)), "missing": [], "extra": []}
     config = checkpoint.read_config(model_dir)
     wanted = set(count.tensors(LM(config)))
     found = set(layout.from_disk(checkpoint.read_tensors(model_dir, "model"), config))
@@ -62,7 +68,7 @@ def load(path: Path) -> list[dict[str, Any]]:
         values = dict(tree_flatten(loaded.model.parameters()))
         disk = layout.from_disk(checkpoint.read_tensors(path, "model"), loaded.config)
     else:
-        values = _adapter.tensors(_open(path)[0].model)
+        values = _stored(path)
         found = checkpoint.read_tensors(path, "adapter_model")
         disk = {name.removeprefix(_adapter.PREFIX): value for name, value in found.items()}
     rows = []

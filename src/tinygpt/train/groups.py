@@ -20,7 +20,7 @@ from tinygpt.core.errors import ConfigError, nearest
 
 BLOCK = re.compile(r"model\.layers\.(\d+)\.")
 EMBEDDINGS = "model.embed_"
-LORA_B = ".lora_B."
+LORA_B = ".lora_B"
 
 
 @dataclass(frozen=True)

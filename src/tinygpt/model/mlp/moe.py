@@ -20,6 +20,7 @@ Fedus et al., several are renormalised as in Shazeer et al.; no biases.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -29,6 +30,8 @@ from tinygpt.model import ops, rows
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.mlp import swiglu
+
+Product = Callable[[mx.array, mx.array], mx.array]  # rows of x, each by its own expert's matrix
 
 default_width = swiglu.default_width
 
@@ -69,6 +72,7 @@ class Experts(nn.Module):
 
     def __init__(self, n: int, d: int, m: int) -> None:
         super().__init__()
+        self._n = n
         self.gate_proj, self.up_proj, self.down_proj = (
             mx.zeros((n, m, d)), mx.zeros((n, m, d)), mx.zeros((n, d, m))
         )  # fmt: skip
@@ -78,27 +82,35 @@ class Experts(nn.Module):
         (n, d), k = x_ND.shape, chosen_Nk.shape[1]
         flat = chosen_Nk.flatten()
         if on_cpu():
-            wide, stack = mx.float32, len(self.gate_proj)  # MLX gathers in float32 there
-            y = self._grouped(mx.repeat(x_ND.astype(wide), k, axis=0), rows.Groups(flat, stack))
+            wide = mx.float32  # MLX gathers in float32 there
+            y = self._grouped(mx.repeat(x_ND.astype(wide), k, axis=0), rows.Groups(flat, self._n))
         else:
             order = mx.argsort(flat)  # each expert's tokens lie together
             y = self._sorted(x_ND[order // k], flat[order])[mx.argsort(order)]
         return y.astype(x_ND.dtype).reshape(n, k, d)
 
     def _grouped(self, x_RD: mx.array, groups: rows.Groups) -> mx.array:
-        x_PD = groups.sort(x_RD)
-        up, gate, down = (w.astype(x_RD.dtype) for w in (self.up_proj, self.gate_proj, self.down_proj))
-        hidden_PM = ops.swiglu(groups.product(x_PD, gate), groups.product(x_PD, up))
-        return groups.unsort(groups.product(hidden_PM, down))
+        def product(x_PD: mx.array, weight: mx.array) -> mx.array:
+            return groups.product(x_PD, weight.astype(x_PD.dtype))
+
+        return groups.unsort(self.compute(groups.sort(x_RD), product))
 
     def _sorted(self, x_RD: mx.array, expert_R: mx.array) -> mx.array:
-        def through(x_R1D: mx.array, weight: mx.array) -> mx.array:
+        def product(x_R1D: mx.array, weight: mx.array) -> mx.array:
             turned = weight.swapaxes(-1, -2)
             return mx.gather_mm(x_R1D, turned, rhs_indices=expert_R, sorted_indices=True)
 
-        x_R1D = x_RD[:, None]
-        hidden = ops.swiglu(through(x_R1D, self.gate_proj), through(x_R1D, self.up_proj))
-        return through(hidden, self.down_proj)[:, 0]
+        return self.compute(x_RD[:, None], product)[:, 0]
+
+    def compute(self, x: mx.array, product: Product) -> mx.array:
+        """The MLP of rows of x, where `product` knows which expert each row is for."""
+
+        def through(stack: mx.array | nn.Module, x: mx.array) -> mx.array:
+            # An adapter may stand in the place of a stack of matrices.
+            return product(x, stack) if isinstance(stack, mx.array) else stack.through(x, product)
+
+        hidden = ops.swiglu(through(self.gate_proj, x), through(self.up_proj, x))
+        return through(self.down_proj, hidden)
 
 
 class MixtureOfExperts(nn.Module):

@@ -14,7 +14,6 @@ from typing import Annotated
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
-from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
 from tinygpt.model.mlp import moe, swiglu
@@ -47,11 +46,8 @@ class DenseMixture(nn.Module):
 
     def __call__(self, x_BLD: mx.array, frame: Frame) -> mx.array:
         p_BLE = mx.softmax(self.router(x_BLD).astype(mx.float32), axis=-1).astype(x_BLD.dtype)
-        weights, x_1ND = self.experts, x_BLD.reshape(1, -1, x_BLD.shape[-1])
-        hidden_ENM = ops.swiglu(
-            x_1ND @ weights.gate_proj.swapaxes(-1, -2), x_1ND @ weights.up_proj.swapaxes(-1, -2)
-        )
-        y_END = hidden_ENM @ weights.down_proj.swapaxes(-1, -2)
+        x_1ND = x_BLD.reshape(1, -1, x_BLD.shape[-1])
+        y_END = self.experts.compute(x_1ND, lambda x, weight: x @ weight.swapaxes(-1, -2))
         p_EN1 = p_BLE.reshape(-1, p_BLE.shape[-1]).T[..., None]
         return (y_END * p_EN1).sum(axis=0).reshape(x_BLD.shape)
 
