@@ -72,7 +72,8 @@ class Decoder:
         """Keep only these rows."""
         index = mx.array(list(rows))
         for layer in self.cache:
-            layer.select(index)
+            select = getattr(layer, "select", None) or layer.filter  # mlx-lm's caches say filter
+            select(index)
 
 
 class _Slots:

@@ -21,15 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 
 from tinygpt import __version__
-from tinygpt.core import backend, files
-from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import CheckpointError, UnsupportedError, nearest
-from tinygpt.model import layout
+from tinygpt.core import files
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import CheckpointError, UnsupportedError
+from tinygpt.model import foreign, layout, quantized, repack, weights
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM
+from tinygpt.model.weights import UNPAIRED
+from tinygpt.model.weights import fill as fill
+from tinygpt.model.weights import refuse_nan as refuse_nan
 
 FORMAT = 1
 MANIFEST = files.MANIFEST
@@ -38,7 +41,6 @@ SHARD_BYTES = 5 * 2**30
 MOST = 2**31 - 1  # the largest dimension of an MLX array
 MOST_LAYERS = 10_000  # each takes time to build, before anything else can be found wrong
 AGAIN = "it is damaged: copy it again, or use another checkpoint"
-UNPAIRED = "its config.json and its weights do not belong together: copy or save both again"
 EXPECTED = "give the directory of a run, a model, an adapter or a specialist"
 
 
@@ -85,14 +87,15 @@ def save(
     `ids` are the eos, bos and pad ids that config.json should name, `stop_ids` all that end an answer;
     `dtype` is how weights are stored.
     """
+    packed = quantized.parts(list(quantized.packed(model)))
     odd = set(dict(tree_flatten(model.parameters()))) ^ set(dict(tree_flatten(LM(model.config).parameters())))
-    if odd:
+    if odd - packed or (packed and layout.model_type(model.config) == "gpt2"):
         raise UnsupportedError(
             f"the model is not its config's: {min(odd)} and {len(odd) - 1} more tensors differ",
             hint="save the adapter on its own, or fuse it into the model first",
         )
     with files.atomic_directory(Path(path), replace=replace) as folder:
-        config = {**layout.to_hf(model.config, **(ids or {})), "dtype": dtype}
+        config = layout.to_hf(model.config, **(ids or {})) | {"dtype": dtype} | quantized.described(model)
         files.write_json(folder / "config.json", config)
         named: dict[str, Any] = {
             key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -100,8 +103,11 @@ def save(
         if len(stop_ids) > 1:  # other tools stop at what generation_config.json names; readers take a list
             named["eos_token_id"] = list(stop_ids)
         files.write_json(folder / "generation_config.json", {k: v for k, v in named.items() if v is not None})
-        weights = {name: w.astype(getattr(mx, dtype)) for name, w in tree_flatten(model.parameters())}
-        write_tensors(folder, "model", layout.to_disk(weights, model.config))
+        tensors = {
+            name: w if name in packed else w.astype(getattr(mx, dtype))
+            for name, w in tree_flatten(model.parameters())
+        }
+        write_tensors(folder, "model", layout.to_disk(tensors, model.config))
         if write_tokenizer is not None:
             write_tokenizer(folder)
         if optimizer is not None:
@@ -220,7 +226,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_config(folder: Path) -> ModelConfig:
     """The config of a model directory, refused when its sizes could not be built in any memory."""
     path = folder / "config.json"
-    config = layout.from_hf(read_json(path), str(path))
+    data = {key: value for key, value in read_json(path).items() if key not in quantized.KEYS}
+    config = layout.from_hf(data, str(path))
     sizes = {name: getattr(config, name) for name in layout.SIZES if not name.endswith(("bias", "range"))}
     sizes["num_attention_heads x head_dim"] = config.num_attention_heads * config.head_dim
     for name, size in sizes.items():
@@ -291,9 +298,16 @@ def identity(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def load(path: Path, *, hashes: bool = True) -> Loaded:
-    """Open a model directory: ours (checked against its manifest) or a plain Hugging Face one of a known
-    type."""
+def load(
+    path: Path, *, hashes: bool = True, dtype: str = "auto", packing: quantized.Packing | None = None
+) -> Loaded:
+    """Open a model directory: ours (checked against its manifest), a plain Hugging Face one of a known type, or
+    through mlx_lm one of another type (model/foreign.py).
+
+    dtype: what half-precision weights become: "auto" keeps them on GPUs and widens them on CPUs, where their
+    products are slow; "stored" keeps them everywhere; else the name of a dtype. What is packed in the files
+    stays packed; with `packing` all matrices are packed as they are read, one after the other, so that the
+    dense ones are never all in memory."""
     path = Path(path)
     files.recover(path)
     if not path.exists():
@@ -308,54 +322,15 @@ def load(path: Path, *, hashes: bool = True) -> Loaded:
             raise CheckpointError(
                 f"{path} is of kind {manifest['kind']}, not a model", hint=f"pass {what} instead"
             )
+    data = read_json(path / "config.json")
+    wide = weights.wide(dtype)
+    if foreign.serves(path, data):
+        model = foreign.load(path, data, dtype=wide, packing=packing)
+        return Loaded(model=model, config=model.config, manifest=manifest, path=path)
     config = read_config(path)
-    model = LM(config)
-    tensors = layout.from_disk(read_tensors(path, "model"), config)
-    if backend.on_cpu():
-        # Half-precision products are slow on CPUs, so weights are widened once.
-        tensors = {name: t.astype(mx.float32) for name, t in tensors.items()}
-    fill(model, tensors, str(path))
+    model, where = LM(config), str(path)
+    tensors, usual, single = repack.packed_as_ours(read_tensors(path, "model"), data, where)
+    tensors = layout.from_disk(tensors, config)
+    weights.place(model, tensors, usual, single, packing, dtype=wide, where=where)
+    fill(model, tensors, where, wide)
     return Loaded(model=model, config=config, manifest=manifest, path=path)
-
-
-def fill(module: nn.Module, tensors: Mapping[str, mx.array], where: str) -> None:
-    """Put tensors into a module; one that is missing, extra, misshapen or not finite is refused by name."""
-    wanted = {name: value.shape for name, value in tree_flatten(module.parameters())}
-    extra = sorted(set(tensors) - set(wanted))
-    missing = sorted(set(wanted) - set(tensors))
-    if missing:
-        raise CheckpointError(
-            f"{where} lacks the tensor {missing[0]}{_more(missing)}.{nearest(missing[0], extra)}",
-            hint=UNPAIRED,
-        )
-    if extra:
-        raise CheckpointError(
-            f"{where} has the tensor {extra[0]}{_more(extra)}, which this model has no place for",
-            hint=UNPAIRED,
-        )
-    for name, shape in wanted.items():
-        if tensors[name].shape != shape:
-            raise CheckpointError(
-                f"{where}: {name} has shape {tensors[name].shape}, the config says {shape}", hint=UNPAIRED
-            )
-    refuse_nan(tensors, where)
-    module.update(tree_unflatten(list(tensors.items())))
-    mx.eval(module.parameters())
-
-
-def refuse_nan(tensors: Mapping[str, mx.array], where: str) -> None:
-    """Refuse tensors with NaN or infinity, which answer nothing.
-
-    A sum costs a third of the hashes: where it is finite all values are; where not, each is looked at."""
-    sums = {name: tensor.sum() for name, tensor in tensors.items()}
-    mx.eval(sums)
-    for name, total in sums.items():
-        if not mx.isfinite(total).item() and not mx.isfinite(tensors[name]).all().item():
-            raise CheckpointError(
-                f"{where}: {name} holds NaN or infinity: the run that made it diverged",
-                hint="use an older checkpoint, or train again with a smaller --lr",
-            )
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""
