@@ -193,9 +193,9 @@ def _download(name: HubName, commit: str, listed: dict[str, Remote], part: Part,
     _take(name, commit, small, events)
     taken = small
     if part == "model":
-        weights = _weights(name, _cache(name) / "snapshots" / commit, listed)
-        _take(name, commit, weights, events)
-        taken = [*small, *weights]
+        found = weights(name, _cache(name) / "snapshots" / commit, listed)
+        _take(name, commit, found, events)
+        taken = [*small, *found]
     _write_record(name, commit, part, taken)
 
 
@@ -206,7 +206,7 @@ def _matching(listed: dict[str, Remote], patterns: tuple[str, ...]) -> list[Remo
     return [file for name, file in sorted(listed.items()) if wanted(name)]
 
 
-def _weights(name: HubName, folder: Path, listed: dict[str, Remote]) -> list[Remote]:
+def weights(name: HubName, folder: Path, listed: dict[str, Remote]) -> list[Remote]:
     """The tensor files of a repository: those that its index or its manifest names, or the one there is."""
     names = [n for n in WEIGHTS if n in listed]
     if "tinygpt.json" in listed:
@@ -353,7 +353,7 @@ def _cached(name: HubName, part: Part, why: TinyGPTError) -> Path:
     found = {r.name: r for r in _blobs(folder)}
     wanted = _matching(found, TOKENIZER if part == "tokenizer" else CARD)
     try:
-        wanted += _weights(name, folder, found) if part == "model" else []
+        wanted += weights(name, folder, found) if part == "model" else []
     except (CheckpointError, UnsupportedError) as error:
         raise absent from error
     if not wanted or any(not _is_there(cache / "blobs" / f.etag, f) for f in wanted):

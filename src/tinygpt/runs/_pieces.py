@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
-from tinygpt.core import files
+from tinygpt.core import files, hub
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.lock import IN_USE
 from tinygpt.data.template import chatml
@@ -80,8 +80,16 @@ def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokeniz
 
 
 def base_of(path: Path) -> Path | None:
-    """The model that the adapter at `path` was trained on; None when there is a model at `path`."""
-    return _adapter.base_of(model_path(path))
+    """The model that the adapter at `path` was trained on; None when there is a model at `path`. One of
+    the hub that is not here any more is named as it is there."""
+    folder = model_path(path)
+    try:
+        return _adapter.base_of(folder)
+    except CheckpointError:
+        trained_on = files.peek_json(folder / checkpoint.MANIFEST).get("base")
+        if not isinstance(trained_on, dict) or not trained_on.get("id"):
+            raise
+        return Path(str(hub.HubName(str(trained_on["id"]), str(trained_on.get("revision", "")))))
 
 
 def open_tokenizer(name: str) -> Tokenizer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinygpt.core import hub
 from tinygpt.core.errors import CheckpointError, UnsupportedError
 from tinygpt.model import checkpoint
 from tinygpt.model.shards import Shards
@@ -31,11 +30,6 @@ def opened(path: Path) -> Path:
             f"{folder} is quantized: packed weights cannot be merged", hint="dequantize it first"
         )
     return folder
-
-
-def named(path: Path, folder: Path) -> dict[str, str]:
-    """How a model is recorded: its path, or its name and commit on the hub, and the hash of its weights."""
-    return {"path": str(hub.of_snapshot(folder) or hub.spelled(path)), "hash": checkpoint.identity(folder)}
 
 
 def refuse_other_kind(first: Path, other: Path) -> None:

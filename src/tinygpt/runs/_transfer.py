@@ -118,7 +118,7 @@ def _stream(url: str, file: Remote, part: Path, headers: dict[str, str], tell: C
     if have == file.size and part.exists():
         return
     tell(have)
-    with _answer(url, headers, have) as response:
+    with answer(url, headers, f"{have}-" if have else "") as response:
         if response.status_code == 206:
             place = _PLACE.match(response.headers.get("Content-Range", ""))
             if place is None or int(place[1]) != have:
@@ -138,13 +138,13 @@ def _stream(url: str, file: Remote, part: Path, headers: dict[str, str], tell: C
 
 
 @contextlib.contextmanager
-def _answer(url: str, headers: dict[str, str], have: int) -> Iterator[Any]:
-    """The streamed answer to a request from byte `have` on. The client follows redirects, and leaves the
-    token behind where they lead to another host."""
+def answer(url: str, headers: dict[str, str], part: str) -> Iterator[Any]:
+    """The streamed answer to a request, for a part of the file ("100-" is from there on). The client follows
+    redirects, and leaves the token behind where they lead to another host."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session, hf_raise_for_status
 
-    asked = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    asked = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={part}"} if part else {})}
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream("GET", url, headers=asked, timeout=timeout) as response:
         if response.status_code >= 400:

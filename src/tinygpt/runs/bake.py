@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
-
-from mlx.utils import tree_flatten
 
 from tinygpt.core import files, hub
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.model import checkpoint, layout, quantized, shards
+from tinygpt.model import checkpoint, quantized
 from tinygpt.peft import _adapter
 from tinygpt.runs import _baking, _beside, _pieces
 
-DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 PROBE = 16  # tokens on which the baked model is compared with the adapted one
 
 
@@ -62,7 +58,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         events.note("the adapter was trained over a packed base; it is baked into the dense one")
     adapted = _logits(model, ids)
     n = len(_baking.wrapped(model))
-    dense = getattr(mx, DTYPES[config.dtype]) if config.dtype != "preserve" else None
+    dense = getattr(mx, _beside.DTYPES[config.dtype]) if config.dtype in _beside.DTYPES else None
     found: list[_baking.Baked] = []
     extra = _baking.dense_bytes(model)
     for one in _baking.bake(model, dense=dense, bits=config.bits, dequantize=config.dequantize):
@@ -77,11 +73,12 @@ def run(config: Config, events: Events) -> dict[str, Any]:
             "warning",
         )
     facts = {
-        "base": {"path": _name(config.base, folder), "hash": checkpoint.identity(folder)},
+        "base": _beside.origin(config.base, folder),
         "adapter": {"path": _name(config.adapter, adapter), "name": read.pick.name},
         "error": lost,
     }
-    _write(config, folder, model, dense, facts)
+    with files.atomic_directory(config.out) as made:
+        _beside.write_model(made, folder, model, _beside.DTYPES.get(config.dtype), baked=facts)
     moved = _distance(adapted, plain)
     return {
         "out": str(config.out), **facts, "matrices": len(found),
@@ -89,28 +86,6 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         "worst": max(found, key=lambda b: b.error).name, "worst_error": max(b.error for b in found),
         "layers": [{"name": b.name, "form": b.form, "error": b.error} for b in found],
     }  # fmt: skip
-
-
-def _write(config: Config, base: Path, model: Any, dense: mx.Dtype | None, facts: Mapping[str, Any]) -> None:
-    """The model as the base lies on disk: its config and tokenizer, tensors under the names of its layout."""
-    packed = quantized.parts(list(quantized.packed(model)))
-    held = {
-        n: v if dense is None or n in packed or not mx.issubdtype(v.dtype, mx.floating) else v.astype(dense)
-        for n, v in tree_flatten(model.parameters())
-    }
-    native = layout.known(checkpoint.read_json(base / "config.json").get("model_type"))
-    tensors = layout.to_disk(held, model.config) if native else held
-    del held
-    plan = {name: (str(value.dtype).rsplit(".", 1)[-1], value.shape) for name, value in tensors.items()}
-    old = checkpoint.read_json(base / "config.json")
-    new = {k: v for k, v in old.items() if k not in quantized.KEYS} | quantized.described(model)
-    if dense is not None:
-        new = {k: v for k, v in new.items() if k != "torch_dtype"} | {"dtype": DTYPES[config.dtype]}
-    with files.atomic_directory(config.out) as folder:
-        files.write_json(folder / "config.json", new)
-        _beside.copy(base, folder)
-        shards.write(folder, "model", plan, tensors.__getitem__)
-        checkpoint.seal(folder, kind="model", baked=dict(facts))
 
 
 def _name(given: Path, folder: Path) -> str:

@@ -81,9 +81,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
 
     made = {
         "method": to_dict(config.method),
-        "models": [_same_kind.named(p, f) for p, f in zip(config.models, folders, strict=True)],
+        "models": [_beside.origin(p, f) for p, f in zip(config.models, folders, strict=True)],
         "weights": list(config.shares),
-        "base": None if base is None else _same_kind.named(config.base or base, base),
+        "base": None if base is None else _beside.origin(config.base or base, base),
     }  # fmt: skip
     with files.atomic_directory(config.out, replace=config.force) as folder:
         files.write_json(folder / "config.json", checkpoint.read_json(first / "config.json"))
