@@ -154,7 +154,7 @@ def test_load_writes_the_same_model(hub: FakeHub, tmp_path: Path, model: Path) -
         tmp_path / "full", nano.model(vocab_size=300), write_tokenizer=byte.load(None).save
     )
     half = good("hf-load", full, "--out", tmp_path / "half", "--dtype", "bf16", "--json").json
-    assert 0 < half["logits_apart"] < 1e-2 and not half["same_logits"]
+    assert 0 < half["logits_apart"] < 0.05 and not half["same_logits"]
     assert {t.dtype for t in checkpoint.read_tensors(tmp_path / "wide", "model").values()} == {mx.float32}
     shown = good("hf-load", "hf://org/name").out
     assert "hf://org/name@" in shown and "next token" in shown

@@ -65,7 +65,8 @@ def spelled(path: str | Path) -> str:
 
 def of_snapshot(path: Path) -> HubName | None:
     """The repository and commit of a folder in the hub's cache; None for any other folder."""
-    *_, repo, snapshots, commit = ("", "", "", *path.absolute().parts)
+    parts: tuple[str, ...] = ("", "", "", *path.absolute().parts)
+    repo, snapshots, commit = parts[-3:]
     found = _SNAPSHOT.fullmatch(repo)
     if found is None or snapshots != "snapshots" or COMMIT.fullmatch(commit) is None:
         return None

@@ -73,7 +73,7 @@ def entries(header: bytes, where: str, file: str, total: int) -> dict[str, Entry
         for name, entry in found.items():
             if entry.code not in DTYPES:
                 raise UnsupportedError(f"{where}: {name} has the unknown dtype {entry.code}")
-            if not all(isinstance(n, int) and n >= 0 for n in entry.shape):
+            if any(n < 0 for n in entry.shape):
                 raise bad
             if entry.end - entry.start != entry.size * DTYPES[entry.code][1]:
                 raise bad

@@ -95,7 +95,7 @@ def _packed(base: Any, wanted: mx.array, how: Packing) -> nn.Module:
     return new
 
 
-def _dense(base: Any, wanted: mx.array, dtype: mx.Dtype | None) -> tuple[Any, str]:
+def _dense(base: Any, wanted: mx.array, dtype: Any) -> tuple[Any, str]:
     """(the module, or the array of experts' matrices, and its dtype's name)."""
     own = base.scales.dtype if _layers.quantized(base) else base.weight.dtype
     dtype = dtype or (mx.bfloat16 if own == mx.uint8 else own)  # scales of the fp4 and fp8 modes are bytes
@@ -128,6 +128,6 @@ def wrapped(model: nn.Module) -> dict[str, nn.Module]:
 
 def dense_bytes(model: nn.Module) -> int:
     """How many bytes more the adapted matrices would take if they were dense, at two a weight."""
-    bases = [_layers.innermost(m) for m in wrapped(model).values()]
+    bases: list[Any] = [_layers.innermost(m) for m in wrapped(model).values()]
     sizes = [math.prod(_layers.shape(b)) * 2 - b.weight.nbytes for b in bases if _layers.quantized(b)]
     return sum(sizes)

@@ -45,9 +45,9 @@ def write_model(folder: Path, source: Path, model: Any, dtype: str | None, **fac
     in its own dtype or in `dtype`; what is packed stays packed. `facts` go into the manifest."""
     packed = quantized.parts(list(quantized.packed(model)))
     wide = getattr(mx, dtype) if dtype else None
-    held = {
+    held: Any = {
         n: v if wide is None or n in packed or not mx.issubdtype(v.dtype, mx.floating) else v.astype(wide)
-        for n, v in tree_flatten(model.parameters())
+        for n, v in dict[str, Any](tree_flatten(model.parameters())).items()
     }
     old = checkpoint.read_json(source / "config.json")
     native = isinstance(model, LM)

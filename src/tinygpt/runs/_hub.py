@@ -125,9 +125,7 @@ def _is_sane(file: Remote) -> bool:
         not path.is_absolute() and ".." not in path.parts and "\\" not in file.name and "\0" not in file.name
     )
     return (
-        inside
-        and isinstance(file.size, int)
-        and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.etag or "") is not None
+        inside and file.size >= 0 and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.etag or "") is not None
     )
 
 

@@ -17,6 +17,14 @@ def page(name: HubName) -> str:
     return f"{constants.ENDPOINT}/{name.repo}"
 
 
+def transport() -> type[Exception]:
+    """What a client of the hub raises below the hub's own answers: httpx's HTTPError, of whichever version the
+    library has. The hub's own errors are children of it."""
+    from huggingface_hub import errors
+
+    return errors.HfHubHTTPError.__mro__[1]
+
+
 class Unreachable(RemoteError):
     """Nobody answered: what is in the cache may do."""
 
@@ -44,7 +52,7 @@ def refusal(name: HubName, error: Exception, file: str = "") -> TinyGPTError:
         return _answered(name, what, error.response)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return RemoteError("HF_HUB_OFFLINE is set", hint="unset it to fetch models")
-    if isinstance(error, errors.HTTPError):
+    if isinstance(error, transport()):
         slow = "Timeout" in type(error).__name__
         why = "does not answer in time" if slow else f"cannot be reached ({type(error).__name__})"
         return Unreachable(f"the hub at {host} {why}", hint="check the network; what was fetched is kept")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from tinygpt.core import files
 from tinygpt.core.errors import RemoteError, TinyGPTError
 from tinygpt.core.lock import only_one
+from tinygpt.runs._hub_refusal import transport
 
 PART = ".tinygpt.part"  # what has come of a blob so far
 PIECE = 1 << 20
@@ -85,7 +86,7 @@ def _complete(
     url: str, file: Remote, part: Path, headers: dict[str, str], tell: Callable[[int], None], where: str
 ) -> None:
     """Let the part grow to the file's size; ends with an error when nothing new comes in several tries."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
     tries = 0
     while True:
@@ -93,7 +94,7 @@ def _complete(
         try:
             _stream(url, file, part, headers, tell)
             return
-        except (HTTPError, Unfinished) as error:
+        except (transport(), Unfinished) as error:
             if isinstance(error, HfHubHTTPError) and error.response.status_code not in AGAIN:
                 raise
             grown = part.exists() and part.stat().st_size > before
@@ -138,7 +139,7 @@ def _stream(url: str, file: Remote, part: Path, headers: dict[str, str], tell: C
 
 
 @contextlib.contextmanager
-def answer(url: str, headers: dict[str, str], part: str) -> Iterator[Any]:
+def answer(url: str, headers: dict[str, str], part: str) -> Generator[Any]:
     """The streamed answer to a request, for a part of the file ("100-" is from there on). The client follows
     redirects, and leaves the token behind where they lead to another host."""
     from huggingface_hub import constants

@@ -30,18 +30,6 @@ class Config:
 
     def __post_init__(self) -> None:
         resolve_picks(self)
-        if len(self.models) < 2:
-            raise ConfigError(
-                f"two or more models are merged, {len(self.models)} given",
-                hint="name them one after the other",
-            )
-        if self.weights and len(self.weights) != len(self.models):
-            raise ConfigError(
-                f"--weights has {len(self.weights)} numbers, and there are {len(self.models)} models",
-                hint="give one number a model",
-            )
-        check = MERGES.load(self.method.name).check
-        check(self.method.options, self.shares, self.base is not None)
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -51,6 +39,7 @@ class Config:
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Write the merged model at `out`; returns what it is made of."""
+    _check(config)
     _beside.claim(config.out, force=config.force)
     folders = [_same_kind.opened(path) for path in config.models]
     base = None if config.base is None else _same_kind.opened(config.base)
@@ -92,6 +81,22 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         shards.write(folder, "model", plan, produce)
         checkpoint.seal(folder, kind="model", merged=made)
     return {"out": str(config.out), "tensors": len(plan), **made}
+
+
+def _check(config: Config) -> None:
+    """Refuse models, weights and a base that do not go together."""
+    if len(config.models) < 2:
+        raise ConfigError(
+            f"two or more models are merged, {len(config.models)} given",
+            hint="name them one after the other",
+        )
+    if config.weights and len(config.weights) != len(config.models):
+        raise ConfigError(
+            f"--weights has {len(config.weights)} numbers, and there are {len(config.models)} models",
+            hint="give one number a model",
+        )
+    check = MERGES.load(config.method.name).check
+    check(config.method.options, config.shares, config.base is not None)
 
 
 def _finite(tensor: mx.array, name: str, folder: Path, *, like: mx.Dtype = mx.float32) -> mx.array:
