@@ -34,6 +34,14 @@ SLOTS += [
     ("attention", Pick("diff", {"window": 4, "qk_norm": True})),
     ("position", Pick("rope_linear", {"factor": 1.5, "theta": 100.0})),
     ("position", Pick("rope_yarn", {"attention_factor": 1.5, "truncate": False, "theta": 100.0})),
+    ("attention", Pick("gqa", {"window": 4, "full_layers": [1], "softcap": 2.0, "scale": 0.7})),
+    ("attention", Pick("gqa", {"qk_norm": True, "qk_norm_width": True, "output_bias": False})),
+    ("mlp", Pick("moe", {"experts": 4, "renormalize": "never", "dense_layers": [1]})),
+    ("residual", Pick("plain", {"scale": 0.5})),
+    ("position", Pick("rope", {"share": 0.5, "theta": 100.0})),
+    ("position", Pick("rope_longrope", {"long_factor": [2.0] * 4, "factor": 4.0})),
+    ("second_position", Pick("nope", {})),
+    ("second_position", Pick("rope_linear", {"factor": 4.0})),
     ("head", Pick("mtp", {"horizons": 3})),
     ("depth", Pick("mod", {"whole": 0, "capacity": 0.3})),
     ("embedding_norm", Pick("rmsnorm")),
@@ -61,7 +69,8 @@ def fresh(slot: tuple[str, Pick]) -> LM:
     """A Llama-shaped nano model with one slot filled otherwise, biases included."""
     kind, pick = slot
     biased = pick.name not in ("moe", "moe_dense")  # experts have none
-    return nano.model(attention_bias=True, mlp_bias=biased, **{kind: pick})
+    more = {"second_layers": (1,)} if kind == "second_position" else {}
+    return nano.model(attention_bias=True, mlp_bias=biased, **{kind: pick}, **more)
 
 
 def run(model: LM, ids: np.ndarray, cache: list | None = None, **how: Any) -> np.ndarray:

@@ -151,11 +151,12 @@ def test_rope_takes_an_offset_and_positions_a_row() -> None:
     close(ops.rope(x, freqs=freqs, scale=0.5, offset=3), want)
 
 
-def plain_attention(q, k, v, scale, keep=None, bias=None):
+def plain_attention(q, k, v, scale, keep=None, bias=None, cap=0.0):
     """Scores, mask, softmax, values, written out; queries without keys give zeros."""
     R = q.shape[1] // k.shape[1]
     k, v = mx.repeat(k, R, axis=1), mx.repeat(v, R, axis=1)
     s = (q * scale) @ k.swapaxes(-1, -2)
+    s = cap * mx.tanh(s / cap) if cap else s
     s = s if bias is None else s + bias
     if keep is not None:
         s = mx.where(keep, s, -1e30)
@@ -225,6 +226,28 @@ def test_attention_with_a_bias(L, S, H, G, shape) -> None:
         )  # fmt: skip
         turned = mx.contiguous(bias.swapaxes(-1, -2)).swapaxes(-1, -2)
         close(fast(q, k, v, bias=turned), plain(q, k, v, bias=bias))
+
+
+@pytest.mark.parametrize(("L", "S"), [(1, 9), (7, 20), (130, 130)])
+@pytest.mark.parametrize(("H", "G"), [(4, 4), (4, 2)])
+def test_attention_with_a_cap(L, S, H, G) -> None:
+    """Scores are bounded before bias and mask, beside a window and packed documents too."""
+    q, k, v = normal(2, H, L, 32), normal(2, G, S, 32, seed=1), normal(2, G, S, 32, seed=2)
+    bias, causal = normal(2, H, L, S, seed=6), causal_keep(L, S)
+    near = causal & (mx.arange(S - L, S)[:, None] - mx.arange(S)[None] < 5)
+    segments = mx.array([[i // 3 for i in range(S)], [i // 90 for i in range(S)]])
+    same = (segments[:, None, S - L :, None] == segments[:, None, None, :]) & causal
+    some = causal & (mx.random.bernoulli(0.7, (2, 1, L, S)) | (mx.arange(S) == 0))
+    cases = [({}, causal), ({"window": 5}, near), ({"segments": segments}, same), ({"mask": some}, some)]
+    for how, keep in [*cases, ({"mask": None}, None)]:
+        same_value_and_gradients(
+            lambda q, k, v, b, how=how: ops.attention(q, k, v, scale=0.5, cap=1.3, bias=b, **how),
+            lambda q, k, v, b, keep=keep: plain_attention(q, k, v, 0.5, keep, b, 1.3),
+            q, k, v, bias,
+        )  # fmt: skip
+        if "segments" not in how or L > 1:
+            loose = plain_attention(q, k, v, 0.5, keep)
+            assert mx.abs(ops.attention(q, k, v, scale=0.5, cap=1.3, **how) - loose).max().item() > 0.01
 
 
 @pytest.mark.parametrize("L", [7, 200])

@@ -45,7 +45,7 @@ ORIGINAL = {
     "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-size",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
     "tokenize-train": "--corpus, --out, --vocab-size",
-    "merge": "--out, --weights, --method, --density, --base, --seed --dare-seed",
+    "merge": "--out, --weights, --method, --density, --base, --dare-seed",
     "bake-lora": "--out, --dtype",
 }
 

@@ -176,7 +176,7 @@ def foreign_key(p: Path) -> None:
 
 
 def foreign_type(p: Path) -> None:
-    edit(p / "config.json", lambda d: d.update(model_type="mamba"))
+    edit(p / "config.json", lambda d: d.update(model_type="no such type"))
     reseal(p)
 
 
@@ -238,7 +238,7 @@ DEFECTS = {
     foreign_tensor: "self_attn.gate.weight, which this model has no place for",
     wrong_shape: r"has shape \(64, 32\), the config says \(65, 32\)",
     foreign_key: "the key 'sliding_windw', which this build does not know",
-    foreign_type: "model_type 'mamba' is not one this build opens",
+    foreign_type: "model_type 'no such type' is not one this build opens",
     no_size: r"vocab_size' is required",
     outside: r"lists \.\./\.\./mine\.jsonl, which lies outside",
     strange_index: "does not say which file of .* holds a tensor",

@@ -94,12 +94,14 @@ def test_windows_and_norms_of_others_are_read_as_they_mean_them() -> None:
     assert plain.attention.options.window == 0 and plain.attention.options.qk_norm and plain.head_dim == 128
     windowed = read("qwen3", use_sliding_window=True, sliding_window=7, max_window_layers=0)
     assert windowed.attention.options.window == 7
-    for wrong in (
-        {"use_sliding_window": True, "max_window_layers": 1},
-        {"layer_types": ["sliding_attention"] * 2},
-        {"layer_types": ["chunked_attention"] * 2},
+    last = read("qwen3", use_sliding_window=True, max_window_layers=1).attention.options
+    assert last.window == 4096 and last.full_layers == (0,)
+    for wrong, why in (
+        ({"layer_types": ["sliding_attention"] * 2}, "use_sliding_window or sliding_window has none"),
+        ({"layer_types": ["chunked_attention"] * 2}, "the kind 'chunked_attention'"),
+        ({"layer_types": ["full_attention"]}, "an entry for each of 2 layers"),
     ):
-        with pytest.raises(CheckpointError, match="the windows of its layers differ"):
+        with pytest.raises(CheckpointError, match=why):
             read("qwen3", **wrong)
     with pytest.raises(CheckpointError, match="a mistral with attention_bias is not supported"):
         read("mistral", attention_bias=True)
@@ -110,11 +112,15 @@ def test_windows_and_norms_of_others_are_read_as_they_mean_them() -> None:
 @pytest.mark.parametrize(
     ("shape_", "changes", "sentence"),
     [
-        ("llama", {"rope_parameters": {"rope_type": "longrope"}}, "rope_parameters has the type 'longrope'"),
+        ("llama", {"rope_parameters": {"rope_type": "axial"}}, "rope_parameters has the type 'axial'"),
+        ("llama", {"rope_parameters": {"rope_type": "longrope"}}, "has no 'short_factor', which the type"),
+        ("llama", {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "'full_attention'"),
+        ("llama", {"partial_rotary_factor": 0.5}, "the key 'partial_rotary_factor'"),
+        ("llama", {"embedding_multiplier": 2.0}, "the key 'embedding_multiplier'"),
         ("llama", {"rope_parameters": {"rope_type": "lama3"}}, "Did you mean 'llama3'"),
         ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "has no 'factor', which the type 'yarn' needs"),
         ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 2}}, "has no 'low_freq_factor'"),
-        ("llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "'partial_rotary_factor'"),
+        ("llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is not supp"),
         ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2, "beta_fast": 4}}, "'beta_fast'"),
         ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "must be at least 1, got 0.5"),
         ("llama", {"rope_parameters": {"rope_theta": 5e5}}, "500000.0, but beside it stands 10000.0"),

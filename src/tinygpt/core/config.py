@@ -151,7 +151,7 @@ def _beneath(filled: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, An
         given = data.get(name)
         given = {"name": given} if isinstance(given, str) else given
         if isinstance(value, Mapping) and isinstance(given, Mapping):
-            other = given.get("name", value.get("name")) != value.get("name")
+            other = "name" in value and given.get("name", value["name"]) != value["name"]
             result[name] = given if other else {**value, **given}
     return result
 

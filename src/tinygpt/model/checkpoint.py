@@ -301,8 +301,8 @@ def identity(path: Path) -> str:
 def load(
     path: Path, *, hashes: bool = True, dtype: str = "auto", packing: quantized.Packing | None = None
 ) -> Loaded:
-    """Open a model directory: ours (checked against its manifest), a plain Hugging Face one of a known type, or
-    through mlx_lm one of another type (model/foreign.py).
+    """Open a model directory: ours (checked against its manifest), a plain Hugging Face one of a known type,
+    or through mlx_lm one of another type (model/foreign.py).
 
     dtype: what half-precision weights become: "auto" keeps them on GPUs and widens them on CPUs, where their
     products are slow; "stored" keeps them everywhere; else the name of a dtype. What is packed in the files

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from tinygpt.core.config import Pick, resolve_picks
@@ -42,6 +43,10 @@ class ModelConfig:
     attention: Annotated[Pick, "How tokens read one another.", ATTENTION] = Pick("gqa")
     mlp: Annotated[Pick, "What each token does on its own.", MLP] = Pick("swiglu")
     position: Annotated[Pick, "How order enters.", POSITION] = Pick("rope")
+    second_position: Annotated[
+        Pick | None, "How order enters in second_layers, where that differs; none: as everywhere.", POSITION
+    ] = None
+    second_layers: Annotated[tuple[int, ...], "Layers with second_position, counted from 0."] = ()
     norm: Annotated[Pick, "How activations are kept in scale.", NORM] = Pick("rmsnorm")
     embedding_norm: Annotated[
         Pick | None, "A norm on token embeddings, before positions are added; none: as they are.", NORM
@@ -49,6 +54,9 @@ class ModelConfig:
     residual: Annotated[Pick, "How a sublayer joins the stream.", RESIDUAL] = Pick("plain")
     depth: Annotated[Pick, "Which tokens a block computes.", DEPTH] = Pick("all")
     head: Annotated[Pick, "How hidden states become probabilities.", HEAD] = Pick("linear")
+    embedding_scale: Annotated[float, "Multiplies token embeddings, before positions are added."] = 1.0
+    logit_divisor: Annotated[float, "Divides the logits."] = 1.0
+    logit_cap: Annotated[float, "Bounds the logits, cap * tanh(logits / cap); 0: no bound."] = 0.0
     qat_bits: Annotated[int, "Bits of the grid that the weights were trained for (--qat); 0: none."] = 0
     qat_group_size: Annotated[int, "Weights of that grid that share a scale."] = 0
 
@@ -66,9 +74,12 @@ class ModelConfig:
         for name in ("num_key_value_heads", "head_dim", "intermediate_size"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
-        for name in ("norm_eps", "initializer_range"):
+        for name in ("norm_eps", "initializer_range", "embedding_scale", "logit_divisor"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"'{name}' must be positive, got {getattr(self, name):g}")
+        if self.logit_cap < 0:
+            raise ConfigError(f"'logit_cap' must not be negative, got {self.logit_cap:g}")
+        self._check_second()
         heads, groups = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
         if heads % groups:
             raise ConfigError(f"num_key_value_heads ({groups}) must divide num_attention_heads ({heads})")
@@ -88,9 +99,34 @@ class ModelConfig:
         complete = getattr(POSITION.load(self.position.name), "complete", None)
         if complete is not None:
             object.__setattr__(self, "position", Pick(self.position.name, complete(self)))
+        if self.second_position is not None:
+            object.__setattr__(self, "second_position", self.with_second().position)
+
+    def _check_second(self) -> None:
+        """Second positions and the layers that have them go together."""
+        if (self.second_position is None) != (not self.second_layers):
+            raise ConfigError(
+                "second_position and second_layers mean nothing without each other",
+                hint="give both, or neither",
+            )
+        check_layers("second_layers", self.second_layers, self.num_hidden_layers)
+
+    def with_second(self) -> ModelConfig:
+        """The config of a stack that has the second position in every layer."""
+        assert self.second_position is not None
+        return replace(self, position=self.second_position, second_position=None, second_layers=())
 
     @property
     def reach(self) -> int:
         """Longest text in tokens: max_position_embeddings, or more where positions stretch with the text."""
         reach = getattr(POSITION.load(self.position.name), "reach", None)
         return self.max_position_embeddings if reach is None else reach(self)
+
+
+def check_layers(name: str, layers: Sequence[int], count: int) -> None:
+    """ConfigError where a setting lists a layer that a stack of so many has not."""
+    for layer in layers:
+        if not 0 <= layer < count:
+            raise ConfigError(
+                f"'{name}' lists layer {layer}, and the model's {count} layers are 0 to {count - 1}"
+            )

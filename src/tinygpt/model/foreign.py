@@ -32,12 +32,20 @@ from tinygpt.model.terms import Terms
 FORMS = ("mxfp4", "mxfp8", "fp8", "compressed-tensors", "modelopt", "bitnet")
 # Architectures whose packed matrices mlx_lm lays out otherwise than the files that they came from.
 MOVED = ("gpt2", "mixtral", "qwen3_moe")
-REACH = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
+REACH = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+)
 UNSAID = 2048  # tokens, where a config names no limit
 # Keys of the mathematics that many architectures share: refused where mlx_lm's model does not read them.
 HEEDED = (
-    "rope_scaling", "partial_rotary_factor", "rotary_pct", "attn_logit_softcapping", "final_logit_softcapping",
-    "logit_scale", "logits_scaling", "attention_multiplier", "residual_multiplier", "embedding_multiplier",
+    "rope_scaling", "partial_rotary_factor", "rotary_pct", "attn_logit_softcapping",
+    "final_logit_softcapping", "logit_scale", "logits_scaling", "attention_multiplier",
+    "residual_multiplier", "embedding_multiplier",
     "clip_qkv", "attn_output_multiplier", "query_pre_attn_scalar", "scale_emb", "scale_depth", "alibi",
 )  # fmt: skip
 NEUTRAL = (None, False, 0, 1.0, {}, [])
@@ -137,7 +145,7 @@ class Foreign:
         terms: Terms | None = None,
         **kwargs: Any,
     ) -> mx.array:
-        """Logits (B, L, V), or those of the last tokens. Padding may lie at the right only, without a cache."""
+        """Logits (B, L, V), or those of the last tokens. Without a cache padding lies at the right."""
         object.__setattr__(self, "_tap", tap)
         try:
             z_BLV = super().__call__(tokens_BL, cache=cache, **kwargs)  # type: ignore[misc]
@@ -250,7 +258,11 @@ def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
     vocab = said.get("vocab_size") or getattr(args, "vocab_size", 0)
     reach = next((said[name] for name in REACH if isinstance(said.get(name), int)), UNSAID)
     window = said.get("sliding_window")
-    if isinstance(window, int) and said.get("use_sliding_window", True) and not _reads(args, "sliding_window"):
+    if (
+        isinstance(window, int)
+        and said.get("use_sliding_window", True)
+        and not _reads(args, "sliding_window")
+    ):
         reach = min(reach, window)  # within it a window changes nothing
     model.__class__ = type("Foreign", (Foreign, type(model)), {})
     object.__setattr__(model, "_facts", ForeignConfig(kind, vocab, reach, data, args))
@@ -290,9 +302,7 @@ def _refuse_unread(data: Mapping[str, Any], args: Any, where: str) -> None:
         )
 
 
-def _settle(
-    model: nn.Module, packing: quantized.Packing | None, dtype: mx.Dtype | None, where: str
-) -> None:
+def _settle(model: nn.Module, packing: quantized.Packing | None, dtype: mx.Dtype | None, where: str) -> None:
     """Read, cast and pack the lazy tensors one after the other."""
     own = {name: quantized.Packing.of(module) for name, module in quantized.packed(model).items()}
     tensors = dict(tree_flatten(model.parameters()))

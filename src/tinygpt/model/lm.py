@@ -31,6 +31,8 @@ class Stack(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions = POSITION.load(config.position.name).build(config)
+        self._positions = _positions(config, self.embed_positions)  # of every layer
+        self._scale = config.embedding_scale
         self.layers = [Block(config, i) for i in range(config.num_hidden_layers)]
         d = config.hidden_size
         if config.embedding_norm is not None:
@@ -52,21 +54,41 @@ class Stack(nn.Module):
         frame.position, frame.stack = self.embed_positions, self
         frame.begin(cache[0])
         noise = frame.noise
-        x_BLD = self.embed_tokens(tokens_BL)
+        x_BLD = self.embed(tokens_BL)
         x_BLD = x_BLD if noise is None else noise.disturb(x_BLD, frame.segments)
         if "embed_norm" in self:
             x_BLD = self.embed_norm(x_BLD)
         x_BLD = self.embed_positions.embed(x_BLD, frame.offset, frame)
         x_BLD = frame.point("hook_embed", x_BLD if noise is None else noise.drop(x_BLD, "embed"))
-        for layer, layer_cache in zip(self.layers, cache):
+        for layer, position, layer_cache in zip(self.layers, self._positions, cache):
             frame.trunk = x_BLD
-            layer.share(x_BLD, frame, layer_cache)
-            x_BLD = passed(layer, x_BLD, frame, layer_cache)
+            # A frame of its own: when blocks compute again, the common one stands at the last layer.
+            own = frame if position is frame.position else replace(frame, position=position)
+            layer.share(x_BLD, own, layer_cache)
+            x_BLD = passed(layer, x_BLD, own, layer_cache)
         return frame.point("ln_final.hook_normalized", self.finish(x_BLD))
+
+    def embed(self, tokens_BL: mx.array) -> mx.array:
+        """The vectors (B, L, D) of tokens, without positions."""
+        x_BLD = self.embed_tokens(tokens_BL)
+        return x_BLD if self._scale == 1.0 else x_BLD * self._scale
 
     def finish(self, x_BLD: mx.array) -> mx.array:
         """The final norm, where the stack has one."""
         return self.norm(x_BLD) if "norm" in self else x_BLD
+
+
+def _positions(config: ModelConfig, first: nn.Module) -> tuple[nn.Module, ...]:
+    """The position module of every layer: the first one, or the second."""
+    if config.second_position is None:
+        return (first,) * config.num_hidden_layers
+    second = POSITION.load(config.second_position.name).build(config.with_second())
+    if getattr(second, "inside_attention", False) or second.parameters():
+        raise ConfigError(
+            f"position '{config.second_position.name}' cannot be the second one: all layers share it",
+            hint="second_position=rope, another rope with fixed angles, or nope",
+        )
+    return tuple(second if i in config.second_layers else first for i in range(config.num_hidden_layers))
 
 
 class LM(nn.Module):
@@ -125,7 +147,8 @@ class LM(nn.Module):
     @property
     def output(self) -> Output:
         """The output matrix."""
-        return Output(self.model.embed_tokens if self._config.tie_word_embeddings else self.lm_head)
+        module = self.model.embed_tokens if self._config.tie_word_embeddings else self.lm_head
+        return Output(module, divisor=self._config.logit_divisor, cap=self._config.logit_cap)
 
     def __call__(
         self,
@@ -186,14 +209,16 @@ class LM(nn.Module):
 def initialize(model: LM, seed: int) -> LM:
     """Draw fresh weights: normal(0, initializer_range), residual outputs / sqrt(2 layers), biases 0, norms 1.
 
-    Attention and residual techniques that have a rule of their own, `initial_std(name, shape)`, are asked
-    first. Each tensor's key derives from (seed, its name), so adding a tensor leaves the others as they were.
+    Attention, residual and norm techniques that have a rule of their own, `initial_std(name, shape)`, are
+    asked first. Each tensor's key derives from (seed, its name), so adding a tensor leaves the others as they
+    were.
     Source: Radford et al. 2019, section 2.3 (scaled residual outputs).
     """
     config = model.config
     usual, depth = config.initializer_range, math.sqrt(2 * config.num_hidden_layers)
     layer = model.layers[0]
-    rules = [p.initial_std for p in (layer.self_attn, layer.mlp_residual) if hasattr(p, "initial_std")]
+    parts = (layer.self_attn, layer.mlp_residual, layer.input_layernorm)
+    rules = [part.initial_std for part in parts if hasattr(part, "initial_std")]
     fresh = []
     for name, value in tree_flatten(model.parameters()):
         std = next((s for rule in rules if (s := rule(name, value.shape)) is not None), None)

@@ -71,6 +71,26 @@ def gelu(x: mx.array, approximate: bool = False) -> mx.array:
     return _gelu_tanh(x) if approximate else _gelu_erf(x)
 
 
+@fused
+def _geglu_tanh(gate: mx.array, up: mx.array) -> mx.array:
+    return 0.5 * gate * (1 + mx.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate * gate * gate))) * up
+
+
+@fused
+def _geglu_erf(gate: mx.array, up: mx.array) -> mx.array:
+    return gate * (1 + mx.erf(gate / math.sqrt(2))) / 2 * up
+
+
+def geglu(gate: mx.array, up: mx.array, approximate: bool = False) -> mx.array:
+    """gelu(gate) * up: the gated unit with GELU of Shazeer 2020, arXiv:2002.05202."""
+    return _geglu_tanh(gate, up) if approximate else _geglu_erf(gate, up)
+
+
+def soft_cap(x: mx.array, cap: float) -> mx.array:
+    """cap * tanh(x / cap): between -cap and cap, and x where it is small (Gemma 2, arXiv:2408.00118)."""
+    return cap * mx.tanh(x / cap)
+
+
 # --- softmax and cross-entropy ----------------------------------------------------------------------------
 
 
@@ -272,6 +292,26 @@ def _masked(bias: mx.array, mask: mx.array | None) -> mx.array:
     return mx.where(mask, bias, -mx.inf) if mask.dtype == mx.bool_ else bias + mask
 
 
+def _capped(
+    q_BHLK: mx.array,
+    k_BGSK: mx.array,
+    v_BGSK: mx.array,
+    cap: float,
+    mask: mx.array | None,
+    bias: mx.array | None,
+) -> mx.array:
+    """Attention of scaled queries whose scores are bounded, which no fused kernel does; in float32."""
+    (B, H, L, K), (_, G, S, _) = q_BHLK.shape, k_BGSK.shape
+    q = q_BHLK.reshape(B, G, H // G, L, K)
+    scores = (q @ k_BGSK[:, :, None].swapaxes(-1, -2)).reshape(B, H, L, S).astype(mx.float32)
+    scores = soft_cap(scores, cap)
+    scores = scores if bias is None else scores + bias
+    if mask is not None:  # a huge number and no infinity: a row without any key gives a mean, not NaN
+        scores = mx.where(mask, scores, -1e30) if mask.dtype == mx.bool_ else scores + mask
+    p = softmax(scores).astype(v_BGSK.dtype).reshape(B, G, H // G, L, S)
+    return (p @ v_BGSK[:, :, None]).reshape(B, H, L, -1)
+
+
 def attention(
     q_BHLK: mx.array,
     k_BGSK: mx.array,
@@ -282,6 +322,7 @@ def attention(
     segments: mx.array | None = None,
     bias: mx.array | None = None,
     window: int = 0,
+    cap: float = 0.0,
 ) -> mx.array:
     """softmax(scale * q k^T + bias + mask) v: (B, H, L, width of v).
 
@@ -289,8 +330,9 @@ def attention(
     broadcast to (B, H, L, S). segments: (B, S) integer ids of packed documents, a query then attends only to
     keys of its own id (the queries are the last L positions). bias: what a position technique adds to scores,
     broadcasts like a mask; on CPU it is fastest where keys lie first in memory. window: with mask "causal" or
-    None, a query reads the last so many keys up to its own (0: all). On CPU, queries that may attend to
-    nothing give zeros.
+    None, a query reads the last so many keys up to its own (0: all). cap: bounds scores before bias and mask,
+    cap * tanh(scores / cap) (0: no bound); all scores are then made at once. On CPU and without a cap,
+    queries that may attend to nothing give zeros.
     """
     (B, H, L, K), (_, G, S, _) = q_BHLK.shape, k_BGSK.shape
     if window >= S or isinstance(mask, mx.array):
@@ -302,12 +344,14 @@ def attention(
         segments = None if segments is None else segments[:, -window:]
         bias = None if bias is None else bias[..., -window:]
         S, window = window, 0
-    if not _cpu(q_BHLK) or L == 1:
-        if isinstance(mask, str) and (window or segments is not None or bias is not None):
+    if not _cpu(q_BHLK) or L == 1 or cap:
+        if isinstance(mask, str) and (window or cap or segments is not None or bias is not None):
             mask = _causal(L, S, window)
         if segments is not None:
             same = segments[:, None, S - L :, None] == segments[:, None, None, :]
             mask = same if mask is None else same & mask
+        if cap:
+            return _capped(q_BHLK * scale, k_BGSK, v_BGSK, cap, mask, bias)
         if bias is not None:
             mask = _masked(bias, mask).astype(q_BHLK.dtype)
         return mx.fast.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, scale=scale, mask=mask)

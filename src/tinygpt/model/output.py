@@ -22,14 +22,18 @@ from tinygpt.model import ops
 class Output:
     """The output matrix as a function: hidden states (..., D) -> logits (..., V).
 
-    module: the embedding (`as_linear`) or a linear layer; quantized and adapted ones work as well."""
+    module: the embedding (`as_linear`) or a linear layer; quantized and adapted ones work as well. Logits are
+    divided by `divisor` and then, where there is a `cap`, bounded: cap * tanh(logits / cap)."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, divisor: float = 1.0, cap: float = 0.0) -> None:
         self.module = module
+        self.divisor, self.cap = divisor, cap
         self._call: Any = getattr(module, "as_linear", module)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self._call(x)
+        logits = self._call(x)
+        logits = logits if self.divisor == 1.0 else logits / self.divisor
+        return ops.soft_cap(logits, self.cap) if self.cap else logits
 
     def learned(self) -> list[tuple[str, mx.array]]:
         """Name and value of what learns in the matrix; none where it is frozen."""

@@ -31,7 +31,7 @@ MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "nvfp4": ((16,), (4,)),
 }
 """Group sizes and bits that a mode can have, the usual group size first."""
-BLOCK = 1 << 24  # weights unpacked at once: 64 MB of float32
+BLOCK = 1 << 22  # weights unpacked at once on a core: 16 MB of float32
 FEW = {"affine": 4, "mxfp4": 16, "nvfp4": 16, "mxfp8": 4}  # rows from which on a CPU unpacks
 KEYS = ("quantization", "quantization_config")  # of config.json; mlx_lm writes both
 PARTS = ("weight", "scales", "biases")
@@ -39,9 +39,9 @@ PARTS = ("weight", "scales", "biases")
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """How a matrix is packed."""
+    """How a matrix is packed; 0: the mode's usual bits and group size."""
 
-    bits: int = 4
+    bits: int = 0
     group_size: int = 0
     mode: str = "affine"
 
@@ -49,12 +49,13 @@ class Packing:
         if self.mode not in MODES:
             raise ConfigError(f"no mode is called '{self.mode}'", hint=f"modes: {', '.join(MODES)}")
         sizes, bits = MODES[self.mode]
-        if self.bits not in bits:
+        if self.bits not in (0, *bits):
             few = ", ".join(map(str, bits))
             raise ConfigError(f"{self.mode} has {few} bits a weight, not {self.bits}", hint="change one")
         if self.group_size not in (0, *sizes):
             few = ", ".join(map(str, sorted(sizes)))
             raise ConfigError(f"{self.mode} has groups of {few} weights, not {self.group_size}")
+        object.__setattr__(self, "bits", self.bits or (4 if 4 in bits else bits[0]))
         object.__setattr__(self, "group_size", self.group_size or sizes[0])
 
     @classmethod

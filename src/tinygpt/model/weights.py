@@ -118,7 +118,9 @@ def pack(model: nn.Module, tensors: Tensors, how: Packing, dtype: mx.Dtype, wher
         tensors |= {f"{name}.{part}": value for part, value in made.items()}
 
 
-def fill(module: nn.Module, tensors: Mapping[str, mx.array], where: str, dtype: mx.Dtype | None = None) -> None:
+def fill(
+    module: nn.Module, tensors: Mapping[str, mx.array], where: str, dtype: mx.Dtype | None = None
+) -> None:
     """Put tensors into a module; one that is missing, extra, misshapen or not finite is refused by name.
 
     With `dtype` floating-point ones are cast; `tensors` then is a dict, which is emptied, so that no second

@@ -33,7 +33,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tinygpt.core import files
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick, to_dict
-from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError
+from tinygpt.core.errors import CheckpointError, ConfigError, TinyGPTError, UnsupportedError
 from tinygpt.core.family import Family
 from tinygpt.model import checkpoint
 from tinygpt.model.seeds import key_of
@@ -218,7 +218,7 @@ def hub_id(base: Path) -> dict[str, str]:
 
 
 def _ends(model: nn.Module, wrappers: Mapping[str, nn.Module]) -> list[str]:
-    """The shortest names that mean these layers to peft: the last part, or the whole where others share it."""
+    """The shortest names that mean these layers to peft: last parts, or all where others share them."""
     ends = {name.rsplit(".", 1)[-1] for name in wrappers}
     meant = {name for end in ends for name in _layers.matching(end, _layers.layers(model))}
     return sorted(ends if meant == set(wrappers) else wrappers)
@@ -262,13 +262,17 @@ def load_adapter(
         )
     pick = _read_config(path, manifest)
     found = checkpoint.read_tensors(path, "adapter_model")
+    if not manifest:
+        found = _format.without_copies(found, model, PREFIX, str(path))
     modules = _fitting(path, model, pick, found)
     try:
         wrapped = wrap(model, pick, modules, empty=bool(manifest))
         fill(model, found, str(path), wrapped, ours=bool(manifest))
-    except (CheckpointError, UnsupportedError):
+    except TinyGPTError as error:
         put(model, modules)  # a refused adapter leaves the model as it was
-        raise
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} does not fit this model: {error.message}", hint=error.hint) from error
     return Loaded(pick=pick, manifest=manifest, path=path)
 
 

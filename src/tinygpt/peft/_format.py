@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import CheckpointError
+from tinygpt.peft import _layers
 
 KNOWN = "`tinygpt explain peft` lists what this build opens"
 # In adapter_config.json, keys that change nothing in what a trained adapter computes.
@@ -33,3 +35,35 @@ def names_in(data: Mapping[str, Any], key: str, where: str = "") -> tuple[str, .
             f"{f'{where}: ' if where else ''}{key} must be names, got {found!r}", hint=KNOWN
         )
     return tuple(sorted(found))
+
+
+def without_copies(
+    found: Mapping[str, mx.array], model: nn.Module, prefix: str, where: str
+) -> dict[str, mx.array]:
+    """The tensors of a file that peft wrote, without those it writes twice.
+
+    Where an embedding is adapted peft adds the base's own tables; one that differs from the model's is
+    refused, since peft would put it in place. Where the output matrix is tied to it
+    (`ensure_weight_tying`), the same pair is there turned, as the output's."""
+    tables, tied = _layers.layers(model), getattr(getattr(model, "output", None), "module", None)
+    turned: dict[str, mx.array] = {}
+    for name, layer in tables.items():
+        if layer is tied and _layers.kind(layer) == _layers.EMBEDDING:
+            tables["lm_head"] = layer
+            for mine, other in (("A", "B"), ("B", "A")):
+                if (pair := found.get(f"{prefix}{name}.lora_embedding_{other}")) is not None:
+                    turned[f"{prefix}lm_head.lora_{mine}.weight"] = pair.T
+            break
+    kept: dict[str, mx.array] = {}
+    for name, value in found.items():
+        copy = turned.get(name)
+        if name.endswith(".base_layer.weight"):
+            layer = tables.get(name.removeprefix(prefix).removesuffix(".base_layer.weight"))
+            copy = None if layer is None else _layers.dense(layer)
+        if copy is None:
+            kept[name] = value
+        elif copy.shape != value.shape or not mx.array_equal(copy, value.astype(copy.dtype)):
+            raise CheckpointError(
+                f"{where}: {name} is not what the base has there", hint="it was trained on other weights"
+            )
+    return kept

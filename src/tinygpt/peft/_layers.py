@@ -31,6 +31,7 @@ class Stack(nn.Module):
     def __init__(self, weight: mx.array) -> None:
         super().__init__()
         self.weight = weight
+        self.freeze()  # it comes into a model that is frozen already
 
     def through(self, x: mx.array, product: Callable[[mx.array, mx.array], mx.array]) -> mx.array:
         """Each row of x by its own expert's matrix; `product` knows which that is."""

@@ -77,42 +77,43 @@ class LowRank(nn.Module):
             return self.lora_embedding_A, self.lora_embedding_B
         return self.lora_A.weight, self.lora_B.weight
 
-    def factors(self) -> Pair:
-        """A and B of the whole change, the start taken off."""
-        a, b = self.pair
-        if not self._start:
-            return a, b
-        a0, b0 = self._start
-        return mx.concatenate([a, a0], axis=-2), mx.concatenate([b, -b0], axis=-1)
+    def parts(self) -> list[tuple[float, mx.array, mx.array]]:
+        """(factor, A, B) of each part of the change: what is learned, and the start that is taken off.
+
+        They are multiplied one by one, so that at the start their difference is exactly zero."""
+        learned = [(self.scale, *self.pair)]
+        return [*learned, (-self.scale, *self._start)] if self._start else learned
+
+    def _sum(self, product: Callable[[mx.array, mx.array], mx.array]) -> mx.array:
+        first, *more = (factor * product(a, b) for factor, a, b in self.parts())
+        return first + more[0] if more else first
 
     def change(self, x: mx.array) -> mx.array:
         """What is added to the base layer's answer to x: values (..., in), tokens on an embedding."""
-        a, b = self.factors()
-        inner = a.T[x] if self.kind == _layers.EMBEDDING else x @ a.T
-        return self.scale * (inner @ b.T)
+        if self.kind == _layers.EMBEDDING:
+            return self._sum(lambda a, b: a.T[x] @ b.T)
+        return self._sum(lambda a, b: (x @ a.T) @ b.T)
 
     def __call__(self, x: mx.array) -> mx.array:
         y = self.base_layer(x)
         return y + self.change(x).astype(y.dtype)
 
     def as_linear(self, x: mx.array) -> mx.array:
-        """An embedding as the output matrix (..., D) -> (..., V)."""
+        """The output matrix (..., D) -> (..., V); one that is no embedding is called as it is."""
+        if self.kind != _layers.EMBEDDING:
+            return self(x)
         y = self.base_layer.as_linear(x)
-        if not self.tied:
-            return y
-        a, b = self.factors()
-        return y + (self.scale * ((x @ b) @ a)).astype(y.dtype)
+        return y + self._sum(lambda a, b: (x @ b) @ a).astype(y.dtype) if self.tied else y
 
     def through(self, x: mx.array, product: Callable[[mx.array, mx.array], mx.array]) -> mx.array:
         """Rows of x, each by its own expert's matrices."""
         y = self.base_layer.through(x, product)
-        a, b = (w.astype(x.dtype) for w in self.factors())
-        return y + (self.scale * product(product(x, a), b)).astype(y.dtype)
+        change = self._sum(lambda a, b: product(product(x, a.astype(x.dtype)), b.astype(x.dtype)))
+        return y + change.astype(y.dtype)
 
     def delta(self) -> mx.array:
         """The dense change of the base's weight, in float32."""
-        a, b = (w.astype(mx.float32) for w in self.factors())
-        change = self.scale * (b @ a)
+        change = self._sum(lambda a, b: b.astype(mx.float32) @ a.astype(mx.float32))
         return change.T if self.kind == _layers.EMBEDDING else change
 
     def hold(self) -> None:
@@ -128,8 +129,12 @@ class LowRank(nn.Module):
         return f"lora_{ending.format('A')}", f"lora_{ending.format('B')}"
 
     def stored(self) -> dict[str, mx.array]:
-        """A plain LoRA of the same change, by peft's names."""
-        return dict(zip(self._names, self.factors()))
+        """A plain LoRA of the same change, by peft's names: with a start, [A; A0] and [B, -B0]."""
+        a, b = self.pair
+        if self._start:
+            a0, b0 = self._start
+            a, b = mx.concatenate([a, a0], axis=-2), mx.concatenate([b, -b0], axis=-1)
+        return dict(zip(self._names, (a, b)))
 
     def restore(self, found: Mapping[str, mx.array]) -> None:
         """Take A and B, and the start where there is one, from what was stored."""
@@ -144,6 +149,32 @@ class LowRank(nn.Module):
             self.lora_A.weight, self.lora_B.weight = a, b
 
 
+def matrices(layer: nn.Module) -> Any:
+    """A layer's matrix or matrices (..., out, in) in float32, for numpy."""
+    import numpy as np
+
+    weight = _layers.dense(layer)
+    return np.array(weight.T if _layers.kind(layer) == _layers.EMBEDDING else weight)
+
+
+def pair_of(a: Any, b: Any, rank: int) -> Pair:
+    """The first `rank` rows of a and columns of b, zeros where the matrix has no more."""
+    import numpy as np
+
+    none = [(0, 0)] * (a.ndim - 2)
+    short = max(0, rank - a.shape[-2])
+    a, b = np.pad(a, [*none, (0, short), (0, 0)]), np.pad(b, [*none, (0, 0), (0, short)])
+    return mx.array(np.ascontiguousarray(a[..., :rank, :])), mx.array(np.ascontiguousarray(b[..., :rank]))
+
+
+def root_pair(u: Any, s: Any, vh: Any, rank: int, scale: float) -> Pair:
+    """A and B with `scale * B A = U_r S_r V_r`, the singular values shared evenly."""
+    import numpy as np
+
+    root = np.sqrt(s / scale)
+    return pair_of(root[..., None] * vh, u * root[..., None, :], rank)
+
+
 def sizes(layer: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of A and B for a layer."""
     n_out, n_in = _layers.shape(layer)
@@ -152,12 +183,14 @@ def sizes(layer: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]
     return (*stack, rank, n_in), (*stack, n_out, rank)
 
 
-def drawn(layer: nn.Module, rank: int, key: mx.array, init: str = "kaiming") -> Pair:
-    """A random, B zero; on an embedding the other way round, as peft does: a row of A is a token's own.
+def drawn(layer: nn.Module, rank: int, key: mx.array, init: str = "kaiming", *, zero_b: bool = False) -> Pair:
+    """A random, B zero; on an embedding the other way round, as peft does, unless `zero_b`.
 
-    `kaiming`: uniform in +-1/sqrt(in); `gaussian`: normal / r; an embedding's B is normal."""
+    `kaiming`: uniform in +-1/sqrt(in); `gaussian`: normal / r; an embedding's are normal."""
     a, b = sizes(layer, rank)
     if _layers.kind(layer) == _layers.EMBEDDING:
+        if zero_b:
+            return mx.random.normal(a, key=key), mx.zeros(b)
         return mx.zeros(a), mx.random.normal(b, key=key)
     if init == "gaussian":
         return mx.random.normal(a, key=key) / rank, mx.zeros(b)
@@ -224,6 +257,8 @@ def features(data: Mapping[str, Any]) -> tuple[bool, bool, Any]:
     return bool(data.get("use_rslora")), bool(data.get("use_dora")), data.get("init_lora_weights", True)
 
 
-def usual(start: Any) -> bool:
-    """Whether a start leaves the base matrix as it is, so that the file says all."""
-    return start is None or start in (True, False, "gaussian", "orthogonal")
+def refuse_start(data: Mapping[str, Any]) -> None:
+    """Refuse a start that changed the base matrix too (corda, loftq, ...): the file does not hold that."""
+    start = data.get("init_lora_weights", True)
+    if start not in (True, False, None, "gaussian", "orthogonal"):
+        raise CheckpointError(f"init_lora_weights = {start!r} is not supported", hint=_format.KNOWN)

@@ -7,8 +7,8 @@ is `W + (alpha/r) B A`.
 
 Paper: Hu et al., ICLR 2022, arXiv:2106.09685 (section 4.1).
 Differs: A is drawn uniformly in +-1/sqrt(in), as peft does, unless init is "gaussian"; on an embedding A is
-zero and B normal, as peft does. There is no dropout: a layer is called with its input alone, and the keys of
-a row's noise do not come with it; the dropout that a foreign adapter was trained with is read and not applied.
+zero and B normal, as peft does. There is no dropout: a layer is called with its input alone, and the keys
+of a row's noise do not come with it; the dropout that a foreign adapter was trained with is not applied.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import CheckpointError
-from tinygpt.peft import _format, _low_rank
+from tinygpt.peft import _low_rank
 
 ON, check = _low_rank.ON, _low_rank.check
 
@@ -50,8 +49,6 @@ def from_peft(data: Mapping[str, Any], targets: tuple[str, ...]) -> Config | Non
     rs, dora, start = _low_rank.features(data)
     if data.get("peft_type") != "LORA" or rs or dora or str(start).startswith(("pissa", "olora")):
         return None
-    # Other ways to start (corda, loftq, ...) change the base matrix too, which the file does not hold.
-    if not _low_rank.usual(start):
-        raise CheckpointError(f"init_lora_weights = {start!r} is not supported", hint=_format.KNOWN)
+    _low_rank.refuse_start(data)
     init = "gaussian" if start == "gaussian" else "kaiming"
     return _low_rank.from_peft(Config, data, targets, set(), init=init)

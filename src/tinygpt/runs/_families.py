@@ -54,6 +54,7 @@ KINDS = (
     Kind("tinygpt.model.residual", "build", "model.residual"),
     Kind("tinygpt.model.depth", "build", "model.depth"),
     Kind("tinygpt.model.head", "build", "model.head"),
+    Kind("tinygpt.model.arch", "read"),
     Kind("tinygpt.data.tokenizer", "load", cites=False),
     Kind("tinygpt.data.template", "render", "template", cites=False),
     Kind("tinygpt.data.source", "build", cites=False),

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.config import Pick
-from tinygpt.model import checkpoint
+from tinygpt.core.config import Pick, to_dict
+from tinygpt.core.errors import ConfigError
+from tinygpt.model import checkpoint, quantized
 from tinygpt.peft import _adapter
 from tinygpt.runs import _pieces
 
@@ -20,13 +21,21 @@ Resume = Callable[[Path], None]
 
 
 def learned(
-    model: LM, tokenizer: Tokenizer, *, base: Path | None = None, adapter: Pick | None = None, seed: int = 0
+    model: LM,
+    tokenizer: Tokenizer,
+    *,
+    base: Path | None = None,
+    adapter: Pick | None = None,
+    seed: int = 0,
+    packing: quantized.Packing | None = None,
 ) -> tuple[Write, Resume]:
     """write(path, **parts), which saves what is learned, and resume(path), which puts it back.
 
-    That is the model, or the `adapter` that is put on it here, drawn from `seed`, and that `base` carries.
-    ConfigError where the adapter does not fit the model."""
+    That is the model, or the `adapter` that is put on it here, drawn from `seed`, and that `base` carries;
+    `packing` is how the base was packed as it was read. ConfigError where the adapter does not fit the
+    model, or where the whole model cannot learn."""
     if adapter is None:
+        _refuse_whole(model)
 
         def write_model(path: Path, **parts: Any) -> Path:
             ids, stop_ids = _pieces.ids(tokenizer), tokenizer.stop_ids
@@ -44,9 +53,23 @@ def learned(
     _adapter.attach(model, adapter, seed=seed)
 
     def write_adapter(path: Path, **parts: Any) -> Path:
-        return _adapter.save_adapter(path, model, adapter, base=base, write_tokenizer=tokenizer.save, **parts)
+        how = {_pieces.PACKED: to_dict(packing)} if packing is not None else {}
+        return _adapter.save_adapter(
+            path, model, adapter, base=base, write_tokenizer=tokenizer.save, **how, **parts
+        )
 
     def resume_adapter(path: Path) -> None:
         _adapter.fill(model, checkpoint.read_tensors(path, "adapter_model"), str(path))
 
     return write_adapter, resume_adapter
+
+
+def _refuse_whole(model: Any) -> None:
+    """ConfigError where not all weights can learn, or be saved as a model of ours."""
+    hint = "learn an adapter on it: sft with --adapter lora, without --full"
+    if quantized.packed(model):
+        raise ConfigError("the base is quantized, and packed weights do not learn", hint=hint)
+    if not getattr(model, "packs", True):
+        raise ConfigError(
+            f"a {model.config.model_type} is run by mlx_lm, and tinygpt has no way to save one", hint=hint
+        )

@@ -34,6 +34,8 @@ def refuse_too_large(
     The estimate is a fifth to a half of what is really taken, so that nothing that fits is refused. Where not
     the `whole` model learns, one layer may be all that the backward pass goes through; with `recompute`
     blocks keep their input alone."""
+    if not isinstance(model, ModelConfig):
+        return  # nothing is known of a foreign architecture; the first step is measured before it is taken
     dtype = backend.compute_dtype(dtype)
     least = count.activation_bytes(model, rows, context, dtype=dtype, recompute=recompute)
     least = least + count.state_bytes(model) if whole else least // model.num_hidden_layers

@@ -10,6 +10,7 @@ from typing import Any
 from mlx.utils import tree_flatten
 
 from tinygpt.core import files, hub
+from tinygpt.core.config import from_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.lock import IN_USE
 from tinygpt.data.template import chatml
@@ -17,10 +18,12 @@ from tinygpt.data.tokenizer import byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
+from tinygpt.model.quantized import Packing
 from tinygpt.peft import _adapter
 from tinygpt.runs import _hub, _package
 
 TEMPLATE = chatml
+PACKED = "packed"  # of an adapter's manifest: how the base was packed for it
 RUN = "run.json"  # the record of a run: what makes a folder a run directory
 # Files at the top of the directories that runs make; those below are on a checkpoint's own list.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -64,9 +67,16 @@ def refuse_inside(out: Path) -> None:
             raise ConfigError(f"--out {out} {where} the checkpoint {folder}", hint="choose another --out")
 
 
-def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokenizer]:
-    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given."""
-    loaded = checkpoint.load(model_path(path))
+def open_model(
+    path: Path, adapter: Path | None = None, *, dtype: str = "auto", packing: Packing | None = None
+) -> tuple[Loaded, Tokenizer]:
+    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given.
+
+    The base of an adapter that was trained on packed matrices is packed in the same way. See
+    `checkpoint.load` for dtype and packing."""
+    if adapter is not None and packing is None:
+        packing = packing_of(model_path(adapter))
+    loaded = checkpoint.load(model_path(path), dtype=dtype, packing=packing)
     if adapter is not None:
         _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path)
     tokenizer = hf.load(loaded.path)
@@ -77,6 +87,18 @@ def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokeniz
             hint="they do not belong together: copy or save both again",
         )
     return loaded, tokenizer
+
+
+def packing_of(adapter: Path) -> Packing | None:
+    """How the base was packed that the adapter at this path was trained on; None where it was as it lies."""
+    manifest = adapter / checkpoint.MANIFEST
+    table = checkpoint.read_json(manifest).get(PACKED) if manifest.is_file() else None
+    if table is None:
+        return None
+    try:
+        return from_dict(Packing, table if isinstance(table, dict) else {"": table}, PACKED)
+    except ConfigError as error:
+        raise CheckpointError(f"{manifest}: {error.message}", hint=error.hint) from error
 
 
 def base_of(path: Path) -> Path | None:

@@ -241,7 +241,8 @@ class TrainSettings:
                 hint="choose a shorter one",
             )
         length = self.context or model.max_position_embeddings
-        horizons = getattr(model.head.options, "horizons", 1)
+        head = getattr(model, "head", None)  # a foreign model says nothing of it
+        horizons = getattr(head.options, "horizons", 1) if head is not None else 1
         if horizons > length:
             raise ConfigError(
                 f"the head '{model.head.name}' predicts {horizons} tokens ahead, and a row has {length}",

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import backend, files
+from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, FileSink, RunStarted
 from tinygpt.core.lock import gpu_lock, run_lock
 from tinygpt.model import checkpoint
@@ -53,6 +54,11 @@ def train(
     Gradient. Of several processes rank 0 alone reads and writes the directory and tells."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
+    if not getattr(objective.module, "packs", True) and (source[0].segments > 1).any():
+        raise ConfigError(
+            "this base is run by mlx_lm, which cannot keep the documents of a row apart",
+            hint="give rows that are not packed, or a base of a type that tinygpt runs itself",
+        )
     before = checkpoint.read_json(after / "state.json")["step"] if after is not None else 0
     steps = before + config.amounts.steps
     update = updater(directory, objective, before, make)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from tinygpt.core.config import Pick
+from tinygpt.core.config import Fills, Pick, refuse_idle
 from tinygpt.core.errors import ConfigError
+from tinygpt.model.quantized import Packing
 from tinygpt.peft import _adapter
 from tinygpt.runs import _learned, _pieces
 from tinygpt.runs._settings import FreshModel
@@ -35,8 +36,26 @@ class Tuned(FreshModel):
         float, "LoRA+: learning rate of the adapter's matrices B over that of A; the paper has 16."
     ] = 1.0
 
+    qlora: Annotated[
+        bool,
+        "Pack the base's matrices as they are read, and learn an adapter on all of those in the blocks.",
+        Fills({"adapter": {"targets": ["all-linear"]}}),
+    ] = False
+    qlora_bits: Annotated[int, "Bits of a packed weight: 2, 3, 4, 6 or 8; 0: 4, of mxfp8 8."] = 0
+    qlora_mode: Annotated[
+        Literal["affine", "mxfp4", "nvfp4", "mxfp8"], "How --qlora packs: integers, or small floats."
+    ] = "affine"
+    qlora_group_size: Annotated[int, "Weights that share a scale; 0: the mode's usual number."] = 0
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_idle(self, dict.fromkeys(("qlora_bits", "qlora_mode", "qlora_group_size"), "qlora"))
+        _ = self.packing  # refuses bits and groups that the mode does not have
+        if self.whole and self.qlora:
+            raise ConfigError(
+                "--qlora packs a base under an adapter, but all weights will learn",
+                hint="give a base without --full, or leave --qlora out",
+            )
         if self.lora_plus_ratio <= 0:
             raise ConfigError(f"--lora-plus-ratio must be positive, got {self.lora_plus_ratio:g}")
         if self.whole and self.lora_plus_ratio != 1:
@@ -56,6 +75,13 @@ class Tuned(FreshModel):
             )
 
     @property
+    def packing(self) -> Packing | None:
+        """How the base is packed as it is read; None: as it lies."""
+        if not self.qlora:
+            return None
+        return Packing(bits=self.qlora_bits, group_size=self.qlora_group_size, mode=self.qlora_mode)
+
+    @property
     def whole(self) -> bool:
         """Whether all weights learn."""
         return self.full or self.base is None
@@ -68,10 +94,14 @@ class Tuned(FreshModel):
         if self.base is None:
             tokenizer = _pieces.open_tokenizer(self.tokenizer)
             return Opened(self.fresh(tokenizer.vocab_size, seed), tokenizer, None)
-        loaded, tokenizer = _pieces.open_model(self.base)
+        # What does not learn is kept in the compute dtype, where one is asked for.
+        dtype = "auto" if self.whole else self.dtype
+        loaded, tokenizer = _pieces.open_model(self.base, dtype=dtype, packing=self.packing)
         return Opened(loaded.model, tokenizer, loaded.path)
 
     def learned(self, opened: Opened, seed: int) -> tuple[_learned.Write, _learned.Resume]:
         """How what learns is written and put back; the adapter, if one learns, is put on the model here."""
         adapter = None if self.whole else self.adapter
-        return _learned.learned(opened.model, opened.tokenizer, base=opened.base, adapter=adapter, seed=seed)
+        return _learned.learned(
+            opened.model, opened.tokenizer, base=opened.base, adapter=adapter, seed=seed, packing=self.packing
+        )

@@ -15,6 +15,7 @@ from tinygpt.core.events import Events, Sampled
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.model import count
+from tinygpt.model.config import ModelConfig
 from tinygpt.runs import _pieces, _suites
 from tinygpt.runs._local_endpoint import LocalEndpoint
 from tinygpt.train.loop import Hook
@@ -99,7 +100,10 @@ def tok_s_at_peak(model: LM, length: int, dtype: str) -> tuple[float, float]:
     Where only some weights learn, the others need no gradients of their own: 4 N instead of 6 N operations a
     token."""
     gflops = _gflops(dtype)
-    matrices, all_ = count.flops_per_token(model.config, 0), count.flops_per_token(model.config, length)
+    if isinstance(model.config, ModelConfig):
+        matrices, all_ = count.flops_per_token(model.config, 0), count.flops_per_token(model.config, length)
+    else:  # of a foreign architecture the matrices alone are counted
+        matrices = all_ = 6 * sum(value.size for _, value in tree_flatten(model.parameters()))
     learned = {name for name, _ in tree_flatten(model.trainable_parameters())}
     if len(learned) < len(tree_flatten(model.parameters())):
         all_ -= matrices // 3

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygpt.core import events
 from tinygpt.core.errors import CheckpointError, GateFailed
-from tinygpt.model import checkpoint, count, layout
+from tinygpt.model import checkpoint, count, foreign, layout
 from tinygpt.model.shards import Shards
 from tinygpt.runs import _package, _pieces
 
@@ -26,7 +26,10 @@ def inspect(path: Path) -> dict[str, Any]:
     tensors = checkpoint.read_tensors(model_dir, "adapter_model" if adapter else "model")
     facts: dict[str, Any] = {"path": str(model_dir), "kind": manifest.get("kind", "Hugging Face directory")}
     facts |= {k: manifest[k] for k in ("format", "made_by", "base", "step") if k in manifest}
-    if not adapter:
+    data = {} if adapter else checkpoint.read_json(model_dir / "config.json")
+    if foreign.serves(model_dir, data):
+        facts |= {"model_type": data["model_type"], "config": data}
+    elif not adapter:
         config = checkpoint.read_config(model_dir)
         facts["model_type"] = layout.model_type(config)
         facts["config"] = layout.to_hf(config)

@@ -67,6 +67,7 @@ def run(config: Config, events: Events) -> Result:
         batch_size=config.amounts.batch,
         seed=directory.seed,
         events=events,
+        packs=getattr(model, "packs", True),
     )
     write, resume = config.learned(opened, directory.seed)
     if config.learn == "answers":

@@ -24,6 +24,6 @@ main = from_config(
     Config, call, arguments=("models",),
     knobs={
         "density": "method.density", "normalize": "method.normalize", "scale": "method.scale",
-        "seed": "method.seed", "dare_seed": "method.seed",
+        "dare_seed": "method.seed",
     },
 )  # fmt: skip

@@ -21,7 +21,8 @@ def call(config: Config, out: Output) -> int:
 
 main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
-    also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight"},
+    also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight",
+          "qlora_bits": "bits", "qlora_mode": "mode", "qlora_group_size": "group_size"},
     knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
     choices=CHOICES, slots=True,
 )  # fmt: skip

@@ -67,8 +67,10 @@ def build(
     batch_size: int,
     seed: int = 0,
     events: Events | None = None,
+    packs: bool = True,
 ) -> Source:
-    """The training source; `.held_out` is the evaluation source, or None."""
+    """The training source; `.held_out` is the evaluation source, or None. Without `packs` every example has a
+    row of its own, for models that cannot keep several apart."""
     conversations, facts = _read(config, events)
     examples = _encode(conversations, config, tokenizer, events)
     # Sorting by digest is the keyed shuffle: it also mixes the rows of several files.
@@ -86,7 +88,7 @@ def build(
     size = {"length": length, "batch_size": batch_size, "pad_id": tokenizer.pad_id}
 
     def part(chosen: list[_Example], more_facts: dict[str, Any], **more: Any) -> Source:
-        packed, n_learned = _pack(chosen, length, learn_all=config.learn == "all")
+        packed, n_learned = _pack(chosen, length, learn_all=config.learn == "all", packs=packs)
         counts = {"documents": len(chosen), "learned_tokens": n_learned, **more_facts}
         return Source(packed, **size, facts=counts, files=config.paths, **more)
 
@@ -197,7 +199,7 @@ def _report_long(facts: dict[str, Any], config: Config, length: int, events: Eve
         )
 
 
-def _pack(examples: Sequence[_Example], length: int, *, learn_all: bool) -> tuple[Fit, int]:
+def _pack(examples: Sequence[_Example], length: int, *, learn_all: bool, packs: bool) -> tuple[Fit, int]:
     import numpy as np
 
     sizes = [len(e.ids) - 1 for e in examples]
@@ -208,4 +210,5 @@ def _pack(examples: Sequence[_Example], length: int, *, learn_all: bool) -> tupl
     if learn_all:
         learn[:] = True
         n_learned = int(edges[-1]) - len(examples)
-    return Fit(ids, learn, edges, fit_plan(sizes, length)), n_learned
+    plan = fit_plan(sizes, length) if packs else [[e] for e in range(len(sizes))]
+    return Fit(ids, learn, edges, plan), n_learned

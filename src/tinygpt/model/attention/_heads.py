@@ -9,9 +9,9 @@ from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
 from tinygpt.model.cache.full import KVCache
 from tinygpt.model.cache.rotating import RotatingCache
-from tinygpt.model.config import ModelConfig
+from tinygpt.model.config import NORM, ModelConfig
 from tinygpt.model.frame import Frame
-from tinygpt.model.norm.rmsnorm import RMSNorm
+from tinygpt.model.norm import rmsnorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,15 @@ class Heads(nn.Module):
     length, D width. keys: whether it makes keys and values of its own."""
 
     def __init__(
-        self, config: ModelConfig, layer: int, *, window: int = 0, qk_norm: bool = False, keys: bool = True
+        self,
+        config: ModelConfig,
+        layer: int,
+        *,
+        window: int = 0,
+        qk_norm: bool = False,
+        keys: bool = True,
+        output_bias: bool = True,
+        norm_width: bool = False,
     ) -> None:
         super().__init__()
         self.n_heads, self.n_groups, self.d_head = (
@@ -48,22 +56,30 @@ class Heads(nn.Module):
         if keys:
             self.k_proj = nn.Linear(d, narrow, bias=bias)
             self.v_proj = nn.Linear(d, narrow, bias=bias)
-        self.o_proj = nn.Linear(wide, d, bias=bias)
+        self.o_proj = nn.Linear(wide, d, bias=bias and output_bias)
+        self.norm_width = norm_width
         if qk_norm:
-            self.q_norm = RMSNorm(self.d_head, config.norm_eps)
+            norm = getattr(NORM.load(config.norm.name), "of_heads", rmsnorm.build)
+            self.q_norm = norm(config, wide if norm_width else self.d_head)
             if keys:
-                self.k_norm = RMSNorm(self.d_head, config.norm_eps)
+                self.k_norm = norm(config, narrow if norm_width else self.d_head)
 
     def make_cache(self) -> KVCache:
         return RotatingCache(self.window) if self.window else KVCache()
 
     def make_queries(self, x_BLD: mx.array) -> mx.array:
         """(B, H, L, K), normed, not yet turned."""
-        return in_heads(self.q_proj(x_BLD), self.n_heads, self.get("q_norm"))
+        return self._normed_heads(self.q_proj(x_BLD), self.n_heads, self.get("q_norm"))
 
     def make_keys(self, x_BLD: mx.array) -> mx.array:
         """(B, G, L, K), normed, not yet turned."""
-        return in_heads(self.k_proj(x_BLD), self.n_groups, self.get("k_norm"))
+        return self._normed_heads(self.k_proj(x_BLD), self.n_groups, self.get("k_norm"))
+
+    def _normed_heads(self, x_BLW: mx.array, n: int, norm: nn.Module | None) -> mx.array:
+        """(B, n, L, K), each head normed, or all of them as one vector."""
+        if norm is None or not self.norm_width:
+            return in_heads(x_BLW, n, norm)
+        return in_heads(norm(x_BLW), n)
 
     def joined(self, y_BHLK: mx.array, frame: Frame) -> mx.array:
         """(B, L, D): what all heads read, through the output matrix."""

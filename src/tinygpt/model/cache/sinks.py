@@ -151,10 +151,11 @@ def _columns(one: mx.array, other: mx.array) -> mx.array:
 def check(model: LM, sinks: int, window: int) -> None:
     """ConfigError where a cache of sinks and a window would not be what the model learned to read."""
     config = model.config
-    if config.position.name in ("learned", "rope_dynamic"):
+    if config.position.name in ("learned", "rope_dynamic", "rope_longrope"):
         why = {
             "learned": "adds positions before the first layer",
             "rope_dynamic": "follows the text's length",
+            "rope_longrope": "follows the text's length",
         }
         raise ConfigError(
             f"a window of sinks renumbers positions, and position '{config.position.name}' "

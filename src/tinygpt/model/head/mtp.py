@@ -46,7 +46,7 @@ class Link(nn.Module):
 
     def __call__(self, h_BLD: mx.array, ids_BL: mx.array, frame: Frame, cache: Any | None = None) -> mx.array:
         """h_k (B, L, D) from h_(k-1) and the tokens k places on."""
-        e_BLD = frame.stack.embed_tokens(ids_BL)
+        e_BLD = frame.stack.embed(ids_BL)
         x_BLD = self.eh_proj(mx.concatenate([self.hnorm(h_BLD), self.enorm(e_BLD)], axis=-1))  # eq. 21
         return passed(self.block, x_BLD, frame, cache)  # eq. 22
 

@@ -15,19 +15,20 @@ arXiv:2401.06066 (shared experts); Wang et al. 2024, arXiv:2408.15664 (bias).
 Differs: the balance term counts all k choices, not the first alone, and the load f_e is that of the rows that
 are computed together, so parts of a batch (`--accumulate`, several processes or CPU cores) add up to nearly,
 not exactly, the term of the whole; no capacity, so nothing is dropped; one expert keeps its probability as in
-Fedus et al., several are renormalised as in Shazeer et al.; no biases.
+Fedus et al., several are renormalised as in Shazeer et al. (other stacks' routers: `renormalize`); no biases;
+`dense_layers` keep one MLP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tinygpt.core.backend import mx, nn, on_cpu
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import ops, rows
-from tinygpt.model.config import ModelConfig
+from tinygpt.model.config import ModelConfig, check_layers
 from tinygpt.model.frame import Frame
 from tinygpt.model.mlp import swiglu
 
@@ -49,6 +50,13 @@ class Config:
     balance: Annotated[float, "Weight of the load-balance loss."] = 0.01
     z: Annotated[float, "Weight of the router's z-loss."] = 1e-3
     bias_rate: Annotated[float, "Step of the bias that balances the load without a loss; 0: no bias."] = 0.0
+    renormalize: Annotated[
+        Literal["several", "always", "never"],
+        "Whether the gates of the chosen experts are made to sum to 1: where several are, always, never.",
+    ] = "several"
+    dense_layers: Annotated[
+        tuple[int, ...], "Layers with one SwiGLU MLP of intermediate_size instead, counted from 0."
+    ] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.experts:
@@ -136,7 +144,7 @@ class MixtureOfExperts(nn.Module):
         p_NE = mx.softmax(logits_NE, axis=-1)
         chosen_Nk = mx.stop_gradient(self._choose(p_NE))
         gate_Nk = mx.take_along_axis(p_NE, chosen_Nk, axis=-1)
-        if knobs.top_k > 1:
+        if knobs.renormalize == "always" or (knobs.renormalize == "several" and knobs.top_k > 1):
             gate_Nk = gate_Nk / gate_Nk.sum(axis=-1, keepdims=True)
         gate_Nk = gate_Nk.astype(x_ND.dtype)
         if frame.terms is not None:
@@ -173,4 +181,6 @@ class MixtureOfExperts(nn.Module):
 def build(config: ModelConfig, layer: int) -> nn.Module:
     """The MLP of one layer."""
     refuse_bias(config)
-    return MixtureOfExperts(config, layer)
+    dense = config.mlp.options.dense_layers
+    check_layers("mlp.dense_layers", dense, config.num_hidden_layers)
+    return swiglu.SwiGLU(config) if layer in dense else MixtureOfExperts(config, layer)

@@ -5,7 +5,8 @@ only. The halves of a head are paired (j with j + K/2), as Llama's files are lai
 matter, packed documents need no position reset: attention between documents is masked anyway.
 
 Paper: Su et al. 2021, arXiv:2104.09864.
-Differs: pairs halves instead of neighbours (the same up to a permutation of features).
+Differs: a `share` of the features may be turned and the rest left, as in Phi-3; pairs halves instead of
+neighbours (the same up to a permutation of features).
 """
 
 from __future__ import annotations

@@ -22,11 +22,9 @@ from typing import Annotated, Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError
-from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.frame import Frame
-from tinygpt.model.position._base import NoPosition
-from tinygpt.model.position._rotary import RotaryConfig, check_factor, head_width
+from tinygpt.model.position._rotary import LateRotaryPosition, RotaryConfig, check_factor, text_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,46 +38,27 @@ class Config(RotaryConfig):
         check_factor(self.factor)
 
 
-class DynamicRotaryPosition(NoPosition):
-    """Holds no parameters; turns queries, and keys as they are read. B rows, L tokens, K head width."""
-
-    inside_attention = True
-    late = True
+class DynamicRotaryPosition(LateRotaryPosition):
+    """Holds no parameters; turns queries, and keys as they are read. B rows, L tokens, J turned pairs."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        knobs = config.position.options
-        self.theta, self.factor, self.dims = knobs.theta, knobs.factor, head_width(config)
-        self.trained = config.max_position_embeddings
+        super().__init__(config)
+        self.factor, self.trained = config.position.options.factor, config.max_position_embeddings
         if self.dims < 4:
             raise ConfigError(
                 f"dynamic scaling needs head_dim of at least 4, got {self.dims}", hint="use position=rope"
             )
 
-    def rotate(self, x_BHLK: mx.array, offset: int | mx.array, frame: Frame) -> mx.array:
-        """Turn heads by their positions, with the base that the texts' lengths ask for."""
-        if "rope_dynamic" not in frame.shared:
-            frame.shared["rope_dynamic"] = self._wavelengths(frame)
-        wavelengths = frame.shared["rope_dynamic"]
-        if wavelengths is None or wavelengths.ndim == 1:
-            return ops.rope(x_BHLK, base=self.theta, offset=offset, freqs=wavelengths)
-        positions = mx.arange(x_BHLK.shape[2]) + (offset[:, None] if isinstance(offset, mx.array) else offset)
-        return ops.rope(x_BHLK, positions=positions, freqs=wavelengths)
-
     def _wavelengths(self, frame: Frame) -> mx.array | None:
-        """Wavelengths (K/2,), (B, 1, K/2) or (B, L, K/2) / 2 pi; None: the plain ones."""
+        """Wavelengths (J,), (B, 1, J) or (B, L, J) / 2 pi; None: the plain ones."""
         n = frame.offset + frame.length
+        if isinstance(n, int) and n <= self.trained:
+            return None
+        n = text_lengths(frame)
         pairs = mx.arange(0, self.dims, 2, dtype=mx.float32) / self.dims
         if isinstance(n, int):
-            if n <= self.trained:
-                return None
-            if frame.segments is None:
-                grown = self._stretch(n / self.trained) ** (self.dims / (self.dims - 2))
-                return mx.exp(pairs * math.log(self.theta * grown))
-            same_BLL = frame.segments[:, :, None] == frame.segments[:, None]
-            n = same_BLL.sum(axis=-1)
-        else:
-            n = n[:, None]
+            grown = self._stretch(n / self.trained) ** (self.dims / (self.dims - 2))
+            return mx.exp(pairs * math.log(self.theta * grown))
         grown = mx.maximum(self._stretch(n / self.trained), 1.0) ** (self.dims / (self.dims - 2))
         return mx.exp(pairs * mx.log(self.theta * grown)[..., None])
 

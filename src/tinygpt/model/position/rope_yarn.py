@@ -18,7 +18,7 @@ from typing import Annotated
 from tinygpt.core.backend import nn
 from tinygpt.core.errors import ConfigError
 from tinygpt.model.config import ModelConfig
-from tinygpt.model.position._rotary import RotaryPosition, StretchedConfig, plain_frequencies
+from tinygpt.model.position._rotary import RotaryPosition, StretchedConfig, plain_frequencies, turned_width
 from tinygpt.model.position._rotary import complete as complete
 
 
@@ -48,7 +48,7 @@ def _pair(turns: float, config: ModelConfig) -> float:
     """The pair, as a fraction between whole ones, that turns so many times in the old context."""
     knobs = config.position.options
     n = knobs.original_max_position_embeddings
-    return config.head_dim * math.log(n / (turns * 2 * math.pi)) / (2 * math.log(knobs.theta))
+    return turned_width(config) * math.log(n / (turns * 2 * math.pi)) / (2 * math.log(knobs.theta))
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -57,7 +57,7 @@ def build(config: ModelConfig) -> nn.Module:
     low, high = _pair(knobs.beta_fast, config), _pair(knobs.beta_slow, config)
     if knobs.truncate:
         low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, config.head_dim - 1)
+    low, high = max(low, 0), min(high, turned_width(config) - 1)
     run = high - low or 0.001  # a ramp without length is a step
     found = []
     for j, f in enumerate(plain_frequencies(config)):
