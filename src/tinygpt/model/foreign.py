@@ -31,7 +31,7 @@ from tinygpt.model.terms import Terms
 # Forms of packed weights that mlx_lm reads and our loader does not, whatever the architecture.
 FORMS = ("mxfp4", "mxfp8", "fp8", "compressed-tensors", "modelopt", "bitnet")
 # Architectures whose packed matrices mlx_lm lays out otherwise than the files that they came from.
-MOVED = ("gpt2", "mixtral", "qwen3_moe")
+MOVED = ("gpt2",)
 REACH = (
     "max_position_embeddings",
     "n_positions",
@@ -245,7 +245,7 @@ def _refused(kind: str, where: str, error: Exception) -> CheckpointError:
     if f"Model type {kind} not supported" in str(error):
         return CheckpointError(
             f"{where}: model_type '{kind}' is not one this build opens",
-            hint=f"it opens {', '.join(layout.LLAMAS)}, gpt2, tinygpt, and what mlx_lm does",
+            hint=f"it opens {', '.join(layout.ARCH.names())}, tinygpt, and what mlx_lm does",
         )
     said = " ".join(str(error).split())[:300]
     return CheckpointError(f"{where}: mlx_lm cannot open this {kind}: {said}", hint=weights.UNPAIRED)

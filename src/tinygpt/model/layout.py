@@ -86,11 +86,6 @@ def to_hf(
     }
 
 
-def known(kind: object) -> bool:
-    """Whether the native decoder opens models of this model_type."""
-    return kind in (*LLAMAS, "gpt2", "tinygpt")
-
-
 def from_hf(data: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
     """A ModelConfig from config.json. Keys that could change the mathematics and are not known are refused by
     name."""

@@ -7,7 +7,8 @@ learns nothing; the gradient of its input is dx = dy W, so an adapter beside it 
 A product has two ways. On GPUs it is MLX's kernel, which reads the packed form. On CPUs that kernel makes 2
 GFLOP/s, so from a few rows on the matrix is unpacked for the product and dropped, in both passes: it costs
 5 to 35 ms for 3 million weights where the kernel takes 740 for 256 rows. A large matrix, as an output matrix
-is, goes in blocks of rows, so that no more than `BLOCK` weights are ever unpacked at once on a core.
+is, goes in blocks of rows, so that no more than `BLOCK` weights are ever unpacked at once on a core. The
+matrices of a mixture's experts are unpacked a stack at a time, on every device.
 
 Paper: Dettmers et al., NeurIPS 2023, arXiv:2305.14314 (QLoRA: a frozen packed base under an adapter); the
 layout is MLX's (`mx.quantize`).
@@ -23,6 +24,7 @@ from mlx.utils import tree_unflatten
 
 from tinygpt.core.backend import has_cpu_forms, mx, nn
 from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.model.mlp.moe import Experts, Product
 
 MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "affine": ((64, 32, 128), (2, 3, 4, 6, 8)),
@@ -31,7 +33,7 @@ MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "nvfp4": ((16,), (4,)),
 }
 """Group sizes and bits that a mode can have, the usual group size first."""
-BLOCK = 1 << 22  # weights unpacked at once on a core: 16 MB of float32
+BLOCK = 1 << 19  # weights unpacked at once: 4 MB of float32, and MLX may run some blocks ahead
 FEW = {"affine": 4, "mxfp4": 16, "nvfp4": 16, "mxfp8": 4}  # rows from which on a CPU unpacks
 KEYS = ("quantization", "quantization_config")  # of config.json; mlx_lm writes both
 PARTS = ("weight", "scales", "biases")
@@ -71,8 +73,10 @@ class Packing:
         return f"{self.bits} bits, {self.mode}, groups of {self.group_size}"
 
     def pack(self, w: mx.array) -> tuple[mx.array, ...]:
-        """(weight, scales) or (weight, scales, biases) of a matrix (out, in), computed in float32."""
-        return tuple(mx.quantize(w.astype(mx.float32), **self.table()))
+        """(weight, scales) or (weight, scales, biases) of a matrix (out, in): computed in float32, and the
+        numbers of groups kept in w's dtype."""
+        words, *rest = mx.quantize(w.astype(mx.float32), **self.table())
+        return words, *(x.astype(w.dtype) if mx.issubdtype(x.dtype, mx.floating) else x for x in rest)
 
 
 def dense(module: nn.Module, dtype: mx.Dtype = mx.float32) -> mx.array:
@@ -81,6 +85,8 @@ def dense(module: nn.Module, dtype: mx.Dtype = mx.float32) -> mx.array:
 
 
 def _unpack(w: mx.array, scales: mx.array, biases: mx.array | None, how: Packing, dtype: Any) -> mx.array:
+    if biases is not None:  # the sum is made in the dtype of scales, which may be smaller than the result's
+        scales, biases = scales.astype(dtype), biases.astype(dtype)
     return mx.dequantize(w, scales, biases, **how.table(), dtype=dtype)
 
 
@@ -147,14 +153,50 @@ class PackedEmbedding(nn.QuantizedEmbedding):
         return product(self, x)
 
 
+class PackedStack(nn.Module):
+    """The matrices (E, out, in) of one projection of a mixture's experts, packed."""
+
+    def __init__(self, n: int, n_out: int, n_in: int, how: Packing) -> None:
+        super().__init__()
+        self.bits, self.group_size, self.mode = how.bits, how.group_size, how.mode
+        for part, value in zip(PARTS, how.pack(mx.zeros((n, n_out, n_in)))):
+            self[part] = value
+        self.freeze()
+
+    def through(self, x: mx.array, product: Product) -> mx.array:
+        """Each row of x by its own expert's matrix; `product` knows which that is."""
+
+        def unpacked(after: mx.array, dtype: mx.Dtype) -> mx.array:
+            packed = mx.depends(self["weight"], after)
+            return _unpack(packed, self["scales"], self.get("biases"), Packing.of(self), dtype)
+
+        @mx.custom_function
+        def times(x: mx.array) -> mx.array:
+            return product(x, unpacked(x, x.dtype))
+
+        @times.vjp
+        def _(primals: Any, d: Any, out: Any) -> Any:
+            x = primals[0] if isinstance(primals, tuple | list) else primals
+            w = unpacked(d, x.dtype)
+            return mx.vjp(lambda x: product(x, w), [x], [d])[1][0]
+
+        return times(x)
+
+
 def packable(module: nn.Module) -> bool:
     """Whether a module is a dense matrix that has a packed form."""
     return type(module) in (nn.Linear, nn.Embedding)
 
 
+def stacks(model: nn.Module) -> dict[str, mx.array]:
+    """Every dense stack (E, out, in) of experts' matrices by its dotted name."""
+    found = {n: m for n, m in sorted(model.named_modules()) if isinstance(m, Experts)}
+    return {f"{n}.{key}": v for n, m in found.items() for key, v in m.items() if isinstance(v, mx.array)}
+
+
 def packed(model: nn.Module) -> dict[str, nn.Module]:
-    """Every packed matrix by its dotted name."""
-    kinds = nn.QuantizedLinear | nn.QuantizedEmbedding
+    """Every packed matrix, or stack of them, by its dotted name."""
+    kinds = nn.QuantizedLinear | nn.QuantizedEmbedding | PackedStack
     return {name: m for name, m in sorted(model.named_modules()) if isinstance(m, kinds)}
 
 
@@ -168,8 +210,9 @@ def choose(model: nn.Module, how: Packing) -> tuple[dict[str, Packing], list[str
     """(the matrices to pack, names of those that stay as they are because rows do not divide into groups).
 
     Routers stay too: what they choose between turns on small differences."""
-    found = {n: m for n, m in sorted(model.named_modules()) if packable(m) and not _is_router(n)}
-    odd = [name for name, module in found.items() if module.weight.shape[-1] % how.group_size]
+    modules = {n: m.weight for n, m in model.named_modules() if packable(m) and not _is_router(n)}
+    found = dict(sorted({**modules, **stacks(model)}.items()))
+    odd = [name for name, matrix in found.items() if matrix.shape[-1] % how.group_size]
     return {name: how for name in found if name not in odd}, odd
 
 
@@ -179,8 +222,12 @@ def _is_router(name: str) -> bool:
 
 def place(model: nn.Module, how: Mapping[str, Packing], dtype: mx.Dtype) -> None:
     """Put packed modules, with nothing in them yet, where dense ones are. `dtype` is of what is computed."""
-    modules, new = dict(model.named_modules()), {}
+    modules, piled, new = dict(model.named_modules()), stacks(model), {}
     for name, one in how.items():
+        if name in piled:
+            parent, _, key = name.rpartition(".")
+            setattr(modules[parent], key, PackedStack(*piled[name].shape, one))
+            continue
         module = modules[name]
         shape = (module.weight.shape[0], module.weight.shape[1])
         if isinstance(module, nn.Embedding):
@@ -230,6 +277,19 @@ def _read(table: Mapping[str, Any], where: str) -> Packing:
         raise CheckpointError(f"{where}: {error.message}", hint=error.hint) from error
 
 
+def as_lies(tensors: Mapping[str, mx.array], name: str, n_in: int) -> Packing | None:
+    """How a matrix of rows of `n_in` weights is packed, by the shapes of its parts; None: they do not say."""
+    words, scales = tensors.get(f"{name}.weight"), tensors[f"{name}.scales"]
+    if words is None:
+        return None
+    found = {"bits": words.shape[-1] * 32 // n_in, "group_size": n_in // scales.shape[-1]}
+    floats = (mode for mode, (sizes, bits) in MODES.items() if tuple(found.values()) == (*bits, *sizes))
+    try:
+        return Packing(**found, mode="affine" if scales.dtype != mx.uint8 else next(floats, ""))
+    except ConfigError:
+        return None
+
+
 def described(model: nn.Module) -> dict[str, Any]:
     """The keys of config.json that say how a model's matrices are packed; none where none is."""
     usual = packing(model)
@@ -243,5 +303,5 @@ def described(model: nn.Module) -> dict[str, Any]:
 
 
 def parts(names: Sequence[str]) -> set[str]:
-    """Names of all tensors that the packed matrices of these names can have."""
-    return {f"{name}.{part}" for name in names for part in PARTS}
+    """Names of all tensors that the packed matrices of these names, or the dense ones, can have."""
+    return {f"{name}.{part}" for name in names for part in PARTS} | set(names)

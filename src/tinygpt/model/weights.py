@@ -73,7 +73,8 @@ def _packed(
     where: str,
 ) -> dict[str, Packing]:
     """How each matrix is packed that has scales beside it."""
-    modules, found = dict(model.named_modules()), dict[str, Packing]()
+    modules, piled, found = dict(model.named_modules()), quantized.stacks(model), dict[str, Packing]()
+    renamed = bool(set(single) - set(modules) - set(piled))  # some are told under another tool's names
     for tensor in sorted(tensors):
         name, _, part = tensor.rpartition(".")
         if part != "scales":
@@ -83,11 +84,14 @@ def _packed(
             raise CheckpointError(
                 f"{where}: {name} is packed, and config.json does not say how", hint=UNPAIRED
             )
-        if name not in modules or not quantized.packable(modules[name]):
+        if name not in piled and not (name in modules and quantized.packable(modules[name])):
             raise CheckpointError(
                 f"{where}: {name} is packed, and this model has no packed form of it",
                 hint="open the dense model, or pack it with --qlora",
             )
+        if renamed and name not in single:
+            n_in = (piled[name] if name in piled else modules[name].weight).shape[-1]
+            how = quantized.as_lies(tensors, name, n_in) or how
         found[name] = how
     return found
 
@@ -107,7 +111,7 @@ def pack(model: nn.Module, tensors: Tensors, how: Packing, dtype: mx.Dtype, wher
     shapes = {name: value.shape for name, value in tree_flatten(model.parameters())}
     quantized.place(model, chosen, dtype)
     for name in chosen:
-        whole = f"{name}.weight"
+        whole = name if name in shapes else f"{name}.weight"
         if whole not in tensors or tensors[whole].shape != shapes[whole]:
             continue  # fill() says what is wrong with it
         tensor = tensors.pop(whole)
@@ -145,19 +149,19 @@ def fill(
             )
     if dtype is not None:
         assert isinstance(tensors, dict)
-        tensors = cast(tensors, dtype)
+        tensors = cast(tensors, dtype, keep=quantized.parts(list(quantized.packed(module))))
     refuse_nan(tensors, where)
     module.update(tree_unflatten(list(tensors.items())))
     mx.eval(module.parameters())
 
 
-def cast(tensors: Tensors, dtype: mx.Dtype) -> Tensors:
-    """Floating-point tensors in another dtype: each is read, cast and dropped before the next. Empties
-    `tensors`."""
+def cast(tensors: Tensors, dtype: mx.Dtype, keep: set[str]) -> Tensors:
+    """Floating-point tensors in another dtype but for those to `keep`: each is read, cast and dropped before
+    the next. Empties `tensors`."""
     done: Tensors = {}
     while tensors:
         name, tensor = tensors.popitem()
-        if mx.issubdtype(tensor.dtype, mx.floating) and tensor.dtype != dtype:
+        if mx.issubdtype(tensor.dtype, mx.floating) and tensor.dtype != dtype and name not in keep:
             tensor = tensor.astype(dtype)
             mx.eval(tensor)
         done[name] = tensor

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError, UnsupportedError, nearest
 from tinygpt.model.mlp.moe import Experts
+from tinygpt.model.quantized import dense as unpacked
 
 LINEAR, EMBEDDING, EXPERTS = "linear layer", "embedding", "stack of experts"
 ALL, AUTO = "all-linear", "auto"
@@ -74,13 +75,7 @@ def dense(layer: nn.Module) -> mx.array:
     """What a layer computes with, unpacked and in float32: (out, in), (V, D) or (E, out, in)."""
     if "base_layer" in layer:
         return fused_weight(layer)
-    weight = layer.weight
-    if quantized(layer):
-        weight = mx.dequantize(
-            weight, layer.scales, layer.get("biases"), group_size=layer.group_size, bits=layer.bits,
-            mode=layer.mode,
-        )  # fmt: skip
-    return weight.astype(mx.float32)
+    return unpacked(layer) if quantized(layer) else layer.weight.astype(mx.float32)
 
 
 def fused_weight(wrapper: nn.Module) -> mx.array:

@@ -39,11 +39,13 @@ def total(found: list[Baked]) -> float:
     return share(math.hypot(*(b.missed for b in found)), math.hypot(*(b.effect for b in found)))
 
 
-def bake(model: nn.Module, *, dense: mx.Dtype | None, bits: int, dequantize: bool) -> Iterator[Baked]:
+def bake(
+    model: nn.Module, *, dense: mx.Dtype | None, bits: int, dequantize: bool, usual: mx.Dtype
+) -> Iterator[Baked]:
     """Replace each wrapper of a model by one matrix, one after the other.
 
-    dense: the dtype of those that are not packed; None: that of the base's. A packed one is packed again in
-    its own form, or with `bits`, or with `dequantize` left dense."""
+    dense: the dtype of those that are not packed; None: that of the base's, or `usual` where it was packed. A
+    packed one is packed again in its own form, or with `bits`, or with `dequantize` left dense."""
     wrappers = wrapped(model)
     for name, wrapper in wrappers.items():
         tied = getattr(getattr(model, "output", None), "module", None) is wrapper
@@ -65,7 +67,9 @@ def bake(model: nn.Module, *, dense: mx.Dtype | None, bits: int, dequantize: boo
             new, form = _packed(base, wanted, how), str(how)
             stored = quantized.dense(new)
         else:
-            new, form = _dense(base, wanted, dense)
+            new, form = _dense(
+                base, wanted, dense or (usual if _layers.quantized(base) else base.weight.dtype)
+            )
             stored = (new if isinstance(new, mx.array) else new.weight).astype(mx.float32)
         missed = _norm(stored - wanted)
         if isinstance(new, nn.Module):
@@ -95,10 +99,8 @@ def _packed(base: Any, wanted: mx.array, how: Packing) -> nn.Module:
     return new
 
 
-def _dense(base: Any, wanted: mx.array, dtype: Any) -> tuple[Any, str]:
+def _dense(base: Any, wanted: mx.array, dtype: mx.Dtype) -> tuple[Any, str]:
     """(the module, or the array of experts' matrices, and its dtype's name)."""
-    own = base.scales.dtype if _layers.quantized(base) else base.weight.dtype
-    dtype = dtype or (mx.bfloat16 if own == mx.uint8 else own)  # scales of the fp4 and fp8 modes are bytes
     weight, form = wanted.astype(dtype), str(dtype).rsplit(".", 1)[-1]
     if _layers.kind(base) == _layers.EXPERTS:
         return weight, form

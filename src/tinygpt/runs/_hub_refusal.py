@@ -18,7 +18,7 @@ def page(name: HubName) -> str:
 
 
 def transport() -> type[Exception]:
-    """What a client of the hub raises below the hub's own answers: httpx's HTTPError, of whichever version the
+    """What a client of the hub raises below the hub's own answers: httpx's HTTPError, of the version that the
     library has. The hub's own errors are children of it."""
     from huggingface_hub import errors
 

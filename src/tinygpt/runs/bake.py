@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from mlx.utils import tree_flatten
+
 from tinygpt.core import files, hub
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.model import checkpoint, quantized
+from tinygpt.model import checkpoint, quantized, weights
 from tinygpt.peft import _adapter
 from tinygpt.runs import _baking, _beside, _pieces
 
@@ -47,7 +49,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     folder, adapter = _pieces.model_path(config.base), _pieces.model_path(config.adapter)
     loaded = checkpoint.load(folder, dtype="stored")
     model: Any = loaded.model
-    packed = bool(quantized.packed(model))
+    packed, usual = bool(quantized.packed(model)), weights.stored(dict(tree_flatten(model.parameters())))
     if not packed and (config.bits or config.dequantize):
         flag = "--bits" if config.bits else "--dequantize"
         raise ConfigError(f"{flag} is about a quantized base, and {folder} is dense", hint="leave it out")
@@ -61,7 +63,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     dense = getattr(mx, _beside.DTYPES[config.dtype]) if config.dtype in _beside.DTYPES else None
     found: list[_baking.Baked] = []
     extra = _baking.dense_bytes(model)
-    for one in _baking.bake(model, dense=dense, bits=config.bits, dequantize=config.dequantize):
+    # A technique may pack the matrices of a dense base (LoftQ): what comes of it is dense again.
+    loose = config.dequantize or not packed
+    for one in _baking.bake(model, dense=dense, bits=config.bits, dequantize=loose, usual=usual):
         found.append(one)
         events.emit(Progress(task="bake", done=len(found), total=n, unit="matrices"))
     lost = _baking.total(found)
