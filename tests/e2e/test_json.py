@@ -21,6 +21,10 @@ LINES = {
     "chat": "{wide} --max-tokens 3",
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
+    "merge": "{at}/run {at}/run/steps/000002 --method linear --out {out}",
+    "bake-lora": "{at}/run {at}/tuned --out {out}",
+    "hf-inspect": "{at}/run",
+    "hf-load": "{at}/run --out {out}",
     "eval": "{at}/run --corpus {at}/corpus.txt --out {at}/rows-of-eval.jsonl",
     "eval-compare": "{at}/rows-of-eval.jsonl",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt",
@@ -61,6 +65,9 @@ def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, t
 
     if name == "eval-compare" and not (trained / "rows-of-eval.jsonl").exists():
         good("eval", *words("eval"))
+    if name == "bake-lora":
+        given = ("--data", trained / "rows.jsonl", "--out", trained / "tuned", "--steps", 1, "--batch", 4)
+        good("sft", trained / "run", *given, "--no-compile", "--no-lock")
     done = good(name, *words(name), "--json", stdin="hello\n\nagain\n")
     found = [json.loads(line, parse_constant=no_constant) for line in done.out.splitlines()]
     assert len(found) == (2 if name == "chat" else 1), "one document, on one line; chat: one a turn"

@@ -13,7 +13,7 @@ from house.tree import parse, sources
 LEVELS = {
     "core": 0,
     "model": 1, "data": 1,
-    "train": 2, "infer": 2, "peft": 2, "quant": 2, "convert": 2,
+    "train": 2, "infer": 2, "peft": 2, "quant": 2, "convert": 2, "merge": 2,
     "distill": 3, "eval": 3, "interp": 3, "serve": 3, "agent": 3, "router": 3,
     "runs": 4,
     "project": 5, "studio": 5,

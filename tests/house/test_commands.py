@@ -24,7 +24,7 @@ COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
     "--adapter-weight", "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name",
-    "--no-decay", "--prompt", "--sample-prompt", "--stop", "--system", "--targets", "--text",
+    "--no-decay", "--probe", "--prompt", "--sample-prompt", "--stop", "--system", "--targets", "--text",
     "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
@@ -47,6 +47,8 @@ ORIGINAL = {
     "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-size",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
     "tokenize-train": "--corpus, --out, --vocab-size",
+    "merge": "--out, --weights, --method, --density, --base, --dare-seed",
+    "bake-lora": "--out, --dtype",
 }
 
 

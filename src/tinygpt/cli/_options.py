@@ -18,7 +18,7 @@ import typer
 from tinygpt.cli import _knobs, _slots
 from tinygpt.cli._knobs import Knob
 from tinygpt.cli._render import Output
-from tinygpt.core import config
+from tinygpt.core import config, hub
 from tinygpt.core.config import Field, Pick
 from tinygpt.core.errors import ConfigError
 
@@ -72,7 +72,7 @@ def from_config(
         data = _knobs.fill(known, data, given, flags, settings)
         data = _slots.check(data, filled)
         _check_needs(needs or {}, known, given, data)
-        return call(config.from_dict(cls, data), out)
+        return call(_fetched(config.from_dict(cls, data), out), out)
 
     parameters = [_argument(known[name]) for name in arguments]
     for f in known.values():
@@ -90,6 +90,22 @@ def from_config(
     main.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     main.__annotations__ = {p.name: p.annotation for p in parameters}
     return main
+
+
+def _fetched(made: C, out: Output) -> C:
+    """The config with its models of the hub fetched, and named by their commits."""
+    values = [
+        getattr(made, f.name) for f in config.fields(type(made)) if f.name == "tokenizer" or f.type is not str
+    ]
+    if not any(isinstance(v, str | Path) and hub.is_hub(v) for value in values for v in _each(value)):
+        return made
+    from tinygpt.runs._hub import pinned
+
+    return pinned(made, out.events())
+
+
+def _each(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _check_needs(
@@ -138,7 +154,7 @@ def _option(f: Field, names: Sequence[str], choices: Sequence[str], *, named: st
     if choices := choices or (f.family.names() if f.family else f.choices):
         more |= {"metavar": listed(choices), "autocompletion": lambda: list(choices)}
     elif typing.get_origin(kind) is list:
-        more["metavar"] = f"<{typing.get_args(kind)[0].__name__.lower()}>"
+        more["metavar"] = f"<{typing.get_args(f.type)[0].__name__.lower()}>"
     # A switch that is on by default gets its negation; `--set name=false` serves the rare other case.
     if kind is bool and f.default:
         flags = [f"{flag}/--no-{flag[2:]}" for flag in flags]

@@ -167,25 +167,13 @@ def _write_file(path: Path, tensors: dict[str, mx.array]) -> None:
 
 def read_tensors(folder: Path, stem: str) -> dict[str, mx.array]:
     """The tensors of a stem, one file or shards; lazy, so nothing is copied until it is used."""
-    index = folder / f"{stem}.safetensors.index.json"
-    names = [f"{stem}.safetensors"]
-    if index.exists():
-        placed = read_json(index).get("weight_map")
-        if not isinstance(placed, dict) or not all(_inside(name) for name in placed.values()):
-            raise CheckpointError(f"{index} does not say which file of {folder} holds a tensor", hint=AGAIN)
-        names = sorted(set(placed.values()))
     tensors: dict[str, mx.array] = {}
-    for name in names:
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(
-                f"{folder} lacks {name}", hint="the directory is not whole: copy or save it again"
-            )
+    for path in tensor_files(folder, stem):
         try:
             path.open("rb").close()  # MLX does not say why it cannot open a file
             loaded = mx.load(str(path))
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} is not a whole safetensors file: {error}", hint=AGAIN) from error
         assert isinstance(loaded, dict)
@@ -193,7 +181,25 @@ def read_tensors(folder: Path, stem: str) -> dict[str, mx.array]:
     return tensors
 
 
-def _unreadable(path: Path, error: OSError) -> CheckpointError:
+def tensor_files(folder: Path, stem: str) -> list[Path]:
+    """The files that hold the tensors of a stem, each of which is there."""
+    index = folder / f"{stem}.safetensors.index.json"
+    names = [f"{stem}.safetensors"]
+    if index.exists():
+        placed = read_json(index).get("weight_map")
+        if not isinstance(placed, dict) or not all(_inside(name) for name in placed.values()):
+            raise CheckpointError(f"{index} does not say which file of {folder} holds a tensor", hint=AGAIN)
+        names = sorted(set(placed.values()))
+    for name in names:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} lacks {name}", hint="the directory is not whole: copy or save it again"
+            )
+    return [folder / name for name in names]
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """The one-line error for a file that is there but cannot be read."""
     return CheckpointError(
         f"{path} cannot be read: {error.strerror or error}", hint="check who may read it, and the disk"
     )
@@ -209,7 +215,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", hint=AGAIN) from error
     if not isinstance(data, dict):
@@ -270,7 +276,7 @@ def validate(path: Path, *, hashes: bool = True) -> dict[str, Any]:
         try:
             changed = hashes and files.sha256(file) != facts["sha256"]
         except OSError as error:
-            raise _unreadable(file, error) from error
+            raise unreadable(file, error) from error
         if changed:
             raise CheckpointError(
                 f"{file} was changed after it was saved: its SHA-256 differs from the manifest's", hint=AGAIN

@@ -64,5 +64,6 @@ KINDS = (
     Kind("tinygpt.train.schedule", "at", "schedule"),
     Kind("tinygpt.infer.sample", "apply", "*"),
     Kind("tinygpt.peft", "wrap", "adapter"),
+    Kind("tinygpt.merge", "combine", "method"),
     Kind("tinygpt.eval.suites", "score", cites=False),
 )

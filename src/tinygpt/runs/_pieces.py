@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
-from tinygpt.core import files
+from tinygpt.core import files, hub
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events
@@ -21,7 +21,7 @@ from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.model.quantized import Packing
 from tinygpt.peft import _adapter, _open
-from tinygpt.runs import _package
+from tinygpt.runs import _hub, _package
 
 TEMPLATE = chatml
 PACKED = "packed"  # of an adapter's manifest: how the base was packed for it
@@ -35,7 +35,9 @@ QUICKSTART: dict[str, tuple[str, ...]] = {"run": RUN_FILES, "tokenizer": TOKENIZ
 
 
 def model_path(path: Path) -> Path:
-    """The model directory of a path: itself, a specialist's model/, a run's final/, or its newest step."""
+    """The model directory of a path: itself, a specialist's model/, a run's final/, or its newest step; of
+    hf://org/name the folder in the hub's cache."""
+    path = _hub.fetch(path)
     files.recover(path)
     if not path.exists():
         raise CheckpointError(f"there is nothing at {path}", hint="check the path")
@@ -123,13 +125,21 @@ def packing_of(adapter: Path) -> Packing | None:
 
 
 def base_of(path: Path) -> Path | None:
-    """The model that the adapter at `path` was trained on; None when there is a model at `path`."""
-    return _adapter.base_of(model_path(path))
+    """The model that the adapter at `path` was trained on; None when there is a model at `path`. One of
+    the hub that is not here any more is named as it is there."""
+    folder = model_path(path)
+    try:
+        return _adapter.base_of(folder)
+    except CheckpointError:
+        trained_on = files.peek_json(folder / checkpoint.MANIFEST).get("base")
+        if not isinstance(trained_on, dict) or not trained_on.get("id"):
+            raise
+        return Path(str(hub.HubName(str(trained_on["id"]), str(trained_on.get("revision", "")))))
 
 
 def open_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of a setting: "byte", or the path of a directory or tokenizer.json."""
-    return byte.load() if name == "byte" else hf.load(Path(name))
+    """The tokenizer of a setting: "byte", the path of a directory or tokenizer.json, or hf://org/name."""
+    return byte.load() if name == "byte" else hf.load(_hub.fetch(name, part="tokenizer"))
 
 
 def ids(tokenizer: Tokenizer) -> dict[str, int | None]:

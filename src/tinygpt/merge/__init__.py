@@ -1,0 +1,1 @@
+"""Ways of making one model of several with the same architecture."""
