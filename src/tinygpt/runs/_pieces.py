@@ -11,8 +11,10 @@ from mlx.utils import tree_flatten
 
 from tinygpt.core import files
 from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.core.events import Events
 from tinygpt.core.lock import IN_USE
-from tinygpt.data.template import chatml
+from tinygpt.data.template import _choice
+from tinygpt.data.template._choice import Template
 from tinygpt.data.tokenizer import byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
@@ -20,7 +22,6 @@ from tinygpt.model.checkpoint import Loaded
 from tinygpt.peft import _adapter
 from tinygpt.runs import _package
 
-TEMPLATE = chatml
 RUN = "run.json"  # the record of a run: what makes a folder a run directory
 # Files at the top of the directories that runs make; those below are on a checkpoint's own list.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -68,6 +69,9 @@ def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokeniz
     if adapter is not None:
         _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path)
     tokenizer = hf.load(loaded.path)
+    own = None if adapter is None else hf.chat_template(model_path(adapter))
+    if own and own != tokenizer.chat_template:
+        tokenizer = tokenizer.with_template(own)  # the adapter is asked as it was trained
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
             f"{loaded.path}: the tokenizer has {tokenizer.vocab_size} ids, "
@@ -75,6 +79,20 @@ def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokeniz
             hint="they do not belong together: copy or save both again",
         )
     return loaded, tokenizer
+
+
+def template_of(tokenizer: Tokenizer, name: str = _choice.AUTO) -> Template:
+    """How conversations with this tokenizer's model are written and read: in training, chat and suites."""
+    return _choice.of(tokenizer, name)
+
+
+def templated(tokenizer: Tokenizer, name: str, events: Events) -> tuple[Tokenizer, Template]:
+    """The chosen template of a run, and the tokenizer as it is saved with what the run makes. What a person
+    should know about the choice is told."""
+    template = template_of(tokenizer, name)
+    if template.note:
+        events.note(template.note)
+    return _choice.saved(tokenizer, template), template
 
 
 def base_of(path: Path) -> Path | None:

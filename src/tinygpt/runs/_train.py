@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import backend, files
@@ -23,6 +22,7 @@ from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective
 
 if TYPE_CHECKING:
+    from tinygpt.data.template._choice import Template
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
 
@@ -39,7 +39,7 @@ def train(
     held_out: Source | None = None,
     measured: Objective | None = None,
     resume: Callable[[Path], None] | None = None,
-    template: ModuleType | None = None,
+    template: Template | None = None,
     after: Path | None = None,
     make: Make | None = None,
 ) -> Result:

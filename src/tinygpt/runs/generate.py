@@ -41,7 +41,7 @@ class ChatConfig(SampleConfig):
 def open_engine(path: Path, adapter: Path | None = None) -> Engine:
     """The engine of a model directory, with an adapter on top if one is given."""
     loaded, tokenizer = _pieces.open_model(path, adapter)
-    return Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
+    return Engine(loaded.model, tokenizer, _pieces.template_of(tokenizer))
 
 
 def sample(config: Config, prompt: str) -> Iterator[tuple[int, Piece]]:
@@ -84,7 +84,8 @@ class Conversation:
                 written += piece.text
                 yield piece.text
         finally:
-            self.messages.append(_pieces.TEMPLATE.parse(written))
+            assert self.engine.template is not None
+            self.messages.append(self.engine.template.parse(written))
 
     def _fit(self) -> list[int]:
         """The rendered history; the oldest turns after the system prompt leave when they no longer fit. A

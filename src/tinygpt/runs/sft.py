@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import chat
+from tinygpt.data.template import _choice
 from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._tuned import Tuned
@@ -30,7 +30,7 @@ class Config(Tuned):
         float,
         "Weight of the prompt's tokens beside the answers', which have 1; from scratch 0.1 to 0.3 helps.",
     ] = 0.0
-    template: Annotated[Pick, "How a conversation is written as text.", chat.TEMPLATES] = Pick("chatml")
+    template: Annotated[str, _choice.HELP] = _choice.AUTO
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
         False
@@ -53,7 +53,9 @@ def run(config: Config, events: Events) -> Result:
         raise ConfigError("there is nothing to learn from", hint="give --data a JSONL file")
     directory = RunDirectory("sft", config, world())
     opened = config.open(directory.seed)
-    model, tokenizer, base = opened
+    tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
+    opened = opened._replace(tokenizer=tokenizer)
+    model, _, base = opened
     source = chat.build(
         chat.Config(
             paths=config.data,
@@ -79,5 +81,5 @@ def run(config: Config, events: Events) -> Result:
     return _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, measured=measured,
         inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
-        facts=facts, tokenizer=tokenizer, template=chat.TEMPLATES.load(config.template.name),
+        facts=facts, tokenizer=tokenizer, template=template,
     )  # fmt: skip

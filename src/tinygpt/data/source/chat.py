@@ -16,19 +16,17 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tinygpt.core.config import Pick, resolve_picks
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Progress
-from tinygpt.core.family import Family
 from tinygpt.data import rows
 from tinygpt.data.pack import Fit, fit_plan
 from tinygpt.data.source._source import Source
+from tinygpt.data.template import _choice
 from tinygpt.data.template._spans import encode_many, join
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
-TEMPLATES = Family("tinygpt.data.template", verb="render")
 CHUNK = 2048  # conversations encoded between two progress events
 
 
@@ -37,7 +35,7 @@ class Config:
     """What to read, and what of it is learned."""
 
     paths: Annotated[tuple[Path, ...], "JSONL files (.gz too)."]
-    template: Annotated[Pick, "How a conversation is written as text.", TEMPLATES] = Pick("chatml")
+    template: Annotated[str, _choice.HELP] = _choice.AUTO
     learn: Annotated[
         Literal["answers", "all"], "Which tokens are targets: the assistant's, or every one."
     ] = "answers"
@@ -47,7 +45,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        resolve_picks(self)
+        _choice.check(self.template)
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out must be at least 0 and below 1, got {self.held_out}")
 
@@ -109,7 +107,7 @@ def _read(config: Config, events: Events | None) -> tuple[list[rows.Conversation
 def _encode(
     conversations: list[rows.Conversation], config: Config, tokenizer: Tokenizer, events: Events | None
 ) -> list[_Example]:
-    render = TEMPLATES.load(config.template.name).render
+    render = _choice.of(tokenizer, config.template).render
     examples: list[_Example] = []
     for at in range(0, len(conversations), CHUNK):
         rendered = [render(c.messages, c.tools) for c in conversations[at : at + CHUNK]]

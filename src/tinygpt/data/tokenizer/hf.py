@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Control tokens that end an answer in the common chat formats; with any of these names an id is a stop id.
 TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>", "<eos>")
+# Tags of tools and thoughts: control tokens where a tokenizer has them and no template says which it uses.
+TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json")
 
 
@@ -56,8 +58,20 @@ class HFTokenizer:
         self.stop_ids = tuple(dict.fromkeys(eos + [self.special[n] for n in TURN_ENDS if n in self.special]))
         self.bos_id: int | None = next(iter(self._ids("bos")), None)
         self.pad_id = next(iter(self._ids("pad")), self.eos_id)
-        template = beside.get("tokenizer_config.json", {}).get("chat_template")
-        self.chat_template: str | None = template if isinstance(template, str) else None
+        self.chat_templates = _templates(beside.get("tokenizer_config.json", {}).get("chat_template"))
+        self.chat_template: str | None = self.chat_templates.get("default")
+        literal = "\0".join(self.chat_templates.values()) or "\0".join(TAGS)
+        self.control = frozenset(
+            token["content"]
+            for token in added
+            if token.get("special") or (token["content"].strip() and token["content"] in literal)
+        )
+        self.tags = self.control - {token["content"] for token in added if token.get("special")}
+        self.swallows = {
+            token["content"]: (bool(token.get("lstrip")), bool(token.get("rstrip")))
+            for token in added
+            if token["content"] in self.control and (token.get("lstrip") or token.get("rstrip"))
+        }
 
     @property  # as the protocol has it: a cached one is another type
     def hash(self) -> str:
@@ -75,8 +89,23 @@ class HFTokenizer:
     @functools.cached_property
     def _plain(self) -> tokenizers.Tokenizer:
         """Reads control tokens in text as plain text; the library can do so for special ones, so mark all."""
-        added = [{**token, "special": True} for token in self.definition.get("added_tokens") or []]
-        plain = _library({**self.definition, "added_tokens": added}, self._where)
+        return self._reads_plain(self.definition)
+
+    @functools.cached_property
+    def _inside(self) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
+        """Like `_plain`, for pieces inside a text: (after a control token, after other text)."""
+        prefix = _prefix(self.definition)
+        if prefix == "never":
+            return self._plain, self._plain
+        bare = self._reads_plain(_without_prefix(self.definition))
+        return (bare if prefix == "first" else self._plain), bare
+
+    def _reads_plain(self, definition: dict[str, Any]) -> tokenizers.Tokenizer:
+        added = [
+            {**token, "special": token["content"] in self.control}
+            for token in definition.get("added_tokens") or []
+        ]
+        plain = _library({**definition, "added_tokens": added}, self._where)
         plain.encode_special_tokens = True
         return plain
 
@@ -86,6 +115,10 @@ class HFTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_inside(self, texts: Sequence[str], *, after_control: bool) -> list[list[int]]:
+        library = self._inside[0 if after_control else 1]
+        return [e.ids for e in library.encode_batch_fast(list(texts), add_special_tokens=False)]
+
     def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.integer[Any]]]:
         import numpy as np
 
@@ -94,6 +127,27 @@ class HFTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HFTokenizer, (self.definition, self._beside, self._where)  # for processes that help
+
+    @functools.cached_property
+    def names(self) -> dict[str, str]:
+        settings = [self._beside.get(file, {}) for file in BESIDE[:2]]
+        found: dict[str, str] = {}
+        for which in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
+            key = f"{which}_token"
+            said = next((s[key] for s in settings if key in s), None)
+            name = said.get("content") if isinstance(said, dict) else said
+            if isinstance(name, str):
+                found[key] = name
+        more = settings[0].get("extra_special_tokens")
+        found |= {k: v for k, v in more.items() if isinstance(v, str)} if isinstance(more, dict) else {}
+        return {"eos_token": self._names[self.eos_id], **found}
+
+    def with_template(self, source: str | None) -> HFTokenizer:
+        beside = {**self._beside}
+        beside["tokenizer_config.json"] = {**beside.get("tokenizer_config.json", {}), "chat_template": source}
+        changed = HFTokenizer(self.definition, beside, self._where)
+        changed.folder = self.folder
+        return changed
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:
         stream = self.stream(special)
@@ -160,12 +214,21 @@ def load(path: Path | None) -> HFTokenizer:
             hint="train one with: tinygpt tokenize-train, or use 'byte'",
         )
     beside = {name: _read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
-    template = file.with_name("chat_template.jinja")
-    if template.is_file():
-        beside.setdefault("tokenizer_config.json", {})["chat_template"] = template.read_text(encoding="utf-8")
+    if templates := _template_files(file, beside):
+        one = templates.get("default") if len(templates) == 1 else None
+        many = [{"name": name, "template": source} for name, source in templates.items()]
+        beside.setdefault("tokenizer_config.json", {})["chat_template"] = one or many
     tokenizer = HFTokenizer(_read(file), beside, str(file))
     tokenizer.folder = file.parent if file.name == "tokenizer.json" else None
     return tokenizer
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template that lies in a folder, as one of an adapter; None where there is none."""
+    file = folder / "tokenizer_config.json"
+    beside = {file.name: _read(file)} if file.is_file() else {}
+    found = _template_files(folder / "tokenizer.json", beside)
+    return (found or _templates(beside.get(file.name, {}).get("chat_template"))).get("default")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -176,6 +239,69 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise DataError(f"{path} must hold a JSON object")
     return data
+
+
+def _templates(said: Any) -> dict[str, str]:
+    """The chat templates of a tokenizer_config.json by name; it holds one text, or a list of named ones."""
+    if isinstance(said, str):
+        return {"default": said}
+    if not isinstance(said, list):
+        return {}
+    named = {t.get("name"): t.get("template") for t in said if isinstance(t, dict)}
+    return {name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str)}
+
+
+def _template_files(file: Path, beside: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Chat templates that lie in files of their own; they go before those in tokenizer_config.json."""
+    found: dict[str, str] = {}
+    one, many = file.with_name("chat_template.jinja"), file.with_name("additional_chat_templates")
+    old = file.with_name("chat_template.json")
+    if one.is_file():
+        found["default"] = _text(one)
+    elif old.is_file() and not beside.get("tokenizer_config.json", {}).get("chat_template"):
+        found = _templates(_read(old).get("chat_template"))
+    if many.is_dir():
+        found |= {path.stem: _text(path) for path in sorted(many.glob("*.jinja"))}
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable text: {error}", hint="copy or download it again") from error
+
+
+def _prefix(definition: dict[str, Any]) -> str:
+    """Where the library puts a space before the first word: "never", at the "first" word of a text, or
+    "always", which is after every control token too."""
+    before = definition.get("normalizer") or {}
+    if any(part.get("type") == "Prepend" for part in before.get("normalizers", [before])):
+        return "always"
+    cut = definition.get("pre_tokenizer") or {}
+    for part in cut.get("pretokenizers", [cut]):
+        if part.get("type") == "Metaspace":
+            return part.get("prepend_scheme") or ("always" if part.get("add_prefix_space") else "never")
+        if part.get("type") == "ByteLevel" and part.get("add_prefix_space"):
+            return "always"
+    return "never"
+
+
+def _without_prefix(definition: dict[str, Any]) -> dict[str, Any]:
+    """The same tokenizer without a space before the first word."""
+    changed = json.loads(json.dumps(definition))
+    before = changed.get("normalizer")
+    if before and before.get("type") == "Prepend":
+        changed["normalizer"] = None
+    elif before and "normalizers" in before:
+        before["normalizers"] = [p for p in before["normalizers"] if p.get("type") != "Prepend"]
+    cut = changed.get("pre_tokenizer") or {}
+    for part in cut.get("pretokenizers", [cut]):
+        if part.get("type") == "Metaspace":
+            part["prepend_scheme"] = "never"
+        if part.get("type") in ("Metaspace", "ByteLevel") and "add_prefix_space" in part:
+            part["add_prefix_space"] = False
+    return changed
 
 
 def _library(definition: dict[str, Any], where: str) -> tokenizers.Tokenizer:
