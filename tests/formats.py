@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tinygpt.data.bpe import Config, train_bpe
@@ -55,7 +55,7 @@ CALLS = [
 
 @dataclass(frozen=True)
 class Format:
-    """A template, its end of text, and what is learned of CHAT and of CALLS (None: it has no form for them)."""
+    """A template, its end of text, and what is learned of CHAT and of CALLS (None: it has no form for it)."""
 
     source: str
     eos: str
@@ -65,14 +65,17 @@ class Format:
     bos: str | None = "<s>"
     has_system: bool = True
     strips_after: tuple[str, ...] = ()
-    more: dict[str, Any] = field(default_factory=dict)
+    swallowed: tuple[str, ...] = ()
+    """What is learned of CHAT once tokens have taken the blanks after them."""
 
     @functools.cached_property
     def tokenizer(self) -> HFTokenizer:
         """A small byte-level tokenizer with this format's control tokens."""
         found = [hit[0] for hit in NAMES.finditer(self.source)]
         names = list(dict.fromkeys(["<|endoftext|>", "<s>", "</s>", self.eos, *self.stops, *found]))
-        made = train_bpe(["There is a file, and the answer"] * 3, Config(vocab_size=270 + len(names)), special=names)
+        made = train_bpe(
+            ["There is a file, and the answer"] * 3, Config(vocab_size=270 + len(names)), special=names
+        )
         for token in made.definition["added_tokens"]:
             token["special"] = not TAGS.fullmatch(token["content"])
             token["rstrip"] = token["content"] in self.strips_after
@@ -83,12 +86,14 @@ class Format:
         return HFTokenizer(made.definition, {"tokenizer_config.json": settings})
 
 
-CHATML = """{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
-{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+CHATML = """{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}\
+{{ '<|im_end|>' + '\n' }}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 
 QWEN25 = """\
 {%- if tools %}
-    {{- '<|im_start|>system\\n' + (messages[0].content if messages[0].role == 'system' else 'You are a helper.') }}
+    {{- '<|im_start|>system\\n' }}
+    {{- messages[0].content if messages[0].role == 'system' else 'You are a helper.' }}
     {{- '\\n\\n# Tools\\n<tools>' }}
     {%- for tool in tools %}{{- '\\n' + (tool | tojson) }}{%- endfor %}
     {{- '\\n</tools>\\nCalls go into <tool_call></tool_call>.<|im_end|>\\n' }}
@@ -98,7 +103,7 @@ QWEN25 = """\
     {{- '<|im_start|>system\\nYou are a helper.<|im_end|>\\n' }}
 {%- endif %}
 {%- for m in messages %}
-    {%- if m.role == 'user' or (m.role == 'assistant' and not m.tool_calls) or (m.role == 'system' and not loop.first) %}
+    {%- if m.role == 'user' or (m.role == 'assistant' and not m.tool_calls) %}
         {{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}
     {%- elif m.role == 'assistant' %}
         {{- '<|im_start|>assistant' }}
@@ -118,7 +123,7 @@ QWEN25 = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
 
-# Thoughts of answers before the last request are dropped; the last answer always has a thought, if an empty one.
+# Thoughts of answers before the last request are dropped; the last answer has one, if an empty one.
 QWEN3 = """\
 {%- if tools %}
     {{- '<|im_start|>system\\n' }}
@@ -158,10 +163,13 @@ QWEN3 = """\
 
 LLAMA2 = """\
 {%- if messages[0]['role'] == 'system' %}
-    {%- set rest = messages[1:] %}{%- set about = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}
+    {%- set rest = messages[1:] %}
+    {%- set about = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}
 {%- else %}{%- set rest = messages %}{%- set about = '' %}{%- endif %}
 {%- for m in rest %}
-    {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{- raise_exception('roles must alternate') }}{%- endif %}
+    {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('roles must alternate') }}
+    {%- endif %}
     {%- if m['role'] == 'user' %}
         {{- bos_token + '[INST] ' + (about if loop.first else '') + m['content'].strip() + ' [/INST]' }}
     {%- else %}
@@ -175,7 +183,8 @@ LLAMA31 = """\
 {%- if messages[0]['role'] == 'system' %}
     {%- set about = messages[0]['content'] | trim %}{%- set rest = messages[1:] %}
 {%- endif %}
-{{- '<|start_header_id|>system<|end_header_id|>\\n\\nCutting Knowledge Date: December 2023\\n\\n' + about + '<|eot_id|>' }}
+{{- '<|start_header_id|>system<|end_header_id|>\\n\\nCutting Knowledge Date: December 2023\\n\\n' }}
+{{- about + '<|eot_id|>' }}
 {%- for m in rest %}
     {%- if m.role == 'user' and loop.first and tools is not none %}
         {{- '<|start_header_id|>user<|end_header_id|>\\n\\nFunctions:\\n' }}
@@ -184,7 +193,8 @@ LLAMA31 = """\
     {%- elif m.tool_calls %}
         {%- if m.tool_calls | length != 1 %}{{- raise_exception('one call at a time') }}{%- endif %}
         {%- set call = m.tool_calls[0].function %}
-        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n{"name": "' + call.name + '", "parameters": ' }}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+        {{- '{"name": "' + call.name + '", "parameters": ' }}
         {{- call.arguments | tojson }}
         {{- '}<|eot_id|>' }}
     {%- elif m.role == 'tool' %}
@@ -205,7 +215,9 @@ MISTRAL1 = """\
 MISTRAL3 = """\
 {{- bos_token }}
 {%- set about = '' %}{%- set rest = messages %}
-{%- if messages[0].role == 'system' %}{%- set about = messages[0].content %}{%- set rest = messages[1:] %}{%- endif %}
+{%- if messages[0].role == 'system' %}
+    {%- set about = messages[0].content %}{%- set rest = messages[1:] %}
+{%- endif %}
 {%- set requests = rest | selectattr('role', 'equalto', 'user') | list %}
 {%- for m in rest %}
     {%- if m.role == 'user' %}
@@ -227,12 +239,14 @@ MISTRAL3 = """\
     {%- elif m.role == 'assistant' %}
         {{- ' ' + m.content | trim + eos_token }}
     {%- else %}
-        {{- '[TOOL_RESULTS] {"content": ' + m.content | string + ', "call_id": "' + m.tool_call_id + '"}[/TOOL_RESULTS]' }}
+        {{- '[TOOL_RESULTS] {"content": ' + m.content | string + ', "call_id": "' + m.tool_call_id + '"}' }}
+        {{- '[/TOOL_RESULTS]' }}
     {%- endif %}
 {%- endfor %}"""
 
-GEMMA2 = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}\
-{% endif %}{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}\
+GEMMA2 = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}\
+{{ raise_exception('System role not supported') }}{% endif %}\
+{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}\
 {{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}\
 {% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"""
 
@@ -241,8 +255,11 @@ GEMMA3 = """\
 {%- set first = messages[0]['content'] + '\\n\\n' if messages[0]['role'] == 'system' else '' -%}
 {%- set rest = messages[1:] if messages[0]['role'] == 'system' else messages -%}
 {%- for m in rest -%}
-    {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{- raise_exception('roles must alternate') -}}{%- endif -%}
-    {{- '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' + (first if loop.first else '') -}}
+    {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{- raise_exception('roles must alternate') -}}
+    {%- endif -%}
+    {{- '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' -}}
+    {{- first if loop.first else '' -}}
     {{- m['content'] | trim -}}{{- '<end_of_turn>\\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<start_of_turn>model\\n' -}}{%- endif -%}"""
@@ -250,7 +267,8 @@ GEMMA3 = """\
 PHI3 = """{% for m in messages %}{{'<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n'}}{% endfor %}\
 {% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"""
 
-ZEPHYR = """{% for m in messages %}\n{% if m['role'] == 'user' %}\n{{ '<|user|>\n' + m['content'] + eos_token }}\n\
+ZEPHYR = """{% for m in messages %}\n{% if m['role'] == 'user' %}\n\
+{{ '<|user|>\n' + m['content'] + eos_token }}\n\
 {% elif m['role'] == 'system' %}\n{{ '<|system|>\n' + m['content'] + eos_token }}\n\
 {% elif m['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + m['content'] + eos_token }}\n{% endif %}\n\
 {% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"""
@@ -258,7 +276,8 @@ ZEPHYR = """{% for m in messages %}\n{% if m['role'] == 'user' %}\n{{ '<|user|>\
 # Without thinking, the prompt holds an empty thought already.
 SMOLLM3 = """\
 {%- if enable_thinking is not defined %}{%- set enable_thinking = false %}{%- endif %}
-{{- '<|im_start|>system\\n## Metadata\\nReasoning Mode: ' + ('/think' if enable_thinking else '/no_think') + '\\n\\n' }}
+{{- '<|im_start|>system\\n## Metadata\\nReasoning Mode: ' }}
+{{- ('/think' if enable_thinking else '/no_think') + '\\n\\n' }}
 {{- messages[0].content if messages[0].role == 'system' else 'You are SmolLM.' }}
 {%- if tools %}{{- '\\n\\n### Tools\\n' + (tools | tojson) }}{%- endif %}
 {{- '<|im_end|>\\n' }}
@@ -267,7 +286,8 @@ SMOLLM3 = """\
     {%- elif m.role == 'tool' %}{{- '<|im_start|>user\\n' + m.content + '<|im_end|>\\n' }}
     {%- elif m.role == 'assistant' %}
         {%- generation %}
-        {{- '<|im_start|>assistant\\n' + ('' if enable_thinking else '<think>\\n\\n</think>\\n') + m.content.lstrip('\\n') }}
+        {{- '<|im_start|>assistant\\n' + ('' if enable_thinking else '<think>\\n\\n</think>\\n') }}
+        {{- m.content.lstrip('\\n') }}
         {%- for call in m.tool_calls or [] %}
             {{- '<tool_call>' + (call.function | tojson) + '</tool_call>' }}
         {%- endfor %}
@@ -292,13 +312,14 @@ GRANITE3 = """\
         {{- m.tool_calls | map(attribute='function') | list | tojson }}
         {{- '<|end_of_text|>\\n' }}
     {%- else %}
-        {{- '<|start_of_role|>' + ('tool_response' if m.role == 'tool' else m.role) + '<|end_of_role|>' + m.content }}
-        {{- '<|end_of_text|>\\n' }}
+        {{- '<|start_of_role|>' + ('tool_response' if m.role == 'tool' else m.role) + '<|end_of_role|>' }}
+        {{- m.content + '<|end_of_text|>\\n' }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_of_role|>assistant<|end_of_role|>' }}{%- endif %}"""
 
-OLMO2 = """{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ '<|system|>\n' + m['content'] + '\n' }}\
+OLMO2 = """{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}\
+{{ '<|system|>\n' + m['content'] + '\n' }}\
 {% elif m['role'] == 'user' %}{{ '<|user|>\n' + m['content'] + '\n' }}{% elif m['role'] == 'assistant' %}\
 {{ '<|assistant|>\n' + m['content'] + eos_token + ('' if loop.last else '\n') }}{% endif %}\
 {% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}{% endfor %}"""
@@ -316,63 +337,57 @@ DEEPSEEK = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<｜Assistant｜><think>\\n' }}{%- endif %}"""
 
-COMMAND_R = """{{ bos_token }}{% for m in messages %}{% set role = {'system': 'SYSTEM', 'user': 'USER', 'assistant': 'CHATBOT'}[m['role']] %}\
-{{ '<|START_OF_TURN_TOKEN|><|' + role + '_TOKEN|>' + m['content'].strip() + '<|END_OF_TURN_TOKEN|>' }}{% endfor %}\
+COMMAND_R = """{{ bos_token }}{% for m in messages %}\
+{% set role = {'system': 'SYSTEM', 'user': 'USER', 'assistant': 'CHATBOT'}[m['role']] %}\
+{{ '<|START_OF_TURN_TOKEN|><|' + role + '_TOKEN|>' + m['content'].strip() }}\
+{{ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}\
 {% if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}\
 {# <|SYSTEM_TOKEN|><|USER_TOKEN|> #}"""
 
 # Older templates have no prompt for an answer.
 OLD = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
 
-HI, NO = "Hi <b>you</b>.", " No, \n ünd.\n"
+HI, NO, BARE = "Hi <b>you</b>.", " No, \n ünd.\n", "No, \n ünd."
 CALL = '{"name": "ls", "arguments": {"path": "a <b>"}}'
+TAGGED = f"<tool_call>\n{CALL}\n</tool_call>"
+THERE, BYE, EMPTY = "There is a.txt.", "Bye.", "<think>\n\n</think>\n\n"
+PHI = ("<|end|>", "<|user|>", "<|system|>", "<|assistant|>")
+
+
+def ended(end: str, *texts: str) -> list[str]:
+    return [text + end for text in texts]
+
+
+IM, EOT, EOS, TURN, DONE = "<|im_end|>", "<|eot_id|>", "</s>", "<end_of_turn>", "<|end_of_text|>"
+DEEP, COHERE = "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>"
+LLAMA_CALL = '{"name": "ls", "parameters": {"path": "a <b>"}}'
+MISTRAL_CALL = f'[TOOL_CALLS] [{CALL[:-1]}, "id": "call00001"}}]'
 
 FORMATS = {
-    "chatml": Format(CHATML, "<|im_end|>", [HI + "<|im_end|>", NO + "<|im_end|>"], bos=None),
-    "qwen2.5": Format(
-        QWEN25, "<|im_end|>", [HI + "<|im_end|>", NO + "<|im_end|>"],
-        [f"<tool_call>\n{CALL}\n</tool_call><|im_end|>", "There is a.txt.<|im_end|>", "Bye.<|im_end|>"], bos=None,
-    ),
-    "qwen3": Format(
-        QWEN3, "<|im_end|>", [HI + "<|im_end|>", "<think>\n\n</think>\n\n" + NO + "<|im_end|>"],
-        [
-            f"<tool_call>\n{CALL}\n</tool_call><|im_end|>", "There is a.txt.<|im_end|>",
-            "<think>\n\n</think>\n\nBye.<|im_end|>",
-        ], bos=None,
-    ),
-    "llama2": Format(LLAMA2, "</s>", [f" {HI} </s>", " No, \n ünd. </s>"]),
-    "llama3.1": Format(
-        LLAMA31, "<|eot_id|>", [HI + "<|eot_id|>", "No, \n ünd.<|eot_id|>"],
-        ['{"name": "ls", "parameters": {"path": "a <b>"}}<|eot_id|>', "There is a.txt.<|eot_id|>", "Bye.<|eot_id|>"],
-    ),
-    "mistral-v1": Format(MISTRAL1, "</s>", [f" {HI}</s>", f" {NO}</s>"]),
+    "chatml": Format(CHATML, IM, ended(IM, HI, NO), bos=None),
+    "qwen2.5": Format(QWEN25, IM, ended(IM, HI, NO), ended(IM, TAGGED, THERE, BYE), bos=None),
+    "qwen3": Format(QWEN3, IM, ended(IM, HI, EMPTY + NO), ended(IM, TAGGED, THERE, EMPTY + BYE), bos=None),
+    "llama2": Format(LLAMA2, EOS, ended(f" {EOS}", f" {HI}", f" {BARE}")),
+    "llama3.1": Format(LLAMA31, EOT, ended(EOT, HI, BARE), ended(EOT, LLAMA_CALL, THERE, BYE)),
+    "mistral-v1": Format(MISTRAL1, EOS, ended(EOS, f" {HI}", f" {NO}")),
     "mistral-v3": Format(
-        MISTRAL3, "</s>", [f" {HI}</s>", " No, \n ünd.</s>"],
-        [f'[TOOL_CALLS] [{CALL[:-1]}, "id": "call00001"}}]</s>', " There is a.txt.</s>", " Bye.</s>"],
+        MISTRAL3, EOS, ended(EOS, f" {HI}", f" {BARE}"), ended(EOS, MISTRAL_CALL, f" {THERE}", f" {BYE}")
     ),
-    "gemma2": Format(
-        GEMMA2, "<end_of_turn>", [HI + "<end_of_turn>", "No, \n ünd.<end_of_turn>"], has_system=False
-    ),
-    "gemma3": Format(GEMMA3, "<end_of_turn>", [HI + "<end_of_turn>", "No, \n ünd.<end_of_turn>"]),
+    "gemma2": Format(GEMMA2, TURN, ended(TURN, HI, BARE), has_system=False),
+    "gemma3": Format(GEMMA3, TURN, ended(TURN, HI, BARE)),
     "phi3": Format(
-        PHI3, "<|endoftext|>", [HI + "<|end|>", NO + "<|end|>"], bos=None,
-        stops=("<|end|>", "<|user|>", "<|system|>", "<|assistant|>"),
-        strips_after=("<|end|>", "<|user|>", "<|system|>", "<|assistant|>"),
+        PHI3, "<|endoftext|>", ended("<|end|>", HI, NO), bos=None, stops=PHI, strips_after=PHI,
+        swallowed=tuple(ended("<|end|>", HI, NO.lstrip())),
     ),
-    "zephyr": Format(ZEPHYR, "</s>", [f"\n{HI}</s>", f"\n{NO}</s>"]),
-    "smollm3": Format(SMOLLM3, "<|im_end|>", [HI + "<|im_end|>", " No, \n ünd.\n<|im_end|>"],
-        [f"<tool_call>{CALL}</tool_call><|im_end|>", "There is a.txt.<|im_end|>", "Bye.<|im_end|>"], bos=None),
+    "zephyr": Format(ZEPHYR, EOS, ended(EOS, HI, NO)),
+    "smollm3": Format(
+        SMOLLM3, IM, ended(IM, HI, NO), ended(IM, f"<tool_call>{CALL}</tool_call>", THERE, BYE), bos=None
+    ),
     "granite3": Format(
-        GRANITE3, "<|end_of_text|>", [HI + "<|end_of_text|>", NO + "<|end_of_text|>"],
-        [f"<|tool_call|>[{CALL}]<|end_of_text|>", "There is a.txt.<|end_of_text|>", "Bye.<|end_of_text|>"], bos=None,
+        GRANITE3, DONE, ended(DONE, HI, NO), ended(DONE, f"<|tool_call|>[{CALL}]", THERE, BYE), bos=None
     ),
-    "olmo2": Format(OLMO2, "<|endoftext|>", [HI + "<|endoftext|>", NO + "<|endoftext|>"], bos="<|endoftext|>"),
-    "deepseek-r1": Format(
-        DEEPSEEK, "<｜end▁of▁sentence｜>", [HI + "<｜end▁of▁sentence｜>", NO + "<｜end▁of▁sentence｜>"],
-        stops=("<｜User｜>",),
-    ),
-    "command-r": Format(
-        COMMAND_R, "<|END_OF_TURN_TOKEN|>", [HI + "<|END_OF_TURN_TOKEN|>", "No, \n ünd.<|END_OF_TURN_TOKEN|>"],
-    ),
-    "no-prompt": Format(OLD, "<|im_end|>", [HI + "<|im_end|>", NO + "<|im_end|>"], bos=None),
+    "olmo2": Format(OLMO2, "<|endoftext|>", ended("<|endoftext|>", HI, NO), bos="<|endoftext|>"),
+    "deepseek-r1": Format(DEEPSEEK, DEEP, ended(DEEP, HI, NO), stops=("<｜User｜>",)),
+    "command-r": Format(COMMAND_R, COHERE, ended(COHERE, HI, BARE)),
+    "no-prompt": Format(OLD, IM, ended(IM, HI, NO), bos=None),
 }  # fmt: skip

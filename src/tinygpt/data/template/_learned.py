@@ -14,6 +14,7 @@ put calls before text; where the three places cannot be told for certain, the ro
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from os.path import commonprefix
 from typing import Any, NamedTuple
@@ -24,6 +25,10 @@ Message = dict[str, Any]
 Write = Callable[[Sequence[Message], bool], tuple[str, list[tuple[int, int]]]]
 
 OTHER = "choose another with --template NAME"
+THOUGHT = re.compile(r".*</think>\s*", re.DOTALL)
+# Private use: no text holds them but by intent. Names of control tokens in people's text stand between two.
+UNUSED = "".join(chr(code) for code in range(0xF0000, 0xF0040))
+PLAIN = {"role": "assistant"}
 PROBES = ("aQq0b", "cZz1d")  # differ in their first and in their last letter
 MOST_SKELETONS = 4096
 
@@ -58,7 +63,11 @@ def learned(
     if not any(m["role"] == "assistant" for m in messages):
         return []
     if tagged:
-        return _tagged(text, messages, stops, tagged)
+        try:
+            found = _compare(text, messages, write, stops)
+        except DataError:
+            return _tagged(text, messages, stops, tagged)
+        return _both(text, found, tagged, stops)
     if any(m.get("tool_calls") or set(m) - {"role", "content"} for m in messages):
         return _compare(text, messages, write, stops)
     key = (tuple((m["role"], bool(m["content"])) for m in messages), json.dumps(tools))
@@ -87,6 +96,22 @@ def _tagged(
     if not found or not any(stop in text[found[-1].begin : found[-1].end] for stop in stops):
         raise DataError("the chat template marks no answer that ends with a stop token", hint=OTHER)
     return found
+
+
+def _both(
+    text: str, found: Sequence[Learned], blocks: Sequence[tuple[int, int]], stops: Sequence[str]
+) -> list[Learned]:
+    """What the template names and the model has to write: some templates name headers and line ends too, or
+    leave out the stop token."""
+    kept: list[Learned] = []
+    for at in found:
+        parts = [(max(at.begin, b), min(at.end, e)) for b, e in blocks if b < at.end and e > at.begin]
+        if parts and text[parts[-1][1] : at.end].strip() in stops:
+            parts[-1] = parts[-1][0], at.end
+        kept += [Learned(begin, end, at.message) for begin, end in parts if begin < end]
+    if not kept:
+        raise DataError("the chat template marks no answer of this conversation", hint=OTHER)
+    return kept
 
 
 def _skeleton(messages: Sequence[Message], write: Write, stops: Sequence[str]) -> list[_Part] | None:
@@ -154,7 +179,11 @@ def _compare(text: str, messages: Sequence[Message], write: Write, stops: Sequen
             raise DataError(f"the chat template leaves out message {i + 1}, an answer", hint=OTHER)
         begin = _begin(text, messages, i, write, bounds, here[0])
         after = next((b[0] for b in bounds[i + 1 :] if b is not None), len(text))
-        ends = [at + len(stop) for stop in stops if (at := text.find(stop, here[1], after)) >= 0]
+        if any(_find(text, stop, begin, here[1]) >= 0 for stop in stops):
+            raise DataError(
+                f"the chat template writes message {i + 1}, an answer, more than once", hint=OTHER
+            )
+        ends = [at + len(stop) for stop in stops if (at := _find(text, stop, here[1], after)) >= 0]
         if not ends and (message.get("tool_calls") or i + 1 == len(messages)):
             raise DataError(
                 f"the chat template writes no stop token after message {i + 1}, so a model would never learn "
@@ -164,6 +193,14 @@ def _compare(text: str, messages: Sequence[Message], write: Write, stops: Sequen
         found.append(Learned(begin, min(ends, default=here[1]), i))
     _ordered(found)
     return found
+
+
+def _find(text: str, stop: str, begin: int, end: int) -> int:
+    """Where the template writes a stop token, -1 for nowhere; names of it in people's text are wrapped."""
+    at = text.find(stop, begin, end)
+    while at > 0 and text[at - 1] in UNUSED:
+        at = text.find(stop, at + 1, end)
+    return at
 
 
 def _bounds(text: str, messages: Sequence[Message], i: int, write: Write) -> tuple[int, int] | None:
@@ -181,14 +218,12 @@ def _bounds(text: str, messages: Sequence[Message], i: int, write: Write) -> tup
 
 
 def _changed(message: Message, probe: str) -> Message:
-    """The same message with other words in it."""
+    """The same message with other words in it; a thought stays, since templates ask whether there is one."""
     other = dict(message)
-    calls = message.get("tool_calls")
-    if message.get("content") or not calls:
-        other["content"] = probe
-    for key in ("reasoning_content", "thinking", "reasoning"):
-        if other.get(key):
-            other[key] = probe
+    calls, content = message.get("tool_calls"), message.get("content")
+    if content or not calls:
+        thought = THOUGHT.match(content or "")
+        other["content"] = (thought[0] if thought else "") + probe
     if calls:
         other["tool_calls"] = [
             {**call, "function": {"name": probe, "arguments": _probe_arguments(call, probe)}}
@@ -240,20 +275,41 @@ def _begin(
             raise DataError(f"the chat template does not show {where}", hint=OTHER)
     if at > content:
         raise DataError(f"the chat template does not show {where}", hint=OTHER)
-    if header := header_of(messages[:i], prompt, write):
-        return at + len(header) if text.startswith(header, at) else content
-    return at
+    return at + len(_header(text, messages, i, write, at, prompt))
+
+
+def _header(text: str, messages: Sequence[Message], i: int, write: Write, at: int, prompt: str) -> str:
+    """What stands in `text` before an answer though no prompt asks for it: the template's own header, where
+    it knows no prompt for answers. Blanks are none."""
+    if not text[at:].strip() or _asks(messages[:i], prompt, write):
+        return ""
+    after = messages[i + 1 :]
+    try:
+        others = [write([*messages[:i], {**PLAIN, "content": p}, *after], False)[0] for p in PROBES]
+    except DataError:
+        return ""
+    header = commonprefix([other[at:] for other in others])
+    return header if header.strip() and text.startswith(header, at) else ""
+
+
+def _asks(messages: Sequence[Message], prompt: str, write: Write) -> bool:
+    """Whether the template knows a prompt for an answer."""
+    try:
+        return write(messages, False)[0] != prompt
+    except DataError:
+        return True
 
 
 def header_of(before: Sequence[Message], prompt: str, write: Write) -> str:
     """What a template without a prompt for answers writes before an answer; "" for others."""
+    if _asks(before, prompt, write):
+        return ""
     try:
-        if write(before, False)[0] != prompt:
-            return ""
-        answers = [write([*before, {"role": "assistant", "content": p}], False)[0] for p in PROBES]
+        answers = [write([*before, {**PLAIN, "content": p}], False)[0] for p in PROBES]
     except DataError:
         return ""
-    header = commonprefix(answers).removeprefix(prompt)
+    whole = commonprefix(answers)
+    header = whole[len(prompt) :] if whole.startswith(prompt) else ""
     return header if header.strip() else ""
 
 

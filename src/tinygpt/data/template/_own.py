@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinygpt.core.errors import DataError
 from tinygpt.data.template import _calls
-from tinygpt.data.template._learned import Learned, header_of, learned
+from tinygpt.data.template._learned import UNUSED, Learned, header_of, learned
 from tinygpt.data.template._sandbox import Compiled, Refused, compiled
 from tinygpt.data.template._spans import Span
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 OTHER = "choose another with --template NAME"
-UNUSED = [chr(code) for code in range(0xF0000, 0xF0040)]  # for private use: no text has them but by intent
 
 
 class _Calls(NamedTuple):

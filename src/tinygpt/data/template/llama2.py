@@ -70,7 +70,8 @@ def render(
         elif (role == "user") == asked:
             raise DataError("in the template llama2 requests and answers alternate")
         elif role == "user":
-            spans += [Span(bos, special=True), Span(f"[INST] {system}{content.strip()} [/INST]")]
+            spans += [Span(bos, special=True), Span("[INST]", special=True)]
+            spans += [Span(f" {system}{content.strip()} "), Span("[/INST]", special=True)]
             system, asked = "", True
         else:
             spans += [Span(f" {content.strip()} ", True, False, i), Span(end, True, True, i)]
