@@ -92,9 +92,9 @@ def test_sentencepiece_gets_no_space_twice(kind: str, tmp_path: Path) -> None:
 
 ENDS = {
     "cohere": "<|END_OF_TURN_TOKEN|>", "gemma": "<end_of_turn>", "gemma3": "<end_of_turn>",
-    "lfm2": "<|im_end|>", "llama3": "<|eot_id|>", "phi3": "<|end|>", "phi3_5": "<|end|>", "qwen2_5": "<|im_end|>",
-    "qwen3": "<|im_end|>", "qwen3_instruct_2507": "<|im_end|>", "qwen3_8": "<|im_end|>",
-    "nemotron_3_nano": "<|im_end|>",
+    "lfm2": "<|im_end|>", "llama3": "<|eot_id|>", "phi3": "<|end|>", "phi3_5": "<|end|>",
+    "qwen2_5": "<|im_end|>", "qwen3": "<|im_end|>", "qwen3_instruct_2507": "<|im_end|>",
+    "qwen3_8": "<|im_end|>", "nemotron_3_nano": "<|im_end|>",
 }  # fmt: skip
 
 
