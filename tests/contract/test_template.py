@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nano import require
 from tinygpt.core.family import Family
 from tinygpt.data.bpe import Config, train_bpe
-from tinygpt.data.rows import to_messages
+from tinygpt.data.rows import to_call, to_messages
 from tinygpt.data.template import chatml
 from tinygpt.data.template._spans import encode, encode_many, join
 from tinygpt.data.tokenizer import byte

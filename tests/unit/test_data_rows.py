@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tinygpt.core.errors import DataError
-from tinygpt.data import rows
+from tinygpt.data import rows, table
 
 PAIR = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -142,4 +142,4 @@ def test_a_damaged_zstd_file_where_python_unpacks_it(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "compression", types.SimpleNamespace(zstd=zstd))
     (tmp_path / "a.zst").write_bytes(b"\x28\xb5\x2f\xfd and so on")
     with pytest.raises(DataError, match="a.zst is a damaged zstd file: Unable to decompress"):
-        list(rows.lines(tmp_path / "a.zst"))
+        list(table.lines(tmp_path / "a.zst"))
