@@ -81,6 +81,12 @@ def corpora(paths: Sequence[Path], flag: str = "--corpus") -> list[Corpus]:
     return found
 
 
+def refuse_weights(paths: Sequence[Path], flag: str) -> None:
+    """ConfigError for names or weights of files that are read once."""
+    if mixed := corpora(paths, flag):
+        raise ConfigError(f"{flag} mixes nothing", hint=f"give {mixed[0].path} alone")
+
+
 def refuse_mixture(paths: Sequence[Path], *, weights_only: bool = True) -> None:
     """ConfigError for names or weights of corpora where nothing is mixed."""
     for c in corpora(paths):

@@ -139,7 +139,7 @@ def _sums(parts: Mapping[str, Source], weights: Mapping[str, float], whole: Sour
             if isinstance(value, int):
                 found[name] = found.get(name, 0) + value
     found |= {"batches_per_epoch": len(whole), "files": len(whole.files)}
-    found["packing_efficiency"] = round(found["tokens"] / (whole.n_rows * whole.length), 4)
+    found["packing_efficiency"] = round(found["tokens"] / sum(p.n_slots for p in parts.values()), 4)
     if whole.held_out:
         found["held_out"] = whole.held_out.describe()
     return found | {"corpora": each}
