@@ -136,7 +136,8 @@ def test_shares_that_cannot_be_held_out(tmp_path: Path, memory: Any) -> None:
         assert source.held_out is not None
         return source.describe()["documents"], source.held_out.describe()["documents"]
 
-    assert split(many, 0.05) == (19, 1) and split(many, 0.99) == (1, 19) and not memory.of(Note)
+    assert split(many, 0.05) == (19, 1) and split(many, 0.99) == (1, 19)
+    assert not [note for note in memory.of(Note) if note.level == "warning"]
     assert split([one] * 30 + many, 0.05) == (48, 2)
     assert "29 of 50 rows are copies of others" in memory.of(Note)[-1].text
     assert split([one] * 40 + [other], 0.05) == (40, 1)

@@ -104,11 +104,11 @@ def chosen(mask: list[bool], conversation: Conversation, learn: Learn) -> list[b
         kept = [turn for i, turn in enumerate(found) if i not in conversation.unlearned]
     if learn == "last":
         kept = kept[-1:]
-    if kept == found:
-        return mask
     result = [False] * len(mask)
     for begin, end in kept:
         result[begin:end] = [True] * (end - begin)
+    if not any(result[1:]):
+        raise DataError("no token of this row can be learned: nothing comes before its answer")
     return result
 
 
@@ -125,7 +125,7 @@ def fit(example: Example, length: int, how: Truncate) -> Example | None:
         # An answer that lost its beginning or its prompt: what is left of it is context.
         answer = learn.index(False) if False in learn else len(learn)
         learn[:answer] = [False] * answer
-    return replace(example, ids=ids, learn=learn) if any(learn) else None
+    return replace(example, ids=ids, learn=learn) if any(learn[1:]) else None
 
 
 def pieces(example: Example, length: int) -> list[Example]:

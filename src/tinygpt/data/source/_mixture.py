@@ -95,7 +95,7 @@ class Mixture(Source):
 
     def describe(self) -> dict[str, Any]:
         """The sums of all corpora, and each by its name with its weight."""
-        return _sums(self.parts, self.weights, self)
+        return self.facts | _sums(self.parts, self.weights, self)
 
 
 class Apart(Source):

@@ -22,20 +22,9 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.core.family import Family
 from tinygpt.data import corpus, rows
+from tinygpt.data.source import _examples
 from tinygpt.data.source._buckets import MOST, Bucketed, Dealt
-from tinygpt.data.source._examples import (
-    Example,
-    Facts,
-    Learn,
-    Row,
-    Truncate,
-    describe,
-    encode,
-    fit,
-    pack,
-    pieces,
-    split,
-)  # fmt: skip
+from tinygpt.data.source._examples import Example, Facts, Learn, Row, Truncate
 from tinygpt.data.source._mixture import Mixture
 from tinygpt.data.source._source import Source
 
@@ -116,22 +105,22 @@ def build(
     mode = config.mode(packs)
     mixed = corpus.corpora(config.paths, "--data")
     corpora = mixed or [corpus.parse(path, "--data") for path in config.paths]
-    examples, facts = _examples(config, [c.path for c in corpora], tokenizer, length, events)
+    examples, facts = _fitted(config, [c.path for c in corpora], tokenizer, length, events)
     facts["packing"] = mode
     if config.val_paths:
         corpus.refuse_weights(config.val_paths, "--val-data")
-        held, held_facts = _examples(config, config.val_paths, tokenizer, length, events)
+        held, held_facts = _fitted(config, config.val_paths, tokenizer, length, events)
         train = examples
         _report_overlap(train, held, config, events)
     else:
-        (train, held), held_facts = split(examples, config.held_out, events), Facts()
+        (train, held), held_facts = _examples.split(examples, config.held_out, events), Facts()
     files = {i: (c.path,) for i, c in enumerate(corpora)} if mixed else {0: tuple(c.path for c in corpora)}
     if not mixed:
         train, held = ([replace(e, corpus=0) for e in part] for part in (train, held))
 
     def part(chosen: Sequence[Example], files: Sequence[Path], more: Facts, **how: Any) -> Source:
-        laid = [piece for e in chosen for piece in pieces(e, length)]
-        packed, n_learned = pack(laid, length, mode, learn_all=config.learn == "all")
+        laid = [piece for e in chosen for piece in _examples.pieces(e, length)]
+        packed, n_learned = _examples.pack(laid, length, mode, learn_all=config.learn == "all")
         how |= {"length": length, "batch_size": batch_size, "pad_id": tokenizer.pad_id, "files": files}
         how["facts"] = {"documents": len(chosen), "learned_tokens": n_learned, **more}
         if mode == "bucket":
@@ -161,7 +150,7 @@ def build(
     return source
 
 
-def _examples(
+def _fitted(
     config: Config, paths: Sequence[Path], tokenizer: Tokenizer, length: int, events: Events | None
 ) -> tuple[list[Example], Facts]:
     """The examples of some files that fit into rows, in the order of their digests, and what was left out."""
@@ -169,7 +158,9 @@ def _examples(
     facts: Facts = {"bad_rows": 0}
     for i, path in enumerate(paths):
         found += _read(config, i, path, facts, events)
-    examples, bad = encode(found, template_of(config.template).render, config.learn, tokenizer, events)
+    examples, bad = _examples.encode(
+        found, template_of(config.template).render, config.learn, tokenizer, events
+    )
     if bad:
         what = f"{len(bad)} of {len(found)} rows cannot be learned: {bad[0]}"
         if config.strict or not examples:
@@ -179,7 +170,9 @@ def _examples(
             events.note(f"{what}; they were left out", level="warning")
     # Sorting by digest is the keyed shuffle: it also mixes the rows of several files.
     examples.sort(key=lambda example: example.digest)
-    fitted = [one for example in examples if (one := fit(example, length, config.truncate)) is not None]
+    fitted = [
+        one for example in examples if (one := _examples.fit(example, length, config.truncate)) is not None
+    ]
     if not fitted:
         what = "examples" if config.truncate == "drop" else "answers"
         raise DataError(
@@ -210,10 +203,10 @@ def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | Non
     used, report = rows.read(path, convert, strict=config.strict)
     facts["bad_rows"] += report.n_bad
     if events:
-        sentence = (
-            report.sentence(f"rows, {describe(shapes)},") if report.n_bad else f"{describe(shapes)} rows"
+        told = f"{path}: {_examples.describe(shapes)} rows" + (
+            f"; {report.sentence()}" if report.n_bad else ""
         )
-        events.note(f"{path}: {sentence}", level="warning" if report.n_bad else "info")
+        events.note(told, level="warning" if report.n_bad else "info")
     return used
 
 
