@@ -191,8 +191,9 @@ def renames(given: Sequence[str], known: Sequence[str] = COLUMNS) -> list[tuple[
 
 
 def renamed(row: Any, pairs: Sequence[tuple[str, list[str]]]) -> Any:
-    """The row with its columns renamed; an old column goes, unless it is inside another one. DataError, with
-    the nearest names, where it has none of that name."""
+    """The row with its columns renamed; an old column goes, unless it is inside another one. Where there is
+    none, but the new name is there already, as in one file of several, that stays. DataError, with the
+    nearest names, where it has neither."""
     if not pairs:
         return row
     row, found = dict(_object(row)), dict[str, Any]()
@@ -200,6 +201,8 @@ def renamed(row: Any, pairs: Sequence[tuple[str, list[str]]]) -> Any:
         dotted = ".".join(path)
         if dotted in row:  # a column may have a dot in its name
             path = [dotted]
+        if path[0] not in row and new in row:
+            continue
         value: Any = row
         for i, name in enumerate(path):
             if not isinstance(value, dict) or name not in value:

@@ -118,7 +118,7 @@ def run(config: Config, events: Events) -> Result:
         directory, source=source, held_out=source.held_out, objective=objective, make=make,
         inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
         facts=facts, tokenizer=tokenizer,
-        template=chat.TEMPLATES.load(config.template.name) if config.data else None,
+        template=chat.template_of(config.template) if config.data else None,
     )  # fmt: skip
     _tell_idle(config, events)
     return result

@@ -35,7 +35,7 @@ TEMPLATES = Family("tinygpt.data.template", verb="render")
 # Other names of ways to pack, as the original had them.
 ALSO = {"sequence": "sequential", "sample": "best_fit"}
 ISOLATES = ("best_fit", "sequential")  # these need a model that keeps the examples of a row apart
-Pack = Literal["best_fit", "sequential", "bucket", "none", "sequence", "sample"]
+Pack = Literal["auto", "best_fit", "sequential", "bucket", "none", "sequence", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Config:
     map: Annotated[tuple[str, ...], "Columns to rename, new=old; old may be a.b."] = ()
     learn: Annotated[Learn, "Which tokens are targets."] = "answers"
     truncate: Annotated[Truncate, "What an example longer than a row loses."] = "left"
-    pack: Annotated[Pack | None, "How examples are laid into rows; None: best_fit where it can be."] = None
+    pack: Annotated[Pack, "How examples are laid into rows; auto: best_fit where it can be."] = "auto"
     length_bucket: Annotated[int | None, f"Widths of rows at most, up to {MOST}."] = None
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
     val_paths: Annotated[tuple[Path, ...], "Files to evaluate on; then none of `paths` is held out."] = ()
@@ -58,7 +58,7 @@ class Config:
     def __post_init__(self) -> None:
         resolve_picks(self)
         rows.renames(self.map)
-        object.__setattr__(self, "pack", ALSO.get(self.pack or "", self.pack))
+        object.__setattr__(self, "pack", ALSO.get(self.pack, self.pack))
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out must be at least 0 and below 1, got {self.held_out}")
         if self.val_paths and self.held_out:
@@ -66,7 +66,7 @@ class Config:
                 raise ConfigError("--val-data and --held-out both say what is held out", hint="leave one out")
             object.__setattr__(self, "held_out", 0.0)
         if self.length_bucket is not None:
-            if self.pack not in ("bucket", None):
+            if self.pack not in ("bucket", "auto"):
                 raise ConfigError(
                     f"--length-bucket says nothing with --pack {self.pack}", hint="leave it out"
                 )
@@ -80,7 +80,7 @@ class Config:
                 f"--pack {self.pack}: this model does not keep the examples of a row apart",
                 hint="use --pack bucket or --pack none",
             )
-        mode = self.pack or ("best_fit" if packs else "bucket")
+        mode = self.pack if self.pack != "auto" else "best_fit" if packs else "bucket"
         if self.length_bucket is not None and mode != "bucket":
             raise ConfigError("--length-bucket says nothing without --pack bucket", hint="add it")
         return mode
