@@ -48,7 +48,7 @@ class Config:
     learn: Annotated[Learn, "Which tokens are targets."] = "answers"
     truncate: Annotated[Truncate, "What an example longer than a row loses."] = "left"
     pack: Annotated[Pack, "How examples are laid into rows; auto: best_fit where it can be."] = "auto"
-    length_bucket: Annotated[int | None, f"Widths of rows at most, up to {MOST}."] = None
+    length_bucket: Annotated[int | None, "Widths of rows at most; None: 16, the most there may be."] = None
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
     val_paths: Annotated[tuple[Path, ...], "Files to evaluate on; then none of `paths` is held out."] = ()
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
