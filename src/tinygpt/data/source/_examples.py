@@ -202,9 +202,4 @@ def _refuse_copies(n_distinct: int, fewest: int, wanted: int, n: int) -> None:
         )
 
 
-def describe(found: dict[str, int]) -> str:
-    """How many rows of each shape, for people: "58 {prompt, completion}, 2 {text}"."""
-    return ", ".join(f"{n:,} {shape}" for shape, n in sorted(found.items(), key=lambda item: -item[1]))
-
-
 Facts = dict[str, Any]

@@ -187,7 +187,7 @@ def _fitted(
 
 
 def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | None) -> list[Row]:
-    """The rows of file number `i`; a line is told of each."""
+    """The rows of file number `i`; how many there are of each shape goes into the facts."""
     shapes: Counter[str] = Counter()
     pairs = rows.renames(config.map)
 
@@ -202,11 +202,9 @@ def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | Non
 
     used, report = rows.read(path, convert, strict=config.strict)
     facts["bad_rows"] += report.n_bad
-    if events:
-        told = f"{path}: {_examples.describe(shapes)} rows" + (
-            f"; {report.sentence()}" if report.n_bad else ""
-        )
-        events.note(told, level="warning" if report.n_bad else "info")
+    facts.setdefault("read", {})[str(path)] = dict(shapes.most_common())
+    if report.n_bad and events:
+        events.note(f"{path}: {report.sentence()}", level="warning")
     return used
 
 
