@@ -15,7 +15,7 @@ from nano import require
 from tinygpt.core.errors import DataError
 from tinygpt.core.family import Family
 from tinygpt.data.bpe import Config, train_bpe
-from tinygpt.data.rows import to_messages
+from tinygpt.data.rows import to_call, to_messages
 from tinygpt.data.template import _choice, chatml
 from tinygpt.data.template._own import Own
 from tinygpt.data.template._spans import encode, encode_many, join
@@ -169,7 +169,8 @@ def test_openai_calls_render_like_short_ones() -> None:
     turns = [{**TURNS[2], "tool_calls": long}]
     assert chatml.render(turns) == chatml.render([TURNS[2]])
     assert TEMPLATES[0].render(messages=turns) == join(chatml.render(turns))
-    assert to_messages({"messages": turns}).messages[0]["tool_calls"] == CALLS
+    read = to_messages({"messages": turns}).messages[0]["tool_calls"]
+    assert [to_call(call) for call in read] == CALLS and read[0]["id"] == long[0]["id"]
 
 
 @pytest.mark.parity

@@ -23,7 +23,7 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name", "--no-decay", "--prompt",
+    "--corpus", "--exclude", "--field", "--glob", "--map", "--model-name", "--name", "--no-decay", "--prompt",
     "--sample-prompt", "--stop", "--system", "--targets", "--text", "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
@@ -33,7 +33,11 @@ ORIGINAL = {
     "--z-loss --z-loss-weight, --moe-experts, --moe-topk, --moe-aux-weight, --mtp-horizons, "
     "--sliding-window, --alibi, --diff-attn, --deep-norm, --embedding-rmsnorm, --decay-steps, --decay-shape, "
     "--galore-rank, --galore-update-every",
-    "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
+    "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, "
+    "--pack --pack-mode, --length-bucket, --lr-layer-decay --llrd, --neftune-alpha, --lora-plus-ratio, "
+    "--optimizer, --layer-drop, --throttle, --steps, --batch, --lr",
+    "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
+    "--layer-drop, --lr-layer-decay --llrd",
     "sample": "--adapter --lora, --prompt, --tokens, --temperature, --sinks --streaming-llm-sink, "
     "--window --streaming-llm-window",
     "chat": "--sinks --streaming-llm-sink, --window --streaming-llm-window",

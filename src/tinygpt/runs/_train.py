@@ -77,7 +77,8 @@ def train(
             told.sinks += [*events.sinks, sink]
             closing.callback(sink.close)
             if start < steps and not (watch is not None and watch.over):
-                first = world.share(source[start])
+                widest = getattr(source, "widest", source.__getitem__)
+                first = world.share(widest(start))
                 dtype = backend.compute_dtype(config.dtype)
                 gflops, speed = _watch.tok_s_at_peak(module, first.tokens.shape[1], dtype)
                 facts = facts | {"gflops": round(gflops, 1)}

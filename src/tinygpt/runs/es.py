@@ -120,7 +120,8 @@ def run(config: Config, events: Events) -> Result:
     result = _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, make=make,
         inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
-        facts=facts, tokenizer=tokenizer, template=template,
+        facts=facts, tokenizer=tokenizer,
+        template=template,
     )  # fmt: skip
     _tell_idle(config, events)
     return result

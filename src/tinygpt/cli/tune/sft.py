@@ -21,7 +21,10 @@ def call(config: Config, out: Output) -> int:
 
 main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
-    also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight"},
+    also={
+        "context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight",
+        "pack": "pack_mode", "held_out": "val_split", "eval_every": "val_every",
+    },
     knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
     choices=CHOICES, slots=True,
 )  # fmt: skip
