@@ -13,6 +13,7 @@ from tinygpt.data.template import _choice
 from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._epochs import Epochs
+from tinygpt.runs._mask import MaskedRow, mask_view
 from tinygpt.train.loop import Result
 from tinygpt.train.objective import next_token, response
 from tinygpt.train.world import world
@@ -57,8 +58,12 @@ class Config(Epochs):
         "counting them.",
     ] = False
 
+    show_mask: Annotated[int, "Print so many rows with what is learned of them, and train nothing."] = 0
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.show_mask < 0:
+            raise ConfigError(f"--show-mask must be at least 0, got {self.show_mask}")
         response.Config(prompt_weight=self.prompt_weight)
         if self.prompt_weight and self.learn == "all":
             raise ConfigError(
@@ -77,10 +82,26 @@ class Config(Epochs):
         )  # fmt: skip
 
 
-def run(config: Config, events: Events) -> Result:
-    """Tune and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""
+def masks(config: Config, events: Events) -> list[MaskedRow]:
+    """The first `show_mask` rows as they would be learned; nothing is trained or written."""
+    _some(config)
+    opened = config.open(config.seed or 0)
+    tokenizer, _ = _pieces.templated(opened.tokenizer, config.template, events)
+    length = config.row_length(opened.model.config, whole=config.whole)
+    found = chat.examples(config.rows(), tokenizer, length=length, events=events)
+    return mask_view(found, tokenizer, config.show_mask, learn_all=config.learn == "all")
+
+
+def _some(config: Config) -> None:
     if not config.data:
         raise ConfigError("there is nothing to learn from", hint="give --data a file of rows")
+
+
+def run(config: Config, events: Events) -> Result:
+    """Tune and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""
+    _some(config)
+    if config.show_mask:
+        raise ConfigError("show_mask shows rows and trains nothing", hint="call masks, or leave it out")
     directory = RunDirectory("sft", config, world())
     opened = config.open(directory.seed)
     tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)

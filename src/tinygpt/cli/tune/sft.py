@@ -9,13 +9,16 @@ Example:
 
 from __future__ import annotations
 
+from tinygpt.cli._mask import show
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._train import CHOICES, KNOBS, NEEDS, finish
-from tinygpt.runs.sft import Config, run
+from tinygpt.runs.sft import Config, masks, run
 
 
 def call(config: Config, out: Output) -> int:
+    if config.show_mask:
+        return show(masks(config, out.events()), out)
     return finish(run(config, out.events()), config.out, out)
 
 

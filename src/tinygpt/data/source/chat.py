@@ -142,6 +142,14 @@ def build(
     return source
 
 
+def examples(
+    config: Config, tokenizer: Tokenizer, *, length: int, events: Events | None = None
+) -> list[Example]:
+    """The examples of `paths` as they are learned, cut to a row's length, in the order of their digests."""
+    named = corpus.corpora(config.paths, "--data") or [corpus.parse(p, "--data") for p in config.paths]
+    return _fitted(config, [c.path for c in named], tokenizer, length, events)[0]
+
+
 def _fitted(
     config: Config, paths: Sequence[Path], tokenizer: Tokenizer, length: int, events: Events | None
 ) -> tuple[list[Example], Facts]:
