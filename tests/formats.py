@@ -1,5 +1,7 @@
-"""Chat templates of model families, in our own words after each format's public description, and what an
-assistant writes in each: hand-written, so that nothing here is computed by the code under test."""
+"""Chat templates of seventeen model families, and what an assistant writes in each.
+
+They are in our own words after each format's public description. What is learned is written by hand: nothing
+here is computed by the code under test."""
 
 from __future__ import annotations
 

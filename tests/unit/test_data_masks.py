@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from formats import CALLS, CHAT, FORMATS, QWEN3, TOOLS, Format, says, system, user
-from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
 from tinygpt.data.template import _choice
 from tinygpt.data.template._own import Own
 from tinygpt.data.template._spans import answers, encode, encode_many, join
@@ -173,8 +173,8 @@ def test_a_template_that_cannot_be_masked_is_refused() -> None:
     twice = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
     twice += "{% if messages[1] %}{{ messages[1].content }}<|im_end|>{% endif %}"
     refused(twice, turns, "more than once")
-    with pytest.raises(DataError, match="cannot be read"):
-        Own(Format("{% if %}", "<|im_end|>", []).tokenizer)
+    with pytest.raises(UnsupportedError, match="cannot be read"):
+        Own(Format("{% if %}", "<|im_end|>", []).tokenizer).render(turns)
 
 
 def test_spaces_that_tokens_swallow() -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tinygpt.core.errors import DataError
+from tinygpt.core.errors import DataError, UnsupportedError
 from tinygpt.data.template import _sandbox
 from tinygpt.data.template._sandbox import Compiled, Refused
 
@@ -46,7 +46,7 @@ FAILS = {
 def test_a_template_without_end_is_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sandbox, "MOST_OPERATIONS", 20_000)
     start = time.monotonic()
-    with pytest.raises(DataError, match="the chat template was stopped") as error:
+    with pytest.raises(UnsupportedError, match="the chat template was stopped") as error:
         Compiled(STOPPED[name]).render(messages=TURNS)
     assert "\n" not in error.value.message and time.monotonic() - start < 5
 
@@ -61,16 +61,16 @@ def test_a_template_reaches_nothing_outside(name: str) -> None:
 def test_private_names_are_nothing() -> None:
     for source in ("{{ range.__globals__ }}", "{{ self.__init__ }}", "{{ {} | attr('__class__') }}"):
         assert Compiled(source).render(messages=TURNS)[0] == ""
-    with pytest.raises(DataError):
+    with pytest.raises(UnsupportedError):
         Compiled("{% set n = namespace(_x=1) %}").render(messages=TURNS)
 
 
 def test_what_cannot_be_read_says_where() -> None:
-    with pytest.raises(DataError, match=r"cannot be read \(line 2\)"):
+    with pytest.raises(UnsupportedError, match=r"cannot be read \(line 2\)"):
         Compiled("a\n{% if %}")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(UnsupportedError, match="cannot be read"):
         Compiled("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}")
-    with pytest.raises(DataError, match="at most"):
+    with pytest.raises(UnsupportedError, match="at most"):
         Compiled("x" * (_sandbox.MOST_SOURCE + 1))
 
 

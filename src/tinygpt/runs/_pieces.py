@@ -15,7 +15,7 @@ from tinygpt.core.events import Events
 from tinygpt.core.lock import IN_USE
 from tinygpt.data.template import _choice
 from tinygpt.data.template._choice import Template
-from tinygpt.data.tokenizer import byte, hf
+from tinygpt.data.tokenizer import _beside, byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
@@ -69,7 +69,7 @@ def open_model(path: Path, adapter: Path | None = None) -> tuple[Loaded, Tokeniz
     if adapter is not None:
         _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path)
     tokenizer = hf.load(loaded.path)
-    own = None if adapter is None else hf.chat_template(model_path(adapter))
+    own = None if adapter is None else _beside.chat_template(model_path(adapter))
     if own and own != tokenizer.chat_template:
         tokenizer = tokenizer.with_template(own)  # the adapter is asked as it was trained
     if tokenizer.vocab_size > loaded.config.vocab_size:

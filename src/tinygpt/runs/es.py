@@ -40,7 +40,7 @@ class Config(TrainSettings):
     ] = ()
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     data: Annotated[tuple[Path, ...], "Or JSONL files of conversations: learn the answers."] = ()
-    template: Annotated[str, _choice.HELP] = _choice.AUTO
+    template: Annotated[str, _choice.HELP, _choice.TEMPLATES] = _choice.AUTO
     held_out: Annotated[float, "Fraction of the text or the rows kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
     adapter: Annotated[Pick | None, "Change an adapter only; not given: all weights.", _adapter.PEFT] = None

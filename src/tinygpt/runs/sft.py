@@ -36,7 +36,7 @@ class Config(Epochs):
         float,
         "Weight of the prompt's tokens beside the answers', which have 1; from scratch 0.1 to 0.3 helps.",
     ] = 0.0
-    template: Annotated[str, _choice.HELP] = _choice.AUTO
+    template: Annotated[str, _choice.HELP, _choice.TEMPLATES] = _choice.AUTO
     truncate: Annotated[
         Literal["left", "right", "drop"],
         "What an example longer than a row loses: its beginning, its end, or all of it.",

@@ -40,7 +40,7 @@ class Config:
     """What to read, what of it is learned, and how it is laid into rows."""
 
     paths: Annotated[tuple[Path, ...], "Files of rows; path:weight or name=path:weight mixes several."]
-    template: Annotated[str, _choice.HELP] = _choice.AUTO
+    template: Annotated[str, "How a conversation is written as text.", _choice.TEMPLATES] = _choice.AUTO
     map: Annotated[tuple[str, ...], "Columns to rename, new=old; old may be a.b."] = ()
     learn: Annotated[Learn, "Which tokens are targets."] = "answers"
     truncate: Annotated[Truncate, "What an example longer than a row loses."] = "left"

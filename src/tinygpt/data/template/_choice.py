@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Family("tinygpt.data.template", verb="render")
 AUTO, BASE = "auto", "base"
+EOS = "</s>"
 HELP = "How a conversation is written as text: auto is the base's own template, ChatML where it has none."
 
 
@@ -59,10 +60,10 @@ class Named:
     def __init__(self, module: ModuleType, tokenizer: Tokenizer, note: str = "") -> None:
         self.name = module.__name__.rpartition(".")[2]
         self.module, self.note = module, note
-        eos = tokenizer.names.get("eos_token", "")
-        self.end: str = module.END if module.END in tokenizer.special else eos
-        bos = tokenizer.names.get("bos_token", "")
-        self.bos: str = module.BOS if module.BOS in tokenizer.special else bos if module.BOS else ""
+        # </s> stands for whatever ends a text; another end of a turn is a token of its own, if there is one.
+        own = module.END != EOS and module.END in tokenizer.special
+        self.end: str = module.END if own else tokenizer.names["eos_token"]
+        self.bos: str = tokenizer.names.get("bos_token", "") if module.BOS else ""
         self.source = _with_tokens(module, self.bos, self.end)
 
     def render(

@@ -45,7 +45,6 @@ class Own:
         self.sources = dict(tokenizer.chat_templates)
         first = self.sources.get("default") or next(iter(self.sources.values()))
         self.source = first
-        self._default = compiled(first)  # a template that cannot be read is told now
         ids = tokenizer.stop_ids
         self.stops = tuple(name for name, id in tokenizer.special.items() if id in ids)
         self._special = _pattern(tokenizer.control)
@@ -167,7 +166,7 @@ class Own:
             raise DataError(
                 f"none of the model's chat templates is the default: {', '.join(self.sources)}", hint=OTHER
             )
-        return self._default
+        return compiled(self.source)
 
     def _write(
         self, template: Compiled, messages: Sequence[Message], tools: Any, ask: bool

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tinygpt.core.errors import DataError
+from tinygpt.core.errors import DataError, UnsupportedError
 
 MOST_SOURCE = 1 << 18  # characters of a template; the longest known one has 30,000
 MOST_TEXT = 1 << 24  # characters that one value or the whole output may have
@@ -37,7 +37,7 @@ class Compiled:
 
     def __init__(self, source: str) -> None:
         if len(source) > MOST_SOURCE:
-            raise DataError(
+            raise UnsupportedError(
                 f"the chat template has {len(source)} characters, at most {MOST_SOURCE} are read",
                 hint="choose another with --template NAME",
             )
@@ -49,7 +49,7 @@ class Compiled:
         except (Exception, RecursionError) as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
-            raise DataError(
+            raise UnsupportedError(
                 f"the chat template cannot be read{where}: {_line(error)}",
                 hint="choose another with --template NAME",
             ) from error
@@ -58,7 +58,7 @@ class Compiled:
 
     def render(self, **variables: Any) -> tuple[str, list[tuple[int, int]]]:
         """(text, the (begin, end) of its `generation` blocks). `Refused` where the template says so itself;
-        DataError where it fails or reaches a bound."""
+        DataError where it fails on this conversation, UnsupportedError where it reaches a bound."""
         with self._lock:
             return self._render(variables)
 
@@ -73,7 +73,7 @@ class Compiled:
             raise
         except (_Beyond, RecursionError, MemoryError) as error:
             why = str(error) or "it calls itself without end"
-            raise DataError(
+            raise UnsupportedError(
                 f"the chat template was stopped: {why}", hint="choose another with --template NAME"
             ) from error
         except Exception as error:

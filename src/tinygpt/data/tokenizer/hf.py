@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import DataError, UnsupportedError
 from tinygpt.core.files import write_json, write_text
+from tinygpt.data.tokenizer._beside import prefix, read, template_files, templates, without_prefix
 from tinygpt.data.tokenizer._files import byte_letters, config_json, content_hash
 from tinygpt.data.tokenizer._protocol import Stream
 
@@ -58,7 +59,7 @@ class HFTokenizer:
         self.stop_ids = tuple(dict.fromkeys(eos + [self.special[n] for n in TURN_ENDS if n in self.special]))
         self.bos_id: int | None = next(iter(self._ids("bos")), None)
         self.pad_id = next(iter(self._ids("pad")), self.eos_id)
-        self.chat_templates = _templates(beside.get("tokenizer_config.json", {}).get("chat_template"))
+        self.chat_templates = templates(beside.get("tokenizer_config.json", {}).get("chat_template"))
         self.chat_template: str | None = self.chat_templates.get("default")
         literal = "\0".join(self.chat_templates.values()) or "\0".join(TAGS)
         self.control = frozenset(
@@ -94,11 +95,11 @@ class HFTokenizer:
     @functools.cached_property
     def _inside(self) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
         """Like `_plain`, for pieces inside a text: (after a control token, after other text)."""
-        prefix = _prefix(self.definition)
-        if prefix == "never":
+        where = prefix(self.definition)
+        if where == "never":
             return self._plain, self._plain
-        bare = self._reads_plain(_without_prefix(self.definition))
-        return (bare if prefix == "first" else self._plain), bare
+        bare = self._reads_plain(without_prefix(self.definition))
+        return (bare if where == "first" else self._plain), bare
 
     def _reads_plain(self, definition: dict[str, Any]) -> tokenizers.Tokenizer:
         added = [
@@ -213,95 +214,14 @@ def load(path: Path | None) -> HFTokenizer:
             f"there is no tokenizer.json at {path}",
             hint="train one with: tinygpt tokenize-train, or use 'byte'",
         )
-    beside = {name: _read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
-    if templates := _template_files(file, beside):
-        one = templates.get("default") if len(templates) == 1 else None
-        many = [{"name": name, "template": source} for name, source in templates.items()]
+    beside = {name: read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
+    if found := template_files(file, beside):
+        one = found.get("default") if len(found) == 1 else None
+        many = [{"name": name, "template": source} for name, source in found.items()]
         beside.setdefault("tokenizer_config.json", {})["chat_template"] = one or many
-    tokenizer = HFTokenizer(_read(file), beside, str(file))
+    tokenizer = HFTokenizer(read(file), beside, str(file))
     tokenizer.folder = file.parent if file.name == "tokenizer.json" else None
     return tokenizer
-
-
-def chat_template(folder: Path) -> str | None:
-    """The chat template that lies in a folder, as one of an adapter; None where there is none."""
-    file = folder / "tokenizer_config.json"
-    beside = {file.name: _read(file)} if file.is_file() else {}
-    found = _template_files(folder / "tokenizer.json", beside)
-    return (found or _templates(beside.get(file.name, {}).get("chat_template"))).get("default")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable JSON: {error}", hint="copy or download it again") from error
-    if not isinstance(data, dict):
-        raise DataError(f"{path} must hold a JSON object")
-    return data
-
-
-def _templates(said: Any) -> dict[str, str]:
-    """The chat templates of a tokenizer_config.json by name; it holds one text, or a list of named ones."""
-    if isinstance(said, str):
-        return {"default": said}
-    if not isinstance(said, list):
-        return {}
-    named = {t.get("name"): t.get("template") for t in said if isinstance(t, dict)}
-    return {name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str)}
-
-
-def _template_files(file: Path, beside: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Chat templates that lie in files of their own; they go before those in tokenizer_config.json."""
-    found: dict[str, str] = {}
-    one, many = file.with_name("chat_template.jinja"), file.with_name("additional_chat_templates")
-    old = file.with_name("chat_template.json")
-    if one.is_file():
-        found["default"] = _text(one)
-    elif old.is_file() and not beside.get("tokenizer_config.json", {}).get("chat_template"):
-        found = _templates(_read(old).get("chat_template"))
-    if many.is_dir():
-        found |= {path.stem: _text(path) for path in sorted(many.glob("*.jinja"))}
-    return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable text: {error}", hint="copy or download it again") from error
-
-
-def _prefix(definition: dict[str, Any]) -> str:
-    """Where the library puts a space before the first word: "never", at the "first" word of a text, or
-    "always", which is after every control token too."""
-    before = definition.get("normalizer") or {}
-    if any(part.get("type") == "Prepend" for part in before.get("normalizers", [before])):
-        return "always"
-    cut = definition.get("pre_tokenizer") or {}
-    for part in cut.get("pretokenizers", [cut]):
-        if part.get("type") == "Metaspace":
-            return part.get("prepend_scheme") or ("always" if part.get("add_prefix_space") else "never")
-        if part.get("type") == "ByteLevel" and part.get("add_prefix_space"):
-            return "always"
-    return "never"
-
-
-def _without_prefix(definition: dict[str, Any]) -> dict[str, Any]:
-    """The same tokenizer without a space before the first word."""
-    changed = json.loads(json.dumps(definition))
-    before = changed.get("normalizer")
-    if before and before.get("type") == "Prepend":
-        changed["normalizer"] = None
-    elif before and "normalizers" in before:
-        before["normalizers"] = [p for p in before["normalizers"] if p.get("type") != "Prepend"]
-    cut = changed.get("pre_tokenizer") or {}
-    for part in cut.get("pretokenizers", [cut]):
-        if part.get("type") == "Metaspace":
-            part["prepend_scheme"] = "never"
-        if part.get("type") in ("Metaspace", "ByteLevel") and "add_prefix_space" in part:
-            part["add_prefix_space"] = False
-    return changed
 
 
 def _library(definition: dict[str, Any], where: str) -> tokenizers.Tokenizer:
