@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from formats import FORMATS
 from nano import require
+from tinygpt.core.errors import DataError
 from tinygpt.core.family import Family
 from tinygpt.data.bpe import Config, train_bpe
-from tinygpt.data.rows import to_messages
-from tinygpt.data.template import chatml
+from tinygpt.data.rows import to_call, to_messages
+from tinygpt.data.template import _choice, chatml
+from tinygpt.data.template._own import Own
 from tinygpt.data.template._spans import encode, encode_many, join
 from tinygpt.data.tokenizer import byte
 
@@ -63,13 +66,82 @@ TEMPLATES = [jinja(True), jinja(False)]
 def test_the_family_is_the_folder() -> None:
     family = Family("tinygpt.data.template", verb="render")
     assert "chatml" in family.names()
+    assert _choice.names() == ["auto", "base", *family.names()]
     for name in family.names():
-        module = family.load(name)
-        spans = module.render(TURNS, TOOLS)
-        assert any(s.learn for s in spans) and not all(s.learn for s in spans)
+        turns, tools = conversation_of(name)
+        spans = _choice.of(byte.load(), name).render(turns, tools)
+        assert {s.message for s in spans if s.learn} == {
+            i for i, m in enumerate(turns) if m["role"] == "assistant"
+        }
+        assert not all(s.learn for s in spans)
+        assert all(s.message < 0 for s in spans if not s.learn)
         ids, learn = encode(spans, byte.load())
-        learned = {id for id, learned in zip(ids, learn, strict=True) if learned}
-        assert learned & set(byte.load().stop_ids), f"{name} never learns to stop"
+        ends = {
+            id for id, here, after in zip(ids, learn, [*learn[1:], False], strict=True) if here and not after
+        }
+        assert ends and ends <= set(byte.load().stop_ids), f"{name} never learns to stop"
+
+
+@pytest.mark.parametrize("name", Family("tinygpt.data.template", verb="render").names())
+def test_a_named_template_is_its_jinja(name: str) -> None:
+    """Text, prompt and tokens of its own or the tokenizer's: the same from render() and from Jinja."""
+    turns, tools = conversation_of(name)
+    for tokenizer in (byte.load(), FORMATS["llama2"].tokenizer, FORMATS["llama3.1"].tokenizer):
+        named = _choice.of(tokenizer, name)
+        own = Own(tokenizer.with_template(named.source))
+        for some, ask in ((turns, False), (turns[:2], True), (turns[:-1], True), ([turns[1]], True)):
+            assert join(named.render(some, tools, ask)) == own.text(some, tools, ask)
+        # What is found by comparing renderings is what the template says itself.
+        assert _learned(named.render(turns, tools)) == _learned(own.render(turns, tools))
+        assert encode(named.render(turns, tools), tokenizer) == encode(own.render(turns, tools), tokenizer)
+
+
+@pytest.mark.parametrize("name", Family("tinygpt.data.template", verb="render").names())
+def test_an_answer_is_read_back(name: str) -> None:
+    turns, tools = conversation_of(name)
+    template = _choice.of(byte.load(), name)
+    for i, text in _learned(template.render(turns, tools)).items():
+        read = template.parse(text)
+        assert read["content"] == (turns[i]["content"] or "")
+        assert read["tool_calls"] == turns[i].get("tool_calls", [])
+
+
+@pytest.mark.parametrize("name", ["alpaca", "plain", "llama2"])
+def test_a_template_without_tools_says_so(name: str) -> None:
+    own = Own(byte.load().with_template(_choice.of(byte.load(), name).source))
+    for turns, tools in ((TURNS, None), (TURNS[:2], TOOLS)):
+        with pytest.raises(DataError, match=f"{name} has no form for tools"):
+            _choice.of(byte.load(), name).render(turns, tools)
+        with pytest.raises(DataError):
+            own.render(turns, tools)
+
+
+@pytest.mark.parametrize("name", ["mistral", "llama3"])
+def test_an_answer_is_text_or_calls(name: str) -> None:
+    both = [TURNS[1], {**TURNS[2], "content": "I look."}]
+    with pytest.raises(DataError, match="not both"):
+        _choice.of(byte.load(), name).render(both)
+
+
+def test_llama2_wants_turns_in_order() -> None:
+    for turns in ([TURNS[1], TURNS[1]], [TURNS[4]], [TURNS[1], TURNS[0]]):
+        with pytest.raises(DataError, match="llama2"):
+            _choice.of(byte.load(), "llama2").render(turns)
+
+
+def conversation_of(name: str) -> tuple[list[Any], Any]:
+    """One that this template can write: with tools and calls where it has a form for them."""
+    if name in ("alpaca", "plain", "llama2"):
+        return [TURNS[0], TURNS[1], TURNS[4], {"role": "user", "content": "\u00fc?"}, TURNS[4]], None
+    return TURNS, TOOLS
+
+
+def _learned(spans: Any) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for span in spans:
+        if span.learn:
+            found[span.message] = found.get(span.message, "") + span.text
+    return found
 
 
 @pytest.mark.wide
@@ -97,7 +169,8 @@ def test_openai_calls_render_like_short_ones() -> None:
     turns = [{**TURNS[2], "tool_calls": long}]
     assert chatml.render(turns) == chatml.render([TURNS[2]])
     assert TEMPLATES[0].render(messages=turns) == join(chatml.render(turns))
-    assert to_messages({"messages": turns}).messages[0]["tool_calls"] == CALLS
+    read = to_messages({"messages": turns}).messages[0]["tool_calls"]
+    assert [to_call(call) for call in read] == CALLS and read[0]["id"] == long[0]["id"]
 
 
 @pytest.mark.parity

@@ -20,6 +20,7 @@ LINES = {
     "sample": "{at}/run --prompt The --tokens 3 --n 2",
     "chat": "{wide} --max-tokens 3",
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
+    "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/steps/000002 --method linear --out {out}",
     "bake-lora": "{at}/run {at}/tuned --out {out}",

@@ -99,9 +99,8 @@ def test_a_conversation_is_written_the_same(root: Path) -> None:
     ]
     theirs = transformers.AutoTokenizer.from_pretrained(path)
     text = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert text == "".join(
-        span.text for span in _pieces.TEMPLATE.render(messages, add_generation_prompt=True)
-    )
+    template = _pieces.template_of(_pieces.open_tokenizer(str(path)))
+    assert text == "".join(span.text for span in template.render(messages, add_generation_prompt=True))
 
 
 def test_a_tuned_adapter_opens_in_peft(root: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import nano
-from tinygpt.data import corpus
+from tinygpt.core.errors import DataError
+from tinygpt.data import corpus, rows, table
 
 pytestmark = pytest.mark.parity
 
@@ -37,3 +38,17 @@ def test_parquet(tmp_path: Path) -> None:
     whole = (tmp_path / "c.jsonl.zst").read_bytes()
     (tmp_path / "d.jsonl.zst").write_bytes(whole[:20])
     assert "damaged zstd" in read(tmp_path / "d.jsonl.zst")[1]["first_bad"][0]
+
+
+def test_rows_of_a_table(tmp_path: Path) -> None:
+    """Lists of messages come as they are; a damaged or missing file is one sentence."""
+    arrow, parquet = nano.require("pyarrow"), nano.require("pyarrow.parquet")
+    talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    parquet.write_table(arrow.table({"messages": [talk, talk, None], "n": [1, 2, 3]}), tmp_path / "a.parquet")
+    used, report = rows.read(tmp_path / "a.parquet", rows.to_messages)
+    assert [c.messages for c in used] == [talk, talk] and report.first_bad[0][0] == 3
+    assert "row 3: 'messages' must be a list" in report.sentence()
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-30])
+    for name, message in (("b.parquet", "cannot read"), ("c.parquet", "there is no file")):
+        with pytest.raises(DataError, match=message):
+            list(table.records(tmp_path / name))

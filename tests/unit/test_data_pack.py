@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt.data.batch import Batch
-from tinygpt.data.pack import Cut, Fit, Rows, empty, fit_plan, permutation
+from tinygpt.data.pack import (
+    Alone,
+    Cut,
+    Fit,
+    Rows,
+    empty,
+    fit_plan,
+    permutation,
+    sequential_plan,
+    single_plan,
+)
 
 PAD, EOS = 999, 998
 documents = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1, max_size=12)
@@ -68,6 +78,21 @@ def test_cut_reads_every_token_once_and_never_over_a_border(documents: Any, leng
         at += n
 
 
+@given(documents=documents, length=st.integers(1, 9), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_alone_is_the_same_with_one_document_a_row(documents: Any, length: int, data: Any) -> None:
+    stream = np.array([t for d in documents for t in d], np.uint16)
+    starts = np.cumsum([0] + [len(d) for d in documents[:-1]])
+    begin = data.draw(st.integers(0, len(stream) - 1))
+    end = data.draw(st.integers(begin + 1, len(stream)))
+    one = Alone(stream, starts, begin, end, length=length, eos_id=EOS)
+    found = segments(fill(one, length))
+    assert len(found) == len(one) and one.n_tokens == end - begin, "a segment a row"
+    whole = segments(fill(Cut(stream, starts, begin, end, length=len(stream), eos_id=EOS), len(stream)))
+    for name in ("tokens", "targets", "weights"):
+        assert [x for s in found for x in s[name]] == [x for s in whole for x in s[name]]
+
+
 @given(documents=documents, room=st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
 def test_fit_keeps_examples_whole(documents: Any, room: int) -> None:
@@ -95,6 +120,17 @@ def test_fit_plan_needs_few_rows(sizes: list[int], length: int) -> None:
     assert all(0 < sum(sizes[e] for e in row) <= length for row in plan)
     least = -(-sum(sizes) // length)
     assert len(plan) <= 2 * least  # two half-empty rows would have been one
+
+
+def test_other_plans_keep_the_order() -> None:
+    assert sequential_plan([3, 4, 2, 8, 1, 1], 8) == [[0, 1], [2], [3], [4, 5]]
+    assert single_plan([3, 8], 8) == [[0], [1]]
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 50, 500).tolist()
+    plan = sequential_plan(sizes, 64)
+    assert [e for row in plan for e in row] == list(range(500))
+    assert all(sum(sizes[e] for e in row) <= 64 for row in plan)
+    assert all(sum(sizes[e] for e in a) + sizes[b[0]] > 64 for a, b in zip(plan, plan[1:]))
 
 
 def test_fit_plan_is_fast_and_tight() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tinygpt.core.errors import DataError
-from tinygpt.data import rows
+from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.data import rows, table
 
 PAIR = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -27,6 +27,10 @@ PAIR = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
         {"question": "q", "answer": "a"},
         {"messages": PAIR},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, PAIR[1]], "tools": []},
+        {"messages": json.dumps(PAIR)},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        {"conversations": PAIR},
+        {"prompt": PAIR[:1], "completion": PAIR[1:]},
     ],
 )
 def test_every_shape_becomes_messages(row: dict[str, Any]) -> None:
@@ -69,11 +73,99 @@ def test_tools_may_be_json_text() -> None:
         ({"messages": [{"role": "user"}, PAIR[1]]}, r"messages\[0\]: a message of the user must have"),
         ({"messages": [{"role": "system", "content": None}, *PAIR]}, "of the system must have a 'content'"),
         ({"messages": PAIR, "tools": [1]}, "'tools' must be a list of JSON schemas"),
+        (
+            {"conversations": [{"from": "humann", "value": "q"}]},
+            "unknown role 'humann'. Did you mean 'human'",
+        ),
+        ({"conversations": [{"from": "function_call", "value": "ls"}]}, "not JSON"),
+        ({"conversations": [{"from": "function_call", "value": "3"}]}, "must be an object, got a number"),
+        ({"prompt": PAIR[:1], "completion": "a"}, "must both be text, or both lists of messages"),
+        ({"prompt": PAIR, "completion": PAIR[:1]}, "no answer has a weight"),
+        ({"messages": [PAIR[0], {**PAIR[1], "weight": 0}]}, "no answer has a weight"),
+        ({"messages": [PAIR[0], {**PAIR[1], "weight": 2}]}, r"messages\[1\]: 'weight' must be 0 or 1, got 2"),
     ],
 )
 def test_rows_that_do_not_fit_say_why(row: Any, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         rows.to_messages(row)
+
+
+def test_sharegpt_with_tools() -> None:
+    """LLaMA-Factory's spelling of calls and results, OpenAI's old one and its new one say the same."""
+    tools = [{"name": "ls", "parameters": {}}]
+    call = {"name": "ls", "arguments": {"path": "."}}
+    sharegpt = rows.to_messages({
+        "conversations": [
+            {"from": "human", "value": "list"},
+            {"from": "function_call", "value": json.dumps(call)},
+            {"from": "observation", "value": "a.txt"},
+            {"from": "gpt", "value": "one file"},
+        ],
+        "system": "Be brief.", "tools": json.dumps(tools),
+    })  # fmt: skip
+    old = {"name": "ls", "arguments": json.dumps(call["arguments"])}
+    shared = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "list"}]
+    spelled = (
+        ({"content": None, "function_call": old}, "function"),
+        ({"tool_calls": [{"type": "function", "function": old}]}, "tool"),
+    )
+    for asked, role in spelled:
+        asked, given = {"role": "assistant", **asked}, {"role": role, "content": "a.txt"}
+        messages = [*shared, asked, given, {"role": "assistant", "content": "one file"}]
+        assert rows.to_messages({"messages": messages, "tools": tools}) == sharegpt
+    assert [m["role"] for m in sharegpt.messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert sharegpt.messages[2] == {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def test_what_templates_may_write_is_kept() -> None:
+    """Ids of calls, names of results and thoughts: some templates need them."""
+    called = {
+        "role": "assistant",
+        "tool_calls": [{"id": "c1", "function": {"name": "ls", "arguments": "{}"}}],
+    }
+    result = {"role": "tool", "tool_call_id": "c1", "name": "ls", "content": "a"}
+    answer = {**PAIR[1], "reasoning_content": "hm", "other": 3}
+    found = rows.to_messages({"messages": [PAIR[0], called, result, answer]}).messages
+    assert found[1]["tool_calls"] == [{"name": "ls", "arguments": {}, "id": "c1"}]
+    assert found[2] == result and found[3] == {**PAIR[1], "reasoning_content": "hm"}
+
+
+def test_answers_that_are_context_only() -> None:
+    """OpenAI's weight, and the prompt of a pair as TRL has it."""
+    again = [{"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]
+    weighed = rows.to_messages({"messages": [PAIR[0], {**PAIR[1], "weight": 0}, *again]})
+    paired = rows.to_messages({"prompt": [*PAIR, again[0]], "completion": [again[1]]})
+    assert weighed == paired == rows.Conversation(messages=[*PAIR, *again], unlearned=(0,))
+    with_system = rows.to_messages({"prompt": [*PAIR, again[0]], "completion": [again[1]], "system": "s"})
+    assert with_system.unlearned == (0,) and len(with_system.messages) == 5
+
+
+def test_columns_are_renamed() -> None:
+    row = {"query": "q", "data": {"reply": {"text": "a"}}, "text": "else", "a.b": "dotted"}
+    pairs = rows.renames(["prompt=query", "completion=data.reply.text"])
+    found = rows.renamed(row, pairs)
+    assert (found["prompt"], found["completion"]) == ("q", "a") and "query" not in found and "data" in found
+    assert rows.renamed(row, rows.renames(["prompt=a.b"]))["prompt"] == "dotted"
+    assert rows.renamed({"prompt": "p"}, rows.renames(["prompt=query"])) == {"prompt": "p"}
+    with pytest.raises(DataError, match="there is no column 'quer'. Did you mean 'query'"):
+        rows.renamed(row, rows.renames(["prompt=quer"]))
+    with pytest.raises(DataError, match="there is no column 'replay' in 'data'. Did you mean 'reply'"):
+        rows.renamed(row, rows.renames(["prompt=data.replay"]))
+    with pytest.raises(DataError, match="there is no column 'z'. It has: query, data, text, a.b"):
+        rows.renamed(row, rows.renames(["prompt=z"]))
+    for given, message in (
+        (["prompt"], "is no new=old"), (["promt=a"], "no shape has a column 'promt'. Did you mean 'prompt'"),
+        (["prompt=a", "prompt=b"], "gives 'prompt' twice"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            rows.renames(given)
+
+
+def test_shapes_are_shown_by_their_columns() -> None:
+    assert rows.columns({"question": "q", "answer": "a", "id": 3}) == "{question, answer}"
+    assert rows.columns({"instruction": "q", "input": "i", "output": "a"}) == "{instruction, input, output}"
+    assert rows.columns({"messages": PAIR, "tools": [{}], "system": ""}) == "{messages, tools}"
+    assert rows.columns({"text": "t"}) == "{text}"
 
 
 def write(path: Path, *lines: str | bytes) -> Path:
@@ -142,4 +234,4 @@ def test_a_damaged_zstd_file_where_python_unpacks_it(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "compression", types.SimpleNamespace(zstd=zstd))
     (tmp_path / "a.zst").write_bytes(b"\x28\xb5\x2f\xfd and so on")
     with pytest.raises(DataError, match="a.zst is a damaged zstd file: Unable to decompress"):
-        list(rows.lines(tmp_path / "a.zst"))
+        list(table.lines(tmp_path / "a.zst"))

@@ -108,6 +108,8 @@ def started(e: ev.RunStarted) -> list[str]:
         lines[-1] += f"; held out: {_amount(told['held_out'])}" if "held_out" in told else ""
         bad = [f"{told[k]:,} {what}" for k, what in LEFT_OUT.items() if told.get(k)]
         lines[-1] += f"; {', '.join(bad)}" if bad else ""
+    for path, shapes in (told.get("read", {}) | told.get("held_out", {}).get("read", {})).items():
+        lines.append(f"  {path}: " + ", ".join(f"{n:,} {shape} rows" for shape, n in shapes.items()))
     for name, facts in told.get("corpora", {}).items():
         times = told.get("epochs", {}).get(name, 0.0)
         lines.append(f"  {name}: {facts['weight']:.1%} of the rows, {_amount(facts)}, read {times:.2f} times")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._render import Output, cell, clock
+from tinygpt.data.template._choice import names as templates
 from tinygpt.model import presets
 from tinygpt.runs._pieces import base_of
 from tinygpt.runs._suites import SUITES
@@ -17,7 +18,9 @@ from tinygpt.runs._suites import SUITES
 if TYPE_CHECKING:
     from tinygpt.train.loop import Result
 
-CHOICES: Mapping[str, Sequence[str]] = {"preset": presets.names(), "eval_tasks": SUITES.names()}
+CHOICES: Mapping[str, Sequence[str]] = {
+    "preset": presets.names(), "eval_tasks": SUITES.names(), "template": templates(),
+}  # fmt: skip
 KNOBS: Mapping[str, str] = {"warmup": "schedule.warmup"}
 # Said of flags that are given, whatever their value; changed settings are refused where they are checked.
 NEEDS: Mapping[str, str] = {"regime": "depth", "tokenizer": "no base", "preset": "no base"}

@@ -41,9 +41,10 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep(Event):
-    """One optimizer step: mean loss over the learned tokens, global gradient norm before clipping, tokens per
-    second, the share of the machine's measured product speed that they need (`mfu`, null where it is not
-    known; `run.started` has that speed), most memory so far."""
+    """One optimizer step: mean loss over the learned tokens, global gradient norm before clipping, tokens
+    that were read (padding is none) and how many that is a second, the share of the machine's measured
+    product speed that they need (`mfu`, null where it is not known; `run.started` has that speed), most
+    memory so far."""
 
     kind: ClassVar[str] = "train.step"
     step: int

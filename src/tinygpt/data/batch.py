@@ -35,6 +35,11 @@ class Batch:
         return self.tokens.shape[0], self.tokens.shape[1]
 
     @property
+    def n_tokens(self) -> int:
+        """How many slots hold a token, not padding."""
+        return int((self.segments > 0).sum())
+
+    @property
     def n_targets(self) -> int:
         """How many targets count in the loss."""
         return int((self.weights > 0).sum())

@@ -20,10 +20,9 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from tinygpt.core.errors import ConfigError, DataError, nearest
-from tinygpt.data import rows
+from tinygpt.data import rows, table
 
 BLOCK = 1 << 24  # bytes read at once: a file may be larger than memory
-PACKED = (".gz", ".zst")
 SPEC = re.compile(r"(?:(?P<name>[\w.-]+)=)?(?P<path>.+?)(?::(?P<weight>[-+\w.]+))?", re.DOTALL)
 
 
@@ -48,7 +47,7 @@ class Corpus:
     named: bool = False
 
 
-def parse(given: Path) -> Corpus:
+def parse(given: Path, flag: str = "--corpus") -> Corpus:
     """`name=path:weight` in its parts; name and weight may be missing. A path that exists is itself."""
     if os.path.exists(given):
         return Corpus(name=given.stem, path=given)
@@ -62,13 +61,13 @@ def parse(given: Path) -> Corpus:
         except ValueError:
             path = Path(f"{path}:{weight}")
         if share is not None and not (share > 0 and math.isfinite(share)):
-            raise ConfigError(f"--corpus {given}: the weight must be a finite number above 0, got {weight}")
+            raise ConfigError(f"{flag} {given}: the weight must be a finite number above 0, got {weight}")
     return Corpus(name=name or path.stem, path=path, weight=share, named=bool(name))
 
 
-def corpora(paths: Sequence[Path]) -> list[Corpus]:
+def corpora(paths: Sequence[Path], flag: str = "--corpus") -> list[Corpus]:
     """The corpora to mix; none when no path has a name or weight: then all files are one corpus."""
-    found = [parse(path) for path in paths]
+    found = [parse(path, flag) for path in paths]
     if not any(c.named or c.weight is not None for c in found):
         return []
     if len({c.weight is None for c in found}) > 1:
@@ -78,8 +77,14 @@ def corpora(paths: Sequence[Path]) -> list[Corpus]:
         )
     names = [c.name for c in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"two corpora are called {twice}", hint="name them apart: --corpus NAME=PATH")
+        raise ConfigError(f"two corpora are called {twice}", hint=f"name them apart: {flag} NAME=PATH")
     return found
+
+
+def refuse_weights(paths: Sequence[Path], flag: str) -> None:
+    """ConfigError for names or weights of files that are read once."""
+    if mixed := corpora(paths, flag):
+        raise ConfigError(f"{flag} mixes nothing", hint=f"give {mixed[0].path} alone")
 
 
 def refuse_mixture(paths: Sequence[Path], *, weights_only: bool = True) -> None:
@@ -156,15 +161,9 @@ def _excluded(path: Path, where: Where) -> bool:
 # Reading.
 
 
-def kind(file: Path) -> str:
-    """The last suffix that says what is in a file: ".jsonl" for a.jsonl.gz."""
-    names = [s.lower() for s in file.suffixes]
-    return next((s for s in reversed(names) if s not in PACKED), "")
-
-
 def has_rows(file: Path) -> bool:
     """Whether the documents of a file are rows with fields."""
-    return kind(file) in (".jsonl", ".parquet")
+    return table.kind(file) in (".jsonl", ".parquet")
 
 
 def new_facts() -> dict[str, Any]:
@@ -190,10 +189,10 @@ def blocks(file: Path, facts: dict[str, Any], field: str = "text") -> Iterator[t
     `facts`; a table that turns out damaged halfway counts too, and gives what came before."""
     bad: list[tuple[int, str]] = []
     try:
-        if kind(file) == ".parquet":
+        if table.kind(file) == ".parquet":
             yield from ((True, text) for text in _parquet(file, field, bad))
-        elif kind(file) == ".jsonl":
-            _check(rows.lines(file), file)
+        elif table.kind(file) == ".jsonl":
+            _check(table.lines(file), file)
             yield from ((True, text) for text in rows.each(file, lambda row: rows.to_text(row, field), bad))
         else:
             _check(_text(file), file)
@@ -214,8 +213,8 @@ def blocks(file: Path, facts: dict[str, Any], field: str = "text") -> Iterator[t
 def _check(content: Iterable[Any], file: Path) -> None:
     """Go through a file once, so that a bad one is refused before a part of it is used. One that is read as
     one block is not used before it is whole, and needs no check."""
-    packed = file.suffix.lower() in PACKED
-    if kind(file) == ".jsonl" or packed or _size(file) > BLOCK:
+    packed = file.suffix.lower() in table.PACKED
+    if table.kind(file) == ".jsonl" or packed or _size(file) > BLOCK:
         for _ in content:
             pass
 
@@ -230,7 +229,7 @@ def _size(file: Path) -> int:
 def _text(file: Path) -> Iterator[str]:
     """A text file, block by block; a character never falls apart."""
     offset, line, rest = 0, 1, b""
-    with rows.opened(file) as opened:
+    with table.opened(file) as opened:
         block = opened.read(BLOCK)
         while block:
             following = opened.read(BLOCK)
@@ -239,7 +238,7 @@ def _text(file: Path) -> Iterator[str]:
                 text, used = codecs.utf_8_decode(data, "strict", not following)
             except UnicodeDecodeError as error:
                 where = line + data.count(b"\n", 0, error.start)
-                raise rows.not_utf8(file, offset + error.start, where) from error
+                raise table.not_utf8(file, offset + error.start, where) from error
             if offset == 0:
                 text = text.removeprefix("\ufeff")
             line += data.count(b"\n", 0, used)
@@ -250,17 +249,17 @@ def _text(file: Path) -> Iterator[str]:
 
 def _parquet(file: Path, field: str, bad: list[tuple[int, str]]) -> Iterator[str]:
     """The texts of a column, some rows at a time."""
-    arrow = rows.pyarrow("reading .parquet files")
+    arrow = table.pyarrow("reading .parquet files")
     from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
     n_used = 0
     try:
-        with parquet.ParquetFile(file) as table:
-            columns: list[str] = table.schema_arrow.names
+        with parquet.ParquetFile(file) as opened:
+            columns: list[str] = opened.schema_arrow.names
             if field not in columns:
                 close = nearest(field, columns)
                 raise DataError(f"{file} has no column '{field}'.{close} It has: {', '.join(columns)}")
-            for batch in table.iter_batches(batch_size=1024, columns=[field]):
+            for batch in opened.iter_batches(batch_size=1024, columns=[field]):
                 for number, value in enumerate(batch.column(0).to_pylist(), n_used + len(bad) + 1):
                     try:
                         text = rows.to_text({field: value}, field)

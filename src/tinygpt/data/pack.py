@@ -1,9 +1,9 @@
 """Packing: tokens of many documents laid into rows of one length, each document isolated from its neighbours.
 
 Two ways to fill a row of L tokens. `Cut` takes one long stream of documents and cuts it every L tokens: no
-slot is wasted, long documents go on in the next row. `Fit` keeps examples whole and lays several into a row
-where they fit. In both, a document sees only itself: it has its own segment number, and its positions start
-at 0.
+slot is wasted, long documents go on in the next row (`Alone`: each document begins a row). `Fit` keeps
+examples whole and lays several into a row where they fit, as a plan says: `PLANS`. In both, a document sees
+only itself: it has its own segment number, and its positions start at 0.
 Paper: Krell et al. 2021, arXiv:2107.02027 (packing without cross-contamination)
 Differs: best-fit decreasing instead of their histogram search.
 """
@@ -104,6 +104,33 @@ class Cut:
             batch.positions[b, a:z] = np.arange(z - a)
 
 
+class Alone(Cut):
+    """The same with one document a row, for models that do not keep documents apart: each begins a row, and
+    goes on in the next where it is longer."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        import numpy as np
+
+        super().__init__(*given, **more)
+        first, last = np.searchsorted(self.starts, (self.begin, self.end))
+        edges = [self.begin, *(int(s) for s in self.starts[first:last] if s > self.begin), self.end]
+        self.rows = [
+            (lo, min(lo + self.length, z))
+            for a, z in zip(edges, edges[1:])
+            for lo in range(a, z, self.length)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def span(self, r: int) -> tuple[int, int, NDArray[np.int64]]:
+        import numpy as np
+
+        lo, hi = self.rows[r]
+        ends = bool(np.isin(hi, self.starts))
+        return lo, hi, np.array([hi - lo] if ends else [], np.int64)
+
+
 class Fit:
     """Whole examples, several to a row.
 
@@ -126,7 +153,11 @@ class Fit:
 
     @property
     def n_tokens(self) -> int:
-        return sum(int(self.edges[e + 1] - self.edges[e]) - 1 for row in self.plan for e in row)
+        return sum(map(self.row_tokens, range(len(self))))
+
+    def row_tokens(self, r: int) -> int:
+        """Slots that the examples of a row take."""
+        return sum(int(self.edges[e + 1] - self.edges[e]) - 1 for e in self.plan[r])
 
     def fill(self, r: int, batch: Batch, b: int, epoch: int = 0) -> None:
         import numpy as np
@@ -169,6 +200,31 @@ def fit_plan(sizes: Sequence[int], length: int) -> list[list[int]]:
             with_room.setdefault(free - size, []).append(row)
             rooms |= 1 << (free - size)
     return rows
+
+
+def sequential_plan(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """Examples in their order, each in the row of the one before where there is room: less full, but rows do
+    not put long examples first."""
+    rows: list[list[int]] = []
+    free = 0
+    for example, size in enumerate(sizes):
+        assert 0 < size <= length, f"example {example} has {size} slots"
+        if size > free:
+            rows.append([])
+            free = length
+        rows[-1].append(example)
+        free -= size
+    return rows
+
+
+def single_plan(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """One example a row."""
+    assert all(0 < size <= length for size in sizes)
+    return [[example] for example in range(len(sizes))]
+
+
+PLANS = {"best_fit": fit_plan, "sequential": sequential_plan, "bucket": single_plan, "none": single_plan}
+"""How examples are laid into rows, by the name that --pack has."""
 
 
 def permutation(n: int, *key: int) -> NDArray[np.int64]:

@@ -1,28 +1,32 @@
-"""JSONL rows: reading them, recognising their shape, and saying exactly what is wrong with the bad ones.
+"""Rows: recognising the shape of each, making it a conversation, and saying exactly what is wrong with it.
 
-A file holds one JSON object a line (plain, .gz or .zst). Six shapes are known; keys beyond them are ignored:
+A file holds rows as `data/table.py` says (JSON lines, a JSON array, Parquet, CSV). Seven shapes are known;
+keys beyond them are ignored:
 
-    {"messages": [...], "tools": [...]?}               a conversation
-    {"prompt", "completion"}                           one question, one answer; a "system" may come first
+    {"messages": [...], "tools": [...]?}               a conversation as OpenAI writes it
+    {"conversations": [...], "system"?, "tools"?}      ShareGPT's: messages of {"from", "value"}
+    {"prompt", "completion"}                           one question, one answer, or lists of messages
     {"instruction", "input"?, "response" | "output"}   the input follows the instruction after a blank line
     {"question", "answer"}
-    {"text"}                                           plain text, for the text source
+    {"text"}                                           plain text
+
+A "system" may come beside a question. `--map new=old` renames columns before that.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
-from tinygpt.core.errors import DataError, DependencyError, nearest
+from tinygpt.core.errors import ConfigError, DataError, nearest
+from tinygpt.data import table
+from tinygpt.data.message import Message, kind_of, text_of, to_message
+from tinygpt.data.message import to_call as to_call  # what templates and suites need of a row
 
 T = TypeVar("T")
-Message = dict[str, Any]
 
 PAIRS = (
     ("prompt", "completion"),
@@ -30,37 +34,42 @@ PAIRS = (
     ("instruction", "output"),
     ("question", "answer"),
 )
+TALKS = ("messages", "conversations")
+COLUMNS = (*TALKS, *dict.fromkeys(key for pair in PAIRS for key in pair), "text", "input", "system", "tools")
 SHAPES = (
-    "{messages, tools?}, {prompt, completion}, {instruction, input?, response | output}, "
-    "{question, answer}, {text}"
+    "{messages, tools?}, {conversations}, {prompt, completion}, "
+    "{instruction, input?, response | output}, {question, answer}, {text}"
 )
-ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
     """What every trainable row becomes. A message is {role, content} and, for an assistant, tool_calls:
-    a list of {"name": str, "arguments": dict}. `tools` are JSON schemas as OpenAI writes them, or None."""
+    a list of {"name": str, "arguments": dict}. `tools` are JSON schemas as OpenAI writes them, or None.
+    `unlearned` are the numbers, among the assistant's messages, of those that are only context."""
 
     messages: list[Message]
     tools: list[dict[str, Any]] | None = None
+    unlearned: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReport:
-    """How reading went. Bad rows are left out and counted; the first three are kept as (line, reason)."""
+    """How reading went. Bad rows are left out and counted; the first three are kept as (line, reason).
+    `unit` is what the numbers count: lines of JSONL, rows of a table."""
 
     n_rows: int
     n_used: int
     n_bad: int
     first_bad: tuple[tuple[int, str], ...] = ()
+    unit: str = "line"
 
-    def sentence(self) -> str:
+    def sentence(self, what: str = "rows") -> str:
         """The report for people: one line, with the reasons."""
         if not self.n_bad:
-            return f"{self.n_used} rows"
-        reasons = "; ".join(f"line {line}: {reason}" for line, reason in self.first_bad)
-        return f"{self.n_used} of {self.n_rows} rows used, {self.n_bad} left out: {reasons}"
+            return f"{self.n_used} {what}"
+        reasons = "; ".join(f"{self.unit} {line}: {reason}" for line, reason in self.first_bad)
+        return f"{self.n_used} of {self.n_rows} {what} used, {self.n_bad} left out: {reasons}"
 
 
 def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tuple[list[T], ReadReport]:
@@ -71,127 +80,62 @@ def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tu
     bad: list[tuple[int, str]] = []
     used = list(each(path, convert, bad, strict=strict))
     return used, ReadReport(
-        n_rows=len(used) + len(bad), n_used=len(used), n_bad=len(bad), first_bad=tuple(bad[:3])
-    )
+        n_rows=len(used) + len(bad), n_used=len(used), n_bad=len(bad), first_bad=tuple(bad[:3]),
+        unit=table.unit(path),
+    )  # fmt: skip
 
 
 def each(
     path: Path, convert: Callable[[Any], T], bad: list[tuple[int, str]], *, strict: bool = False
 ) -> Iterator[T]:
     """The rows of `read` one by one, for files larger than memory; what is left out is added to `bad`."""
-    n_used = 0
-    for number, line in lines(path):
+    n_used, unit = 0, table.unit(path)
+    for number, row in table.records(path):
         try:
-            found = convert(_parse(line))
+            found = convert(row())
         except DataError as error:
             if strict:
                 raise DataError(
-                    f"{path} line {number}: {error.message}", hint=error.hint or "fix the row"
+                    f"{path} {unit} {number}: {error.message}", hint=error.hint or "fix the row"
                 ) from error
             bad.append((number, error.message))
             continue
         n_used += 1
         yield found
     if not n_used + len(bad):
-        raise DataError(f"{path} is empty", hint=f"put one JSON object on each line: {SHAPES}")
+        raise DataError(
+            f"{path} is empty", hint=f"put rows in it, for example one JSON object a line: {SHAPES}"
+        )
     if not n_used:
         line, reason = bad[0]
         raise DataError(
-            f"none of the {len(bad)} rows of {path} is usable; line {line}: {reason}",
-            hint=f"known shapes: {SHAPES}",
+            f"none of the {len(bad)} rows of {path} is usable; {unit} {line}: {reason}",
+            hint=f"known shapes: {SHAPES}; --map new=old renames columns",
         )
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of every line that is not blank. A byte order mark at the start is dropped."""
-    offset = 0
-    with opened(path) as file:
-        for number, raw in enumerate(file, 1):
-            start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
-            try:
-                text = raw[start:].decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise not_utf8(path, offset + start + error.start, number) from error
-            offset += len(raw)
-            if text.strip():
-                yield number, text
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Generator[BinaryIO]:
-    """A file's bytes; gzip and zstd are known by their first bytes and unpacked on the way."""
-    import gzip
-    import zlib
-
-    zipped = ""
-    try:
-        with path.open("rb") as probe:
-            first = probe.read(4)
-        zipped = "gzip" if first[:2] == b"\x1f\x8b" else "zstd" if first == b"\x28\xb5\x2f\xfd" else ""
-        with (
-            gzip.open(path, "rb") if zipped == "gzip" else _zstd(path) if zipped else path.open("rb")
-        ) as file:
-            yield file  # type: ignore[misc]
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}", hint="check the path") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile, *_zstd_errors()) as error:
-        raise DataError(
-            f"{path} is a damaged {zipped} file: {error}", hint="copy or download it again"
-        ) from error
-    except OSError as error:
-        if zipped and not error.errno:  # the library that unpacks zstd knows no other error
-            raise DataError(f"{path} is a damaged {zipped} file: {error}", hint="copy it again") from error
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _zstd(path: Path) -> BinaryIO:
-    """Python unpacks zstd itself from 3.14 on; before that pyarrow does."""
-    try:
-        from compression import zstd  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return io.BufferedReader(pyarrow("reading zstd files").input_stream(str(path), compression="zstd"))
-    return zstd.open(path, "rb")
-
-
-def _zstd_errors() -> tuple[type[Exception], ...]:
-    """What Python's own zstd raises, on reading: opening looks at nothing."""
-    try:
-        from compression import zstd  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return ()
-    return (zstd.ZstdError,)
-
-
-def pyarrow(purpose: str) -> Any:
-    """The package pyarrow; DependencyError where it is not installed."""
-    try:
-        import pyarrow  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise DependencyError("pyarrow", "parquet", purpose) from error
-    return pyarrow
-
-
-def not_utf8(path: Path, offset: int, line: int) -> DataError:
-    """The error for text in another encoding; `offset` counts bytes from 0, `line` from 1."""
-    return DataError(
-        f"{path} is not UTF-8: byte {offset}, on line {line}",
-        hint="convert it: iconv -f latin1 -t utf-8 IN > OUT",
-    )
-
-
 def shape(row: dict[str, Any]) -> str:
-    """Which shape a row has: "messages", "prompt", "instruction", "question" or "text"."""
-    if "messages" in row:
-        return "messages"
+    """Which shape a row has: "messages", "conversations", "prompt", "instruction", "question" or "text"."""
+    for talk in TALKS:
+        if talk in row:
+            return talk
     for question, answer in PAIRS:
         if question in row and answer in row:
             return question
     if "text" in row:
         return "text"
     keys = ", ".join(row) or "none"
-    known = {key for pair in PAIRS for key in pair} | {"messages", "text"}
+    known = {key for pair in PAIRS for key in pair} | {*TALKS, "text"}
     close = next((n for n in (nearest(key, known) for key in row if key not in known) if n), "")
     raise DataError(f"no known row shape has the keys: {keys}.{close}", hint=f"known shapes: {SHAPES}")
+
+
+def columns(row: dict[str, Any]) -> str:
+    """The shape of a row for people, by its columns: "{prompt, completion}"."""
+    kind = shape(row)
+    answer = next((a for q, a in PAIRS if q == kind and a in row), "")
+    more = ("tools", "system") if kind in TALKS else ("input", "system") if answer else ()
+    return "{" + ", ".join([kind, *(n for n in more if row.get(n)), *([answer] if answer else [])]) + "}"
 
 
 def to_messages(row: Any) -> Conversation:
@@ -201,29 +145,76 @@ def to_messages(row: Any) -> Conversation:
         raise DataError(
             "a row of plain text has no question and answer", hint="train on it with the text source"
         )
-    if kind == "messages":
-        conversation = Conversation(messages=_messages(row["messages"]), tools=_tools(row.get("tools")))
+    if kind in TALKS:
+        given, first = _listed(row[kind], kind), 0
+        messages = [to_message(m, f"{kind}[{i}]") for i, m in enumerate(given)]
+        tools = _tools(row.get("tools"))
     else:
         answer = next(a for q, a in PAIRS if q == kind and a in row)
-        prompt = _text(row[kind], kind)
-        if row.get("input"):
-            prompt += "\n\n" + _text(row["input"], "input")
-        messages: list[Message] = [{"role": "user", "content": prompt}]
-        if row.get("system"):
-            messages.insert(0, {"role": "system", "content": _text(row["system"], "system")})
-        messages.append({"role": "assistant", "content": _text(row[answer], answer)})
-        conversation = Conversation(messages=messages)
-    answers = [m for m in conversation.messages if m["role"] == "assistant"]
-    if not any(m["content"] or m.get("tool_calls") for m in answers):
-        raise DataError("the answer is empty" if answers else "no message has the role 'assistant'")
-    return conversation
+        given, first = _pair(row, kind, answer)
+        messages = [to_message(m, where) for m, where in given]
+        given, tools = [m for m, _ in given], _tools(row.get("tools")) if kind == "prompt" else None
+    if row.get("system") and not any(m["role"] == "system" for m in messages):
+        messages.insert(0, {"role": "system", "content": text_of(row["system"], "system")})
+        given, first = [{}, *given], first + 1
+    answers = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    unlearned = [n for n, i in enumerate(answers) if i < first or _weight(given[i], f"{kind}[{i}]") == 0]
+    learned = [messages[i] for n, i in enumerate(answers) if n not in unlearned]
+    if not any(m["content"] or m.get("tool_calls") for m in learned):
+        what = "no answer has a weight" if answers and not learned else "the answer is empty"
+        raise DataError(what if answers else "no message has the role 'assistant'")
+    return Conversation(messages=messages, tools=tools, unlearned=tuple(unlearned))
 
 
 def to_text(row: Any, field: str = "text") -> str:
     """The text of a {"text": ...} row, or of one that calls it otherwise."""
     if field not in _object(row):
         raise DataError(f"no '{field}' in the row; its keys: {', '.join(row) or 'none'}")
-    return _text(row[field], field)
+    return text_of(row[field], field)
+
+
+def renames(given: Sequence[str], known: Sequence[str] = COLUMNS) -> list[tuple[str, list[str]]]:
+    """`new=old` pairs as (column, path of the old one); ConfigError for what is none."""
+    found: list[tuple[str, list[str]]] = []
+    for pair in given:
+        new, _, old = (part.strip() for part in pair.partition("="))
+        if not new or not old:
+            raise ConfigError(f"--map {pair} is no new=old", hint="such as --map prompt=query")
+        if new not in known:
+            raise ConfigError(
+                f"--map {pair}: no shape has a column '{new}'.{nearest(new, known)}", hint=f"shapes: {SHAPES}"
+            )
+        if new in (name for name, _ in found):
+            raise ConfigError(f"--map gives '{new}' twice", hint="leave one out")
+        found.append((new, old.split(".") if "." in old else [old]))
+    return found
+
+
+def renamed(row: Any, pairs: Sequence[tuple[str, list[str]]]) -> Any:
+    """The row with its columns renamed; an old column goes, unless it is inside another one. Where there is
+    none, but the new name is there already, as in one file of several, that stays. DataError, with the
+    nearest names, where it has neither."""
+    if not pairs:
+        return row
+    row, found = dict(_object(row)), dict[str, Any]()
+    for new, path in pairs:
+        dotted = ".".join(path)
+        if dotted in row:  # a column may have a dot in its name
+            path = [dotted]
+        if path[0] not in row and new in row:
+            continue
+        value: Any = row
+        for i, name in enumerate(path):
+            if not isinstance(value, dict) or name not in value:
+                names = list(value) if isinstance(value, dict) else []
+                where = f" in '{'.'.join(path[:i])}'" if i else ""
+                close = nearest(name, map(str, names)) or f" It has: {', '.join(map(str, names)) or 'none'}"
+                raise DataError(f"there is no column '{name}'{where}.{close}")
+            value = value[name]
+        found[new] = value
+    for path in (path for _, path in pairs):
+        row.pop(".".join(path), None)
+    return row | found
 
 
 def write(path: Path, rows: Iterable[Any]) -> int:
@@ -235,101 +226,56 @@ def write(path: Path, rows: Iterable[Any]) -> int:
     return len(text)
 
 
-def _parse(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"not JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise DataError("not JSON that can be read: it is nested too deeply") from error
-    except ValueError as error:  # a number of more digits than Python reads
-        raise DataError(f"not JSON that can be read: {error}") from error
-
-
 def _object(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise DataError(f"expected a JSON object, got {_kind(row)}")
+        raise DataError(f"expected a JSON object, got {kind_of(row)}")
     return row
 
 
-def _messages(value: Any) -> list[Message]:
+def _listed(value: Any, name: str) -> list[Any]:
+    """A list of messages; a cell of a table holds it as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = table.parse(value)
     if not isinstance(value, list) or not value:
-        raise DataError("'messages' must be a list with at least one message")
-    return [_message(message, f"messages[{i}]") for i, message in enumerate(value)]
+        raise DataError(f"'{name}' must be a list with at least one message")
+    return value
 
 
-def _message(message: Any, where: str) -> Message:
-    if not isinstance(message, dict) or "role" not in message:
-        raise DataError(f"{where} must be an object with a 'role'")
-    role = message["role"]
-    if role not in ROLES:
-        raise DataError(
-            f"{where}: unknown role {role!r}.{nearest(str(role), ROLES)}", hint=f"roles: {', '.join(ROLES)}"
-        )
-    result: Message = {"role": role, "content": _content(message.get("content"), f"{where}.content")}
-    if message.get("tool_calls"):
-        if role != "assistant" or not isinstance(message["tool_calls"], list):
-            raise DataError(f"{where}: 'tool_calls' must be a list, in a message of the assistant")
-        result["tool_calls"] = [
-            to_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(message["tool_calls"])
+def _pair(row: dict[str, Any], question: str, answer: str) -> tuple[list[tuple[Any, str]], int]:
+    """The messages of a question and its answer, each with its place, and how many of them are the question:
+    answers in there are context. Both may be lists of messages, as TRL has them."""
+    asked, said = row[question], row[answer]
+    if isinstance(asked, list) != isinstance(said, list):
+        raise DataError(f"'{question}' and '{answer}' must both be text, or both lists of messages")
+    if isinstance(asked, list):
+        found = [
+            (m, f"{name}[{i}]") for name in (question, answer) for i, m in enumerate(_listed(row[name], name))
         ]
-    if role in ("system", "user") and message.get("content") is None:
-        raise DataError(f"{where}: a message of the {role} must have a 'content'")
-    return result
+        return found, len(asked)
+    prompt = text_of(asked, question)
+    if row.get("input"):
+        prompt += "\n\n" + text_of(row["input"], "input")
+    said = text_of(said, answer)
+    return [
+        ({"role": "user", "content": prompt}, question),
+        ({"role": "assistant", "content": said}, answer),
+    ], 1
 
 
-def _content(value: Any, where: str) -> str:
-    """Text, None (a message that only calls tools), or the list-of-parts form when all parts are text."""
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        for part in value:
-            if not isinstance(part, dict) or part.get("type") != "text":
-                raise DataError(f"{where}: only parts of type 'text' can be learned")
-        return "".join(_text(part.get("text"), where) for part in value)
-    return _text(value, where)
-
-
-def to_call(call: Any, where: str = "tool call") -> dict[str, Any]:
-    """A tool call as {"name", "arguments": dict}, from that form or from OpenAI's.
-
-    OpenAI's is {"function": {"name", "arguments": JSON text}}.
-    """
-    inner = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
-        raise DataError(f"{where} must be an object with a 'name'")
-    arguments = inner.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            arguments = _parse(arguments or "{}")
-        except DataError as error:
-            raise DataError(f"{where}: the arguments are {error.message}") from error
-    if not isinstance(arguments, dict):
-        raise DataError(f"{where}: the arguments must be an object, got {_kind(arguments)}")
-    return {"name": inner["name"], "arguments": arguments}
+def _weight(message: Any, where: str) -> float:
+    """OpenAI's: 0 for an answer that is context only, otherwise 1."""
+    weight = message.get("weight")
+    if weight not in (None, 0, 1):
+        raise DataError(f"{where}: 'weight' must be 0 or 1, got {weight!r}")
+    return 1 if weight is None else weight
 
 
 def _tools(value: Any) -> list[dict[str, Any]] | None:
     """A list of schemas; some data sets store it as JSON text."""
     if isinstance(value, str):
-        value = _parse(value) if value.strip() else None
+        value = table.parse(value) if value.strip() else None
     if value is None or value == []:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise DataError("'tools' must be a list of JSON schemas")
     return value
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"'{where}' must be text, got {_kind(value)}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair: no text has it
-        raise DataError(f"'{where}' holds half of a surrogate pair at character {error.start}") from error
-    return value
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
-    return names.get(type(value), "a number")

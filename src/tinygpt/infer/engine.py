@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
@@ -26,6 +25,7 @@ from tinygpt.model import ops
 from tinygpt.model.cache import sinks
 
 if TYPE_CHECKING:
+    from tinygpt.data.template._choice import Template
     from tinygpt.data.tokenizer._protocol import Tokenizer
     from tinygpt.model.lm import LM
 
@@ -58,9 +58,9 @@ class Completion:
 
 
 class Engine:
-    """A model, its tokenizer and its chat template (a module of data/template, or None)."""
+    """A model, its tokenizer and its chat template (see data/template, or None)."""
 
-    def __init__(self, model: LM, tokenizer: Tokenizer, template: ModuleType | None = None) -> None:
+    def __init__(self, model: LM, tokenizer: Tokenizer, template: Template | None = None) -> None:
         self.model, self.tokenizer, self.template = model, tokenizer, template
         self._step = fixed_step(model)
         self.stop_ids = frozenset(tokenizer.stop_ids)

@@ -153,7 +153,7 @@ def train(
             f"interrupted at step {result.step} of {steps}; nothing was packaged",
             hint="begin anew with --force",
         )
-    untrained = Engine(initialize(LM(wanted), seed), tokenizer, _pieces.TEMPLATE)
+    untrained = Engine(initialize(LM(wanted), seed), tokenizer, _pieces.template_of(tokenizer))
     blank = LocalEndpoint(untrained, name="untrained", events=events)
     blank.baseline = True
     # What is measured is what is shipped: half precision, half the size.

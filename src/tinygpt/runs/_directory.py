@@ -57,7 +57,8 @@ FREE = {
 
 
 # Settings that say where inputs lie. How a path is spelled depends on where one stands: contents count.
-HASHED = {"corpus", "data", "base", "tokenizer"}
+HASHED = {"corpus", "data", "val_data", "base", "tokenizer"}
+MIXED = {"corpus", "data"}  # of these, those that may be spelled name=path:weight
 
 
 def inputs(source: Source, tokenizer: Tokenizer, base: Path | None) -> dict[str, str]:
@@ -203,7 +204,7 @@ class RunDirectory:
                 named = f.name != "out" and isinstance(one, Path) or f.name == "tokenizer" and one != "byte"
                 if not named or not self.path.exists():
                     continue
-                path = corpus.parse(Path(one)).path if f.name == "corpus" else Path(one)
+                path = corpus.parse(Path(one)).path if f.name in MIXED else Path(one)
                 if path.resolve().is_relative_to(out):
                     raise ConfigError(
                         f"--{f.name} {one} is inside --out {self.path}, which is to be replaced",

@@ -41,7 +41,10 @@ class LocalEndpoint:
         worn = [f"{share}{adapter.name}" for share, adapter in zip(shares, adapters, strict=True)]
         name = "+".join([path.resolve().name, *worn])
         found = cls(
-            Engine(loaded.model, tokenizer, _pieces.TEMPLATE), name=name, path=str(path), events=events
+            Engine(loaded.model, tokenizer, _pieces.template_of(tokenizer)),
+            name=name,
+            path=str(path),
+            events=events,
         )
         found.step = loaded.manifest.get("step")
         found.model_hash = _pieces.checkpoint.identity(loaded.path)
@@ -74,17 +77,20 @@ class LocalEndpoint:
         config = SampleConfig(temperature=0.0, max_tokens=max_tokens, stop=tuple(stop), seed=0)
         answers = self.engine.generate_batch([ids for _, ids in fitting], config, events=self.events)
         for (i, _), answer in zip(fitting, answers, strict=True):
-            replies[i] = _reply(answer, isinstance(prompts[i], str))
+            replies[i] = self._reply(answer, isinstance(prompts[i], str))
         return [reply for reply in replies if reply is not None]
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return self.engine.logprobs(rows, events=self.events)
 
-
-def _reply(answer: Completion, plain: bool) -> Reply:
-    message: Message = (
-        {"role": "assistant", "content": answer.text} if plain else _pieces.TEMPLATE.parse(answer.text)
-    )
-    return Reply(
-        message=message, text=answer.text, finish_reason=answer.finish_reason, n_tokens=len(answer.ids)
-    )
+    def _reply(self, answer: Completion, plain: bool) -> Reply:
+        template = None if plain else self.engine.template
+        message: Message = (
+            template.parse(answer.text) if template else {"role": "assistant", "content": answer.text}
+        )
+        return Reply(
+            message=message,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            n_tokens=len(answer.ids),
+        )

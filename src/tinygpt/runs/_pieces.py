@@ -14,8 +14,9 @@ from tinygpt.core.config import from_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import IN_USE
-from tinygpt.data.template import chatml
-from tinygpt.data.tokenizer import byte, hf
+from tinygpt.data.template import _choice
+from tinygpt.data.template._choice import Template
+from tinygpt.data.tokenizer import _beside, byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
@@ -23,7 +24,6 @@ from tinygpt.model.quantized import Packing
 from tinygpt.peft import _adapter, _open
 from tinygpt.runs import _hub, _package
 
-TEMPLATE = chatml
 PACKED = "packed"  # of an adapter's manifest: how the base was packed for it
 RUN = "run.json"  # the record of a run: what makes a folder a run directory
 # Files at the top of the directories that runs make; those below are on a checkpoint's own list.
@@ -91,6 +91,9 @@ def open_model(
         if events is not None:
             events.note(note, "warning")
     tokenizer = hf.load(loaded.path)
+    own = _beside.chat_template(where[-1]) if where else None
+    if own and own != tokenizer.chat_template:
+        tokenizer = tokenizer.with_template(own)  # the adapter is asked as it was trained
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
             f"{loaded.path}: the tokenizer has {tokenizer.vocab_size} ids, "
@@ -122,6 +125,20 @@ def packing_of(adapter: Path) -> Packing | None:
         return from_dict(Packing, table if isinstance(table, dict) else {"": table}, PACKED)
     except ConfigError as error:
         raise CheckpointError(f"{manifest}: {error.message}", hint=error.hint) from error
+
+
+def template_of(tokenizer: Tokenizer, name: str = _choice.AUTO) -> Template:
+    """How conversations with this tokenizer's model are written and read: in training, chat and suites."""
+    return _choice.of(tokenizer, name)
+
+
+def templated(tokenizer: Tokenizer, name: str, events: Events) -> tuple[Tokenizer, Template]:
+    """The chosen template of a run, and the tokenizer as it is saved with what the run makes. What a person
+    should know about the choice is told."""
+    template = template_of(tokenizer, name)
+    if template.note:
+        events.note(template.note)
+    return _choice.saved(tokenizer, template), template
 
 
 def base_of(path: Path) -> Path | None:

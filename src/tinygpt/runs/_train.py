@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import backend, files
@@ -24,6 +23,7 @@ from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective
 
 if TYPE_CHECKING:
+    from tinygpt.data.template._choice import Template
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
 
@@ -40,7 +40,7 @@ def train(
     held_out: Source | None = None,
     measured: Objective | None = None,
     resume: Callable[[Path], None] | None = None,
-    template: ModuleType | None = None,
+    template: Template | None = None,
     after: Path | None = None,
     make: Make | None = None,
 ) -> Result:
@@ -83,7 +83,8 @@ def train(
             told.sinks += [*events.sinks, sink]
             closing.callback(sink.close)
             if start < steps and not (watch is not None and watch.over):
-                first = world.share(source[start])
+                widest = getattr(source, "widest", source.__getitem__)
+                first = world.share(widest(start))
                 dtype = backend.compute_dtype(config.dtype)
                 gflops, speed = _watch.tok_s_at_peak(module, first.tokens.shape[1], dtype)
                 facts = facts | {"gflops": round(gflops, 1)}

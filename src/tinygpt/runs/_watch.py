@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlx.utils import tree_flatten
@@ -23,6 +22,7 @@ from tinygpt.train.pace import Manners, Pace
 from tinygpt.train.watch import Watch
 
 if TYPE_CHECKING:
+    from tinygpt.data.template._choice import Template
     from tinygpt.data.tokenizer._protocol import Tokenizer
     from tinygpt.model.lm import LM
     from tinygpt.runs._settings import TrainSettings
@@ -31,7 +31,7 @@ PROMPT = "The "  # what plain text is sampled after where nothing is said
 
 
 def sampler(
-    model: LM, tokenizer: Tokenizer, template: ModuleType | None, config: TrainSettings, events: Events
+    model: LM, tokenizer: Tokenizer, template: Template | None, config: TrainSettings, events: Events
 ) -> Callable[[int], None] | None:
     """A hook that tells what the model writes, greedily; with a template the prompt is a request to
     answer."""
@@ -54,13 +54,13 @@ def sampler(
 
 
 def suites(
-    model: LM, tokenizer: Tokenizer, template: ModuleType | None, config: TrainSettings, events: Events
+    model: LM, tokenizer: Tokenizer, template: Template | None, config: TrainSettings, events: Events
 ) -> list[tuple[str, Hook]]:
     """One hook a suite: every score, by the task and metric of its row. Settings and examples are looked at
     now."""
     if not config.eval_tasks:
         return []
-    engine = Engine(model, tokenizer, template or _pieces.TEMPLATE)
+    engine = Engine(model, tokenizer, template or _pieces.template_of(tokenizer))
     endpoint = LocalEndpoint(engine, name=config.out.name, path=str(config.out), events=events)
 
     def hook(step: int, suite: str, chosen: Any) -> dict[str, float]:

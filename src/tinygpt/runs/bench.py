@@ -42,7 +42,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     """Every run and the medians: ttft_ms, prefill and decode tokens a second, itl_ms between tokens."""
     began = time.perf_counter()
     loaded, tokenizer = _pieces.open_model(config.model, **config.worn, events=events)
-    engine = Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
+    engine = Engine(loaded.model, tokenizer, _pieces.template_of(tokenizer))
     load_ms = 1000 * (time.perf_counter() - began)
     total = config.prompt_tokens + config.gen_tokens
     if total > engine.context:

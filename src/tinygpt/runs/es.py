@@ -12,6 +12,7 @@ from tinygpt.core.config import Pick, fields, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import chat, text
+from tinygpt.data.template import _choice
 from tinygpt.peft import _adapter
 from tinygpt.runs import _directory, _learned, _pieces, _reward, _train
 from tinygpt.runs._directory import RunDirectory
@@ -39,7 +40,7 @@ class Config(TrainSettings):
     ] = ()
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     data: Annotated[tuple[Path, ...], "Or JSONL files of conversations: learn the answers."] = ()
-    template: Annotated[Pick, "How a conversation is written as text.", chat.TEMPLATES] = Pick("chatml")
+    template: Annotated[str, _choice.HELP, _choice.TEMPLATES] = _choice.AUTO
     held_out: Annotated[float, "Fraction of the text or the rows kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
     adapter: Annotated[Pick | None, "Change an adapter only; not given: all weights.", _adapter.PEFT] = None
@@ -95,7 +96,9 @@ def run(config: Config, events: Events) -> Result:
         )
     directory = RunDirectory("es", config, world())
     loaded, tokenizer = _pieces.open_model(config.base)
-    base, model = loaded.path, loaded.model
+    base, model, template = loaded.path, loaded.model, None
+    if config.data:
+        tokenizer, template = _pieces.templated(tokenizer, config.template, events)
     # Nothing is kept for a backward pass: the memory of one layer at a time is what is asked for.
     how: dict[str, Any] = {
         "length": config.row_length(model.config, whole=False), "batch_size": config.amounts.batch,
@@ -123,7 +126,7 @@ def run(config: Config, events: Events) -> Result:
         directory, source=source, held_out=source.held_out, objective=objective, make=make,
         inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
         facts=facts, tokenizer=tokenizer,
-        template=chat.TEMPLATES.load(config.template.name) if config.data else None,
+        template=template,
     )  # fmt: skip
     _tell_idle(config, events)
     return result

@@ -46,7 +46,7 @@ class ChatConfig(SampleConfig, Adapters):
 def open_engine(path: Path, worn: Adapters | None = None, events: Events | None = None) -> Engine:
     """The engine of a model directory, with adapters on top if any are given."""
     loaded, tokenizer = _pieces.open_model(path, **(worn or Adapters()).worn, events=events)
-    return Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
+    return Engine(loaded.model, tokenizer, _pieces.template_of(tokenizer))
 
 
 def sample(config: Config, prompt: str, events: Events | None = None) -> Iterator[tuple[int, Piece]]:
@@ -89,7 +89,8 @@ class Conversation:
                 written += piece.text
                 yield piece.text
         finally:
-            self.messages.append(_pieces.TEMPLATE.parse(written))
+            assert self.engine.template is not None
+            self.messages.append(self.engine.template.parse(written))
 
     def _fit(self) -> list[int]:
         """The rendered history; the oldest turns after the system prompt leave when they no longer fit. A

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from tinygpt.core import files
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
-from tinygpt.data import bpe, corpus, rows
+from tinygpt.data import bpe, corpus, rows, table
 from tinygpt.data.source import text
 from tinygpt.data.template import chatml
 from tinygpt.data.template._spans import join
@@ -105,7 +105,7 @@ def texts(found: list[Path], facts: dict[str, Any], field: str = "text") -> Iter
     """Texts of files; rows of conversations as the template writes them. What cannot be read is counted in
     `facts`."""
     for file in found:
-        if corpus.kind(file) == ".jsonl" and field == "text":
+        if table.kind(file) == ".jsonl" and field == "text":
             bad: list[tuple[int, str]] = []
             yield from rows.each(file, _row_text, bad)
             facts["bad_rows"] += len(bad)

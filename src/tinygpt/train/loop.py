@@ -148,7 +148,7 @@ def _step(
     finite = math.isfinite(facts["loss"]) and math.isfinite(facts.get("grad_norm", 0.0))
     if guard is None and not finite:
         raise diverged(step, facts)
-    tokens = batch.tokens.size
+    tokens = batch.n_tokens
     own = {k: v for k, v in facts.items() if k not in ("loss", "lr", "grad_norm")}
     events.emit(
         TrainStep(

@@ -9,13 +9,16 @@ Example:
 
 from __future__ import annotations
 
+from tinygpt.cli._mask import show
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._train import CHOICES, KNOBS, NEEDS, finish
-from tinygpt.runs.sft import Config, run
+from tinygpt.runs.sft import Config, masks, run
 
 
 def call(config: Config, out: Output) -> int:
+    if config.show_mask:
+        return show(masks(config, out.events()), out)
     return finish(run(config, out.events()), config.out, out)
 
 
@@ -24,6 +27,7 @@ main = from_config(
     also={
         "context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight",
         "qlora_bits": "bits", "qlora_mode": "mode", "qlora_group_size": "group_size",
+        "pack": "pack_mode", "held_out": "val_split", "eval_every": "val_every",
     },
     knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets",
            "exclude": "adapter.exclude"},

@@ -95,7 +95,7 @@ class Mixture(Source):
 
     def describe(self) -> dict[str, Any]:
         """The sums of all corpora, and each by its name with its weight."""
-        return _sums(self.parts, self.weights, self)
+        return self.facts | _sums(self.parts, self.weights, self)
 
 
 class Apart(Source):
@@ -139,7 +139,7 @@ def _sums(parts: Mapping[str, Source], weights: Mapping[str, float], whole: Sour
             if isinstance(value, int):
                 found[name] = found.get(name, 0) + value
     found |= {"batches_per_epoch": len(whole), "files": len(whole.files)}
-    found["packing_efficiency"] = round(found["tokens"] / (whole.n_rows * whole.length), 4)
+    found["packing_efficiency"] = round(found["tokens"] / sum(p.n_slots for p in parts.values()), 4)
     if whole.held_out:
         found["held_out"] = whole.held_out.describe()
     return found | {"corpora": each}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,19 @@ class Source:
         """Batches in one epoch, the last one counted even when it is not full."""
         return (self.n_rows + self.batch_size - 1) // self.batch_size
 
+    @property
+    def n_slots(self) -> int:
+        """Tokens that one epoch has room for."""
+        return self.n_rows * self.length
+
+    def n_batches(self, epochs: float) -> int:
+        """Steps in which so many epochs are read."""
+        return max(1, math.ceil(epochs * self.n_rows / self.batch_size - 1e-9))
+
+    def widest(self, i: int) -> Batch:
+        """A batch that takes as much memory as any from batch i on."""
+        return self[i]
+
     def n_epochs_at(self, i: int) -> float:
         """How many epochs have been read before batch i."""
         return i * self.batch_size / self.n_rows
@@ -89,11 +103,10 @@ class Source:
 
     def describe(self) -> dict[str, Any]:
         """Counts for a run's events: documents, tokens, what was left out, how full the rows are."""
-        slots = self.n_rows * self.length
         facts = {**self.facts, "rows": self.n_rows, "batches_per_epoch": len(self), "files": len(self.files)}
         facts |= {
             "tokens": self.packed.n_tokens,
-            "packing_efficiency": round(self.packed.n_tokens / slots, 4),
+            "packing_efficiency": round(self.packed.n_tokens / self.n_slots, 4),
         }
         if self.held_out:
             facts["held_out"] = self.held_out.describe()

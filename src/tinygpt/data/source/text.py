@@ -22,7 +22,7 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.core.files import cache_dir
 from tinygpt.data import bpe_dropout, cache, corpus, encode
-from tinygpt.data.pack import Cut, Rows
+from tinygpt.data.pack import Alone, Cut, Rows
 from tinygpt.data.source._mixture import Mixture
 from tinygpt.data.source._source import Source
 from tinygpt.data.tokenizer._protocol import byte_lengths
@@ -72,15 +72,19 @@ def build(
     batch_size: int,
     seed: int = 0,
     events: Events | None = None,
+    packs: bool = True,
 ) -> Source:
-    """The training source; `.held_out` is the evaluation source or None, `.files` what each reads."""
+    """The training source; `.held_out` is the evaluation source or None, `.files` what each reads. Where not
+    `packs`, for a model that does not keep documents apart, a row holds a part of one only."""
     # What is not there is said before anything is tokenised.
     corpus.refuse_field(config.field, corpus.find(config))
     mixed = corpus.corpora(config.paths)
     if not mixed:
-        return _one(config, tokenizer, length, batch_size, seed, (), events)
+        return _one(config, tokenizer, length, batch_size, seed, (), events, packs)
     parts = {
-        c.name: _one(replace(config, paths=(c.path,)), tokenizer, length, batch_size, seed, (i,), events)
+        c.name: _one(
+            replace(config, paths=(c.path,)), tokenizer, length, batch_size, seed, (i,), events, packs
+        )
         for i, c in enumerate(mixed)
     }
     weights = {c.name: c.weight for c in mixed if c.weight is not None}
@@ -95,6 +99,7 @@ def _one(
     seed: int,
     stream: tuple[int, ...],
     events: Events | None,
+    packs: bool,
 ) -> Source:
     """The source of one corpus."""
     files = corpus.find(config)
@@ -125,7 +130,8 @@ def _one(
         )
 
     def cut(part: _Part) -> Cut:
-        return Cut(tokens.ids, tokens.starts, part.begin, part.end, length=length, eos_id=tokenizer.eos_id)
+        laid = Cut if packs else Alone
+        return laid(tokens.ids, tokens.starts, part.begin, part.end, length=length, eos_id=tokenizer.eos_id)
 
     def source(part: _Part, rows: Rows, **more: Any) -> Source:
         return Source(

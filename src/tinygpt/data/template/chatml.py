@@ -30,6 +30,7 @@ from tinygpt.data.rows import to_call
 from tinygpt.data.template._spans import Span
 
 START, END = "<|im_start|>", "<|im_end|>"
+BOS = ""
 CALL, CALL_END = "<tool_call>", "</tool_call>"
 
 TOOLS_BEFORE = "You can use these tools:\n<tools>\n"
@@ -92,17 +93,20 @@ def render(
     messages: Sequence[dict[str, Any]],
     tools: Sequence[dict[str, Any]] | None = None,
     add_generation_prompt: bool = False,
+    *,
+    bos: str = BOS,
+    end: str = END,
 ) -> list[Span]:
-    """The conversation as spans. With `add_generation_prompt` it ends where the assistant begins to write."""
+    """The conversation as spans. With `add_generation_prompt` it ends where the assistant begins to write.
+    `end` ends a turn, for tokenizers that have no <|im_end|>; `bos` is not used."""
     spans: list[Span] = []
-    rest = list(messages)
+    rest = list(enumerate(messages))
     if tools:
-        system = rest.pop(0)["content"] if rest and rest[0]["role"] == "system" else ""
+        system = rest.pop(0)[1]["content"] if rest and rest[0][1]["role"] == "system" else ""
         listed = "".join(_json(tool) + "\n" for tool in tools)
-        spans += _turn(
-            "system", [Span((f"{system}\n\n" if system else "") + TOOLS_BEFORE + listed + TOOLS_AFTER)]
-        )
-    for message in rest:
+        about = Span((f"{system}\n\n" if system else "") + TOOLS_BEFORE + listed + TOOLS_AFTER)
+        spans += _turn("system", [about], end)
+    for i, message in rest:
         role, content = message["role"], message.get("content") or ""
         if role == "tool":
             body = [
@@ -110,15 +114,19 @@ def render(
                 Span(f"\n{content}\n"),
                 Span("</tool_response>", special=True),
             ]
-            spans += _turn(role, body)
+            spans += _turn(role, body, end)
             continue
         learn = role == "assistant"
-        body = [Span(content, learn)]
+        n = i if learn else -1
+        body = [Span(content, learn, False, n)]
         for call in message.get("tool_calls") or ():
             if len(body) > 1 or content:
-                body.append(Span("\n", learn))
-            body += [Span(CALL, learn, True), Span(f"\n{_call(call)}\n", learn), Span(CALL_END, learn, True)]
-        spans += _turn(role, body)
+                body.append(Span("\n", learn, False, n))
+            body += [
+                Span(CALL, learn, True, n), Span(f"\n{_call(call)}\n", learn, False, n),
+                Span(CALL_END, learn, True, n),
+            ]  # fmt: skip
+        spans += _turn(role, body, end)
     if add_generation_prompt:
         spans += [Span(START, special=True), Span("assistant\n")]
     return spans
@@ -167,10 +175,15 @@ def _read_call(text: str, start: int, where: str) -> tuple[dict[str, Any], int]:
     return to_call(value, where), len(text) - len(rest) + (len(CALL_END) if rest else 0)
 
 
-def _turn(role: str, body: list[Span]) -> list[Span]:
+def _turn(role: str, body: list[Span], end: str) -> list[Span]:
     """One message. The end marker is learned when the body is: knowing when to stop is part of the answer."""
-    learn = role == "assistant"
-    return [Span(START, special=True), Span(f"{role}\n"), *body, Span(END, learn, True), Span("\n")]
+    return [
+        Span(START, special=True),
+        Span(f"{role}\n"),
+        *body,
+        body[0]._replace(text=end, special=True),
+        Span("\n"),
+    ]
 
 
 def _call(call: dict[str, Any]) -> str:

@@ -28,7 +28,38 @@ class Tokenizer(Protocol):
     @property
     def special(self) -> dict[str, int]: ...
     @property
-    def chat_template(self) -> str | None: ...
+    def chat_template(self) -> str | None:
+        """The Jinja source of the template that conversations are written with; None where it names none."""
+        ...
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """All of them by name: "default", and for example "tool_use" for conversations with tools."""
+        ...
+
+    @property
+    def control(self) -> frozenset[str]:
+        """Names that only a template may write. Other added tokens (runs of spaces, HTML tags) are text."""
+        ...
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Those of `control` that a model writes as part of its text, as <think>."""
+        ...
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Control tokens by their part, as templates know them: bos_token, eos_token, pad_token, ..."""
+        ...
+
+    @property
+    def swallows(self) -> dict[str, tuple[bool, bool]]:
+        """Control tokens that take the white space (before, after) them away."""
+        ...
+
+    def with_template(self, source: str | None) -> Tokenizer:
+        """The same tokenizer, saved with another chat template."""
+        ...
 
     @property
     def hash(self) -> str:
@@ -41,6 +72,11 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, on all cores."""
+        ...
+
+    def encode_inside(self, texts: Sequence[str], *, after_control: bool) -> list[list[int]]:
+        """`encode_batch` of pieces from inside a text, where some tokenizers put no space before the first
+        word. `after_control`: the pieces follow a control token; otherwise other text."""
         ...
 
     def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.integer[Any]]]:

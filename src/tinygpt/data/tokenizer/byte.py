@@ -34,11 +34,26 @@ class ByteTokenizer:
     pad_id = special["<|pad|>"]
     stop_ids = (eos_id, special["<|im_end|>"])
 
+    control = frozenset(SPECIAL)
+    tags: frozenset[str] = frozenset()
+    names = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
+    swallows: dict[str, tuple[bool, bool]] = {}
+
+    def __init__(self, template: str | None = None) -> None:
+        self._template = template
+
     @property
     def chat_template(self) -> str | None:
         from tinygpt.data.template.chatml import CHAT_TEMPLATE
 
-        return CHAT_TEMPLATE
+        return self._template or CHAT_TEMPLATE
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        return {"default": self.chat_template} if self.chat_template else {}
+
+    def with_template(self, source: str | None) -> ByteTokenizer:
+        return ByteTokenizer(source)
 
     @property
     def hash(self) -> str:
@@ -54,6 +69,9 @@ class ByteTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
+
+    def encode_inside(self, texts: Sequence[str], *, after_control: bool) -> list[list[int]]:
+        return self.encode_batch(texts)
 
     def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.integer[Any]]]:
         import numpy as np

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import DataError, UnsupportedError
 from tinygpt.core.files import write_json, write_text
+from tinygpt.data.tokenizer._beside import prefix, read, template_files, templates, without_prefix
 from tinygpt.data.tokenizer._files import byte_letters, config_json, content_hash
 from tinygpt.data.tokenizer._protocol import Stream
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # Control tokens that end an answer in the common chat formats; with any of these names an id is a stop id.
 TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>", "<eos>")
+# Tags of tools and thoughts: control tokens where a tokenizer has them and no template says which it uses.
+TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json")
 
 
@@ -56,8 +59,20 @@ class HFTokenizer:
         self.stop_ids = tuple(dict.fromkeys(eos + [self.special[n] for n in TURN_ENDS if n in self.special]))
         self.bos_id: int | None = next(iter(self._ids("bos")), None)
         self.pad_id = next(iter(self._ids("pad")), self.eos_id)
-        template = beside.get("tokenizer_config.json", {}).get("chat_template")
-        self.chat_template: str | None = template if isinstance(template, str) else None
+        self.chat_templates = templates(beside.get("tokenizer_config.json", {}).get("chat_template"))
+        self.chat_template: str | None = self.chat_templates.get("default")
+        literal = "\0".join(self.chat_templates.values()) or "\0".join(TAGS)
+        self.control = frozenset(
+            token["content"]
+            for token in added
+            if token.get("special") or (token["content"].strip() and token["content"] in literal)
+        )
+        self.tags = self.control - {token["content"] for token in added if token.get("special")}
+        self.swallows = {
+            token["content"]: (bool(token.get("lstrip")), bool(token.get("rstrip")))
+            for token in added
+            if token["content"] in self.control and (token.get("lstrip") or token.get("rstrip"))
+        }
 
     @property  # as the protocol has it: a cached one is another type
     def hash(self) -> str:
@@ -75,8 +90,23 @@ class HFTokenizer:
     @functools.cached_property
     def _plain(self) -> tokenizers.Tokenizer:
         """Reads control tokens in text as plain text; the library can do so for special ones, so mark all."""
-        added = [{**token, "special": True} for token in self.definition.get("added_tokens") or []]
-        plain = _library({**self.definition, "added_tokens": added}, self._where)
+        return self._reads_plain(self.definition)
+
+    @functools.cached_property
+    def _inside(self) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
+        """Like `_plain`, for pieces inside a text: (after a control token, after other text)."""
+        where = prefix(self.definition)
+        if where == "never":
+            return self._plain, self._plain
+        bare = self._reads_plain(without_prefix(self.definition))
+        return (bare if where == "first" else self._plain), bare
+
+    def _reads_plain(self, definition: dict[str, Any]) -> tokenizers.Tokenizer:
+        added = [
+            {**token, "special": token["content"] in self.control}
+            for token in definition.get("added_tokens") or []
+        ]
+        plain = _library({**definition, "added_tokens": added}, self._where)
         plain.encode_special_tokens = True
         return plain
 
@@ -86,6 +116,10 @@ class HFTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_inside(self, texts: Sequence[str], *, after_control: bool) -> list[list[int]]:
+        library = self._inside[0 if after_control else 1]
+        return [e.ids for e in library.encode_batch_fast(list(texts), add_special_tokens=False)]
+
     def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.integer[Any]]]:
         import numpy as np
 
@@ -94,6 +128,27 @@ class HFTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HFTokenizer, (self.definition, self._beside, self._where)  # for processes that help
+
+    @functools.cached_property
+    def names(self) -> dict[str, str]:
+        settings = [self._beside.get(file, {}) for file in BESIDE[:2]]
+        found: dict[str, str] = {}
+        for which in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
+            key = f"{which}_token"
+            said = next((s[key] for s in settings if key in s), None)
+            name = said.get("content") if isinstance(said, dict) else said
+            if isinstance(name, str):
+                found[key] = name
+        more = settings[0].get("extra_special_tokens")
+        found |= {k: v for k, v in more.items() if isinstance(v, str)} if isinstance(more, dict) else {}
+        return {"eos_token": self._names[self.eos_id], **found}
+
+    def with_template(self, source: str | None) -> HFTokenizer:
+        beside = {**self._beside}
+        beside["tokenizer_config.json"] = {**beside.get("tokenizer_config.json", {}), "chat_template": source}
+        changed = HFTokenizer(self.definition, beside, self._where)
+        changed.folder = self.folder
+        return changed
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:
         stream = self.stream(special)
@@ -159,23 +214,14 @@ def load(path: Path | None) -> HFTokenizer:
             f"there is no tokenizer.json at {path}",
             hint="train one with: tinygpt tokenize-train, or use 'byte'",
         )
-    beside = {name: _read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
-    template = file.with_name("chat_template.jinja")
-    if template.is_file():
-        beside.setdefault("tokenizer_config.json", {})["chat_template"] = template.read_text(encoding="utf-8")
-    tokenizer = HFTokenizer(_read(file), beside, str(file))
+    beside = {name: read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
+    if found := template_files(file, beside):
+        one = found.get("default") if len(found) == 1 else None
+        many = [{"name": name, "template": source} for name, source in found.items()]
+        beside.setdefault("tokenizer_config.json", {})["chat_template"] = one or many
+    tokenizer = HFTokenizer(read(file), beside, str(file))
     tokenizer.folder = file.parent if file.name == "tokenizer.json" else None
     return tokenizer
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable JSON: {error}", hint="copy or download it again") from error
-    if not isinstance(data, dict):
-        raise DataError(f"{path} must hold a JSON object")
-    return data
 
 
 def _library(definition: dict[str, Any], where: str) -> tokenizers.Tokenizer:

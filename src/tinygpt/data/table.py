@@ -1,0 +1,204 @@
+"""Files of rows: JSON lines, a JSON array, Parquet, CSV and TSV, each row as a dict with its number.
+
+What is in a file is said by its name: .json holds an array (or lines after all), .parquet and .csv or .tsv a
+table, everything else one JSON object a line. Text may be packed with gzip or zstd, whatever its name. Cells
+of CSV are text; its first row names the columns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tinygpt.core.errors import DataError, DependencyError
+
+PACKED = (".gz", ".zst")
+TABLES = (".parquet", ".csv", ".tsv")
+WIDEST = 1 << 30  # letters of a cell; the library's own bound is 131,072, less than a long document
+
+Read = Callable[[], Any]
+"""Gives a row, or raises DataError where it is none."""
+
+
+def kind(file: Path) -> str:
+    """The last suffix that says what is in a file: ".jsonl" for a.jsonl.gz."""
+    names = [s.lower() for s in file.suffixes]
+    return next((s for s in reversed(names) if s not in PACKED), "")
+
+
+def unit(path: Path) -> str:
+    """What the numbers of `records` count: "line" or "row"."""
+    return "row" if kind(path) in (*TABLES, ".json") else "line"
+
+
+def records(path: Path) -> Iterator[tuple[int, Read]]:
+    """(number from 1, what gives the row) of every row of a file.
+
+    DataError: the file is missing, damaged, not UTF-8, or no table; a row that is wrong raises when it is
+    asked for, so that the others can be used."""
+    what = kind(path)
+    if what == ".parquet":
+        yield from _parquet(path)
+    elif what in (".csv", ".tsv"):
+        yield from _csv(path, "\t" if what == ".tsv" else "")
+    elif what == ".json":
+        yield from _json(path)
+    else:
+        for number, line in lines(path):
+            yield number, lambda line=line: parse(line)
+
+
+def _json(path: Path) -> Iterator[tuple[int, Read]]:
+    """The elements of an array; a file of JSON lines is often called .json too."""
+    text = "".join(text for _, text in lines(path))
+    if not text.lstrip().startswith("["):
+        for number, line in lines(path):
+            yield number, lambda line=line: parse(line)
+        return
+    try:
+        found = parse(text)
+    except DataError as error:
+        raise DataError(f"{path} is no JSON array: {error.message}", hint="repair the file") from error
+    for number, row in enumerate(found, 1):
+        yield number, lambda row=row: row
+
+
+def _csv(path: Path, delimiter: str) -> Iterator[tuple[int, Read]]:
+    """The rows below the header. Where no delimiter is given, it is the comma, or what the header has."""
+    csv.field_size_limit(max(csv.field_size_limit(), WIDEST))
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        try:
+            first = text.readline()
+            delimiter = delimiter or next((d for d in ",;\t" if d in first), ",")
+            reader = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise DataError(f"{path}: two columns are called '{twice}'", hint="name the columns apart")
+            for number, cells in enumerate(filter(None, reader), 1):
+                yield number, lambda cells=cells: _row(names, cells)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path} is not UTF-8: {error.reason}", hint="convert it: iconv -f latin1 -t utf-8 IN > OUT"
+            ) from error
+        except csv.Error as error:
+            raise DataError(f"{path} is no table of cells: {error}", hint="check its quotes") from error
+
+
+def _row(names: list[str], cells: list[str]) -> dict[str, str]:
+    if len(cells) != len(names):
+        raise DataError(f"it has {len(cells)} cells, the header {len(names)}")
+    return dict(zip(names, cells, strict=True))
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Read]]:
+    """The rows of a table, some at a time."""
+    arrow = pyarrow("reading .parquet files")
+    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as columns:
+            for batch in columns.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, lambda row=row: row
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", hint="check the path") from error
+    except (OSError, arrow.ArrowException) as error:
+        raise DataError(f"cannot read {path}: {error}", hint="copy or download it again") from error
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of every line that is not blank. A byte order mark at the start is dropped."""
+    offset = 0
+    with opened(path) as file:
+        for number, raw in enumerate(file, 1):
+            start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
+            try:
+                text = raw[start:].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise not_utf8(path, offset + start + error.start, number) from error
+            offset += len(raw)
+            if text.strip():
+                yield number, text
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Generator[BinaryIO]:
+    """A file's bytes; gzip and zstd are known by their first bytes and unpacked on the way."""
+    import gzip
+    import zlib
+
+    zipped = ""
+    try:
+        with path.open("rb") as probe:
+            first = probe.read(4)
+        zipped = "gzip" if first[:2] == b"\x1f\x8b" else "zstd" if first == b"\x28\xb5\x2f\xfd" else ""
+        with (
+            gzip.open(path, "rb") if zipped == "gzip" else _zstd(path) if zipped else path.open("rb")
+        ) as file:
+            yield file  # type: ignore[misc]
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", hint="check the path") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile, *_zstd_errors()) as error:
+        raise DataError(
+            f"{path} is a damaged {zipped} file: {error}", hint="copy or download it again"
+        ) from error
+    except OSError as error:
+        if zipped and not error.errno:  # the library that unpacks zstd knows no other error
+            raise DataError(f"{path} is a damaged {zipped} file: {error}", hint="copy it again") from error
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _zstd(path: Path) -> BinaryIO:
+    """Python unpacks zstd itself from 3.14 on; before that pyarrow does."""
+    try:
+        from compression import zstd  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return io.BufferedReader(pyarrow("reading zstd files").input_stream(str(path), compression="zstd"))
+    return zstd.open(path, "rb")
+
+
+def _zstd_errors() -> tuple[type[Exception], ...]:
+    """What Python's own zstd raises, on reading: opening looks at nothing."""
+    try:
+        from compression import zstd  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return ()
+    return (zstd.ZstdError,)
+
+
+def pyarrow(purpose: str) -> Any:
+    """The package pyarrow; DependencyError where it is not installed."""
+    try:
+        import pyarrow  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise DependencyError("pyarrow", "parquet", purpose) from error
+    return pyarrow
+
+
+def not_utf8(path: Path, offset: int, line: int) -> DataError:
+    """The error for text in another encoding; `offset` counts bytes from 0, `line` from 1."""
+    return DataError(
+        f"{path} is not UTF-8: byte {offset}, on line {line}",
+        hint="convert it: iconv -f latin1 -t utf-8 IN > OUT",
+    )
+
+
+def parse(text: str) -> Any:
+    """JSON text as what it says; DataError where it is none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise DataError("not JSON that can be read: it is nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"not JSON that can be read: {error}") from error
