@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,8 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
     events.note(
         f"plan: about {plan.memory_bytes / 1e9:.1f} GB of memory and {_duration(plan.seconds)} of training"
     )
-    project = project_of(config, chosen)
+    where = config.project_out or config.out / PROJECT
+    project = project_of(config, chosen, where.parent)
     told = {"survey": to_dict(found), "base": to_dict(chosen), "plan": to_dict(plan), "project": project}
     if config.dry_run:
         return told
@@ -133,7 +135,7 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
     scored, losses = measure(contestants, kept, held_out)
     write_rows(config.out / "rows.jsonl", scored)
     events.note("5/5 writing the project")
-    files.write_json(config.project_out or config.out / PROJECT, project)
+    files.write_json(where, project)
     return told | {
         "rows": [(r.model_name, r.metric, r.score, r.n_examples) for r in scored],
         "verdict": worth(losses, scored),
@@ -213,18 +215,31 @@ def measure(
     return scored, losses
 
 
-def project_of(config: Config, chosen: Chosen) -> dict[str, Any]:
-    """The content of tinygpt.project.json: what the specialist is made of, and how it is gated."""
-    year, month = tinygpt.__version__.split(".")[:2]
+def project_of(config: Config, chosen: Chosen, folder: Path) -> dict[str, Any]:
+    """The content of tinygpt.project.json in `folder`: what the specialist is made of, how it is gated."""
+
+    def seen(path: Path) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix()
+
+    local = seen(Path(chosen.path)) if Path(chosen.path).exists() else ""
+    major, minor = tinygpt.__version__.split(".")[:2]
     return {
         "name": config.data.name.split(".")[0],
-        "tinygpt_version": f">={year}.{month}",
+        "tinygpt_version": f">={major}.{minor}",
         "models": [
-            {"id": chosen.id, "path": chosen.path, "role": "base"},
-            {"id": "adapter", "path": "run/final", "role": "adapter", "applies_to": chosen.id},
+            {"id": chosen.id, "path": local or chosen.path, "role": "base"},
+            {
+                "id": "adapter",
+                "path": seen(config.out / "run" / "final"),
+                "role": "adapter",
+                "applies_to": chosen.id,
+            },
         ],
-        "datasets": [{"id": "train", "path": "train.jsonl"}, {"id": "held_out", "path": "held_out.jsonl"}],
-        "eval": {"suites": [{"name": "exact_match", "path": "held_out.jsonl"}], "baseline": "rows.jsonl"},
+        "datasets": [{"id": n, "path": seen(config.out / f"{n}.jsonl")} for n in ("train", "held_out")],
+        "eval": {
+            "suites": [{"name": "exact_match", "path": seen(config.out / "held_out.jsonl")}],
+            "baseline": seen(config.out / "rows.jsonl"),
+        },
     }
 
 
