@@ -23,8 +23,8 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name", "--no-decay", "--prompt",
-    "--sample-prompt", "--stop", "--system", "--targets", "--text", "--tokenizer",
+    "--base", "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name", "--no-decay",
+    "--prompt", "--sample-prompt", "--stop", "--system", "--targets", "--text", "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {

@@ -21,7 +21,7 @@ from typing import Any
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._specialist import show_demo, show_own, show_plan, show_tuned
-from tinygpt.cli.model import chat
+from tinygpt.cli._talk import talk
 from tinygpt.project.start import Config, run
 from tinygpt.runs.generate import ChatConfig
 
@@ -32,7 +32,7 @@ def call(config: Config, out: Output) -> None:
     out.result(found, lambda: own[config.kind](found))
     talks = sys.stdin.isatty() and sys.stdout.isatty() and not (out.json or out.quiet)
     if config.kind == "base" and not config.dry_run and talks:
-        chat.call(ChatConfig(model=Path(found["base"]["path"]), adapter=Path(found["adapter"])), out)
+        talk(ChatConfig(model=Path(found["base"]["path"]), adapter=Path(found["adapter"])), out)
 
 
 main = from_config(Config, call)
