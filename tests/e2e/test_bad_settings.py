@@ -35,7 +35,7 @@ def test_a_quickstart_that_could_only_fail_later(what: str, trained: Path, tmp_p
     for words, pattern in (
         (("--minutes", "nan"), "'minutes' must be a number, got nan"),
         (("--minutes", "0"), "--minutes must be positive"),
-        (("--seed", "-1"), "--seed must not be negative"),
+        (("--seed", "-1"), "seed. must not be negative"),
         (("--steps", "-1"), "--steps and"),
     ):
         refused(tinygpt(*start, *words), pattern)
