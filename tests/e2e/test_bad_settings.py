@@ -33,9 +33,9 @@ def test_a_quickstart_that_could_only_fail_later(what: str, trained: Path, tmp_p
         tmp_path / "q",
     )
     for words, pattern in (
-        (("--minutes", "nan"), "--minutes must be positive"),
-        (("--minutes", "inf"), "--minutes must be positive"),
-        (("--seed", "-1"), "--seed must not be negative"),
+        (("--minutes", "nan"), "'minutes' must be a number, got nan"),
+        (("--minutes", "0"), "--minutes must be positive"),
+        (("--seed", "-1"), "seed. must not be negative"),
         (("--steps", "-1"), "--steps and"),
     ):
         refused(tinygpt(*start, *words), pattern)
@@ -99,7 +99,8 @@ def test_what_a_tuned_run_says_to_try_works(trained: Path, tmp_path: Path) -> No
 
 def test_what_would_be_ignored_or_teach_nothing(trained: Path, tmp_path: Path) -> None:
     refused(
-        tinygpt("quickstart", "--demo", "--strict", "--out", tmp_path / "q"), "--strict is for your own rows"
+        tinygpt("quickstart", "--demo", "--strict", "--out", tmp_path / "q"),
+        "--strict says nothing to the demo",
     )
     run, rows, out = trained / "run", trained / "rows.jsonl", tmp_path / "r"
     refused(

@@ -23,9 +23,9 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--adapter-weight", "--corpus", "--exclude", "--field", "--glob", "--map", "--model-name", "--name",
-    "--no-decay", "--probe", "--prompt", "--sample-prompt", "--stop", "--system", "--targets", "--text",
-    "--tokenizer",
+    "--adapter-weight", "--base", "--corpus", "--exclude", "--field", "--glob", "--map", "--model-name",
+    "--name", "--no-decay", "--probe", "--prompt", "--sample-prompt", "--stop", "--system", "--targets",
+    "--text", "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {

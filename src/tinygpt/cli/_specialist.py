@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tinygpt.cli._render import cell, say, table
+from tinygpt.project._build import duration
 
 
 def show_demo(found: dict[str, Any]) -> None:
@@ -28,12 +30,7 @@ def show_demo(found: dict[str, Any]) -> None:
 
 
 def show_own(found: dict[str, Any]) -> None:
-    table(["model", "metric", "score", "n"], found["rows"], title="On rows kept apart")
-    for one in found["samples"]:
-        say(f"\nasked:  {one['asked']}\nwanted: {one['wanted']}\nsaid:   {one['said']}")
-    print()
-    for line in found["verdict"]:
-        print(line)
+    show_scores(found)
     next_steps(found)
     data = found["data"]
     minutes = max(30, round(4 * found["facts"]["training_seconds"] / 60))
@@ -41,9 +38,35 @@ def show_own(found: dict[str, Any]) -> None:
     print(f"      tinygpt sft BASE --data {data} --out runs/tuned")
 
 
-def next_steps(found: dict[str, Any]) -> None:
-    from tinygpt.project._build import duration
+def show_plan(found: dict[str, Any]) -> None:
+    base, plan = found["base"], found["plan"]
+    print(f"base: {base['path']} ({base['why']})")
+    lines = [(name, cell(plan[name])) for name in plan if name not in ("reasons", "memory_bytes", "seconds")]
+    table(["setting", "value"], lines, title="Plan")
+    for reason in plan["reasons"]:
+        print(f"  {reason}")
+    print(f"about {plan['memory_bytes'] / 1e9:.1f} GB and {plan['seconds'] / 60:.1f} minutes of training")
+    say(json.dumps(found["project"], indent=2))
 
+
+def show_tuned(found: dict[str, Any]) -> None:
+    show_scores(found)
+    base, adapter = found["base"]["path"], found["adapter"]
+    print(f"\nthe adapter is in {adapter}; everything together took {duration(found['seconds'])}\n")
+    print(f"next: tinygpt chat {base} --adapter {adapter}")
+
+
+def show_scores(found: dict[str, Any]) -> None:
+    """Scores on the rows kept apart, some answers, and what the numbers mean."""
+    table(["model", "metric", "score", "n"], found["rows"], title="On rows kept apart")
+    for one in found["samples"]:
+        say(f"\nasked:  {one['asked']}\nwanted: {one['wanted']}\nsaid:   {one['said']}")
+    print()
+    for line in found["verdict"]:
+        print(line)
+
+
+def next_steps(found: dict[str, Any]) -> None:
     facts, package = found["facts"], found["package"]
     print(
         f"\n{cell(facts['parameters'])} parameters, {cell(facts['steps'])} steps in "

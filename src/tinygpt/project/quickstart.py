@@ -85,8 +85,8 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
             "warning",
         )
     data, kept = config.out / "train.jsonl", config.out / "held_out.jsonl"
-    rows.write(data, map(_row, train))
-    rows.write(kept, map(_row, held_out))
+    rows.write(data, map(row_of, train))
+    rows.write(kept, map(row_of, held_out))
     events.note("2/5 training a tokenizer on them")
     recipe = choose(train)
     texts = (join(chatml.render(c.messages, c.tools)) for c in train[:20000])
@@ -127,10 +127,11 @@ def split(conversations: list[Conversation], n: int) -> tuple[list[Conversation]
 
 
 def _digest(conversation: Conversation) -> str:
-    return hashlib.sha256(json.dumps(_row(conversation), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(row_of(conversation), sort_keys=True).encode()).hexdigest()
 
 
-def _row(conversation: Conversation) -> dict[str, Any]:
+def row_of(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as a row that every command reads."""
     return {
         "messages": conversation.messages,
         **({"tools": conversation.tools} if conversation.tools else {}),
@@ -173,7 +174,7 @@ def with_context(recipe: Recipe, train: list[Conversation], tokenizer: Tokenizer
 
 def measure(trained: Trained, kept: Path, held_out: list[Conversation]) -> list[EvalRow]:
     """Loss of the answers and exact match on the held-out rows, for the untrained and the trained model."""
-    golds = [_last_answer(c)[1]["content"] for c in held_out]
+    golds = [last_answer(c)[1]["content"] for c in held_out]
     marked = bool(golds) and all(MARK in gold for gold in golds)
     exact = exact_match.Config(path=kept, name="held_out", after=MARK if marked else "", max_tokens=200)
     examples = exact_match.load(exact)
@@ -215,7 +216,7 @@ def answer_loss(endpoint: Endpoint, held_out: list[Conversation]) -> list[EvalRo
         "answer_bits_per_byte": math.fsum(nats) / math.log(2) / n_bytes,
     }
     settings = {"n_tokens": len(nats), "n_bytes": n_bytes, "context": endpoint.context}
-    version = Examples.of([_row(c) for c in held_out]).version
+    version = Examples.of([row_of(c) for c in held_out]).version
     return [
         row(endpoint, "held_out", metric, value, len(jobs), clock.seconds(), version, settings=settings,
             n_truncated=n_long)
@@ -227,7 +228,7 @@ def _ends(span: Span) -> bool:
     return span.special and span.text == chatml.END
 
 
-def _last_answer(conversation: Conversation) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def last_answer(conversation: Conversation) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """(what comes before the last answer, the last answer)."""
     messages = conversation.messages
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
@@ -276,9 +277,14 @@ def verdict(found: list[EvalRow], trained: Trained) -> list[str]:
 
 
 def answer(trained: Trained, conversation: Conversation) -> dict[str, Any]:
+    """`answer_of` what was trained."""
+    return answer_of(trained.endpoint, conversation)
+
+
+def answer_of(endpoint: Endpoint, conversation: Conversation) -> dict[str, Any]:
     """One held-out row: what was asked, what was wanted, what the model says."""
-    given, wanted = _last_answer(conversation)
-    reply = trained.endpoint.complete([given], max_tokens=200, tools=conversation.tools)[0]
+    given, wanted = last_answer(conversation)
+    reply = endpoint.complete([given], max_tokens=200, tools=conversation.tools)[0]
     return {
         "asked": given[-1]["content"] if given else "",
         "wanted": _shown(wanted),
