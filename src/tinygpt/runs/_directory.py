@@ -57,7 +57,7 @@ FREE = {
 
 
 # Settings that say where inputs lie. How a path is spelled depends on where one stands: contents count.
-HASHED = {"corpus", "data", "base", "tokenizer"}
+HASHED = {"corpus", "data", "base", "tokenizer", "start_adapter", "reference"}
 
 
 def inputs(source: Source, tokenizer: Tokenizer, base: Path | None) -> dict[str, str]:

@@ -20,11 +20,18 @@ Resume = Callable[[Path], None]
 
 
 def learned(
-    model: LM, tokenizer: Tokenizer, *, base: Path | None = None, adapter: Pick | None = None, seed: int = 0
+    model: LM,
+    tokenizer: Tokenizer,
+    *,
+    base: Path | None = None,
+    adapter: Pick | None = None,
+    seed: int = 0,
+    carried: bool = False,
 ) -> tuple[Write, Resume]:
     """write(path, **parts), which saves what is learned, and resume(path), which puts it back.
 
-    That is the model, or the `adapter` that is put on it here, drawn from `seed`, and that `base` carries.
+    That is the model, or the `adapter` that is put on it here, drawn from `seed`, and that `base` carries; with
+    `carried` the model has it already.
     ConfigError where the adapter does not fit the model."""
     if adapter is None:
 
@@ -39,9 +46,11 @@ def learned(
 
         return write_model, resume_model
     assert base is not None
-    if check := getattr(_adapter.PEFT.load(adapter.name), "check", None):
+    check = None if carried else getattr(_adapter.PEFT.load(adapter.name), "check", None)
+    if check is not None:
         check(adapter.options, _adapter.chosen(model, adapter.options.targets))
-    _adapter.attach(model, adapter, seed=seed)
+    if not carried:
+        _adapter.attach(model, adapter, seed=seed)
 
     def write_adapter(path: Path, **parts: Any) -> Path:
         return _adapter.save_adapter(path, model, adapter, base=base, write_tokenizer=tokenizer.save, **parts)
