@@ -48,9 +48,9 @@ class Batch:
 class PairBatch(Batch):
     """Rows of two answers each, side by side, every one in its half of the row: segment 1 and segment 2.
 
-    They are a chosen and a rejected answer to one prompt, or an answer (`good[b]`: 1 or 0) and one that belongs
-    to another prompt. `weights` are 1 at an answer's tokens alone. `reference[b]` holds the log-probabilities
-    of both answers under the reference model, zeros where there is none."""
+    They are a chosen and a rejected answer to one prompt, or an answer (`good[b]`: 1 or 0) and one that
+    belongs to another prompt. `weights` are 1 at an answer's tokens alone. `reference[b]` holds the
+    log-probabilities of both answers under the reference model, zeros where there is none."""
 
     reference: Floats  # (B, 2)
     good: Floats  # (B,)

@@ -30,8 +30,8 @@ def learned(
 ) -> tuple[Write, Resume]:
     """write(path, **parts), which saves what is learned, and resume(path), which puts it back.
 
-    That is the model, or the `adapter` that is put on it here, drawn from `seed`, and that `base` carries; with
-    `carried` the model has it already.
+    That is the model, or the `adapter` that is put on it here, drawn from `seed`, and that `base` carries;
+    with `carried` the model has it already.
     ConfigError where the adapter does not fit the model."""
     if adapter is None:
 

@@ -27,11 +27,11 @@ TOKENS = 1 << 13  # tokens computed at once
 def fill(
     source: PairSource, model: LM, identity: str, *, dtype: str | None, events: Events, world: World
 ) -> bool:
-    """Give the source, and its held-out part, the log-probabilities of all answers under `model` as it stands;
-    returns whether they were there already.
+    """Give the source, and its held-out part, the log-probabilities of all answers under `model` as it
+    stands; returns whether they were there already.
 
-    `identity` says what the model is: with the tokens it names the file. `dtype`: weights are read in it, where that
-    is not their own."""
+    `identity` says what the model is: with the tokens it names the file. `dtype`: weights are read in it,
+    where that is not their own."""
     parts = [part for part in (source, source.held_out) if part is not None]
     key = hashlib.sha256(f"{VERSION} {identity} {dtype or ''}".encode())
     for part in parts:

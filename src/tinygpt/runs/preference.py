@@ -143,8 +143,8 @@ def _refer(
     events: Events,
     ranks: World,
 ) -> bool:
-    """Fill in what the reference model says of all answers; whether that was known already. The base is in memory
-    once: it is read before the adapter is put on it, or before its weights move."""
+    """Fill in what the reference model says of all answers; whether that was known already. The base is in
+    memory once: it is read before the adapter is put on it, or before its weights move."""
     dtype = backend.compute_dtype(config.dtype) if config.full else None
     if config.reference is None:
         who = f"{inputs['the base model']} {inputs.get('the start adapter', '')}"
@@ -155,7 +155,7 @@ def _refer(
     if tokenizer.hash != opened.tokenizer.hash:
         raise ConfigError(
             f"--reference {config.reference} has another tokenizer than the base {config.base}",
-            hint="its log-probabilities of the same ids would mean nothing: choose a model of the same family",
+            hint="its log-probabilities of the same ids would mean nothing: choose one of the same family",
         )
     inputs["the reference model"] = _pieces.checkpoint.identity(loaded.path)
     if below:

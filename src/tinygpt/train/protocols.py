@@ -37,8 +37,9 @@ class Drawing(Objective, Protocol):
 
 @runtime_checkable
 class Surveying(Objective, Protocol):
-    """An objective whose loss depends on figures of the whole batch. `survey` gives sums over the rows of a part;
-    added up over all parts they come back to `loss` as `batch[SURVEY + name]` (rows,), without gradient."""
+    """An objective whose loss depends on figures of the whole batch. `survey` gives sums over the rows of a
+    part; added up over all parts they come back to `loss` as `batch[SURVEY + name]` (rows,), without
+    gradient."""
 
     def survey(self, batch: Tensors) -> Tensors: ...
 

@@ -1,4 +1,5 @@
-"""What a loss must know of the whole batch before the gradient of any part: one forward pass, summed over parts."""
+"""What a loss must know of the whole batch before the gradient of any part: one forward pass, summed over
+parts."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ def sums(survey: Callable[[Tensors], Tensors], batch: Tensors) -> Tensors:
 
 
 def add(parts: list[Tensors], call: Callable[[Tensors], Tensors], world: World) -> None:
-    """Give every part the sums of call(part) over all parts of all processes, under `SURVEY + name`, once a row, so
-    that it is split as all else is."""
+    """Give every part the sums of call(part) over all parts of all processes, under `SURVEY + name`, once a
+    row, so that it is split as all else is."""
     total: Tensors = {}
     for part in parts:
         with backend.shards(backend.streams(len(part["tokens"]))):

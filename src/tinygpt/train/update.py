@@ -247,7 +247,8 @@ class Gradient:
         return gradients, {"loss": value, **facts}
 
     def _read(self, weights: Tensors) -> None:
-        """Put what forward passes read into the module: weights in the compute dtype, or what stands for them."""
+        """Put what forward passes read into the module: weights in the compute dtype, or what stands for
+        them."""
         read = self.transform or (lambda _, w: w)
         cast = [(name, read(name, w).astype(self.dtype)) for name, w in weights.items()]
         self.objective.module.update(tree_unflatten(cast))

@@ -1,4 +1,5 @@
-"""Pairs of answers in tokens: what of them is learned, what stands beside an answer without a pair, what fits."""
+"""Pairs of answers in tokens: what of them is learned, what stands beside an answer without a pair, what
+fits."""
 
 from __future__ import annotations
 
@@ -72,8 +73,8 @@ def encode(
 
 
 def _answer(ids: list[int], learn: list[bool], reply: Sequence[Message]) -> Answer:
-    """What is learned is the reply alone: as many of the last stretches of learned tokens as it has messages of the
-    assistant. Earlier ones are part of the prompt."""
+    """What is learned is the reply alone: as many of the last stretches of learned tokens as it has messages
+    of the assistant. Earlier ones are part of the prompt."""
     wanted = sum(message["role"] == "assistant" for message in reply)
     end = len(learn) - learn[::-1].index(True)
     ids, learn = ids[:end], list(learn[:end])
@@ -104,7 +105,7 @@ def mismatched(examples: list[Example]) -> list[Example]:
             ahead += 1
         if ahead >= i + n:
             raise DataError(
-                "all rows have the same prompt: KTO needs answers to other prompts, to see how far it has moved",
+                "all rows have the same prompt, and KTO needs answers to other ones to see how far it moved",
                 hint="add rows with other prompts, or give pairs and another --loss-type",
             )
         other = examples[ahead % n].first
@@ -116,8 +117,8 @@ def mismatched(examples: list[Example]) -> list[Example]:
 
 
 def fit(example: Example, length: int) -> Example | None:
-    """The example with at most `length` slots, both answers after the same part of the prompt; None when an answer
-    does not fit, even alone."""
+    """The example with at most `length` slots, both answers after the same part of the prompt; None when an
+    answer does not fit, even alone."""
     over = example.width - length
     if over <= 0:
         return example

@@ -10,7 +10,10 @@ from tinygpt.core.errors import DataError
 from tinygpt.data import rows
 from tinygpt.data.rows import Message
 
-SHAPES = "{prompt, chosen, rejected}, {chosen, rejected} as conversations, {prompt, completion, label}, {messages, label}"
+SHAPES = (
+    "{prompt, chosen, rejected}, {chosen, rejected} as conversations, {prompt, completion, label}, "
+    "{messages, label}"
+)
 PROMPTS = ("prompt", "question", "instruction")
 ANSWERS = ("completion", "response", "output", "answer")
 GOOD, BAD = (True, 1, "true", "good", "desirable"), (False, 0, -1, "false", "bad", "undesirable")
@@ -19,7 +22,8 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's hh-rlhf is text
 
 @dataclass(frozen=True, kw_only=True)
 class Preferred:
-    """A prompt with one or two replies. Where there is one, `good` says what it is worth and `rejected` is None."""
+    """A prompt with one or two replies. Where there is one, `good` says what it is worth and `rejected` is
+    None."""
 
     prompt: list[Message]
     chosen: list[Message]

@@ -1,14 +1,18 @@
-"""Preferences: a better and a worse answer to one prompt, or one answer with a label, laid side by side in a row.
+"""Preferences: a better and a worse answer to one prompt, or one answer with a label, laid side by side in a
+row.
 
-    {"prompt", "chosen", "rejected"}                text, or lists of messages: replies, or whole conversations
-    {"chosen", "rejected"}                          whole conversations: what they begin with alike is the prompt
-    {"prompt" | "messages", "completion", "label"}  one answer, good (true) or not; {"messages", "label"} ends in it
+    {"prompt", "chosen", "rejected"}                text, or lists of messages: replies, or whole
+    conversations {"chosen", "rejected"}                          whole conversations: what they begin with
+    alike is the prompt {"prompt" | "messages", "completion", "label"}  one answer, good (true) or not;
+    {"messages", "label"} ends in it
 
-`question` or `instruction` may stand for `prompt`, a `system` text may come first, and `tools` belong to both. Learned
-are the tokens of the answers alone, whatever the prompt holds. Where a pair is longer than a row's half, both lose
-the same beginning of the prompt; a pair whose answer does not fit is left out, and counted.
+`question` or `instruction` may stand for `prompt`, a `system` text may come first, and `tools` belong to
+both. Learned are the tokens of the answers alone, whatever the prompt holds. Where a pair is longer than a
+row's half, both lose the same beginning of the prompt; a pair whose answer does not fit is left out, and
+counted.
 
-Batches are as wide as their longest answer needs, in a few steps (`WIDTHS`), so that a compiled step has few shapes.
+Batches are as wide as their longest answer needs, in a few steps (`WIDTHS`), so that a compiled step has few
+shapes.
 """
 
 from __future__ import annotations
@@ -96,7 +100,6 @@ class PairSource(Source):
     held_out: PairSource | None
 
     def __getitem__(self, i: int) -> PairBatch:
-        import numpy as np
 
         if i < 0 or (self.seed is None and i >= len(self)):
             raise IndexError(i)
@@ -125,8 +128,8 @@ class PairSource(Source):
 
     @cached_property
     def widths(self) -> list[int]:
-        """Widths of a batch's half that are in use: the longest example's, and steps of a quarter less, no more than
-        `WIDTHS`."""
+        """Widths of a batch's half that are in use: the longest example's, and steps of a quarter less, no
+        more than `WIDTHS`."""
         widest = max(e.width for e in self.packed.examples)
         found = {max(min(LEAST, widest), round(widest * 0.75**i)) for i in range(WIDTHS)}
         return sorted(found)
@@ -153,8 +156,8 @@ def build(
     seed: int = 0,
     events: Events | None = None,
 ) -> PairSource:
-    """The training source; `.held_out` is the evaluation source, or None. `length` bounds each answer with its
-    prompt."""
+    """The training source; `.held_out` is the evaluation source, or None. `length` bounds each answer with
+    its prompt."""
     found, n_bad = list[Preferred](), 0
     for path in config.paths:
         used, report = rows.read(path, preferred, strict=config.strict)

@@ -1,8 +1,9 @@
 """A preference loss over a model: log-probabilities of whole answers, and the mean of the loss over rows.
 
-A row holds two answers side by side, each as long as half a row: the chosen and the rejected one of a pair, or an
-answer and one that belongs to another prompt. So whatever splits a batch by rows (accumulation, streams, processes)
-never tears a pair apart. The model reads the halves as rows of their own. Shapes: B rows, W tokens of a half.
+A row holds two answers side by side, each as long as half a row: the chosen and the rejected one of a pair,
+or an answer and one that belongs to another prompt. So whatever splits a batch by rows (accumulation,
+streams, processes) never tears a pair apart. The model reads the halves as rows of their own. Shapes: B
+rows, W tokens of a half.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class Preference:
 
 
 class Unpaired(Preference):
-    """The mean of losses(Labelled, config) over the answers of a batch. How far the model has moved is asked of the
-    whole batch first (`survey`), so that no way of splitting it changes the loss."""
+    """The mean of losses(Labelled, config) over the answers of a batch. How far the model has moved is asked
+    of the whole batch first (`survey`), so that no way of splitting it changes the loss."""
 
     def survey(self, batch: Tensors) -> Tensors:
         """Sums over rows: log p / p_ref of answers to other prompts, good answers, and rows."""
@@ -102,8 +103,8 @@ class Unpaired(Preference):
         return (1 - good) * real if name.startswith("rejected") else real
 
     def told(self, name: str, value_B: mx.array, batch: Tensors) -> mx.array:
-        """A fact's part of its mean: parts are weighed by their rows, so what is about some of these only is divided
-        by the share that they have in the whole batch. 0 where a batch has none."""
+        """A fact's part of its mean: parts are weighed by their rows, so what is about some of these only is
+        divided by the share that they have in the whole batch. 0 where a batch has none."""
         found = self._found(batch)
         rows = mx.maximum(found["rows"], 1)
         good = found["good"] / rows

@@ -1,8 +1,9 @@
 """What a preference loss goes by: how likely the model finds whole answers, one number a row.
 
-A loss is a pure function `losses(scores, config) -> (losses_B, facts)` of such numbers; `_objective.py` makes them
-from a batch. Each row counts the same in the mean, however long its answers are. Facts are of rows, too; those whose
-name begins with "chosen" or "rejected" are about the rows that have such an answer. B: rows.
+A loss is a pure function `losses(scores, config) -> (losses_B, facts)` of such numbers; `_objective.py`
+makes them from a batch. Each row counts the same in the mean, however long its answers are. Facts are of
+rows, too; those whose name begins with "chosen" or "rejected" are about the rows that have such an answer.
+B: rows.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Knobs:
 
 
 class Pairs(NamedTuple):
-    """Two answers a row. `chosen` and `rejected` are sums of log p over an answer's tokens (B,), the counts are how
-    many these are, `ref_*` the same sums of the reference model (zeros where a loss has none)."""
+    """Two answers a row. `chosen` and `rejected` are sums of log p over an answer's tokens (B,), the counts
+    are how many these are, `ref_*` the same sums of the reference model (zeros where a loss has none)."""
 
     chosen: mx.array
     rejected: mx.array
@@ -59,8 +60,8 @@ class Pairs(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """One answer a row: its sum of log p (B,), the reference model's, 1 where it is a good one and 0 where not, and
-    how far the model has moved from the reference, one number for the whole batch."""
+    """One answer a row: its sum of log p (B,), the reference model's, 1 where it is a good one and 0 where
+    not, and how far the model has moved from the reference, one number for the whole batch."""
 
     answer: mx.array
     reference: mx.array

@@ -1,13 +1,15 @@
-"""CPO: DPO with a reference that is the same for all answers, so that it drops out, held by likelihood instead.
+"""CPO: DPO with a reference that is the same for all answers, so that it drops out, held by likelihood
+instead.
 
     loss = - log sigmoid(beta log p(y_w) - beta log p(y_l))  -  alpha log p(y_w)
 
-With a uniform reference DPO needs no second model; the second term (behaviour cloning) keeps the model near the
-chosen answers, which the reference did before.
+With a uniform reference DPO needs no second model; the second term (behaviour cloning) keeps the model near
+the chosen answers, which the reference did before.
 
 Paper: Xu et al. 2024, arXiv:2401.08417, eqs. 3 to 5; beta 0.1.
-Differs: the second term is a mean over the chosen answer's tokens, not a sum, so that answers of any length weigh
-alike beside the first; the authors' code also takes a mean over tokens, though over those of a whole batch.
+Differs: the second term is a mean over the chosen answer's tokens, not a sum, so that answers of any length
+weigh alike beside the first; the authors' code also takes a mean over tokens, though over those of a whole
+batch.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     z    = beta [log p(y_w) / p_ref(y_w) - log p(y_l) / p_ref(y_l)]
     loss = - log sigmoid(z)                                            log 2 = 0.6931 at the start
 
-It is the maximum-likelihood fit of a Bradley-Terry model of preferences whose reward is `beta log p / p_ref`, so no
-reward model is trained. With `label_smoothing` e a share e of the labels is taken to be wrong:
+It is the maximum-likelihood fit of a Bradley-Terry model of preferences whose reward is `beta log p /
+p_ref`, so no reward model is trained. With `label_smoothing` e a share e of the labels is taken to be wrong:
 `- (1 - e) log sigmoid(z) - e log sigmoid(-z)` (conservative); `robust` makes that unbiased,
 `[- (1 - e) log sigmoid(z) + e log sigmoid(-z)] / (1 - 2 e)`.
 

@@ -1,10 +1,11 @@
-"""IPO: bring the preference's log-ratio to a fixed distance, so that pairs which are won already do not pull on.
+"""IPO: bring the preference's log-ratio to a fixed distance, so that pairs which are won already do not pull
+on.
 
     h    = log p(y_w) / p_ref(y_w) - log p(y_l) / p_ref(y_l)
     loss = (h - 1 / (2 tau))^2
 
-DPO's loss keeps falling as h grows, so labels that never contradict each other drive the model as far from the
-reference as it can go. A square has its lowest point at h = 1 / (2 tau), whatever the labels.
+DPO's loss keeps falling as h grows, so labels that never contradict each other drive the model as far from
+the reference as it can go. A square has its lowest point at h = 1 / (2 tau), whatever the labels.
 
 Paper: Azar et al. 2023, arXiv:2310.12036, eq. 17.
 Differs: each log-ratio is a mean over the answer's tokens, not a sum: the paper does not say so, its authors

@@ -4,13 +4,13 @@
     loss = w_D (1 - sigmoid(beta (r - z0)))    where the answer is desirable
            w_U (1 - sigmoid(beta (z0 - r)))    where it is not
 
-People feel gains and losses from where they stand, and less and less the larger they are (prospect theory); z0 is
-where the model stands. It is the mean of log p / p_ref over answers that belong to other prompts, over the whole
-batch, and has no gradient.
+People feel gains and losses from where they stand, and less and less the larger they are (prospect theory);
+z0 is where the model stands. It is the mean of log p / p_ref over answers that belong to other prompts, over
+the whole batch, and has no gradient.
 
 Paper: Ethayarajh et al. 2024, arXiv:2402.01306, eqs. 7 and 8; beta 0.1, learning rate of all weights 5e-7.
-Differs: the answer of another prompt is chosen once, for the whole run, so that its reference is computed once, too;
-the paper shifts the answers within each batch.
+Differs: the answer of another prompt is chosen once, for the whole run, so that its reference is computed
+once, too; the paper shifts the answers within each batch.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     p    = exp(1 / |y| log p(y)),   odds = p / (1 - p)
     loss = - 1 / |y_w| log p(y_w)  -  lambda log sigmoid(log odds(y_w) - log odds(y_l))
 
-One stage in place of two: the first term is supervised tuning, the second takes probability from the style of answer
-that is not wanted. There is no reference model.
+One stage in place of two: the first term is supervised tuning, the second takes probability from the style
+of answer that is not wanted. There is no reference model.
 
 Paper: Hong et al. 2024, arXiv:2403.07691, eqs. 2 to 7; lambda 0.1 and a learning rate of all weights of 8e-6.
 Differs: nothing. (TRL's first term reads the prompts as well, and is a mean over all tokens of a batch.)

@@ -2,11 +2,11 @@
 
     loss = - log sigmoid(beta / |y_w| log p(y_w) - beta / |y_l| log p(y_l) - gamma)
 
-Generation looks for answers of high mean log-probability, so that is what is trained: no reference model, and no
-gain from longer answers. The margin gamma asks for more than just being ahead.
+Generation looks for answers of high mean log-probability, so that is what is trained: no reference model,
+and no gain from longer answers. The margin gamma asks for more than just being ahead.
 
-Paper: Meng et al. 2024, arXiv:2405.14734, eq. 6; beta 2 to 2.5, gamma 0.3 to 1.6, learning rates of all weights
-3e-7 to 1e-6 (section 3 and appendix).
+Paper: Meng et al. 2024, arXiv:2405.14734, eq. 6; beta 2 to 2.5, gamma 0.3 to 1.6, learning rates of all
+weights 3e-7 to 1e-6 (section 3 and appendix).
 Differs: nothing.
 """
 
