@@ -68,5 +68,6 @@ KINDS = (
     Kind("tinygpt.train.schedule", "at", "schedule"),
     Kind("tinygpt.infer.sample", "apply", "*"),
     Kind("tinygpt.peft", "wrap", "adapter"),
+    Kind("tinygpt.eval.reward", "score", cites=False),
     Kind("tinygpt.eval.suites", "score", cites=False),
 )

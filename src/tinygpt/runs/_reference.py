@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx.utils import tree_flatten, tree_unflatten
 
 from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import CheckpointError
+from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, Progress
+from tinygpt.model import checkpoint
+from tinygpt.runs import _pieces
 from tinygpt.train.preference._objective import answers, halves
 from tinygpt.train.state import arrays
 from tinygpt.train.world import World
@@ -19,6 +22,7 @@ from tinygpt.train.world import World
 if TYPE_CHECKING:
     from tinygpt.data.source.pairs import PairSource
     from tinygpt.model.lm import LM
+    from tinygpt.runs._tuned import Opened
 
 VERSION = 1
 TOKENS = 1 << 13  # tokens computed at once
@@ -128,3 +132,40 @@ def _scores(model: LM, part: PairSource, group: Sequence[int]) -> Any:
     for i, one in enumerate(sums):
         found[i :: len(lanes)] = np.array(one)
     return found
+
+
+def refer(
+    source: PairSource,
+    opened: Opened,
+    reference: Path | None,
+    inputs: dict[str, str],
+    *,
+    dtype: str | None,
+    events: Events,
+    world: World,
+) -> bool:
+    """Fill in what the reference model says of all answers; returns whether that was known already.
+
+    It is the model as it starts, or the one at `reference`, whose hash joins `inputs`. The base is in memory
+    once: it is read before the adapter is put on it, or before its weights move."""
+    if reference is None:
+        who = f"{inputs['the base model']} {inputs.get('the start adapter', '')}"
+        return fill(source, opened.model, who, dtype=dtype, events=events, world=world)
+    path = _pieces.model_path(reference)
+    below = _pieces.base_of(path)  # of an adapter
+    loaded, tokenizer = _pieces.open_model(below or path, path if below else None)
+    if tokenizer.hash != opened.tokenizer.hash:
+        raise ConfigError(
+            f"--reference {reference} has another tokenizer than the base {opened.base}",
+            hint="its log-probabilities of the same ids would mean nothing: choose one of the same family",
+        )
+    inputs["the reference model"] = who = checkpoint.identity(loaded.path) + (
+        adapter_hash(path) if below else ""
+    )
+    return fill(source, loaded.model, who, dtype=None, events=events, world=world)
+
+
+def adapter_hash(path: Path) -> str:
+    """One hash of an adapter's weights and settings."""
+    found = [path / "adapter_config.json", *sorted(path.glob("adapter_model*.safetensors"))]
+    return hashlib.sha256("".join(map(files.sha256, found)).encode()).hexdigest()

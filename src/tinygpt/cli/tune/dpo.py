@@ -14,7 +14,8 @@ from tinygpt.cli._knobs import Knob
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._train import CHOICES, KNOBS, finish
-from tinygpt.runs.preference import IDLE, Config, run
+from tinygpt.runs._preference import IDLE, Config
+from tinygpt.runs.preference import run
 
 
 def call(config: Config, out: Output) -> int:

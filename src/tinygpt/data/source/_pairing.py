@@ -53,6 +53,11 @@ class Example:
         return max(len(self.first.ids), len(self.second.ids)) - 1
 
 
+def prompt_hash(prompt: Sequence[Message], tools: Any) -> bytes:
+    """What tells prompts apart."""
+    return hashlib.sha256(repr((list(prompt), tools)).encode()).digest()
+
+
 def encode(
     found: Sequence[Preferred], render: Callable[..., Any], tokenizer: Tokenizer, events: Events | None
 ) -> list[Example]:
@@ -65,7 +70,7 @@ def encode(
         for row in part:
             answers = [_answer(*next(encoded), reply) for reply in row.replies]
             digest = hashlib.sha256(repr((row.prompt, row.replies, row.tools, row.good)).encode()).digest()
-            prompt = hashlib.sha256(repr((row.prompt, row.tools)).encode()).digest()
+            prompt = prompt_hash(row.prompt, row.tools)
             examples.append(Example(answers[0], answers[-1], row.good, prompt, digest))
         if events:
             events.emit(Progress(task="tokenise", done=len(examples), total=len(found), unit="rows"))
