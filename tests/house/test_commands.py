@@ -23,8 +23,9 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--corpus", "--exclude", "--field", "--glob", "--model-name", "--name", "--no-decay", "--prompt",
-    "--sample-prompt", "--stop", "--system", "--targets", "--text", "--tokenizer",
+    "--command", "--corpus", "--exclude", "--field", "--glob", "--judge", "--judge-name", "--model-name",
+    "--name", "--no-decay", "--prompt", "--reward-fn", "--sample-prompt", "--scan", "--stop", "--system",
+    "--targets", "--text", "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -34,6 +35,9 @@ ORIGINAL = {
     "--sliding-window, --alibi, --diff-attn, --deep-norm, --embedding-rmsnorm, --decay-steps, --decay-shape, "
     "--galore-rank, --galore-update-every",
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template",
+    "dpo": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, --beta, "
+    "--loss-type, --gamma, --orpo-lambda, --lr, --layer-drop, --throttle, --lr-layer-decay --llrd",
+    "bon": "--prompt, --tokens, --temperature, --n, --scan, --seed, --verifier, --corpus, --out",
     "sample": "--adapter --lora, --prompt, --tokens, --temperature, --sinks --streaming-llm-sink, "
     "--window --streaming-llm-window",
     "chat": "--sinks --streaming-llm-sink, --window --streaming-llm-window",

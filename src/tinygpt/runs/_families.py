@@ -70,4 +70,5 @@ KINDS = (
     Kind("tinygpt.peft", "wrap", "adapter"),
     Kind("tinygpt.eval.reward", "score", cites=False),
     Kind("tinygpt.eval.suites", "score", cites=False),
+    Kind("tinygpt.eval.verifier", "build", cites=False),
 )

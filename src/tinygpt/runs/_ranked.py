@@ -65,7 +65,7 @@ class Made:
         self.rows, self.facts = kept["rows"], {"bad_rows": self.n_bad, **kept["facts"]}
         if not self.rows:
             raise DataError(
-                f"the reward finds no answer better than another in {len(self.asked)} prompts, {n} answers each",
+                f"the reward finds no answer better than another in {len(self.asked)} prompts",
                 hint="draw more (--samples), more freely (--temperature), or judge by what tells them apart",
             )
 
