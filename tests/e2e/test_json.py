@@ -21,6 +21,8 @@ LINES = {
     "chat": "{wide} --max-tokens 3",
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
+    "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",
+    "bon": "{at}/run --prompt The --tokens 3 --scan 1,2",
     "eval": "{at}/run --corpus {at}/corpus.txt --out {at}/rows-of-eval.jsonl",
     "eval-compare": "{at}/rows-of-eval.jsonl",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt",

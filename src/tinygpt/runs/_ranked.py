@@ -1,5 +1,4 @@
-"""Pairs from a reward: the model answers each prompt several times, the best answer and the worst make a
-pair."""
+"""Pairs from a reward: of several answers to each prompt the best and the worst."""
 
 from __future__ import annotations
 

@@ -49,8 +49,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
             row | ({"solved": right[best]} if right else {}) | {"scores": [_finite(x) for x in scores]}
         )
     result: dict[str, Any] = {
-        "model": str(config.model), "verifier": config.verifier, "n": n, "seed": config.seed, "prompts": len(asked),
-        "temperature": config.temperature, "answers": found, "not_judged": judging.n_failed,
+        "model": str(config.model), "verifier": config.verifier, "n": n, "seed": config.seed,
+        "temperature": config.temperature, "prompts": len(asked), "not_judged": judging.n_failed,
+        "answers": found,
     }  # fmt: skip
     if judging.n_failed:
         events.note(f"{judging.n_failed} answers could not be judged: {judging.last_error}", level="warning")

@@ -1,5 +1,4 @@
-"""What a loss must know of the whole batch before the gradient of any part: one forward pass, summed over
-parts."""
+"""What a loss must know of the whole batch before any part's gradient: sums of one forward pass."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Pairs of answers in tokens: what of them is learned, what stands beside an answer without a pair, what
-fits."""
+"""Pairs of answers in tokens: what is learned, what stands beside a lone answer, what fits."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Preferences: a better and a worse answer to one prompt, or one answer with a label, laid side by side in a
-row.
+"""Preferences: a better and a worse answer to a prompt, or one with a label, side by side in a row.
 
-    {"prompt", "chosen", "rejected"}                text, or lists of messages: replies, or whole
-    conversations {"chosen", "rejected"}                          whole conversations: what they begin with
-    alike is the prompt {"prompt" | "messages", "completion", "label"}  one answer, good (true) or not;
-    {"messages", "label"} ends in it
+    {"prompt", "chosen", "rejected"}                text, or lists of messages: replies, or conversations
+    {"chosen", "rejected"}                          conversations: what they begin with alike is the prompt
+    {"prompt" | "messages", "completion", "label"}  one answer, good (true) or not
+    {"messages", "label"}                           the same, the answer at the end
 
 `question` or `instruction` may stand for `prompt`, a `system` text may come first, and `tools` belong to
 both. Learned are the tokens of the answers alone, whatever the prompt holds. Where a pair is longer than a

@@ -1,5 +1,4 @@
-"""A model that reads prompt and answer and gives a mark from 1 to 10: one of ours, or any OpenAI-compatible
-server.
+"""A model that reads prompt and answer and gives a mark from 1 to 10: ours, or a server's.
 
 The key of a server, where it wants one, is read from the environment: OPENAI_API_KEY.
 """

@@ -1,5 +1,4 @@
-"""CPO: DPO with a reference that is the same for all answers, so that it drops out, held by likelihood
-instead.
+"""CPO: DPO with a reference that is the same for all answers and drops out, held by likelihood.
 
     loss = - log sigmoid(beta log p(y_w) - beta log p(y_l))  -  alpha log p(y_w)
 

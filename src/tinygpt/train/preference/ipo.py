@@ -1,5 +1,4 @@
-"""IPO: bring the preference's log-ratio to a fixed distance, so that pairs which are won already do not pull
-on.
+"""IPO: bring the preference's log-ratio to a fixed distance, so that won pairs do not pull on.
 
     h    = log p(y_w) / p_ref(y_w) - log p(y_l) / p_ref(y_l)
     loss = (h - 1 / (2 tau))^2
