@@ -26,7 +26,9 @@ IDLE = ("z_loss", "tokenizer", "preset", "depth", "regime", "model")
 class Config(Tuned):
     """Settings of a preference run."""
 
-    base: Annotated[Path, "Model to tune: a model, run or specialist directory."]
+    # Required here, where other runs may begin with a fresh model; all fields are keywords, so their order
+    # is free.
+    base: Annotated[Path, "Model to tune: a model, run or specialist directory."]  # pyright: ignore[reportGeneralTypeIssues]
     data: Annotated[
         tuple[Path, ...],
         "JSONL files of preferences: {prompt, chosen, rejected}, or {prompt, completion, label} for kto.",

@@ -81,7 +81,7 @@ def _computed(
     parts: Sequence[PairSource], model: LM, dtype: str | None, events: Events, world: World
 ) -> list[float]:
     """Rows of like widths together; of several processes each takes some."""
-    held = tree_flatten(model.parameters())
+    held: list[Any] = list(tree_flatten(model.parameters()))
     if dtype is not None:
         cast = [
             (n, w.astype(getattr(mx, dtype)) if mx.issubdtype(w.dtype, mx.floating) else w) for n, w in held

@@ -28,21 +28,21 @@ class Config:
                 raise ConfigError(f"{self.path} holds no JSON Schema", hint="check the path")
             object.__setattr__(self, "schema", found)
         try:
-            import jsonschema
+            from jsonschema import SchemaError, validators
         except ImportError as error:
             raise DependencyError("jsonschema", "reward", "the reward json_schema") from error
         try:
-            jsonschema.validators.validator_for(self.schema).check_schema(self.schema)
-        except jsonschema.SchemaError as error:
+            validators.validator_for(self.schema).check_schema(self.schema)
+        except SchemaError as error:
             raise ConfigError(f"json_schema: not a JSON Schema: {error.message}") from error
 
 
 def score(answer: Answer, config: Config) -> float:
     """1 or 0."""
-    import jsonschema
+    from jsonschema import validators
 
     try:
         value = json.loads(unfenced(answer.text))
     except (ValueError, RecursionError):
         return 0.0
-    return float(jsonschema.validators.validator_for(config.schema)(config.schema).is_valid(value))
+    return float(validators.validator_for(config.schema)(config.schema).is_valid(value))
