@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import hashlib
 import io
@@ -12,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tinygpt.core.config import from_dict
@@ -38,7 +36,17 @@ def corpus(folder: Path) -> dict[str, dict[str, Any]]:
         for n in range(40)
     ]
     rows.write(folder / "rows.jsonl", answers)
+    preferred = [
+        {
+            "prompt": f"What is {n}+{n}?",
+            "chosen": f"{2 * n}. " + "Yes. " * (n % 5),
+            "rejected": "No." * (n % 3 + 1),
+        }
+        for n in range(40)
+    ]
+    rows.write(folder / "pairs.jsonl", preferred)
     return {
+        "pairs": {"paths": [str(folder / "pairs.jsonl")], "held_out": 0.2},
         "text": {"paths": [str(folder)], "held_out": 0.2},
         "chat": {"paths": [str(folder / "rows.jsonl")], "held_out": 0.2},
     }
@@ -96,14 +104,21 @@ def test_every_row_is_read_once_an_epoch(name: str, tmp_path: Path) -> None:
 
 def test_the_batch_size_does_not_change_the_order(name: str, tmp_path: Path) -> None:
     one, five = build(name, tmp_path, batch_size=1), build(name, tmp_path, batch_size=5)
-    single = np.concatenate([one[i].targets for i in range(20)])
-    assert (single == np.concatenate([five[i].targets for i in range(4)])).all()
+    single = [row for i in range(20) for row in answers(one[i])]
+    assert single == [row for i in range(4) for row in answers(five[i])]
+
+
+def answers(batch: Any) -> list[list[int]]:
+    """What each row of a batch learns; rows of pairs are as wide as their batch needs."""
+    return [t[w > 0].tolist() for t, w in zip(batch.targets, batch.weights)]
 
 
 def test_evaluation_reads_the_held_out_rows_once(name: str, tmp_path: Path) -> None:
     source = build(name, tmp_path)
     batches = list(source.held_out)
-    assert len(batches) == len(source.held_out) and all(b.shape == (4, 96) for b in batches)
+    widest = 2 * 96 if name == "pairs" else 96
+    assert len(batches) == len(source.held_out)
+    assert all(b.shape == (4, 96) or (name == "pairs" and b.shape[1] <= widest) for b in batches)
     n_tokens = sum(int((b.segments > 0).sum()) for b in batches)
     assert n_tokens == source.held_out.describe()["tokens"] > 0
     assert source.describe()["held_out"] == source.held_out.describe()

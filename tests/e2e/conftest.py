@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: a folder with a corpus, rows and a short run."""
+"""What the end-to-end tests share: a folder with a corpus, rows, pairs and a short run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.shell import NANO, good, sentences, sums
+from e2e.shell import NANO, good, preferences, sentences, sums
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +15,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "corpus.txt").write_text(sentences(300), encoding="utf-8")
     sums(folder / "rows.jsonl")
+    preferences(folder / "pairs.jsonl")
     with pytest.MonkeyPatch.context() as patch:  # the fixture of every test comes later than this one
         patch.setenv("TINYGPT_CACHE", str(folder / "cache"))
         good(

@@ -100,3 +100,13 @@ def sums(path: Path, n: int = 60) -> Path:
     rows = [{"prompt": f"{i % 10}+{i // 10}", "completion": str(i % 10 + i // 10)} for i in range(n)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def preferences(path: Path, n: int = 60) -> Path:
+    """Pairs whose better answers say yes, and whose worse ones say no."""
+    rows = [
+        {"prompt": f"{i}?", "chosen": "yes" + "!" * (i % 4), "rejected": "no" + "." * (i % 3)}
+        for i in range(n)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

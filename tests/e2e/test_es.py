@@ -126,3 +126,21 @@ def test_judges() -> None:
     reward = _reward.Written(nano.model(vocab_size=300, max_position_embeddings=8), byte.load(), "exact")
     long = nano.batch(1, 12, prompt=9)
     assert reward(long, 1) == 0.0, "what fills the context asks nothing"
+
+
+def test_a_reward_of_ones_own_has_a_curve_for_each_dimension(root: Path) -> None:
+    """Its total is what a step learns from; each dimension is told, as the mean over all that was tried."""
+    (root / "reward.toml").write_text(
+        '[[dimensions]]\nname = "right"\nkind = "exact"\n'
+        '[[dimensions]]\nname = "long"\nkind = "length"\nunit = "characters"\nleast = 9\nslack = 9\nweight = 0.5\n',
+        encoding="utf-8",
+    )
+    knobs = ("--data", root / "rows.jsonl", "--steps", 2, "--reward-fn", root / "reward.toml")
+    good(*es(root, "own", *knobs, "--reward-tokens", 6, "--sigma", 0.05))
+    lines = (root / "own" / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [e for e in map(json.loads, lines) if e["kind"] == "train.step"]
+    for told in (e["metrics"] for e in steps):
+        assert told["reward"] == pytest.approx(told["reward.right"] + 0.5 * told["reward.long"], abs=1e-9)
+    refused(tinygpt(*es(root, "no", *knobs, "--reward", "exact")), "--reward-fn and --reward")
+    refused(tinygpt(*es(root, "no", "--corpus", root / "a.txt", *knobs[4:])), "--reward-fn needs answers")
+    refused(tinygpt(*es(root, "no", *knobs[:4], "--reward-tokens", 3)), "--reward-fn")

@@ -26,6 +26,8 @@ LINES = {
     "bake-lora": "{at}/run {at}/tuned --out {out}",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
+    "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",
+    "bon": "{at}/run --prompt The --tokens 3 --scan 1,2",
     "eval": "{at}/run --corpus {at}/corpus.txt --out {at}/rows-of-eval.jsonl",
     "eval-compare": "{at}/rows-of-eval.jsonl",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from e2e.shell import NANO, good
-from tinygpt.core import events
+from tinygpt.core import events, files
 from tinygpt.model import checkpoint
 from tinygpt.train.world import World
 
@@ -125,3 +125,20 @@ def test_what_works_in_one_process_only_is_refused(trained: Path) -> None:
         told = [one.communicate() for one in both]
         assert [one.returncode for one in both] == [2, 2], told
         assert why in told[0][1] and not told[0][0], told
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_two_ranks_read_pairs_as_one_does(loss: str, trained: Path, tmp_path: Path) -> None:
+    """No pair is torn apart, each rank computes a part of the reference, KTO's KL is that of all ranks."""
+    usual = (
+        "dpo", trained / "run", "--data", trained / "pairs.jsonl", "--batch", 8, "--steps", 3, "--seed", 1,
+        "--no-lock", "--lr", 1e-3, "--loss-type", loss, "--held-out", 0.3, "--no-compile", "-q",
+    )  # fmt: skip
+    good(*usual, "--out", tmp_path / "one")
+    shutil.rmtree(files.cache_dir("reference"))
+    for rank in start(tmp_path, 2, *usual, "--out", tmp_path / "two"):
+        _, err = rank.communicate(timeout=120)
+        assert rank.returncode == 0, err
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert held_out(two) == pytest.approx(held_out(one), rel=1e-5)

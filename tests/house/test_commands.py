@@ -23,9 +23,9 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--adapter-weight", "--base", "--corpus", "--exclude", "--field", "--glob", "--map", "--model-name",
-    "--name", "--no-decay", "--probe", "--prompt", "--sample-prompt", "--stop", "--system", "--targets",
-    "--text", "--tokenizer",
+    "--adapter-weight", "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
+    "--judge-name", "--map", "--model-name", "--name", "--no-decay", "--probe", "--prompt", "--reward-fn",
+    "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -42,6 +42,9 @@ ORIGINAL = {
     "compare": "--adapter --lora, --corpus",
     "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
     "--sinks --streaming-llm-sink, --window --streaming-llm-window",
+    "dpo": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, --beta, "
+    "--loss-type, --gamma, --orpo-lambda, --lr, --layer-drop, --throttle, --lr-layer-decay --llrd",
+    "bon": "--prompt, --tokens, --temperature, --n, --scan, --seed, --verifier, --corpus, --out",
     "chat": "--sinks --streaming-llm-sink, --window --streaming-llm-window",
     "es": "--context --ctx, --corpus, --steps, --population, --sigma, --lr, --batch, --out",
     "automix": "--corpus, --proxy-runs, --proxy-steps, --max-iters, --ei-threshold, --seed, --dry-run, --out",

@@ -78,14 +78,14 @@ def _check(known: Mapping[str, Field], data: Mapping[str, Any], name: str, knob:
     noun = pick.name
     if knob.technique and chosen != knob.technique:
         raise ConfigError(
-            f"{said} is about the {noun} '{knob.technique}', but it is '{chosen}'",
-            hint=f"--{noun} {knob.technique}, or leave {said} out",
+            f"{said} is about the {noun.replace('_', ' ')} '{knob.technique}', but it is '{chosen}'",
+            hint=f"{flag(noun)} {knob.technique}, or leave {said} out",
         )
     if last not in {f.name for f in _fields(pick, chosen)}:
         have = [n for n in pick.family.names() if last in {f.name for f in _fields(pick, n)}]
         raise ConfigError(
-            f"{said}: the {noun} '{chosen}' has no {last}",
-            hint=f"--{noun} {' or '.join(have)} has one, or leave {said} out",
+            f"{said}: the {noun.replace('_', ' ')} '{chosen}' has no {last}",
+            hint=f"{flag(noun)} {' or '.join(have)} has one, or leave {said} out",
         )
 
 

@@ -17,7 +17,10 @@ from typing import Any
 from tinygpt.core.errors import unknown
 
 # What one technique of a family is called, where its folder's name does not say it.
-NOUNS = {"optim": "optimizer", "peft": "adapter", "sample": "sampling rule", "suites": "suite"}
+NOUNS = {
+    "optim": "optimizer", "peft": "adapter", "preference": "loss type", "sample": "sampling rule",
+    "suites": "suite",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""A batch: what one training step reads, five arrays of the same shape (B, L)."""
+"""A batch: what one training step reads, arrays of B rows; the first five have the same shape (B, L)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +46,16 @@ class Batch:
 
     def rows(self, i: int, j: int) -> Batch:
         """Rows i to j (not included), for gradient accumulation; the arrays are views."""
-        return Batch(
-            self.tokens[i:j], self.targets[i:j], self.weights[i:j], self.positions[i:j], self.segments[i:j]
-        )
+        return type(self)(**{f.name: getattr(self, f.name)[i:j] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class PairBatch(Batch):
+    """Rows of two answers each, side by side, every one in its half of the row: segment 1 and segment 2.
+
+    They are a chosen and a rejected answer to one prompt, or an answer (`good[b]`: 1 or 0) and one that
+    belongs to another prompt. `weights` are 1 at an answer's tokens alone. `reference[b]` holds the
+    log-probabilities of both answers under the reference model, zeros where there is none."""
+
+    reference: Floats  # (B, 2)
+    good: Floats  # (B,)

@@ -57,7 +57,7 @@ FREE = {
 
 
 # Settings that say where inputs lie. How a path is spelled depends on where one stands: contents count.
-HASHED = {"corpus", "data", "val_data", "base", "tokenizer"}
+HASHED = {"corpus", "data", "val_data", "base", "tokenizer", "start_adapter", "reference"}
 MIXED = {"corpus", "data"}  # of these, those that may be spelled name=path:weight
 
 

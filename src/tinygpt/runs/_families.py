@@ -40,7 +40,11 @@ class Kind:
         """What to type to get a technique; "" when the command picks it."""
         if self.option == "*":
             return f"--{name.replace('_', '-')} VALUE"
-        setting = f"--set {self.option}={name}" if "." in self.option else f"--{self.option} {name}"
+        setting = (
+            f"--set {self.option}={name}"
+            if "." in self.option
+            else f"--{self.option.replace('_', '-')} {name}"
+        )
         return setting if self.option else ""
 
 
@@ -60,10 +64,13 @@ KINDS = (
     Kind("tinygpt.data.source", "build", cites=False),
     Kind("tinygpt.data.world", "check", cites=False),
     Kind("tinygpt.train.objective", "build"),
+    Kind("tinygpt.train.preference", "losses", "loss_type"),
     Kind("tinygpt.train.optim", "build", "optimizer"),
     Kind("tinygpt.train.schedule", "at", "schedule"),
     Kind("tinygpt.infer.sample", "apply", "*"),
     Kind("tinygpt.peft", "wrap", "adapter"),
     Kind("tinygpt.merge", "combine", "method"),
+    Kind("tinygpt.eval.reward", "score", cites=False),
     Kind("tinygpt.eval.suites", "score", cites=False),
+    Kind("tinygpt.eval.verifier", "build", cites=False),
 )

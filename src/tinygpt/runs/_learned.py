@@ -28,12 +28,13 @@ def learned(
     adapter: Pick | None = None,
     seed: int = 0,
     packing: quantized.Packing | None = None,
+    carried: bool = False,
 ) -> tuple[Write, Resume]:
     """write(path, **parts), which saves what is learned, and resume(path), which puts it back.
 
     That is the model, or the `adapter` that is put on it here, drawn from `seed`, and that `base` carries;
-    `packing` is how the base was packed as it was read. ConfigError where the adapter does not fit the
-    model, or where the whole model cannot learn."""
+    `packing` is how the base was packed as it was read, and with `carried` the model has its adapter already.
+    ConfigError where the adapter does not fit the model, or where the whole model cannot learn."""
     if adapter is None:
         _refuse_whole(model)
 
@@ -48,9 +49,10 @@ def learned(
 
         return write_model, resume_model
     assert base is not None
-    if check := getattr(_adapter.PEFT.load(adapter.name), "check", None):
-        check(adapter.options, _adapter.picked(model, adapter))
-    _adapter.attach(model, adapter, seed=seed)
+    if not carried:
+        if check := getattr(_adapter.PEFT.load(adapter.name), "check", None):
+            check(adapter.options, _adapter.picked(model, adapter))
+        _adapter.attach(model, adapter, seed=seed)
 
     def write_adapter(path: Path, **parts: Any) -> Path:
         how = {_pieces.PACKED: to_dict(packing)} if packing is not None else {}

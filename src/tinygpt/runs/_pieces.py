@@ -28,7 +28,7 @@ PACKED = "packed"  # of an adapter's manifest: how the base was packed for it
 RUN = "run.json"  # the record of a run: what makes a folder a run directory
 # Files at the top of the directories that runs make; those below are on a checkpoint's own list.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-RUN_FILES = (RUN, "events.jsonl", IN_USE)
+RUN_FILES = (RUN, "events.jsonl", "pairs.jsonl", IN_USE)
 # What --force may replace of an earlier quickstart, beside its package.
 QUICKSTART_MARK = f"run/{RUN}"
 QUICKSTART: dict[str, tuple[str, ...]] = {"run": RUN_FILES, "tokenizer": TOKENIZER_FILES}

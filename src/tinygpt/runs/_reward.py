@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinygpt.core.errors import ConfigError
+from tinygpt.eval.reward import _composite
+from tinygpt.eval.reward._answer import Answer
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 
@@ -60,6 +63,36 @@ def cases(batch: Batch, stop_ids: tuple[int, ...]) -> list[Case]:
     return found
 
 
+class Rewarded:
+    """What a reward of named dimensions says of the answers that the model writes to a batch's prompts,
+    always taking the likeliest token. The longest expected answer bounds theirs, with some room."""
+
+    def __init__(self, model: LM, tokenizer: Tokenizer, reward: _composite.Reward, room: int) -> None:
+        self.engine, self.reward, self.room = Engine(model, tokenizer), reward, room
+        self._seen: list[_composite.Scored] = []
+
+    def __call__(self, batch: Batch, step: int) -> float:
+        """The mean reward, 0 where nothing was asked."""
+        tokenizer = self.engine.tokenizer
+        asked = [c for c in cases(batch, tokenizer.stop_ids) if len(c.prompt) < self.engine.context]
+        greedy = SampleConfig(temperature=0.0, max_tokens=self.room, seed=0)
+        written = self.engine.generate_batch([case.prompt for case in asked], greedy) if asked else []
+        scored = [
+            self.reward(
+                Answer(text=one.text, prompt=tokenizer.decode(c.prompt), expected=tokenizer.decode(c.answer))
+            )
+            for one, c in zip(written, asked, strict=True)
+        ]
+        self._seen += scored
+        return _composite.means(scored)["total"]
+
+    def told(self) -> dict[str, float]:
+        """The mean of every dimension over all answers since this was last asked."""
+        found = {f"reward.{name}": value for name, value in _composite.means(self._seen).items()}
+        self._seen = []
+        return {name: value for name, value in found.items() if name != "reward.total"}
+
+
 class Written:
     """The share of a batch's answers that the model writes as expected, always taking the likeliest token."""
 
@@ -80,3 +113,23 @@ class Written:
             for one, case in zip(written, asked, strict=True)
         ]
         return sum(right) / len(right)
+
+
+def check(reward: str, reward_fn: str | None, tokens: int, *, answers: bool) -> None:
+    """ConfigError for settings of a reward that contradict each other; `answers`: the data has some."""
+    if tokens < 1:
+        raise ConfigError(f"--reward-tokens must be at least 1, got {tokens}")
+    if reward_fn is not None and reward != "loss":
+        raise ConfigError("--reward-fn and --reward both say what judges", hint="leave one of them out")
+    named = "--reward-fn" if reward_fn is not None else f"the reward '{reward}'"
+    if (reward_fn is not None or reward != "loss") and not answers:
+        raise ConfigError(f"{named} needs answers", hint="give --data rows, not --corpus")
+
+
+def judge(
+    model: LM, tokenizer: Tokenizer, reward: str, own: _composite.Reward | None, tokens: int
+) -> Callable[[Batch, int], float] | None:
+    """What rewards a change; None: minus the loss."""
+    if own is not None:
+        return Rewarded(model, tokenizer, own, tokens)
+    return None if reward == "loss" else Written(model, tokenizer, reward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ def train(
     template: Template | None = None,
     after: Path | None = None,
     make: Make | None = None,
+    looks: Sequence[tuple[str, Hook]] = (),
 ) -> Result:
     """Join the pieces and run the loop.
 
@@ -51,7 +52,8 @@ def train(
     a `template`. write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a
     checkpoint's weights back. `after` is a checkpoint of another run, with these weights, whose steps and
     optimizer state this run continues; its schedule begins anew. `make` gives an updater other than
-    Gradient. Of several processes rank 0 alone reads and writes the directory and tells."""
+    Gradient; `looks` are what is measured beside the held-out loss. Of several processes rank 0 alone reads
+    and writes the directory and tells."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
     if not getattr(objective.module, "packs", True) and (source[0].segments > 1).any():
@@ -99,7 +101,7 @@ def train(
         if held_out is not None:
             hook = held_out_loss(measured or objective, held_out, config.eval_batches, world)
             evals.append(("held_out", hook))
-        evals += tasks
+        evals += [*looks, *tasks] if world.leads else tasks
         if isinstance(update, Gradient):  # what is looked at is what forward passes read
             evals = [(name, update.reading()(hook)) for name, hook in evals]
             sample = update.reading()(sample) if sample is not None else None

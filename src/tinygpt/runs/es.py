@@ -13,6 +13,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import chat, text
 from tinygpt.data.template import _choice
+from tinygpt.eval.reward import _composite
 from tinygpt.peft import _adapter
 from tinygpt.runs import _directory, _learned, _pieces, _reward, _train
 from tinygpt.runs._directory import RunDirectory
@@ -48,6 +49,11 @@ class Config(TrainSettings):
         Literal["loss", "exact", "contains"],
         "What judges a change: minus the loss, or how many expected answers it writes exactly, or somewhere.",
     ] = "loss"
+    reward_fn: Annotated[
+        str | None,
+        "Or a reward over what it writes: a .toml or .json file of dimensions, or file.py:function.",
+    ] = None
+    reward_tokens: Annotated[int, "With --reward-fn: longest answer in tokens."] = 64
     population: Annotated[int, "Changed models that are tried in a step; even."] = 40
     sigma: Annotated[float, "Standard deviation of the changes."] = 0.02
     shaping: Annotated[Literal["ranks", "none"], "Weigh changes by their reward's rank, or by itself."] = (
@@ -62,12 +68,9 @@ class Config(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_idle(self, {"glob": "corpus"})
+        refuse_idle(self, {"glob": "corpus", "reward_tokens": "reward_fn"})
         self.evolution()
-        if self.reward != "loss" and self.corpus:
-            raise ConfigError(
-                f"the reward '{self.reward}' needs answers", hint="give --data rows, not --corpus"
-            )
+        _reward.check(self.reward, self.reward_fn, self.reward_tokens, answers=not self.corpus)
         for f in fields(TrainSettings):
             if f.name in IDLE and getattr(self, f.name) != f.default:
                 flag = f.name.replace("_", "-")
@@ -95,6 +98,7 @@ def run(config: Config, events: Events) -> Result:
             hint="use another adapter, for example lora",
         )
     directory = RunDirectory("es", config, world())
+    judged = _composite.load(config.reward_fn) if config.reward_fn else None
     loaded, tokenizer = _pieces.open_model(config.base)
     base, model, template = loaded.path, loaded.model, None
     if config.data:
@@ -117,14 +121,15 @@ def run(config: Config, events: Events) -> Result:
         return Evolution(
             objective, OPTIM.load(config.optimizer.name).build(config.optimizer.options), rate,
             config.evolution(), seed=directory.seed, accumulate=config.accumulate, clip=config.clip,
-            reward=None if config.reward == "loss" else _reward.Written(model, tokenizer, config.reward),
+            reward=_reward.judge(model, tokenizer, config.reward, judged, config.reward_tokens),
             dtype=dtype, compiled=config.compile,
         )  # fmt: skip
 
     facts = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
+    inputs = _directory.inputs(source, tokenizer, base) | ({"the reward": judged.hash} if judged else {})
     result = _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, make=make,
-        inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
+        inputs=inputs, write=write, resume=resume, events=events,
         facts=facts, tokenizer=tokenizer,
         template=template,
     )  # fmt: skip

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
 
 Reward = Callable[["Batch", int], float]
-"""reward(batch, step): how good the objective's module is as it stands; larger is better."""
+"""reward(batch, step): how good the objective's module is as it stands; larger is better. One with `told()`
+gives the figures of what it has judged since it was last asked."""
 REACH = 6.0  # standard deviations at which noise ends: the grid must know
 TOTAL, COUNT = "@total", "@count"  # of a loss, beside what is told of it
 DIGITS = 23  # bits of a weight on its tensor's grid, one fewer than float32 has
@@ -127,6 +128,7 @@ class Evolution:
             "reward": mean,
             "reward_std": math.sqrt(math.fsum((r - mean) ** 2 for r in kept) / len(kept)),
         }
+        facts |= getattr(self.reward, "told", dict[str, float])()
         shares, factor = self.shares(rewards), 1.0
         if self.clip:
             squares = (self._estimate(step, group, shares)[1] for group in self._groups(names))

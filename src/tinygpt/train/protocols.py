@@ -10,6 +10,7 @@ from tinygpt.core.backend import mx, nn
 
 Tensors = dict[str, mx.array]
 Transform = Callable[[str, mx.array], mx.array]
+SURVEY = "survey."  # begins the names of what a batch carries of its survey
 
 
 class Objective(Protocol):
@@ -32,6 +33,15 @@ class Drawing(Objective, Protocol):
     with the rows' keys `batch["draws"]` (B, 2)."""
 
     def drawn(self, batch: Tensors) -> mx.array: ...
+
+
+@runtime_checkable
+class Surveying(Objective, Protocol):
+    """An objective whose loss depends on figures of the whole batch. `survey` gives sums over the rows of a
+    part; added up over all parts they come back to `loss` as `batch[SURVEY + name]` (rows,), without
+    gradient."""
+
+    def survey(self, batch: Tensors) -> Tensors: ...
 
 
 class Optimizer(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,7 @@ def fits(held: Mapping[str, mx.array], tensors: Mapping[str, mx.array]) -> None:
 
 def arrays(batch: Batch) -> Tensors:
     """A numpy batch as MLX arrays."""
-    return {
-        name: mx.array(getattr(batch, name))
-        for name in ("tokens", "targets", "weights", "positions", "segments")
-    }
+    return {f.name: mx.array(getattr(batch, f.name)) for f in dataclasses.fields(batch)}
 
 
 def in_parts(batch: Batch, n: int) -> list[Tensors]:

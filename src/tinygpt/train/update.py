@@ -23,6 +23,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.model.noise import row_keys
 from tinygpt.model.seeds import key_of
 from tinygpt.model.terms import MEASURE, adjust
+from tinygpt.train import survey
 from tinygpt.train.groups import Group, alike
 from tinygpt.train.objective._drawn import DRAWS
 from tinygpt.train.protocols import (
@@ -32,6 +33,7 @@ from tinygpt.train.protocols import (
     Refreshing,
     Seen,
     Settling,
+    Surveying,
     Tensors,
     Transform,
 )
@@ -86,10 +88,11 @@ class Gradient:
         self.optimizer_state = optimizer.init(self.weights)
         self.refreshed = 0  # step of the last refresh
         wrap: Callable[[Any], Any] = backend.compile if compiled else (lambda f: f)
-        self._whole, self._part, self._finish = (
+        self._whole, self._part, self._finish, self._look = (
             wrap(self._whole_step),
             wrap(self._add_part),
             wrap(self._apply),
+            wrap(self._survey),
         )
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
@@ -102,6 +105,7 @@ class Gradient:
         due, spread = self._due(step), batch.tokens.shape[0]
         if self.accumulate == 1 and due is None and self.world.size == 1:
             given = arrays(batch) | self._keys(step, spread)
+            self._surveyed([given])
             changed, facts = self._whole(self.weights, self.optimizer_state, given, *scalars)
         else:
             changed, facts = self._accumulated(batch, step, *scalars, due)
@@ -135,6 +139,16 @@ class Gradient:
             return {}
         return {"keys": row_keys(self.seed, step, rows * self.world.size)[self.world.rank * rows :][:rows]}
 
+    def _surveyed(self, parts: list[Tensors]) -> None:
+        """Give the parts what their loss must know of the whole batch, where it must."""
+        if isinstance(self.objective, Surveying):
+            survey.add(parts, lambda part: self._look(self.weights, part), self.world)
+
+    def _survey(self, weights: Tensors, batch: Tensors) -> Tensors:
+        assert isinstance(self.objective, Surveying)
+        self._read(weights)
+        return survey.sums(self.objective.survey, batch)
+
     def _take(self, changed: list[tuple[Tensors, Tensors]]) -> None:
         """Make the lanes' results the state, in the order that the tensors had: a trace depends on it."""
         weights = {name: w for new, _ in changed for name, w in new.items()}
@@ -164,6 +178,7 @@ class Gradient:
         for name, value in self._keys(number, rows).items():
             for i, part in enumerate(parts):
                 part[name] = value[i * size :][:size]
+        self._surveyed(parts)
         sums, facts, total = self._mean(parts)
         state = self.optimizer_state
         if due is not None and _counts(facts["loss"], _norm(sums), limits).item():
@@ -226,15 +241,20 @@ class Gradient:
 
     def _backward(self, weights: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         def loss(weights: Tensors) -> tuple[mx.array, dict[str, mx.array]]:
-            read = self.transform or (lambda _, w: w)
-            cast = [(name, read(name, w).astype(self.dtype)) for name, w in weights.items()]
-            self.objective.module.update(tree_unflatten(cast))
+            self._read(weights)
             if DRAWS in batch and isinstance(self.objective, Drawing):
                 return self.objective.drawn(batch), {}
             return self.objective.loss(batch)
 
         (value, facts), gradients = mx.value_and_grad(loss)(weights)
         return gradients, {"loss": value, **facts}
+
+    def _read(self, weights: Tensors) -> None:
+        """Put what forward passes read into the module: weights in the compute dtype, or what stands for
+        them."""
+        read = self.transform or (lambda _, w: w)
+        cast = [(name, read(name, w).astype(self.dtype)) for name, w in weights.items()]
+        self.objective.module.update(tree_unflatten(cast))
 
     def _add_part(
         self, weights: Tensors, sums: Tensors, batch: Tensors, share: mx.array

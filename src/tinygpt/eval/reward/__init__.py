@@ -1,0 +1,1 @@
+"""Reward dimensions: what an answer is worth, one number each."""

@@ -1,0 +1,1 @@
+"""Verifiers: which of a model's own answers is the best one."""

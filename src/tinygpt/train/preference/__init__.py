@@ -1,0 +1,1 @@
+"""Preference losses: make better answers likelier than worse ones."""
