@@ -207,3 +207,17 @@ def test_it_is_inspected(folder: Path) -> None:
     facts = inspect.inspect(folder)
     assert facts["model_type"] == "stablelm" and facts["config"]["hidden_size"] == 64
     assert facts["parameters"] == sum(w.size for _, w in tree_flatten(peer.parameters()))
+
+
+def test_a_directory_that_mlx_lm_packed(folder: Path, tmp_path: Path) -> None:
+    directory(folder, STABLELM)
+    path = tmp_path / "packed"
+    nano.require("mlx_lm").convert(str(folder), str(path), quantize=True, q_group_size=32, q_bits=4)
+    peer, _ = nano.require("mlx_lm.utils").load_model(path)
+    model = checkpoint.load(path).model
+    assert {type(m) for m in quantized.packed(model).values()} == {
+        quantized.PackedLinear, quantized.PackedEmbedding,
+    }  # fmt: skip
+    nano.close(model(mx.array(IDS)), np.array(peer(mx.array(IDS))), 1e-4)
+    with pytest.raises(ConfigError, match="quantized already"):
+        checkpoint.load(path, packing=Packing(bits=8))

@@ -107,7 +107,7 @@ def test_every_architecture_opens_as_mlx_lm_packed_it(name: str, tmp_path: Path)
     nano.require("mlx_lm").convert(str(dense), str(path), quantize=True, q_group_size=32, q_bits=4)
     data = checkpoint.read_json(path / "config.json")
     model = checkpoint.load(path).model
-    assert len(quantized.packed(model)) > 10
+    assert len(quantized.packed(model)) >= 10
     assert isinstance(model, LM) == (data["model_type"] != "gpt2")  # which mlx_lm lays out otherwise
     short = IDS[:, :4]  # within every window: mlx_lm leaves out some
     nano.close(model(mx.array(short)), theirs(path, short), 1e-4)

@@ -241,13 +241,13 @@ def place(model: nn.Module, how: Mapping[str, Packing], dtype: mx.Dtype) -> None
 def adopt(model: nn.Module, dtype: mx.Dtype) -> None:
     """Give the packed matrices of a model that another library built this file's products."""
     new: dict[str, nn.Module] = {}
+    module: Any
     for name, module in packed(model).items():
         linear = isinstance(module, nn.QuantizedLinear)
         if type(module) not in (nn.QuantizedLinear, nn.QuantizedEmbedding) or "global_scale" in module:
             continue
-        new[name] = ours = (PackedLinear if linear else PackedEmbedding).__new__(
-            PackedLinear if linear else PackedEmbedding
-        )
+        cls: Any = PackedLinear if linear else PackedEmbedding
+        new[name] = ours = cls.__new__(cls)  # without drawing weights to pack
         nn.Module.__init__(ours)
         ours.group_size, ours.bits, ours.mode = module.group_size, module.bits, module.mode
         if not linear:

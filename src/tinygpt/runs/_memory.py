@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import backend
 from tinygpt.core.backend import mx
@@ -21,7 +21,7 @@ MUCH = 0.8  # of the memory there is: beyond, other programs are pushed out
 
 
 def refuse_too_large(
-    model: ModelConfig,
+    model: ModelConfig | Any,
     rows: int,
     context: int,
     dtype: str = "auto",

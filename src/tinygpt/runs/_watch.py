@@ -100,10 +100,12 @@ def tok_s_at_peak(model: LM, length: int, dtype: str) -> tuple[float, float]:
     Where only some weights learn, the others need no gradients of their own: 4 N instead of 6 N operations a
     token."""
     gflops = _gflops(dtype)
-    if isinstance(model.config, ModelConfig):
-        matrices, all_ = count.flops_per_token(model.config, 0), count.flops_per_token(model.config, length)
+    config: Any = model.config
+    if isinstance(config, ModelConfig):
+        matrices, all_ = count.flops_per_token(config, 0), count.flops_per_token(config, length)
     else:  # of a foreign architecture the matrices alone are counted
-        matrices = all_ = 6 * sum(value.size for _, value in tree_flatten(model.parameters()))
+        sizes = [int(value.size) for value in dict(tree_flatten(model.parameters())).values()]
+        matrices = all_ = 6 * sum(sizes)
     learned = {name for name, _ in tree_flatten(model.trainable_parameters())}
     if len(learned) < len(tree_flatten(model.parameters())):
         all_ -= matrices // 3
