@@ -21,7 +21,7 @@ LINES = {
     "chat": "{wide} --max-tokens 3",
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
-    "merge": "{at}/run {at}/run/steps/000002 --method linear --out {out}",
+    "merge": "{at}/run {at}/run/final --method linear --out {out}",
     "bake-lora": "{at}/run {at}/tuned --out {out}",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
