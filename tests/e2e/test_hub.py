@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import struct
@@ -97,9 +98,9 @@ def test_what_opens_here_and_why_not(hub: FakeHub, model: Path) -> None:
     assert "no_such_thing" in opens(model_type="no_such_thing")[1]
     assert opens(swiglu_limit=7.0) == ("no", opens(swiglu_limit=7.0)[1])
     assert "swiglu_limit" in opens(swiglu_limit=7.0)[1]
-    nano.require("mlx_lm")
-    assert opens(model_type="olmo")[0] == "mlx-lm"
-    assert opens(model_type="olmo", model_file="x.py")[0] == "no"
+    there = importlib.util.find_spec("mlx_lm") is not None
+    assert opens(model_type="helium")[0] == ("mlx-lm" if there else "no")
+    assert opens(model_type="helium", model_file="x.py")[0] == "no"
 
 
 def test_a_long_header_and_a_lying_one(hub: FakeHub, model: Path) -> None:
@@ -193,6 +194,26 @@ def test_an_adapter_on_a_model_of_the_hub(hub: FakeHub, tmp_path: Path) -> None:
     assert baked["base"]["path"] == f"hf://org/name@{commit}"
 
 
+def test_a_tokenizer_a_merge_and_an_evaluation(hub: FakeHub, tmp_path: Path, model: Path) -> None:
+    """Wherever a model is taken, one of the hub is."""
+    sums(tmp_path / "rows.jsonl")
+    text = tmp_path / "t.txt"
+    text.write_text("a small text, and another. " * 60)
+    good(
+        "train", "--corpus", text, "--tokenizer", "hf://org/name", "--out", tmp_path / "run", "--steps", 1,
+        "--seed", 1, *NANO,
+    )  # fmt: skip
+    assert not hub.asked("model.safetensors")
+    tokenizer = json.loads((tmp_path / "run/run.json").read_text())["config"]["tokenizer"]
+    assert tokenizer.startswith("hf://org/name@")
+    merged = good(
+        "merge", "hf://org/name", model, "--method", "linear", "--out", tmp_path / "m", "--json"
+    ).json
+    assert merged["models"][0]["path"].startswith("hf://org/name@")
+    rows = good("eval", "hf://org/name", "--corpus", text, "--json").json
+    assert rows and len(good("inspect", "hf://org/name").out) > 1
+
+
 def test_every_refusal_is_one_line_and_the_token_is_nowhere(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +259,8 @@ def test_in_processes_of_their_own(hub: FakeHub, tmp_path: Path, monkeypatch: py
     assert offline.code == 0 and offline.json == first.json
     gone = process("hf-load", "hf://org/new", **there | {"HF_ENDPOINT": "http://127.0.0.1:9"})
     refused(gone, "hf://org/new is not in the cache, and the hub at http://127.0.0.1:9 cannot be reached")
+    seen = process("hf-inspect", "hf://org/name", "--json", **there | {"HF_HUB_OFFLINE": "1"})
+    assert seen.code == 0 and seen.json["pinned"].startswith("hf://org/name@"), seen.err
     away = process("hf-load", "hf://org/new", **there | {"HF_HUB_OFFLINE": "1"})
     refused(away, "HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE")
 

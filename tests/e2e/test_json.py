@@ -22,7 +22,7 @@ LINES = {
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
-    "merge": "{at}/run {at}/run/steps/000002 --method linear --out {out}",
+    "merge": "{at}/run {at}/run/final --method linear --out {out}",
     "bake-lora": "{at}/run {at}/tuned --out {out}",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",

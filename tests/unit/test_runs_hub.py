@@ -82,6 +82,7 @@ def test_only_what_is_needed_is_fetched_once(fake: FakeHub, tmp_path: Path) -> N
     assert not leftovers(tmp_path / "hub")
 
 
+@pytest.mark.wide
 def test_a_branch_that_moved_is_fetched_anew_and_a_pin_is_not(fake: FakeHub) -> None:
     old = _hub.fetch(NAME)
     fake.add("org/name", REPO | {"config.json": b'{"model_type": "qwen3"}'})
@@ -90,6 +91,7 @@ def test_a_branch_that_moved_is_fetched_anew_and_a_pin_is_not(fake: FakeHub) -> 
     assert _hub.fetch(Path(f"hf://org/name@{old.name}")) == old
 
 
+@pytest.mark.wide
 def test_shards_are_those_of_the_index(fake: FakeHub) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     shards = {"model-00001-of-00002.safetensors": b"1" * 5000, "model-00002-of-00002.safetensors": b"2" * 50}
@@ -121,12 +123,14 @@ def test_another_process_goes_on_where_one_died(fake: FakeHub, tmp_path: Path) -
     assert [r[2] for r in fake.asked("resolve") if "model.saf" in r[1]] == ["bytes=5000-"]
 
 
+@pytest.mark.wide
 def test_a_server_without_ranges_sends_all_of_it_again(fake: FakeHub) -> None:
     fake.ranges = False
     fake.cuts["model.safetensors"] = [1000]
     assert (_hub.fetch(NAME) / "model.safetensors").read_bytes() == WEIGHTS
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("lie", ["other", "longer", "shorter"])
 def test_a_lie_is_refused_and_nothing_of_it_stays(name: str, lie: str, fake: FakeHub, tmp_path: Path) -> None:
@@ -140,6 +144,7 @@ def test_a_lie_is_refused_and_nothing_of_it_stays(name: str, lie: str, fake: Fak
     assert (_hub.fetch(NAME) / name).read_bytes() == true
 
 
+@pytest.mark.wide
 def test_a_wrong_part_of_an_earlier_day_is_begun_again(fake: FakeHub, tmp_path: Path) -> None:
     blobs = tmp_path / "hub/models--org--name/blobs"
     blobs.mkdir(parents=True)
@@ -148,11 +153,14 @@ def test_a_wrong_part_of_an_earlier_day_is_begun_again(fake: FakeHub, tmp_path: 
     assert (_hub.fetch(NAME) / "model.safetensors").read_bytes() == WEIGHTS
 
 
+@pytest.mark.wide
 def test_a_damaged_file_of_another_tool_is_fetched_again(fake: FakeHub, tmp_path: Path) -> None:
     blob = tmp_path / "hub/models--org--name/blobs" / fake_hub.etag_of(WEIGHTS)
     blob.parent.mkdir(parents=True)
     blob.write_bytes(WEIGHTS[:-1] + b"?")
-    assert (_hub.fetch(NAME) / "model.safetensors").read_bytes() == WEIGHTS
+    sink = MemorySink()
+    assert (_hub.fetch(NAME, Events(sink)) / "model.safetensors").read_bytes() == WEIGHTS
+    assert "model.safetensors of hf://org/name is damaged in the cache" in sink.of(Note)[0].text
 
 
 def test_a_redirect_does_not_carry_the_token_to_another_host(
@@ -203,6 +211,7 @@ def test_a_repository_without_safetensors(fake: FakeHub) -> None:
     refused(Path("hf://org/empty"), "no model that could be opened")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["../../evil.json", "/etc/evil.json", "a\\..\\evil.json"])
 def test_a_list_that_leads_out_of_its_folder(name: str, fake: FakeHub) -> None:
     fake.extra = [{"rfilename": name, "size": 1, "blobId": "0" * 40}]
@@ -220,6 +229,7 @@ def test_too_small_a_disk_is_seen_before(
     assert not [r for r in fake.asked("resolve") if "model.saf" in r[1]] and not leftovers(tmp_path)
 
 
+@pytest.mark.wide
 def test_a_silent_hub(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
@@ -245,6 +255,7 @@ def test_without_a_network_the_cache_is_used_and_said(fake: FakeHub, monkeypatch
     refused(NAME, "is not in the cache")
 
 
+@pytest.mark.wide
 def test_what_huggingface_hub_fetched_is_found_offline_and_ours_is_found_by_it(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -299,6 +310,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         _hub.fetch(NAME)
 
 
+@pytest.mark.wide
 def test_the_disk_is_told_when_it_cannot_be_written(fake: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "hub").write_text("a file")
     refused(NAME, "cannot write .*hub")

@@ -154,6 +154,11 @@ def _library() -> Any:
     return huggingface_hub
 
 
+def offline() -> bool:
+    """Whether the hub is not to be asked."""
+    return _library().constants.is_offline_mode()
+
+
 def _cache(name: HubName) -> Path:
     """The repository's folder in the hub's cache."""
     return Path(_library().constants.HF_HUB_CACHE).expanduser() / f"models--{name.repo.replace('/', '--')}"
@@ -167,7 +172,7 @@ def _fetch(name: HubName, events: Events, part: Part) -> Path:
     cache = _cache(name)
     if name.pinned and _is_here(name, name.revision, part):
         return cache / "snapshots" / name.revision
-    if _library().constants.is_offline_mode():
+    if offline():
         return _cached(name, part, RemoteError("HF_HUB_OFFLINE is set"))
     try:
         commit, listed = listing(name)
@@ -243,6 +248,11 @@ def _take(name: HubName, commit: str, wanted: list[Remote], events: Events) -> N
         blob = blobs / file.etag
         try:
             if file in lacking:
+                if blob.exists():
+                    events.note(
+                        f"{file.name} of {name} is damaged in the cache: it is fetched again", "warning"
+                    )
+                    blob.unlink()
                 report = tell(file)
                 _transfer.transfer(url(name, commit, file.name), file, blob, headers(), report, str(name))
             else:
@@ -255,13 +265,8 @@ def _take(name: HubName, commit: str, wanted: list[Remote], events: Events) -> N
 
 
 def _is_there(blob: Path, file: Remote) -> bool:
-    """Whether a blob is in the cache; one that another tool put there and whose hash is wrong is removed."""
-    if not blob.is_file():
-        return False
-    if blob.stat().st_size == file.size and _transfer.is_whole(blob, file.etag):
-        return True
-    blob.unlink()
-    return False
+    """Whether a blob is in the cache, and what the hub lists: another tool may have put it there."""
+    return blob.is_file() and blob.stat().st_size == file.size and _transfer.is_whole(blob, file.etag)
 
 
 def _check_disk(name: HubName, blobs: Path, lacking: list[Remote]) -> None:

@@ -9,18 +9,18 @@ from tinygpt.core import hub
 from tinygpt.core.errors import UnsupportedError
 from tinygpt.core.events import Events
 from tinygpt.model.shards import Shards
-from tinygpt.runs import _hub_headers, _model_facts, _pieces
+from tinygpt.runs import _hub, _hub_headers, _model_facts, _pieces
 
 
 def inspect(path: Path, events: Events) -> dict[str, Any]:
     """Facts of a model directory or of hf://org/name. Of the hub's weights only the headers are read."""
     name = hub.parse(path)
-    if name is None:
-        folder = _pieces.model_path(path)
+    if name is None or _hub.offline():  # then what is in the cache has to do
+        folder = _pieces.model_path(_hub.fetch(path, events))
         names = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
         data = _model_facts.readable(folder)
         entries = Shards(folder, "model" if data else "adapter_model").entries
-        facts: dict[str, Any] = {"path": str(folder)}
+        facts: dict[str, Any] = {"path": str(name or folder)}
         lacking = ""
         pinned = hub.of_snapshot(folder)
     else:
