@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import pytest
 import nano
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
+from tinygpt.core.events import Events, MemorySink
+from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM
 from tinygpt.peft import _adapter, adalora
 from tinygpt.peft.adalora import Budget, Config
+from tinygpt.runs import debug, sft
 from tinygpt.train.objective import response
 from tinygpt.train.optim import adamw, sgd
 from tinygpt.train.update import Gradient
@@ -160,6 +165,38 @@ def test_a_run_that_stops_goes_on_bit_for_bit(tmp_path: Path) -> None:
             again.step(nano.batch(4, 12, seed=step), step)
         assert all(mx.array_equal(straight.weights[n], again.weights[n]) for n in straight.weights), stop
         assert all(mx.array_equal(v, again.state()[n]) for n, v in straight.state().items()), stop
+
+
+def test_a_run_of_sft_meets_its_target_and_resumes(tmp_path: Path) -> None:
+    """Through the settings of a run: the budget is around its optimizer, and in its checkpoints."""
+    tokenizer = byte.load(None)
+    base = nano.model(vocab_size=tokenizer.vocab_size)
+    checkpoint.save(tmp_path / "base", base, write_tokenizer=tokenizer.save)
+    rows = [{"prompt": f"say {i}", "completion": f"it is {7 * i}"} for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def run(out: str, **how: Any) -> None:
+        sft.run(
+            sft.Config(
+                base=tmp_path / "base", data=(tmp_path / "rows.jsonl",), adapter=Pick("adalora", KNOBS),
+                out=tmp_path / out, steps=STEPS, batch=4, accumulate=2, seed=3, save_every=3, keep=9,
+                no_decay=("lora_E",), lr=1e-2, lock=False, **how,
+            ),
+            Events(MemorySink()),
+        )  # fmt: skip
+
+    run("straight")
+    shutil.copytree(tmp_path / "straight", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "final")
+    for step in (6, 9, 12):
+        shutil.rmtree(tmp_path / "again" / "steps" / f"{step:06d}")
+    run("again", resume=True)
+    held, again = (
+        checkpoint.read_tensors(tmp_path / name / "final", "adapter_model") for name in ("straight", "again")
+    )
+    assert sum(v.shape[0] for n, v in held.items() if n.endswith("lora_E")) == 2 * 4, "four matrices"
+    assert held.keys() == again.keys() and all(mx.array_equal(v, again[n]) for n, v in held.items())
+    assert all(row["difference"] == 0 for row in debug.load(tmp_path / "straight"))
 
 
 def test_a_finished_adapter_holds_the_triplets_that_are_left(tmp_path: Path) -> None:

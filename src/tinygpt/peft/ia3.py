@@ -96,7 +96,7 @@ def to_peft(config: Config, wrappers: Mapping[str, nn.Module]) -> dict[str, Any]
     """What adapter_config.json says of this technique."""
     # peft wants each feedforward module spelled as the target is; whole names always mean what they say.
     ends = {name: name.rsplit(".", 1)[-1] for name in wrappers}
-    short = set(config.targets) == set(ends.values())
+    short = set(config.targets) == set(ends.values()) and not config.exclude
     named = ends if short else {name: name for name in wrappers}
     return {
         "peft_type": "IA3", "feedforward_modules": sorted({named[n] for n, m in wrappers.items() if m.inner}),

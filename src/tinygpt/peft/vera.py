@@ -93,6 +93,7 @@ def shared(config: Config, layers: Mapping[str, nn.Module], seed: int) -> dict[s
     for name, size in ((A, (config.rank, n_in)), (B, (n_out, config.rank))):
         bound = math.sqrt(6 / size[1])
         found[name] = mx.random.uniform(-bound, bound, size, key=key_of(seed, "peft", name))
+    mx.eval(found)  # a compiled step takes arrays in, not what is still to be drawn
     return found
 
 

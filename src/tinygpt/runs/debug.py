@@ -17,7 +17,7 @@ from tinygpt.data.tokenizer._protocol import Tokenizer, byte_lengths
 from tinygpt.model import checkpoint, count, layout, ops
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.model.lm import LM
-from tinygpt.peft import _adapter
+from tinygpt.peft import _adapter, _rank_pattern
 from tinygpt.runs import _pieces
 
 
@@ -70,6 +70,9 @@ def load(path: Path) -> list[dict[str, Any]]:
     else:
         values = _stored(path)
         found = checkpoint.read_tensors(path, "adapter_model")
+        data = checkpoint.read_json(path / "adapter_config.json")
+        if data.get("peft_type") == "ADALORA":  # its file leaves out what is zero
+            found = _rank_pattern.expand(found, data)
         disk = {name.removeprefix(_adapter.PREFIX): value for name, value in found.items()}
     rows = []
     for name, value in values.items():
