@@ -212,7 +212,7 @@ def load(path: Path | None) -> HFTokenizer:
     if not file.is_file():
         raise DataError(
             f"there is no tokenizer.json at {path}",
-            hint="copy a model's own there; for a fresh model train one (tinygpt tokenize-train) or use 'byte'",
+            hint="copy a model's own there; for a fresh one: tinygpt tokenize-train, or 'byte'",
         )
     beside = {name: read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
     if found := template_files(file, beside):
