@@ -132,7 +132,8 @@ def test_a_reward_of_ones_own_has_a_curve_for_each_dimension(root: Path) -> None
     """Its total is what a step learns from; each dimension is told, as the mean over all that was tried."""
     (root / "reward.toml").write_text(
         '[[dimensions]]\nname = "right"\nkind = "exact"\n'
-        '[[dimensions]]\nname = "long"\nkind = "length"\nunit = "characters"\nleast = 9\nslack = 9\nweight = 0.5\n',
+        '[[dimensions]]\nname = "long"\nkind = "length"\nunit = "characters"\nleast = 9\nslack = 9\n'
+        "weight = 0.5\n",
         encoding="utf-8",
     )
     knobs = ("--data", root / "rows.jsonl", "--steps", 2, "--reward-fn", root / "reward.toml")

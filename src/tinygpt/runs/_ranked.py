@@ -102,11 +102,13 @@ class Made:
             return []
         kept = {e.prompt for e in held_out.packed.examples}
         found = [one for one in self.asked if prompt_hash(one.prompt, one.tools) in kept][:LOOKED]
-        ids = [self.engine.encode_chat(one.prompt, one.tools) for one in found]
+        # Of the model as it is now: an adapter may have been put on it since it answered.
+        engine = Engine(self.engine.model, self.engine.tokenizer, self.engine.template)
+        ids = [engine.encode_chat(one.prompt, one.tools) for one in found]
         greedy = SampleConfig(temperature=0.0, max_tokens=max_tokens, seed=0)
 
         def hook(step: int) -> dict[str, float]:
-            written = self.engine.generate_batch(ids, greedy)
+            written = engine.generate_batch(ids, greedy)
             return _composite.means([self._scored(a, w.text) for a, w in zip(found, written, strict=True)])
 
         return [("reward", hook)]
