@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tinygpt.core.config import Pick, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
-from tinygpt.data.source import chat
 from tinygpt.infer.config import SampleConfig
 from tinygpt.peft import _adapter
 from tinygpt.runs._tuned import Tuned
@@ -34,7 +33,7 @@ class Config(Tuned):
         "JSONL files of preferences: {prompt, chosen, rejected}, or {prompt, completion, label} for kto.",
     ]
     loss_type: Annotated[Pick, "What makes the better answer likelier.", LOSSES] = Pick("dpo")
-    template: Annotated[Pick, "How a conversation is written as text.", chat.TEMPLATES] = Pick("chatml")
+    template: Annotated[str, _choice.HELP, _choice.TEMPLATES] = _choice.AUTO
     held_out: Annotated[float, "Fraction of the prompts kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
         False

@@ -7,7 +7,7 @@ from typing import Any
 from tinygpt.core import backend
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
-from tinygpt.data.source import chat, pairs
+from tinygpt.data.source import pairs
 from tinygpt.eval.reward import _composite
 from tinygpt.infer.engine import Engine
 from tinygpt.model import checkpoint
@@ -28,13 +28,15 @@ def run(config: Config, events: Events) -> Result:
     directory = RunDirectory("dpo", config, world())
     judged = _composite.load(config.reward_fn) if config.reward_fn else None
     opened = config.open(directory.seed)
-    model, tokenizer, base = opened
+    tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
+    opened = opened._replace(tokenizer=tokenizer)
+    model, _, base = opened
     assert base is not None
     started, inputs = None, dict[str, str]()
     if config.start_adapter is not None:
         started = _adapter.load_adapter(_pieces.model_path(config.start_adapter), model, base=base)
         inputs["the start adapter"] = _reference.adapter_hash(started.path)
-    options, template = config.loss_type.options, chat.TEMPLATES.load(config.template.name)
+    options = config.loss_type.options
     settings = pairs.Config(
         paths=config.data, template=config.template, paired=options.paired, held_out=config.held_out,
         strict=config.strict,

@@ -22,7 +22,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tinygpt.core.config import Pick, resolve_picks
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.data import rows
@@ -31,7 +30,7 @@ from tinygpt.data.pack import empty
 from tinygpt.data.source._pairing import Example, encode, fit, mismatched, single
 from tinygpt.data.source._preferred import Preferred, preferred
 from tinygpt.data.source._source import Source
-from tinygpt.data.source.chat import TEMPLATES
+from tinygpt.data.template import _choice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +47,7 @@ class Config:
     """What to read, and how."""
 
     paths: Annotated[tuple[Path, ...], "JSONL files (.gz too)."]
-    template: Annotated[Pick, "How a conversation is written as text.", TEMPLATES] = Pick("chatml")
+    template: Annotated[str, _choice.HELP, _choice.TEMPLATES] = _choice.AUTO
     paired: Annotated[bool, "Rows have two answers; off: one, and a label."] = True
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
@@ -56,7 +55,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        resolve_picks(self)
+        _choice.check(self.template)
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out must be at least 0 and below 1, got {self.held_out}")
 
@@ -186,7 +185,7 @@ def from_rows(
         raise DataError(
             "rows with one answer and a label are no pairs", hint="learn from them with --loss-type kto"
         )
-    encoded = encode(found, TEMPLATES.load(config.template.name).render, tokenizer, events)
+    encoded = encode(found, _choice.of(tokenizer, config.template).render, tokenizer, events)
     examples = encoded if config.paired else mismatched([one for e in encoded for one in single(e)])
     fitted = [(kept, kept is not e) for e in examples if (kept := fit(e, length)) is not None]
     dropped, truncated = len(examples) - len(fitted), sum(cut for _, cut in fitted)
