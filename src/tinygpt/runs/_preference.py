@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tinygpt.core.config import Pick, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
+from tinygpt.data.template import _choice
 from tinygpt.infer.config import SampleConfig
 from tinygpt.peft import _adapter
 from tinygpt.runs._tuned import Tuned
