@@ -55,7 +55,7 @@ def bake(
                 hint="it can be used beside its base, not baked into it",
             )
     for name, wrapper in wrappers.items():
-        base = _layers.innermost(wrapper)
+        base: Any = _layers.innermost(wrapper)
         wanted = _layers.fused_weight(wrapper)
         effect = _norm(wanted - _layers.dense(base))
         if effect == 0 and _layers.bias(wrapper) is base.get("bias"):

@@ -81,7 +81,8 @@ def validate(path: Path) -> dict[str, Any]:
             "files": len(manifest["files"]),
         }
     loaded = checkpoint.load(model_dir, hashes=False)
-    if not isinstance(loaded.model, LM):
+    model: Any = loaded.model  # mlx_lm's, where it opened the directory
+    if not isinstance(model, LM):
         return _validate_foreign(model_dir, manifest)
     with tempfile.TemporaryDirectory() as scratch:
         again = checkpoint.save(
