@@ -14,7 +14,9 @@ from tinygpt.core.errors import CheckpointError
 from tinygpt.model import checkpoint
 from tinygpt.peft import _adapter, _layers
 
-NAMES = pytest.mark.parametrize("name", ["lora", "rslora", "dora"])  # peft's config says all of these
+# peft's config says all of these.
+WIDE = [pytest.param(name, marks=pytest.mark.wide) for name in ("rslora", "dora")]
+NAMES = pytest.mark.parametrize("name", ["lora", *WIDE])
 IDS = mx.array(nano.tokens(2, 12))
 
 
@@ -98,7 +100,7 @@ def test_target_patterns_of_peft(name: str, tmp_path: Path) -> None:
 
 
 def test_the_table_of_adapters_is_what_the_files_say() -> None:
-    """docs/explain/peft.md: all are there, on the layers that they name; the parity tests open them in peft."""
+    """docs/explain/peft.md: all are there, on the layers that they name. Parity tests see to the rest."""
     page = (Path(__file__).parents[2] / "docs" / "explain" / "peft.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:3] == "| `"

@@ -101,7 +101,6 @@ def attach(model: nn.Module, pick: Pick, *, seed: int = 0) -> list[str]:
         raise ConfigError("the model carries an adapter already", hint=CARRIES)
     pick = pick.resolve(PEFT, "peft")
     wrapped = wrap(model, pick, picked(model, pick), seed)
-    mx.eval(tensors(model))
     return list(wrapped)
 
 
@@ -124,6 +123,9 @@ def wrap(
         if common:
             wrapped[name]["_shared"] = common[0]
     put(model, wrapped)
+    mx.eval(
+        [dict(module) for module in wrapped.values()]
+    )  # with what does not learn: steps are compiled on it
     return wrapped
 
 
@@ -137,7 +139,8 @@ def fuse(model: nn.Module, *, dequantize: bool = False) -> dict[str, nn.Module]:
             raise UnsupportedError(
                 f"{name} is quantized, a change cannot be added to it", hint="dequantize the base first"
             )
-        if getattr(getattr(model, "output", None), "module", None) is module and not module.tied:
+        output = getattr(getattr(model, "output", None), "module", None)
+        if output is module and not getattr(module, "tied", True):
             raise UnsupportedError(
                 f"{name} is also the output matrix, and the adapter changes only what it reads",
                 hint="use the adapter unfused; --set adapter.tied=true adapts both",
@@ -391,4 +394,4 @@ def fill(
             module.update(tree_unflatten(list(own.items())))
         common = module.get("_shared", {})
         common.update({name: found[name] for name in common})
-    mx.eval(tensors(model))
+    mx.eval([dict(module) for module in wrappers.values()])

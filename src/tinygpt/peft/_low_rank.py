@@ -68,7 +68,8 @@ class LowRank(nn.Module):
         else:
             self.lora_A, self.lora_B = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
             self.lora_A.weight, self.lora_B.weight = pair
-        self._start: list[mx.array] = list(start or ())
+        # Arrays of its own: mx.compile refuses one that is both an argument and a constant of a step.
+        self._start: list[mx.array] = [w + 0 for w in start or ()]
 
     @property
     def pair(self) -> Pair:

@@ -24,7 +24,7 @@ def inspect(path: Path) -> dict[str, Any]:
     adapter = kind == "adapter"
     tensors = checkpoint.read_tensors(model_dir, "adapter_model" if adapter else "model")
     facts: dict[str, Any] = {"path": str(model_dir), "kind": manifest.get("kind", "Hugging Face directory")}
-    facts |= {k: manifest[k] for k in ("format", "made_by", "base", "step") if k in manifest}
+    facts |= {k: manifest[k] for k in ("format", "made_by", "base", "peft", "step") if k in manifest}
     if not adapter:
         config = checkpoint.read_config(model_dir)
         facts["model_type"] = layout.model_type(config)
