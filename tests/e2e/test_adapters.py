@@ -24,7 +24,7 @@ def tuned(trained: Path) -> Path:
 
 def test_several_at_once(tuned: Path) -> None:
     plain = ("eval", tuned / "run", "--corpus", tuned / "corpus.txt", "--json")
-    both = ("--adapter", tuned / "vera", "--lora", tuned / "adalora")
+    both = ("--adapter", tuned / "vera", "--adapter", tuned / "adalora")
     base, two, none, part = (
         good(*plain, *more).json[0]["score"]
         for more in ((), both, (*both, "--adapter-weight", "0,0"), (*both, "--lora-weight", "0.7,0.3"))

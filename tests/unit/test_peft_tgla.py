@@ -110,6 +110,7 @@ def test_what_is_wrong_is_said(change: dict[str, Any], said: str, tmp_path: Path
     assert "\n" not in str(caught.value) and not _adapter.adapters(model)
 
 
+@pytest.mark.wide
 def test_every_cut_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "whole.lora")
     data = (tmp_path / "whole.lora").read_bytes()
@@ -123,6 +124,7 @@ def test_every_cut_is_refused(tmp_path: Path) -> None:
         _open.load([path], nano.model("gpt2"))
 
 
+@pytest.mark.wide
 def test_written_and_read_again(tmp_path: Path) -> None:
     base = checkpoint.save(tmp_path / "base", nano.model("gpt2"))
     for version, m in ((1, ()), (2, (0, 1))):

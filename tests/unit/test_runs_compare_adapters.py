@@ -90,6 +90,7 @@ def test_the_matrix_asks_everyone_the_same(place: Path) -> None:
     assert sum(own) == len(b"it is 2") + 1, "the answer and its end"
 
 
+@pytest.mark.wide
 def test_what_does_not_fit_is_left_out_of_every_condition(place: Path, tmp_path: Path) -> None:
     rows = [{"prompt": "p" * n, "completion": "yes"} for n in (5, 5, 5, 170)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -154,6 +155,7 @@ def test_the_interval_is_the_paired_bootstraps() -> None:
     assert not paired.difference([1.0, -1.0], [0.0, 0.0], [1, 1]).clear
 
 
+@pytest.mark.wide
 def test_a_page_of_each_kind(place: Path, tmp_path: Path) -> None:
     settings = {"corpus": (place / "text.txt",), "prompt": ("<b>The | ```",), "max_tokens": 4, "windows": 4}
     for kind in ("html", "md", "json"):
@@ -181,6 +183,7 @@ def test_settings_that_mean_nothing(more: dict[str, Any], said: str, place: Path
         config(place, prompt=("x",))
 
 
+@pytest.mark.wide
 def test_an_adapter_of_another_base_needs_force(place: Path, tmp_path: Path) -> None:
     tokenizer = byte.load(None)
     other = nano.model(vocab_size=tokenizer.vocab_size, max_position_embeddings=256, seed=4)

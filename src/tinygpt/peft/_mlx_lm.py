@@ -19,7 +19,7 @@ from tinygpt.peft import _format, _plain
 
 WEIGHTS = "adapters.safetensors"
 # Where mlx-lm calls a stack of experts otherwise.
-EXPERTS = (".mlp.switch_mlp.", ".mlp.experts.")
+THEIRS, OURS = ".mlp.switch_mlp.", ".mlp.experts."
 ENDS = {"lora_a": "lora_A", "lora_b": "lora_B", "m": "lora_magnitude_vector"}
 
 
@@ -47,7 +47,7 @@ def read(path: Path, layers: Mapping[str, Any]) -> tuple[Pick, dict[str, mx.arra
     found: dict[str, mx.array] = {}
     names: dict[str, None] = {}
     for full, value in checkpoint.read_tensors(path, "adapters").items():
-        name, _, end = full.replace(*EXPERTS).rpartition(".")
+        name, _, end = full.replace(THEIRS, OURS).rpartition(".")
         if end not in ENDS:
             raise CheckpointError(f"{path / WEIGHTS}: {full} is no part of an adapter", hint="was it tuned?")
         names[name] = None
@@ -71,7 +71,7 @@ def write(path: Path, plain: _plain.Plain, base: Path, n_layers: int, *, replace
     """A folder that mlx-lm opens beside this base: `mlx_lm.generate --adapter-path`."""
     found: dict[str, mx.array] = {}
     for name, (a, b) in plain.pairs.items():
-        theirs = name.replace(*EXPERTS[::-1])
+        theirs = name.replace(OURS, THEIRS)
         stacked = a.ndim == 3
         found |= {f"{theirs}.lora_a": a if stacked else a.T, f"{theirs}.lora_b": b if stacked else b.T}
     for name, lengths in plain.lengths.items():

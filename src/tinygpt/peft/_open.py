@@ -23,7 +23,7 @@ from tinygpt.peft._adapter import Loaded
 class Share(nn.Module):
     """Part of what a wrapper does to a linear layer: `y0 + w (y - y0)`, where y0 is what stands below it."""
 
-    def __init__(self, wrapper: nn.Module, weight: float) -> None:
+    def __init__(self, wrapper: Any, weight: float) -> None:
         super().__init__()
         self.base_layer, self.weight_of_change = wrapper.base_layer, weight
         self._whole = lambda: wrapper  # not as a child, for the model would have what is below it twice
@@ -124,7 +124,7 @@ def _refuse_new_base(path: Path, wrappers: dict[str, nn.Module], under: dict[str
             )
 
 
-def _weighed(wrapper: nn.Module, weight: float, name: str) -> nn.Module:
+def _weighed(wrapper: Any, weight: float, name: str) -> Any:
     """The wrapper, counting so much."""
     if hasattr(wrapper, "weigh"):
         wrapper.weigh(weight)

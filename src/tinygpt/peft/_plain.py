@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from tinygpt.core.backend import mx, nn
+from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import UnsupportedError
 
@@ -27,7 +28,7 @@ class Plain:
     lengths: dict[str, mx.array] = field(default_factory=dict[str, mx.array])
 
 
-def plain(pick: Pick, wrappers: Mapping[str, nn.Module]) -> Plain:
+def plain(pick: Pick, wrappers: Mapping[str, Any]) -> Plain:
     """The adapter that these wrappers are. UnsupportedError where none is equal to it."""
     pairs: dict[str, Pair] = {}
     lengths: dict[str, mx.array] = {}

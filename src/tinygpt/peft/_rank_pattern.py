@@ -27,7 +27,7 @@ def compact(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
     """A finished adapter's tensors without the triplets whose value is zero, and what adapter_config.json
     says of them; where nothing was given up, or nothing learned, all of them."""
     values = {name: value for name, value in tensors.items() if part(name) == "lora_E"}
-    pattern = {name: [v != 0 for v in value.squeeze(-1).tolist()] for name, value in values.items()}
+    pattern: dict[str, Any] = {name: (value.squeeze(-1) != 0).tolist() for name, value in values.items()}
     if all(map(all, pattern.values())) or not any(map(any, pattern.values())):
         return tensors, {}
     found = dict(tensors)

@@ -84,7 +84,7 @@ def read(path: Path, sizes: Mapping[str, Any]) -> tuple[Pick, dict[str, mx.array
         name = ours(entry["name"])
         names.append(name)
         n_in, n_out = entry["loraAShape"][0], entry["loraBShape"][1]
-        shapes = {"lora_A.weight": (n_in, rank), "lora_B.weight": (rank, n_out)}
+        shapes: dict[str, tuple[int, ...]] = {"lora_A.weight": (n_in, rank), "lora_B.weight": (rank, n_out)}
         if any(dora):
             shapes["lora_magnitude_vector"] = (n_out,)
         for inner, shape in shapes.items():
@@ -128,8 +128,9 @@ def _checked(path: Path, header: Any) -> tuple[int, float, list[dict[str, Any]]]
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise CheckpointError(f"{path}: an entry has no name", hint=HINT)
         a, b, m = (entry.get(key) for key in ("loraAShape", "loraBShape", "loraMShape"))
-        fits = _sizes(a, 2) and _sizes(b, 2) and a[1] == rank == b[0]
-        if not fits or not (m is None or (_sizes(m, 1) and m[0] == b[1])):
+        shapes: Any = (a, b)
+        fits = _sizes(a, 2) and _sizes(b, 2) and shapes[0][1] == rank == shapes[1][0]
+        if not fits or not (m is None or m == shapes[1][1:]):
             raise CheckpointError(
                 f"{path}: {entry['name']} has the shapes {a}, {b}, {m}, and rank {rank}", hint=HINT
             )
