@@ -216,7 +216,7 @@ def load(path: Path | None) -> HFTokenizer:
     if not file.is_file():
         raise DataError(
             f"there is no tokenizer.json at {path}",
-            hint="train one with: tinygpt tokenize-train, or use 'byte'",
+            hint="copy a model's own there; for a fresh one: tinygpt tokenize-train, or 'byte'",
         )
     beside = {name: read(file.with_name(name)) for name in BESIDE if file.with_name(name).is_file()}
     if found := template_files(file, beside):
