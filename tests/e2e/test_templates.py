@@ -92,8 +92,8 @@ def test_a_named_template_is_found_again(root: Path, how: list[str]) -> None:
     spans = template.render(turns)
     assert join(span for span in spans if span.learn) == " 3<end_of_turn>"  # a stop token that Gemma has
     ids, learn = encode(spans, tokenizer)
-    assert ids[-1] in tokenizer.stop_ids and learn[-1]
-    good("chat", base, *(["--adapter", adapter] if adapter else []), "--tokens", 2, stdin="1+2\n")
+    assert [id for id, on in zip(ids, learn, strict=True) if on][-1] in tokenizer.stop_ids
+    good("chat", base, *(["--adapter", adapter] if adapter else []), "--max-tokens", 2, stdin="1+2\n")
 
 
 def test_rows_that_a_template_refuses_are_counted(root: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Note
 from tinygpt.data import rows
 from tinygpt.data.source import chat, text
-from tinygpt.data.template._spans import Span
 from tinygpt.data.tokenizer import byte
 
 TOKENIZER = byte.load()
@@ -82,29 +81,14 @@ def test_chat_learns_the_last_answer_or_those_with_a_weight(tmp_path: Path, memo
     assert found("a.jsonl", "answers") == {"one<|im_end|>two<|im_end|>"}
     assert found("a.jsonl", "last") == found("c.jsonl", "answers") == {"two<|im_end|>"}
     assert found("b.jsonl", "answers") == found("b.jsonl", "last") == {"one<|im_end|>"}
-    # A template whose turns run together cannot tell them apart: the row is left out, and counted.
-    answer = {"role": "assistant", "content": "and"}
-    gone = {"messages": [talk[0], {**answer, "weight": 0}, answer]}
-    rows.write(tmp_path / "d.jsonl", [gone, {"messages": whole}])
-    monkey = build_with(
-        lambda m, t: [Span("q"), Span("".join(x["content"] for x in m if x["role"] != "user"), True)]
-    )
-    with pytest.raises(DataError, match="1 of 2 rows cannot be learned: 2 answers are 1 stretches"):
-        monkey(tmp_path / "d.jsonl", strict=True)
-    source = monkey(tmp_path / "d.jsonl", events=Events(memory))
+    # A row that the template refuses is left out, and counted.
+    tool = {"messages": [talk[0], {"role": "tool", "content": "x"}, *whole[1:]]}
+    rows.write(tmp_path / "d.jsonl", [tool, {"messages": whole}])
+    config = chat.Config(paths=(tmp_path / "d.jsonl",), held_out=0.0, template="plain")
+    with pytest.raises(DataError, match="1 of 2 rows cannot be learned: the template plain has no form"):
+        chat.build(dataclasses.replace(config, strict=True), TOKENIZER, length=96, batch_size=1)
+    source = chat.build(config, TOKENIZER, length=96, batch_size=1, events=Events(memory))
     assert source.describe()["bad_rows"] == 1 and "they were left out" in memory.of(Note)[0].text
-
-
-def build_with(render: Any) -> Any:
-    """`chat.build` with a template that is no file."""
-
-    def built(path: Path, *, events: Any = None, **more: Any) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chat, "template_of", lambda _: SimpleNamespace(render=render))
-            config = chat.Config(paths=(path,), held_out=0.0, **more)
-            return chat.build(config, TOKENIZER, length=96, batch_size=1, events=events)
-
-    return built
 
 
 def test_chat_evaluates_on_a_file(tmp_path: Path, memory: Any) -> None:

@@ -76,7 +76,7 @@ def learned(
             skeletons.clear()
         skeletons[key] = _skeleton(messages, write, stops)
     parts = skeletons[key]
-    found = parts and _fill(parts, text, messages)
+    found = _fill(parts, text, messages) if parts else None
     return found or _compare(text, messages, write, stops)
 
 
@@ -171,13 +171,18 @@ def _fill(parts: Sequence[_Part], text: str, messages: Sequence[Message]) -> lis
 def _compare(text: str, messages: Sequence[Message], write: Write, stops: Sequence[str]) -> list[Learned]:
     found: list[Learned] = []
     bounds = [_bounds(text, messages, i, write) for i in range(len(messages))]
+    asks: bool | None = None  # whether the template knows a prompt for an answer
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         here = bounds[i]
         if here is None:
             raise DataError(f"the chat template leaves out message {i + 1}, an answer", hint=OTHER)
-        begin = _begin(text, messages, i, write, bounds, here[0])
+        begin, prompt = _begin(text, messages, i, write, bounds, here[0])
+        if asks is None:
+            asks = _asks(messages[:i], prompt, write)
+        if not asks:
+            begin += len(_header(text, messages, i, write, begin))
         after = next((b[0] for b in bounds[i + 1 :] if b is not None), len(text))
         if any(_find(text, stop, begin, here[1]) >= 0 for stop in stops):
             raise DataError(
@@ -205,16 +210,18 @@ def _find(text: str, stop: str, begin: int, end: int) -> int:
 
 def _bounds(text: str, messages: Sequence[Message], i: int, write: Write) -> tuple[int, int] | None:
     """(begin, end) in `text` of what depends on message i; None where nothing does."""
-    changed = [_changed(messages[i], probe) for probe in PROBES]
-    try:
-        others = [write([*messages[:i], other, *messages[i + 1 :]], False)[0] for other in changed]
-    except DataError:
-        return None
-    if others[0] == others[1]:
-        return None
-    begin = len(commonprefix([text, *others]))
-    size = len(commonprefix([t[::-1] for t in (text, *others)]))
-    return begin, max(begin, len(text) - size)
+    # A probe that begins or ends as the message does moves a bound into it, which is near enough: what is
+    # learned begins at a prompt and ends at a stop token. One that is equal to it tells nothing.
+    for probe in PROBES:
+        try:
+            other, _ = write([*messages[:i], _changed(messages[i], probe), *messages[i + 1 :]], False)
+        except DataError:
+            return None
+        if other != text:
+            begin = len(commonprefix([text, other]))
+            size = len(commonprefix([text[begin:][::-1], other[begin:][::-1]]))
+            return begin, len(text) - size
+    return None
 
 
 def _changed(message: Message, probe: str) -> Message:
@@ -246,8 +253,8 @@ def _begin(
     write: Write,
     bounds: Sequence[tuple[int, int] | None],
     content: int,
-) -> int:
-    """Where the prompt for message i ends in `text`; its content begins there or later."""
+) -> tuple[int, str]:
+    """Where the prompt for message i ends in `text`, and that prompt; the content begins there or later."""
     where = f"where the answer in message {i + 1} begins"
     try:
         prompt, _ = write(messages[:i], True)
@@ -275,14 +282,12 @@ def _begin(
             raise DataError(f"the chat template does not show {where}", hint=OTHER)
     if at > content:
         raise DataError(f"the chat template does not show {where}", hint=OTHER)
-    return at + len(_header(text, messages, i, write, at, prompt))
+    return at, prompt
 
 
-def _header(text: str, messages: Sequence[Message], i: int, write: Write, at: int, prompt: str) -> str:
+def _header(text: str, messages: Sequence[Message], i: int, write: Write, at: int) -> str:
     """What stands in `text` before an answer though no prompt asks for it: the template's own header, where
     it knows no prompt for answers. Blanks are none."""
-    if not text[at:].strip() or _asks(messages[:i], prompt, write):
-        return ""
     after = messages[i + 1 :]
     try:
         others = [write([*messages[:i], {**PLAIN, "content": p}, *after], False)[0] for p in PROBES]
@@ -315,10 +320,12 @@ def header_of(before: Sequence[Message], prompt: str, write: Write) -> str:
 
 def _bounds_in_prompt(prompt: str, messages: Sequence[Message], write: Write) -> int | None:
     """Where the last message's text ends in the prompt that follows it."""
-    others = [write([*messages[:-1], _changed(messages[-1], probe)], True)[0] for probe in PROBES]
-    if others[0] == others[1]:
-        return None
-    return len(prompt) - len(commonprefix([t[::-1] for t in (prompt, *others)]))
+    for probe in PROBES:  # as in `_bounds`, whose place in the whole conversation this is compared with
+        other, _ = write([*messages[:-1], _changed(messages[-1], probe)], True)
+        if other != prompt:
+            begin = len(commonprefix([prompt, other]))
+            return len(prompt) - len(commonprefix([prompt[begin:][::-1], other[begin:][::-1]]))
+    return None
 
 
 def _ordered(found: Sequence[Learned]) -> None:

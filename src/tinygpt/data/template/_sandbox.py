@@ -158,8 +158,8 @@ def _environment(meter: _Meter) -> Any:
         intercepted_binops = frozenset(("+", "*", "**", "%"))
         concat = staticmethod(meter.joined)
 
-        def _parse(self, *args: Any) -> Any:
-            tree = super()._parse(*args)
+        def _parse(self, source: str, name: str | None, filename: str | None) -> Any:
+            tree = super()._parse(source, name, filename)
             for loop in tree.find_all(nodes.For):
                 loop.iter = nodes.Filter(loop.iter, "_each", [], [], None, None, lineno=loop.lineno)
             return _without_concat(tree, nodes)
@@ -216,18 +216,17 @@ def _environment(meter: _Meter) -> Any:
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters |= {
-        "tojson": tojson, "_each": meter.each, "_joined": meter.joined,
-        **_bounded(environment.filters, meter),
-    }  # fmt: skip
+    filters: dict[str, Any] = environment.filters  # type: ignore[assignment]
+    known: dict[str, Any] = environment.globals  # type: ignore[assignment]
+    filters.update(_bounded(filters, meter), tojson=tojson, _each=meter.each, _joined=meter.joined)
     for name in ("random", "pprint"):  # not the same every time; shows how a value is stored
-        environment.filters.pop(name, None)
+        del filters[name]
     for name in ("lipsum", "cycler", "joiner"):
-        environment.globals.pop(name, None)
-    environment.globals |= {
-        "raise_exception": raise_exception, "strftime_now": strftime_now,
-        "dict": lambda *args, **kwargs: dict(*args, **kwargs), "namespace": Namespace,
-    }  # fmt: skip
+        del known[name]
+    known.update(
+        raise_exception=raise_exception, strftime_now=strftime_now, namespace=Namespace,
+        dict=lambda *args, **kwargs: dict(*args, **kwargs),
+    )  # fmt: skip
     return environment
 
 

@@ -129,8 +129,12 @@ class HFTokenizer:
     def __reduce__(self) -> tuple[Any, ...]:
         return HFTokenizer, (self.definition, self._beside, self._where)  # for processes that help
 
-    @functools.cached_property
+    @property
     def names(self) -> dict[str, str]:
+        return self._told
+
+    @functools.cached_property
+    def _told(self) -> dict[str, str]:
         settings = [self._beside.get(file, {}) for file in BESIDE[:2]]
         found: dict[str, str] = {}
         for which in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
