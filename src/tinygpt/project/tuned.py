@@ -129,7 +129,7 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
         )
     events.note("4/5 measuring base, base with examples, and adapter on the rows kept apart")
     adapter = config.out / "run" / "final"
-    tuned = LocalEndpoint.open(Path(chosen.path), adapter, events)
+    tuned = LocalEndpoint.open(Path(chosen.path), adapter, events=events)
     endpoint.name, tuned.name = "base", "adapter"
     contestants = {"base": endpoint, "base + examples": FewShot(endpoint, train[:SHOTS]), "adapter": tuned}
     scored, losses = measure(contestants, kept, held_out)

@@ -16,6 +16,7 @@ from tinygpt.data.source._asked import asked
 from tinygpt.eval.verifier._candidate import Case
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
+from tinygpt.runs._adapters import Adapters
 
 VERIFIERS = Family("tinygpt.eval.verifier")
 # What each verifier is told, by the setting that says it.
@@ -29,11 +30,10 @@ TOLD: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SampleConfig):
+class Config(SampleConfig, Adapters):
     """Settings of `bon`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
-    adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
     prompt: Annotated[str | None, "Text to continue."] = None
     data: Annotated[
         tuple[Path, ...], "Or JSONL files of prompts; answers in them show how many are solved."
@@ -59,7 +59,8 @@ class Config(SampleConfig):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        SampleConfig.__post_init__(self)
+        Adapters.__post_init__(self)
         if (self.prompt is None) == (not self.data):
             raise ConfigError(
                 "bon answers a prompt or the rows of a file", hint="give either --prompt or --data"

@@ -27,7 +27,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
                 technique.Config, {to: getattr(config, name) for name, to in told.items()}, config.verifier
             )
         ]
-    endpoint = LocalEndpoint.open(config.model, config.adapter, events)
+    endpoint = LocalEndpoint.open(config.model, **config.worn, events=events)
     judging = Judging(model=endpoint, open=functools.partial(LocalEndpoint.open, events=None))
     verify: Verify = technique.build(judging, *options)
     asked = cases(config, endpoint.engine, events)

@@ -32,7 +32,7 @@ def call(config: Config, out: Output) -> None:
     out.result(found, lambda: own[config.kind](found))
     talks = sys.stdin.isatty() and sys.stdout.isatty() and not (out.json or out.quiet)
     if config.kind == "base" and not config.dry_run and talks:
-        talk(ChatConfig(model=Path(found["base"]["path"]), adapter=Path(found["adapter"])), out)
+        talk(ChatConfig(model=Path(found["base"]["path"]), adapter=(Path(found["adapter"]),)), out)
 
 
 main = from_config(Config, call)
