@@ -50,7 +50,7 @@ def options(name: str, **more: Any) -> dict[str, Any]:
 
 
 # Looked at whenever a file is saved; the others by `make test`.
-QUICK = ("lora", "dora", "pissa", "loftq")
+QUICK = ("lora", "dora", "loftq")
 pytestmark = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.wide) for n in PEFT.names()]
 )
@@ -129,6 +129,7 @@ def test_saved_and_loaded_gives_the_same_logits(name: str, saved: tuple[Path, Pa
     untouched = fresh(IDS)
     loaded = _adapter.load_adapter(path, fresh, base=base)
     assert loaded.pick.name == name and loaded.manifest["kind"] == "adapter"
+    assert inspect.inspect(path)["peft"]["name"] == name
     assert mx.array_equal(fresh(IDS), model(IDS))
     assert not mx.allclose(fresh(IDS), untouched, atol=1e-3)
     learning = [set(dict(tree_flatten(m.trainable_parameters()))) for m in (fresh, model)]

@@ -183,6 +183,8 @@ def test_an_adapter_of_another_base(trained: Path, here: Path) -> None:
     good(*train(trained / "corpus.txt", here / "other", "--set", "model.initializer_range=0.03"))
     wrong = tinygpt("sample", here / "other", "--adapter", here / "a", "--prompt", "x", "--tokens", 1)
     refused(wrong, "trained on other weights", hint=str(run))
+    good("sample", here / "other", "--adapter", here / "a", "--force", "--prompt", "x", "--tokens", 1)
+    refused(tinygpt("sample", run, "--force", "--prompt", "x"), "--force means nothing without --adapter")
     refused(tinygpt("sample", run, "--adapter", run, "--prompt", "x"), "kind model, not an adapter")
     refused(tinygpt("sample", run, "--adapter", here / "no", "--prompt", "x"), "nothing at")
 

@@ -200,6 +200,8 @@ def test_knobs_of_the_default_need_no_name(kind: explain.Kind) -> None:
 def resolved(cls: type, kind: explain.Kind, settings: list[str]) -> Pick:
     """The pick that a run of `cls` ends up with, given --set settings."""
     required: dict[str, Any] = {f.name: sample(f.type) for f in config.fields(cls) if f.required}
+    if kind.option == "adapter" and any(f.name == "base" for f in config.fields(cls)):
+        required["base"] = Path("base")  # what it would learn on
     made = config.from_dict(cls, config.override(required, settings))
     first, _, rest = kind.option.partition(".")
     if not rest:

@@ -219,3 +219,17 @@ def test_a_gpt2_shaped_adapter_is_not_announced_to_peft(tmp_path: Path) -> None:
     path = _adapter.save_adapter(tmp_path / "a", model, Pick("lora"), base=base)
     with pytest.raises(ValueError, match="[Tt]arget modules"):
         nano.require("peft").PeftModel.from_pretrained(hf(base), path)
+
+
+def test_the_table_says_what_is_tested_here() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explain" / "peft.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]]
+        for line in page.splitlines()
+        if line[:3] == "| `"
+    ]
+    family = {name_of(run): theirs for run, (_, theirs) in RUNS.items()} | {"loftq": None}
+    for name, _, _, _, opens, reads in rows:
+        if name in family:
+            assert opens.startswith("yes") == (name != "loftq"), name
+            assert reads.startswith(("yes", "as")) == (family[name] is not None or name == "pissa"), name

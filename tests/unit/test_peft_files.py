@@ -12,9 +12,11 @@ from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import CheckpointError
 from tinygpt.model import checkpoint
-from tinygpt.peft import _adapter
+from tinygpt.peft import _adapter, _layers
 
-NAMES = pytest.mark.parametrize("name", ["lora", "rslora", "dora"])  # peft's config says all of these
+# peft's config says all of these.
+WIDE = [pytest.param(name, marks=pytest.mark.wide) for name in ("rslora", "dora")]
+NAMES = pytest.mark.parametrize("name", ["lora", *WIDE])
 IDS = mx.array(nano.tokens(2, 12))
 
 
@@ -95,3 +97,17 @@ def test_target_patterns_of_peft(name: str, tmp_path: Path) -> None:
     edit(path / "adapter_config.json", target_modules=["q_proj"])
     with pytest.raises(CheckpointError, match="lacks the tensor .*layers.0.self_attn.q_proj"):
         _adapter.load_adapter(path, nano.model())
+
+
+def test_the_table_of_adapters_is_what_the_files_say() -> None:
+    """docs/explain/peft.md: all are there, on the layers that they name. Parity tests see to the rest."""
+    page = (Path(__file__).parents[2] / "docs" / "explain" / "peft.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:3] == "| `"
+    ]
+    table = {row[0].strip("`"): row for row in rows}
+    assert sorted(table) == _adapter.PEFT.names()
+    short = {_layers.LINEAR: "linear", _layers.EMBEDDING: "embedding", _layers.EXPERTS: "experts"}
+    for name, row in table.items():
+        on = getattr(_adapter.PEFT.load(name), "ON", (_layers.LINEAR,))
+        assert row[2] == ", ".join(short[kind] for kind in on), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,11 @@ from tinygpt.train.update import Gradient
 IDS = mx.array(nano.tokens(2, 12))
 MODES = [("affine", bits, 32) for bits in (2, 3, 4, 5, 6, 8)]
 MODES += [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)]
+
+
+def wide(*values: Any) -> list[Any]:
+    """Settings that `make test` looks at, and `make quick` does not."""
+    return [pytest.param(value, marks=pytest.mark.wide) for value in values]
 
 
 def moved(model: LM, seed: int = 0) -> None:
@@ -55,8 +61,8 @@ def test_shapes_and_weights_of_packed_layers(mode: str, bits: int, group: int) -
         assert mx.array_equal(adapter(given), layer(given))  # bf16 tables of the fp4 and fp8 modes included
 
 
-@pytest.mark.parametrize("name", ["lora", "rslora", "lora_fa", "dora", "pissa", "olora"])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["lora", *wide("rslora", "lora_fa", "dora", "pissa", "olora")])
+@pytest.mark.parametrize("packed", [False, *wide(True)])
 def test_an_embedding_learns_is_saved_and_fused(name: str, packed: bool, tmp_path: Path) -> None:
     base = checkpoint.save(tmp_path / "base", nano.model(tie_word_embeddings=name != "dora"))
 
@@ -104,7 +110,7 @@ def test_a_tied_output_learns_in_chunks_too(monkeypatch: pytest.MonkeyPatch) -> 
         nano.close(value, whole[name], 1e-5)
 
 
-@pytest.mark.parametrize("name", ["lora", "rslora", "lora_fa", "pissa", "olora"])
+@pytest.mark.parametrize("name", ["lora", *wide("rslora", "lora_fa", "pissa", "olora")])
 def test_experts_learn_are_saved_and_fused(name: str, tmp_path: Path) -> None:
     base = checkpoint.save(tmp_path / "base", moe())
     model = checkpoint.load(base).model

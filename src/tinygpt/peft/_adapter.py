@@ -72,13 +72,15 @@ def tensors(model: nn.Module) -> dict[str, mx.array]:
 
 
 def _own(wrapper: nn.Module) -> dict[str, mx.array]:
-    return {n: v for n, v in tree_flatten(wrapper.parameters()) if not n.startswith("base_layer.")}
+    named: Any = tree_flatten(wrapper.parameters())
+    return {n: v for n, v in named if not n.startswith("base_layer.")}
 
 
 def stored(wrappers: Mapping[str, nn.Module]) -> dict[str, mx.array]:
     """What a file holds of these wrappers, under PEFT's names."""
     found: dict[str, mx.array] = {}
-    for name, module in wrappers.items():
+    for name, each in wrappers.items():
+        module: Any = each
         own = module.stored() if hasattr(module, "stored") else _own(module)
         found |= {f"{PREFIX}{name}.{inner}": value for inner, value in own.items()}
         found |= module.get("_shared", {})
@@ -97,7 +99,6 @@ def attach(model: nn.Module, pick: Pick, *, seed: int = 0) -> list[str]:
         raise ConfigError("the model carries an adapter already", hint=CARRIES)
     pick = pick.resolve(PEFT, "peft")
     wrapped = wrap(model, pick, picked(model, pick), seed)
-    mx.eval(tensors(model))
     return list(wrapped)
 
 
@@ -119,6 +120,9 @@ def wrap(
         if common:
             wrapped[name]["_shared"] = common[0]
     put(model, wrapped)
+    mx.eval(
+        [dict(module) for module in wrapped.values()]
+    )  # with what does not learn: steps are compiled on it
     return wrapped
 
 
@@ -132,7 +136,8 @@ def fuse(model: nn.Module, *, dequantize: bool = False) -> dict[str, nn.Module]:
             raise UnsupportedError(
                 f"{name} is quantized, a change cannot be added to it", hint="dequantize the base first"
             )
-        if getattr(getattr(model, "output", None), "module", None) is module and not module.tied:
+        output = getattr(getattr(model, "output", None), "module", None)
+        if output is module and not getattr(module, "tied", True):
             raise UnsupportedError(
                 f"{name} is also the output matrix, and the adapter changes only what it reads",
                 hint="use the adapter unfused; --set adapter.tied=true adapts both",
@@ -253,8 +258,8 @@ def load_adapter(
                 f"{path} is of kind {manifest['kind']}, not an adapter", hint="give an adapter's directory"
             )
     trained_on = _base(path, manifest)
-    known = base is not None and trained_on["hash"] and not force
-    if known and trained_on["hash"] != checkpoint.identity(base):
+    known = trained_on["hash"] and not force
+    if base is not None and known and trained_on["hash"] != checkpoint.identity(base):
         was = trained_on.get("id") or os.path.realpath(path / trained_on["path"])
         raise CheckpointError(
             f"the adapter {path} was trained on other weights than those in {base}",
@@ -378,7 +383,8 @@ def fill(
                 hint="it was trained on a base of other sizes",
             )
     checkpoint.refuse_nan(found, where)
-    for name, module in wrappers.items():
+    for name, each in wrappers.items():
+        module: Any = each
         start = f"{PREFIX}{name}."
         own = {n.removeprefix(start): value for n, value in found.items() if n.startswith(start)}
         if ours and hasattr(module, "restore"):
@@ -387,4 +393,4 @@ def fill(
             module.update(tree_unflatten(list(own.items())))
         common = module.get("_shared", {})
         common.update({name: found[name] for name in common})
-    mx.eval(tensors(model))
+    mx.eval([dict(module) for module in wrappers.values()])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError, UnsupportedError, nearest
@@ -39,19 +40,19 @@ class Stack(nn.Module):
         return product(x, self.weight)
 
 
-def innermost(layer: nn.Module) -> nn.Module:
+def innermost(layer: Any) -> Any:
     """The layer below all wrappers."""
     while "base_layer" in layer:
         layer = layer.base_layer
     return layer
 
 
-def quantized(layer: nn.Module) -> bool:
+def quantized(layer: Any) -> bool:
     """Whether the layer below all wrappers holds packed weights."""
     return isinstance(innermost(layer), nn.QuantizedLinear | nn.QuantizedEmbedding)
 
 
-def kind(layer: nn.Module) -> str:
+def kind(layer: Any) -> str:
     """LINEAR, EMBEDDING, EXPERTS, or "" for another layer."""
     found = innermost(layer)
     if isinstance(found, nn.Linear | nn.QuantizedLinear):
@@ -61,7 +62,7 @@ def kind(layer: nn.Module) -> str:
     return EXPERTS if isinstance(found, Stack) else ""
 
 
-def shape(layer: nn.Module) -> tuple[int, int]:
+def shape(layer: Any) -> tuple[int, int]:
     """(out, in) features of a layer, packed or not; an embedding reads one of V tokens and writes D values.
     Experts have one shape each."""
     found = innermost(layer)
@@ -71,14 +72,14 @@ def shape(layer: nn.Module) -> tuple[int, int]:
     return (columns, rows) if kind(found) == EMBEDDING else (rows, columns)
 
 
-def dense(layer: nn.Module) -> mx.array:
+def dense(layer: Any) -> mx.array:
     """What a layer computes with, unpacked and in float32: (out, in), (V, D) or (E, out, in)."""
     if "base_layer" in layer:
         return fused_weight(layer)
     return unpacked(layer) if quantized(layer) else layer.weight.astype(mx.float32)
 
 
-def fused_weight(wrapper: nn.Module) -> mx.array:
+def fused_weight(wrapper: Any) -> mx.array:
     """The matrix of a wrapped layer with the adapter in it, float32: the wrapper's own `fused_weight()`, or
     the base's and its `delta()`."""
     if hasattr(wrapper, "fused_weight"):
@@ -86,7 +87,7 @@ def fused_weight(wrapper: nn.Module) -> mx.array:
     return dense(wrapper.base_layer) + wrapper.delta()
 
 
-def bias(layer: nn.Module) -> mx.array | None:
+def bias(layer: Any) -> mx.array | None:
     """The bias that a layer adds, with what adapters make of it; None where there is none."""
     if hasattr(layer, "fused_bias"):
         return layer.fused_bias()
@@ -116,7 +117,7 @@ def put(model: nn.Module, new: Mapping[str, nn.Module]) -> None:
     """Put layers in their places; what stands for an array of experts' matrices becomes that array again."""
     for name, layer in new.items():
         *way, last = name.split(".")
-        at = model
+        at: Any = model
         for step in way:
             at = at[int(step)] if isinstance(at, list) else at[step]
         if isinstance(at, list):

@@ -61,14 +61,15 @@ class LowRank(nn.Module):
         self, base: nn.Module, pair: Pair, scale: float, *, start: Pair | None = None, tied: bool = True
     ) -> None:
         super().__init__()
-        self.base_layer = base
+        self.base_layer: Any = base
         self.kind, self.scale, self.tied = _layers.kind(base), scale, tied
         if self.kind == _layers.EMBEDDING:
             self.lora_embedding_A, self.lora_embedding_B = pair
         else:
             self.lora_A, self.lora_B = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
             self.lora_A.weight, self.lora_B.weight = pair
-        self._start = list(start or ())
+        # Arrays of its own: mx.compile refuses one that is both an argument and a constant of a step.
+        self._start: list[mx.array] = [w + 0 for w in start or ()]
 
     @property
     def pair(self) -> Pair:
@@ -81,8 +82,9 @@ class LowRank(nn.Module):
         """(factor, A, B) of each part of the change: what is learned, and the start that is taken off.
 
         They are multiplied one by one, so that at the start their difference is exactly zero."""
-        learned = [(self.scale, *self.pair)]
-        return [*learned, (-self.scale, *self._start)] if self._start else learned
+        a, b = self.pair
+        learned = [(self.scale, a, b)]
+        return [*learned, (-self.scale, self._start[0], self._start[1])] if self._start else learned
 
     def _sum(self, product: Callable[[mx.array, mx.array], mx.array]) -> mx.array:
         first, *more = (factor * product(a, b) for factor, a, b in self.parts())

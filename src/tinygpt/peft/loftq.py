@@ -115,7 +115,7 @@ def check(config: Config, layers: Mapping[str, nn.Module]) -> None:
         _refuse(layer, config, name)
 
 
-def _refuse(layer: nn.Module, config: Config, name: str = "a layer") -> None:
+def _refuse(layer: Any, config: Config, name: str = "a layer") -> None:
     if "base_layer" in layer:
         raise UnsupportedError(
             f"{name} carries an adapter, and LoftQ would quantize the matrix beneath it",
@@ -135,7 +135,7 @@ def wrap(layer: nn.Module, config: Config, key: mx.array) -> LoftQ:
     _refuse(layer, config)
     scale = config.alpha / config.rank
     w = _low_rank.matrices(layer)
-    pair = _low_rank.zeros(layer, config.rank)
+    pair = start = _low_rank.zeros(layer, config.rank)
     for _ in range(config.iters):
         start, packed = pair, _packed(layer, config, scale, pair)
         lost = w - np.array(_layers.dense(packed))

@@ -25,9 +25,11 @@ class LocalEndpoint:
         self.model_hash: str | None = None
 
     @classmethod
-    def open(cls, path: Path, adapter: Path | None = None, events: Events | None = None) -> LocalEndpoint:
+    def open(
+        cls, path: Path, adapter: Path | None = None, events: Events | None = None, *, force: bool = False
+    ) -> LocalEndpoint:
         """The endpoint of a model, run or specialist directory."""
-        loaded, tokenizer = _pieces.open_model(path, adapter)
+        loaded, tokenizer = _pieces.open_model(path, adapter, force=force)
         name = f"{path.resolve().name}+{adapter.name}" if adapter else path.resolve().name
         found = cls(
             Engine(loaded.model, tokenizer, _pieces.TEMPLATE), name=name, path=str(path), events=events

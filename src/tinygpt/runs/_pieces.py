@@ -66,9 +66,15 @@ def refuse_inside(out: Path) -> None:
 
 
 def open_model(
-    path: Path, adapter: Path | None = None, *, dtype: str = "auto", packing: Packing | None = None
+    path: Path,
+    adapter: Path | None = None,
+    *,
+    force: bool = False,
+    dtype: str = "auto",
+    packing: Packing | None = None,
 ) -> tuple[Loaded, Tokenizer]:
-    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given.
+    """A model, run or specialist directory with its tokenizer, and an adapter on top if one is given: of
+    another base than this only with `force`.
 
     The base of an adapter that was trained on packed matrices is packed in the same way. See
     `checkpoint.load` for dtype and packing."""
@@ -76,7 +82,7 @@ def open_model(
         packing = packing_of(model_path(adapter))
     loaded = checkpoint.load(model_path(path), dtype=dtype, packing=packing)
     if adapter is not None:
-        _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path)
+        _adapter.load_adapter(model_path(adapter), loaded.model, base=loaded.path, force=force)
     tokenizer = hf.load(loaded.path)
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(

@@ -68,7 +68,7 @@ class Tuned(FreshModel):
                 "--qat rounds the matrices that learn, and an adapter learns beside them",
                 hint="leave it out, or learn all weights with --full",
             )
-        if self.whole and self.adapter != Pick("lora").resolve(_adapter.PEFT, "adapter"):
+        if self.whole and self.adapter != type(self).adapter.resolve(_adapter.PEFT, "adapter"):
             raise ConfigError(
                 "an adapter was described, but all weights will learn",
                 hint="leave --adapter out, or give a base without --full",

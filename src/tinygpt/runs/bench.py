@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tinygpt
 from tinygpt.core import backend
+from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
 from tinygpt.infer.config import SampleConfig
@@ -29,18 +30,20 @@ class Config:
     n_runs: Annotated[int, "Runs that count."] = 5
     warm_runs: Annotated[int, "Runs before them."] = 1
     seed: Annotated[int, "Seed of the random prompts."] = 0
+    force: Annotated[bool, "Open an adapter that was trained on other weights too."] = False
 
     def __post_init__(self) -> None:
         least_of = {"batch_size": 1, "prompt_tokens": 1, "gen_tokens": 2, "n_runs": 1, "warm_runs": 0}
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}")
+        refuse_idle(self, {"force": "adapter"})
 
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Every run and the medians: ttft_ms, prefill and decode tokens a second, itl_ms between tokens."""
     began = time.perf_counter()
-    loaded, tokenizer = _pieces.open_model(config.model, config.adapter)
+    loaded, tokenizer = _pieces.open_model(config.model, config.adapter, force=config.force)
     engine = Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
     load_ms = 1000 * (time.perf_counter() - began)
     total = config.prompt_tokens + config.gen_tokens

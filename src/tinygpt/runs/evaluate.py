@@ -36,18 +36,19 @@ class Config:
     name: Annotated[str, "Model name in the rows; empty: the directory's."] = ""
     out: Annotated[Path | None, "JSONL file to append the rows to."] = None
     examples: Annotated[Path | None, "JSONL file to write what happened to each example."] = None
+    force: Annotated[bool, "Open an adapter that was trained on other weights too."] = False
 
     def __post_init__(self) -> None:
         if not self.corpus and not self.suite:
             raise ConfigError("nothing to measure", hint="give --corpus FILE, or --suite NAME")
-        refuse_idle(self, {"glob": "corpus"})
+        refuse_idle(self, {"glob": "corpus", "force": "adapter"})
 
 
 def run(config: Config, events: Events) -> list[EvalRow]:
     """Measure and return the rows; what happened to each example is written to `examples` when given."""
     wanted = _wanted(config)
     _check_files(config)
-    endpoint = LocalEndpoint.open(config.model, config.adapter, events)
+    endpoint = LocalEndpoint.open(config.model, config.adapter, events, force=config.force)
     endpoint.name = config.name or endpoint.name
     rows: list[EvalRow] = []
     records: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine, Piece
@@ -21,11 +22,13 @@ class Config(SampleConfig):
     adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
     prompt: Annotated[str, "Text to continue; '-' reads it from stdin."] = ""
     n: Annotated[int, "How many answers."] = 1
+    force: Annotated[bool, "Open an adapter that was trained on other weights too."] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n < 1:
             raise ConfigError(f"--n must be at least 1, got {self.n}")
+        refuse_idle(self, {"force": "adapter"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +39,16 @@ class ChatConfig(SampleConfig):
     adapter: Annotated[Path | None, "Adapter directory to put on the model."] = None
     system: Annotated[str | None, "System prompt; a packaged specialist brings its own."] = None
     temperature: Annotated[float, "0: always the likeliest token."] = 0.0
+    force: Annotated[bool, "Open an adapter that was trained on other weights too."] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_idle(self, {"force": "adapter"})
 
 
-def open_engine(path: Path, adapter: Path | None = None) -> Engine:
+def open_engine(path: Path, adapter: Path | None = None, *, force: bool = False) -> Engine:
     """The engine of a model directory, with an adapter on top if one is given."""
-    loaded, tokenizer = _pieces.open_model(path, adapter)
+    loaded, tokenizer = _pieces.open_model(path, adapter, force=force)
     return Engine(loaded.model, tokenizer, _pieces.TEMPLATE)
 
 
@@ -48,7 +56,7 @@ def sample(config: Config, prompt: str) -> Iterator[tuple[int, Piece]]:
     """Stream `n` answers one after another as (number, piece); answer i has the seed `seed + i`."""
     import dataclasses
 
-    engine = open_engine(config.model, config.adapter)
+    engine = open_engine(config.model, config.adapter, force=config.force)
     ids = engine.encode(prompt)
     assert config.seed is not None, "the caller shows the seed, so it draws it"
     for i in range(config.n):
@@ -62,7 +70,7 @@ class Conversation:
 
     def __init__(self, config: ChatConfig) -> None:
         self.config = config
-        self.engine = open_engine(config.model, config.adapter)
+        self.engine = open_engine(config.model, config.adapter, force=config.force)
         own = config.model / "prompt.md"
         system = config.system if config.system is not None else _read(own) if own.is_file() else ""
         self.start: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []

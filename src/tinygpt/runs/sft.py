@@ -10,6 +10,7 @@ from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import chat
+from tinygpt.peft._adapter import PEFT
 from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._tuned import Tuned
@@ -22,6 +23,7 @@ from tinygpt.train.world import world
 class Config(Tuned):
     """Settings of a supervised tuning run."""
 
+    adapter: Annotated[Pick, "How few weights learn.", PEFT] = Pick("dora")
     data: Annotated[
         tuple[Path, ...], "JSONL files of conversations or question-answer rows; may be repeated."
     ]

@@ -23,6 +23,7 @@ main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
     also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight",
           "qlora_bits": "bits", "qlora_mode": "mode", "qlora_group_size": "group_size"},
-    knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
+    knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets",
+           "exclude": "adapter.exclude"},
     choices=CHOICES, slots=True,
 )  # fmt: skip

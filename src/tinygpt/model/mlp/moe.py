@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tinygpt.core.backend import mx, nn, on_cpu
 from tinygpt.core.errors import ConfigError
@@ -113,7 +113,7 @@ class Experts(nn.Module):
     def compute(self, x: mx.array, product: Product) -> mx.array:
         """The MLP of rows of x, where `product` knows which expert each row is for."""
 
-        def through(stack: mx.array | nn.Module, x: mx.array) -> mx.array:
+        def through(stack: Any, x: mx.array) -> mx.array:
             # An adapter may stand in the place of a stack of matrices.
             return product(x, stack) if isinstance(stack, mx.array) else stack.through(x, product)
 
