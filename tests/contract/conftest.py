@@ -12,6 +12,6 @@ def _technique(request: pytest.FixtureRequest, record_property: Callable[[str, o
         return
     if "slot" in parameters.params:
         kind, pick = parameters.params["slot"]
-        record_property("technique", (kind.removeprefix("embedding_"), pick.name))
+        record_property("technique", (kind.removeprefix("embedding_").removeprefix("second_"), pick.name))
     elif isinstance(name := parameters.params.get("name"), str):
         record_property("technique", (request.node.path.stem.removeprefix("test_"), name))

@@ -48,7 +48,7 @@ STACKS: dict[str, tuple[ModelConfig, dict[str, Any]]] = {
         {"clip_qkv": 8.0}),
     "phi3": (
         nano.config(position=Pick("rope", {"share": 0.5}), attention=Pick("gqa", {"window": 4})),
-        {"rope_scaling": {"type": "yarn"}}),
+        {"lm_head_bias": True}),
     "qwen2": (
         nano.config(attention=Pick("gqa", {"output_bias": False}), attention_bias=True), {"use_mrope": True}),
     "qwen3": (
@@ -81,6 +81,19 @@ def test_a_stack_of_a_kind_goes_by_its_name_and_comes_back(name: str) -> None:
     assert key in error.value.message or str(value) in error.value.message or "chunked" in error.value.message
     with pytest.raises(CheckpointError, match="'mystery_scale', which this build does not know"):
         layout.from_hf({**data, "mystery_scale": 2.0})
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", STACKS)
+def test_values_that_cannot_be_are_one_sentence(name: str) -> None:
+    """Whatever stands in config.json, it is a config or an error of ours."""
+    data = layout.to_hf(STACKS[name][0])
+    for key in data:
+        for junk in (None, "x", -1, 0, 0.5, [], ["x"], {"x": 1}, [[1]], True, 10**12):
+            try:
+                layout.from_hf({**data, key: junk})
+            except CheckpointError as error:
+                assert error.message.startswith("config.json")
 
 
 @pytest.mark.parametrize("name", STACKS)
@@ -160,3 +173,19 @@ def test_fresh_norms_of_gemma_leave_activations_as_they_are() -> None:
     model = initialize(LM(STACKS["gemma3_text"][0]), 0)
     norms = {n: np.array(w) for n, w in tree_flatten(model.parameters()) if "norm" in n}
     assert len(norms) == 13 and not any(w.any() for w in norms.values())
+
+
+def test_positions_that_a_family_has_not() -> None:
+    phi3 = layout.to_hf(STACKS["phi3"][0]) | {"rope_parameters": None}
+    with pytest.raises(CheckpointError, match="a phi3 with positions of the type 'linear'"):
+        layout.from_hf({**phi3, "rope_scaling": {"type": "linear", "factor": 2.0}})
+    lists = {"short_factor": [1.0, 1.5], "long_factor": [2.0, 3.0]}
+    named = [layout.from_hf({**phi3, "rope_scaling": {"type": kind, **lists}}) for kind in ("su", "longrope")]
+    assert named[0] == named[1] and named[0].position.options.long_factor == (2.0, 3.0)
+    with pytest.raises(CheckpointError, match="rope_parameters and rope_scaling differ"):
+        data = layout.to_hf(STACKS["gemma3_text"][0])
+        layout.from_hf({**data, "rope_scaling": {"rope_type": "linear", "factor": 2.0}})
+    with pytest.raises(CheckpointError, match="500.0, but beside it stands 10000.0"):
+        tables = data["rope_parameters"]
+        local = tables["sliding_attention"] | {"rope_theta": 500.0}
+        layout.from_hf({**data, "rope_parameters": {**tables, "sliding_attention": local}})

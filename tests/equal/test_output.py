@@ -34,12 +34,12 @@ def untied() -> nn.Module:
     return nn.Linear(D, V, bias=False)
 
 
-def value_and_gradients(module: nn.Module, x_BLD: mx.array) -> list[mx.array]:
+def value_and_gradients(module: nn.Module, x_BLD: mx.array, **ends: float) -> list[mx.array]:
     """Loss with a z-loss, and its gradients with respect to the hidden states and what the matrix learns."""
 
     def loss(learned: dict[str, Any], x_BLD: mx.array) -> mx.array:
         module.update(learned)
-        nats_BL, log_z_BL = token_losses(Output(module), x_BLD, TARGETS, V)
+        nats_BL, log_z_BL = token_losses(Output(module, **ends), x_BLD, TARGETS, V)
         weights_BL = mx.arange(18).reshape(2, 9)
         return (nats_BL * weights_BL).sum() + 0.1 * log_z_BL.square().sum()
 
@@ -48,17 +48,26 @@ def value_and_gradients(module: nn.Module, x_BLD: mx.array) -> list[mx.array]:
 
 
 @pytest.mark.parametrize("make", [tied, untied])
-@pytest.mark.parametrize("chunk", [1, 4, 17])
+@pytest.mark.parametrize(("chunk", "ends"), [(1, {}), (4, {}), (17, {}), (4, {"divisor": 3.0, "cap": 1.5})])
 def test_chunks_equal_the_whole(
-    make: Callable[[], nn.Module], chunk: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], nn.Module], chunk: int, ends: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, weight = make(), mx.random.normal((V, D), key=mx.random.key(2))
     module.update({"weight": weight})
-    whole = value_and_gradients(module, states())
+    whole = value_and_gradients(module, states(), **ends)
     monkeypatch.setattr(ops, "LOGITS", chunk * V)
     module.update({"weight": weight})
-    for got, want in zip(value_and_gradients(module, states()), whole, strict=True):
+    for got, want in zip(value_and_gradients(module, states(), **ends), whole, strict=True):
         nano.close(got, want, 1e-5)
+
+
+def test_divided_and_bounded_logits_are_their_formula() -> None:
+    module = untied()
+    module.update({"weight": mx.random.normal((V, D), key=mx.random.key(2))})
+    plain = np.array(Output(module)(states()), np.float64)
+    wanted = 1.5 * np.tanh(plain / 3.0 / 1.5)
+    nano.close(Output(module, divisor=3.0, cap=1.5)(states()), wanted, 1e-6)
+    assert np.abs(plain).max() > 4.5, "the bound is felt"
 
 
 def test_a_frozen_or_quantized_matrix_only_hands_gradients_on(monkeypatch: pytest.MonkeyPatch) -> None:

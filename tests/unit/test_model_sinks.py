@@ -26,6 +26,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "diff": {"attention": Pick("diff", {"qk_norm": True}), "num_key_value_heads": 4},
     "shifted": {"attention": Pick("gqa", {"key_shift": True})},
     "canon": {"residual": Pick("canon")},
+    "mixed": {"second_position": Pick("nope"), "second_layers": (1,)},
+    "share": {"position": Pick("rope", {"share": 0.5, "theta": 100.0})},
+    "capped": {"attention": Pick("gqa", {"softcap": 1.5, "scale": 0.6}), "residual": Pick("sandwich")},
 }
 
 

@@ -53,6 +53,9 @@ def read(source: Source, slides: list[bool], **attention: Any) -> dict[str, Any]
     source.none_of("use_bidirectional_attention", "mlp_bias")
     source.get("hidden_act")  # older files have it beside the one that counts
     gelu = source.activation(GELUS, "hidden_activation")
+    scalar = source.number("query_pre_attn_scalar")
+    if scalar <= 0:
+        raise source.wrong(f"query_pre_attn_scalar must be positive, got {scalar}")
     found = _windows.listed(source, len(slides))
     return {
         **read_sizes(source),
@@ -60,12 +63,12 @@ def read(source: Source, slides: list[bool], **attention: Any) -> dict[str, Any]
         "norm": "rmsnorm_plus_one",
         "residual": "sandwich",
         "attention_bias": bool(source.get("attention_bias")),
-        "embedding_scale": math.sqrt(source.get("hidden_size")),
+        "embedding_scale": math.sqrt(source.whole("hidden_size")),
         "logit_cap": source.number("final_logit_softcapping"),
         "attention": {
             "name": "gqa",
             "softcap": source.number("attn_logit_softcapping"),
-            "scale": source.number("query_pre_attn_scalar") ** -0.5,
+            "scale": scalar**-0.5,
             **_windows.knobs(source.get("sliding_window") or 0, slides if found is None else found),
             **attention,
         },

@@ -23,7 +23,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def read(source: Source, experts: int) -> dict[str, Any]:
     """The inverse, as knobs of our mixture. Others add the balance term only to logits that they put out."""
-    top_k, coefficient = source.get("num_experts_per_tok"), source.number("router_aux_loss_coef")
+    top_k, coefficient = source.whole("num_experts_per_tok"), source.number("router_aux_loss_coef")
     balance = round(coefficient * top_k, 12) if source.get("output_router_logits") else 0.0
     return {
         "experts": experts, "top_k": top_k, "balance": balance, "z": source.number("router_z_loss_coef"),

@@ -75,8 +75,8 @@ def read(
         source.get(key)
     tables = {key: source.data.get(key) for key in ("rope_parameters", "rope_scaling")}
     if part:
-        given = tables["rope_parameters"] or {}
-        tables["rope_parameters"] = given.get(part)
+        given = tables["rope_parameters"]
+        tables["rope_parameters"] = given.get(part) if isinstance(given, Mapping) else given
         if part != "full_attention":
             tables["rope_scaling"] = None  # the older spelling scales the other layers alone
     found = []
@@ -108,7 +108,7 @@ def _read(
     kind = options.pop("rope_type", old)
     kind = "longrope" if kind == "su" else kind  # its name in Phi-3's first files
     ours = {theirs: name for name, theirs in TYPES.items()}
-    if kind not in ours:
+    if not isinstance(kind, str) or kind not in ours:
         close = nearest(str(kind), ours)
         raise CheckpointError(
             f"{where} has the type '{kind}', which this build does not know.{close}",

@@ -24,14 +24,21 @@ SIZES = (
 GRID = ("qat_bits", "qat_group_size")  # written where the weights were trained for quantization
 # Written for other readers, about training or about generation: nothing here changes what a model computes.
 IDLE = {
-    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "architectures",
+    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "_num_labels", "architectures",
     "attention_dropout", "attn_implementation", "auto_map", "bos_token_id", "cache_implementation",
-    "chunk_size_feed_forward", "dtype", "embd_pdrop", "eos_token_id", "gradient_checkpointing", "id2label",
-    "is_encoder_decoder", "label2id", "model_type", "output_attentions", "output_hidden_states",
-    "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop", "return_dict", "router_jitter_noise",
-    "task_specific_params", "torch_dtype", "transformers_version", "transformers.js_config", "unk_token_id",
-    "unsloth_fixed", "unsloth_version", "use_cache",
+    "chunk_size_feed_forward", "do_sample", "dtype", "embd_pdrop", "eos_token_id", "finetuning_task",
+    "gradient_checkpointing", "id2label", "is_decoder", "is_llama_config", "label2id", "max_length",
+    "max_new_tokens", "min_length", "model_type", "output_attentions", "output_hidden_states",
+    "pad_token_id", "prefix", "pretraining_tp", "problem_type", "repetition_penalty", "resid_pdrop",
+    "return_dict", "router_jitter_noise", "sep_token_id", "task_specific_params", "temperature",
+    "tf_legacy_loss", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript",
+    "transformers.js_config", "transformers_version", "typical_p", "unk_token_id", "unsloth_fixed",
+    "unsloth_version", "use_bfloat16", "use_cache",
 }  # fmt: skip
+
+
+# Every config may say that it has none of these; no stack here has any.
+NEVER = ("add_cross_attention", "is_encoder_decoder", "pruned_heads")
 
 
 class Source:
@@ -57,6 +64,19 @@ class Source:
             raise self.wrong(f"{key} must be a number, got {value!r}")
         return value
 
+    def whole(self, key: str, most: int = 2**31) -> int:
+        """A whole number of at least 1."""
+        value = self.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.wrong(f"{key} must be a whole number of at least 1, got {value!r}")
+        if value > most:
+            raise self.wrong(f"{key} is {value}, at most {most} can be")
+        return value
+
+    def depth(self) -> int:
+        """The number of layers, each of which may be listed."""
+        return self.whole("num_hidden_layers", most=10_000)
+
     def only(self, key: str, *allowed: Any) -> None:
         """Refuse a key whose value is none of these, the only ones that the stack can compute."""
         value = self.get(key, allowed[0])
@@ -72,7 +92,7 @@ class Source:
     def activation(self, known: Mapping[str, Any], key: str = "hidden_act") -> Any:
         """What the name of an activation stands for."""
         name = self.get(key)
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise self.wrong(f"activation '{name}' is not supported")
         return known[name]
 
@@ -91,6 +111,7 @@ class Source:
 
     def close(self) -> None:
         """Refuse every key that was not asked for."""
+        self.none_of(*NEVER)
         for key in self.data:
             if key not in self.asked:
                 close = nearest(key, self.asked - IDLE)

@@ -22,7 +22,7 @@ def listed(source: Source, layers: int) -> list[bool] | None:
     """What `layer_types` says: whether each layer reads a window. None where it is left out."""
     types = source.layers("layer_types", layers)
     for kind in types or ():
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise source.wrong(f"layer_types has the kind '{kind}', and this build knows {', '.join(KINDS)}")
     return None if types is None else [KINDS[kind] for kind in types]
 
@@ -35,9 +35,9 @@ def switched(source: Source) -> int:
 
 def read_switched(source: Source) -> dict[str, Any]:
     """The windows of a config that has `use_sliding_window`, and from `max_window_layers` on reads them."""
-    layers = source.get("num_hidden_layers")
+    layers = source.depth()
     window = switched(source)
-    first = source.get("max_window_layers") or 0
+    first = source.number("max_window_layers")
     slides = listed(source, layers)
     if slides is None:
         slides = [i >= first for i in range(layers)]

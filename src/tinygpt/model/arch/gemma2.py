@@ -34,5 +34,6 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def read(source: Source) -> dict[str, Any]:
     """The values of a ModelConfig."""
-    slides = [i % 2 == 0 for i in range(source.get("num_hidden_layers"))]
+    source.get("sliding_window_size")  # in older files, beside the one that counts
+    slides = [i % 2 == 0 for i in range(source.depth())]
     return {**_gemma.read(source, slides), "position": _rope.read(source)}

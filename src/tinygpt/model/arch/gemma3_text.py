@@ -49,9 +49,10 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def read(source: Source) -> dict[str, Any]:
     """The values of a ModelConfig."""
-    every = source.get(PATTERN)
-    every = source.get("_sliding_window_pattern") or every  # transformers 5 calls it so
-    slides = [bool((i + 1) % every) for i in range(source.get("num_hidden_layers"))]
+    # transformers 5 writes it with a bar before it.
+    every = source.whole(PATTERN if source.get(f"_{PATTERN}") is None else f"_{PATTERN}")
+    source.get(PATTERN)
+    slides = [bool((i + 1) % every) for i in range(source.depth())]
     values = _gemma.read(source, slides, qk_norm=True)
     values["position"] = _rope.read(source, part="full_attention")
     knobs, count = values["attention"], len(slides)

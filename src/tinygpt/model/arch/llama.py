@@ -35,5 +35,6 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def read(source: Source) -> dict[str, Any]:
     """The values of a ModelConfig."""
+    source.none_of("rope_interleaved")
     biases = {name: bool(source.get(name)) for name in ("attention_bias", "mlp_bias")}
     return {**_stack.read_llama(source), **biases}

@@ -27,8 +27,13 @@ USUAL = {
 }  # fmt: skip
 
 
+POSITIONS = ("rope", "rope_longrope")  # others stretch all heads in one way, which this one never does
+
+
 def fits(config: ModelConfig) -> bool:
     """Whether the stack could be one, and no Llama or Mistral."""
+    if config.position.name not in POSITIONS:
+        return False
     other = config.position.name == "rope_longrope" or getattr(config.position.options, "share", 1) != 1
     return other and _stack.built(config, knobs=("window",), longrope=True)
 
@@ -47,12 +52,20 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def read(source: Source) -> dict[str, Any]:
     """The values of a ModelConfig."""
-    source.none_of("attention_bias", "mlp_bias")
+    source.none_of("attention_bias", "mlp_bias", "lm_head_bias")
+    for key in ("full_attn_mod", "interpolate_factor"):
+        source.only(key, 1)
     trained = source.get("original_max_position_embeddings")
+    position = _rope.read(source, partial=True, trained=trained)
+    if position["name"] not in POSITIONS:
+        kind = _rope.TYPES[position["name"]]
+        raise source.wrong(
+            f"a phi3 with positions of the type '{kind}' is not supported", hint="default and longrope are"
+        )
     return {
         **read_sizes(source),
         "mlp": source.activation(_stack.SILU),
-        "position": _rope.read(source, partial=True, trained=trained),
+        "position": position,
         "attention": {"name": "gqa", "window": source.get("sliding_window") or 0},
     }
 

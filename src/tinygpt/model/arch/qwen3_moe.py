@@ -64,15 +64,18 @@ def read(source: Source) -> dict[str, Any]:
     source.activation(_stack.SILU)
     source.none_of("mlp_bias")
     source.get("max_window_layers")  # transformers has the window in all layers or in none
-    named = {source.data[key] for key in ("num_experts", "num_local_experts") if source.data.get(key)}
-    if len(named) > 1:
+    named = [source.data[key] for key in ("num_experts", "num_local_experts") if source.data.get(key)]
+    if named[1:] not in ([], named[:1]):
         raise source.wrong("num_experts and num_local_experts differ")
-    source.get("num_experts")
-    knobs = _moe.read(source, next(iter(named), source.get("num_local_experts")))
+    for key in ("num_experts", "num_local_experts"):
+        source.get(key)
+    knobs = _moe.read(source, (named or [source.get("num_local_experts")])[0])
     summed = source.get("norm_topk_prob")
     knobs["renormalize"] = _moe.SUMMED[knobs["top_k"] > 1] if summed else "never"
-    layers, every = range(source.get("num_hidden_layers")), source.get("decoder_sparse_step")
-    alone = set(source.get("mlp_only_layers") or ())
+    layers, every = range(source.depth()), source.whole("decoder_sparse_step")
+    alone = source.get("mlp_only_layers") or []
+    if not isinstance(alone, list):
+        raise source.wrong(f"mlp_only_layers must be a list, got {alone!r}")
     knobs["dense_layers"] = [i for i in layers if i in alone or (i + 1) % every]
     slides = _windows.listed(source, len(layers)) or [True] * len(layers)
     return {

@@ -48,7 +48,8 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def read(source: Source) -> dict[str, Any]:
     """The values of a ModelConfig."""
-    layers, every = source.get("num_hidden_layers"), source.get("no_rope_layer_interval")
+    layers, every = source.depth(), source.whole("no_rope_layer_interval")
+    source.get("max_window_layers")  # of the family it was made from; nothing reads it
     turned = source.layers("no_rope_layers", layers)
     if turned is None:
         turned = [(i + 1) % every for i in range(layers)]
