@@ -142,8 +142,8 @@ def test_the_manifest_says_how_to_pack_the_base_again(base: Path, tmp_path: Path
     assert few.adapter.options.targets == ("q_proj",)
     named = config(base, tmp_path / "x", adapter="lora")
     assert named.adapter.options.targets == ("all-linear",)
-    checkpoint.files.write_json(final / "tinygpt.json", manifest | {"packed": {"bits": 5}})
-    with pytest.raises(CheckpointError, match="affine has 2, 3, 4, 6, 8 bits a weight, not 5"):
+    checkpoint.files.write_json(final / "tinygpt.json", manifest | {"packed": {"bits": 7}})
+    with pytest.raises(CheckpointError, match="affine has 2, 3, 4, 5, 6, 8 bits a weight, not 7"):
         _pieces.open_model(base, final)
 
 

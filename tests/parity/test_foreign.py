@@ -138,7 +138,7 @@ def test_an_adapter_is_trained_saved_and_put_on_again(qlora: bool, folder: Path,
     assert not mx.allclose(tuned(mx.array(IDS)), base(mx.array(IDS)), atol=1e-3)
     assert {n.rsplit(".", 1)[-1] for n in _adapter.adapters(tuned)} == {"q_proj", "v_proj"}
     with pytest.raises(ConfigError, match="is run by mlx_lm, and tinygpt has no way to save one"):
-        full = {"adapter": Pick("lora"), "full": True, "out": tmp_path / "full"}
+        full = {"full": True, "out": tmp_path / "full"}
         sft.run(sft.Config(base=folder, data=config.data, steps=1, lock=False, **full), Events(sink))
 
 

@@ -96,7 +96,7 @@ def test_a_recomputed_block_gives_the_same_gradient() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"bits": 5}, "affine has 2, 3, 4, 6, 8 bits a weight, not 5"),
+        ({"bits": 7}, "affine has 2, 3, 4, 5, 6, 8 bits a weight, not 7"),
         ({"group_size": 16}, "affine has groups of 32, 64, 128 weights, not 16"),
         ({"mode": "mxfp4", "bits": 8}, "mxfp4 has 4 bits a weight, not 8"),
         ({"mode": "int4"}, "no mode is called 'int4'"),
@@ -148,7 +148,7 @@ def test_matrices_that_cannot_be_packed_stay(tmp_path: Path) -> None:
     ("change", "sentence"),
     [
         (lambda d: d["quantization"].update(bits=8), "weight has shape"),
-        (lambda d: d["quantization"].update(bits=7), "affine has 2, 3, 4, 6, 8 bits a weight, not 7"),
+        (lambda d: d["quantization"].update(bits=7), "affine has 2, 3, 4, 5, 6, 8 bits a weight, not 7"),
         (lambda d: (d.pop("quantization"), d.pop("quantization_config")), "is packed, and config.json does"),
         (lambda d: d["quantization"].update({"model.layers.0.mlp.up_proj": {"bits": 2, "group_size": 32}}),
          "model.layers.0.mlp.up_proj.weight has shape"),

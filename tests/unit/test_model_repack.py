@@ -56,7 +56,7 @@ def awq(q: np.ndarray, z: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarra
     return {"qweight": along(q), "qzeros": along(z), "scales": scales}
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 def test_words_are_mlxs(bits: int) -> None:
     w = mx.random.normal((5, 128), key=mx.random.key(bits))
     packed, scales, biases = mx.quantize(w, group_size=64, bits=bits)

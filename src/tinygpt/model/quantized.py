@@ -27,13 +27,13 @@ from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.model.mlp.moe import Experts, Product
 
 MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "affine": ((64, 32, 128), (2, 3, 4, 6, 8)),
+    "affine": ((64, 32, 128), (2, 3, 4, 5, 6, 8)),
     "mxfp4": ((32,), (4,)),
     "mxfp8": ((32,), (8,)),
     "nvfp4": ((16,), (4,)),
 }
 """Group sizes and bits that a mode can have, the usual group size first."""
-BLOCK = 1 << 19  # weights unpacked at once: 4 MB of float32, and MLX may run some blocks ahead
+BLOCK = 1 << 19  # weights unpacked at once: 2 MB of float32, and MLX may run some blocks ahead
 FEW = {"affine": 4, "mxfp4": 16, "nvfp4": 16, "mxfp8": 4}  # rows from which on a CPU unpacks
 KEYS = ("quantization", "quantization_config")  # of config.json; mlx_lm writes both
 PARTS = ("weight", "scales", "biases")

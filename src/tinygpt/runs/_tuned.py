@@ -41,7 +41,7 @@ class Tuned(FreshModel):
         "Pack the base's matrices as they are read, and learn an adapter on all of those in the blocks.",
         Fills({"adapter": {"targets": ["all-linear"]}}),
     ] = False
-    qlora_bits: Annotated[int, "Bits of a packed weight: 2, 3, 4, 6 or 8; 0: 4, of mxfp8 8."] = 0
+    qlora_bits: Annotated[int, "Bits of a packed weight: 2, 3, 4, 5, 6 or 8; 0: 4, of mxfp8 8."] = 0
     qlora_mode: Annotated[
         Literal["affine", "mxfp4", "nvfp4", "mxfp8"], "How --qlora packs: integers, or small floats."
     ] = "affine"

@@ -16,6 +16,7 @@ EXTRAS = {
     "cuda12": "mlx-cuda-12",
     "cuda13": "mlx-cuda-13",
     "hub": "huggingface_hub",
+    "hf": "mlx-lm",
     "serve": "fastapi",
     "eval": "lm_eval",
     "parquet": "pyarrow",

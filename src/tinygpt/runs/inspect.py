@@ -26,7 +26,9 @@ def inspect(path: Path) -> dict[str, Any]:
     adapter = kind == "adapter"
     tensors = checkpoint.read_tensors(model_dir, "adapter_model" if adapter else "model")
     facts: dict[str, Any] = {"path": str(model_dir), "kind": manifest.get("kind", "Hugging Face directory")}
-    facts |= {k: manifest[k] for k in ("format", "made_by", "base", "peft", "step") if k in manifest}
+    facts |= {
+        k: manifest[k] for k in ("format", "made_by", "base", "peft", "packed", "step") if k in manifest
+    }
     data = {} if adapter else checkpoint.read_json(model_dir / "config.json")
     if foreign.serves(model_dir, data):
         facts |= {"model_type": data["model_type"], "config": data}
