@@ -16,6 +16,7 @@ from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError
 from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM
 from tinygpt.peft import _adapter, _layers, _open
+from tinygpt.runs import convert_adapter
 
 IDS = mx.array(nano.tokens(2, 12))
 Make = Callable[..., Path]
@@ -122,3 +123,23 @@ def test_a_quantized_base_wears_several(base: Path, make: Make) -> None:
     nn.quantize(model, group_size=32, bits=8, class_predicate=lambda path, m: isinstance(m, nn.Linear))
     _open.load(paths, model, base=base, weights=[0.5, 0.5, 0.5])
     nano.close(model(IDS), opened(base, *paths, weights=[0.5, 0.5, 0.5])(IDS), 0.05)
+
+
+def test_experts_by_mlx_lms_names(tmp_path: Path) -> None:
+    """LoRASwitchLinear: lora_a (E, r, in), lora_b (E, out, r), under `switch_mlp`."""
+    sizes: dict[str, Any] = {"mlp": Pick("moe", {"experts": 4, "top_k": 2})}
+    base = checkpoint.save(tmp_path / "base", nano.model(**sizes))
+    model = checkpoint.load(base).model
+    pick = Pick("lora", {"rank": 3, "targets": ("experts.up_proj", "q_proj")})
+    _adapter.attach(model, pick, seed=1)
+    drawn = [
+        (n, w + 0.2 * mx.random.normal(w.shape, key=mx.random.key(i)))
+        for i, (n, w) in enumerate(_adapter.tensors(model).items())
+    ]
+    model.update(tree_unflatten(drawn))
+    _adapter.save_adapter(tmp_path / "a", model, pick, base=base)
+    convert_adapter.run(tmp_path / "a", out=tmp_path / "mlx", format="mlx")
+    held = checkpoint.read_tensors(tmp_path / "mlx", "adapters")
+    name, width = "model.layers.0.mlp.switch_mlp.up_proj", model.layers[0].mlp.experts.down_proj.shape[-1]
+    assert held[f"{name}.lora_a"].shape == (4, 3, 32) and held[f"{name}.lora_b"].shape == (4, width, 3)
+    nano.close(opened(base, tmp_path / "mlx")(IDS), model(IDS), 1e-5)

@@ -37,6 +37,6 @@ def call(config: Config, out: Output) -> None:
 
 
 main = from_config(
-    Config, call, arguments=("model",), rename={"max_tokens": "tokens"}, also={"adapter": "lora", "adapter_weight": "lora_weight"},
-    needs={"sinks": "window"},
+    Config, call, arguments=("model",), rename={"max_tokens": "tokens"},
+    also={"adapter": "lora", "adapter_weight": "lora_weight"}, needs={"sinks": "window"},
 )  # fmt: skip
