@@ -23,6 +23,8 @@ def call(config: ChatConfig, out: Output) -> None:
     if talk.turns and not out.quiet:
         few = "one request" if talk.turns == 1 else f"{talk.turns} requests"
         print(f"this specialist reads {few} at a time, nothing earlier", file=sys.stderr)
+    if talk.note and not out.quiet:
+        print(talk.note, file=sys.stderr)
     answered = refused = 0
     for text in lines(quiet=out.quiet or out.json):
         if text in ("/quit", "/exit"):
