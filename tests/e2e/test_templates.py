@@ -10,6 +10,7 @@ import pytest
 
 from e2e.shell import NANO, good, refused, sentences, sums, tinygpt
 from formats import FORMATS
+from tinygpt.core.errors import DataError
 from tinygpt.data.template._spans import encode, join
 from tinygpt.runs import _pieces, generate
 from tinygpt.runs._local_endpoint import LocalEndpoint
@@ -117,3 +118,32 @@ def test_a_hostile_template_ends_with_one_line(root: Path) -> None:
     good(
         "sft", root / "hostile", "--data", data, "--out", root / "o", "--show-mask", 1, "--template", "chatml"
     )
+
+
+def test_a_chat_goes_on_after_a_refusal(root: Path) -> None:
+    """Gemma's template refuses system messages: one line each, and the refused message leaves no trace."""
+    done = tinygpt("chat", root / "gemma", "--system", "Add.", "--max-tokens", 1, stdin="1+2\n3+4\n")
+    assert done.code == 2 and done.err.count("error: the model's chat template refuses") == 2
+    talk = generate.Conversation(generate.ChatConfig(model=root / "gemma", system="Add."))
+    with pytest.raises(DataError, match="System role not supported"):
+        list(talk.say("1+2"))
+    assert [m["role"] for m in talk.messages] == ["system"]
+
+
+def test_a_base_without_a_template_is_asked_in_chatml_and_says_so(root: Path) -> None:
+    bare = FORMATS["gemma2"].tokenizer.with_template(None)
+    bare.save(root / "tok" / "bare")
+    good(
+        "train", "--corpus", root / "corpus.txt", "--tokenizer", root / "tok" / "bare",
+        "--out", root / "bare", "--steps", 1, "--seed", 1, *NANO,
+    )  # fmt: skip
+    note = (
+        "the model has no chat template of its own: conversations are written as ChatML, with <end_of_turn>"
+    )
+    done = tinygpt("chat", root / "bare", "--max-tokens", 1, stdin="1\n")
+    assert note in done.err
+    command = ("sft", root / "bare", "--data", root / "rows.jsonl", "--out", root / "t", "--batch", 4)
+    assert note in good(*command, "--steps", 1, "--no-compile").err
+    _, tokenizer = _pieces.open_model(root / "bare", root / "t" / "final")
+    assert tokenizer.chat_template and not _pieces.template_of(tokenizer).note  # it has one now
+    refused(tinygpt(*command, "--template", "base", "--force"), "has no chat template of its own")

@@ -131,7 +131,7 @@ STRIPS = {"llama3.1": "<|eot_id|>", "gemma3": "<end_of_turn>", "command-r": "<|E
 
 
 @given(first=TEXT, second=TEXT, asked=TEXT, name=st.sampled_from([*EXACT, *STRIPS]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_text_gives_an_exact_mask(first: str, second: str, asked: str, name: str) -> None:
     """Whatever people write, markers of the format included: learned are the two answers and their ends, and
     no text of a person becomes a control token."""
@@ -148,6 +148,7 @@ def test_any_text_gives_an_exact_mask(first: str, second: str, asked: str, name:
     assert len(control) <= len([s for s in OWN[name].render(calm) if s.special]) + tags
 
 
+@pytest.mark.wide
 @given(asked=TEXT, answer=TEXT)
 @settings(max_examples=25, deadline=None)
 def test_what_people_write_never_is_a_control_token(asked: str, answer: str) -> None:

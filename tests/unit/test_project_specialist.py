@@ -12,6 +12,7 @@ import pytest
 import nano
 from tinygpt.core.errors import CheckpointError, DataError
 from tinygpt.core.rows import EvalRow
+from tinygpt.data.template import chatml
 from tinygpt.infer.engine import Piece
 from tinygpt.model import checkpoint
 from tinygpt.project import specialist
@@ -167,6 +168,7 @@ class Scripted:
     """An engine that answers "ok"; a letter is a token."""
 
     context = 100
+    template = chatml
 
     def __init__(self) -> None:
         self.seen: list[list[str]] = []

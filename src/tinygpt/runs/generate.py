@@ -75,6 +75,11 @@ class Conversation:
         self.turns = _package.turns(config.model)
         self.n_forgotten = 0
 
+    @property
+    def note(self) -> str:
+        """What a person should know of how the conversation is written, or ""."""
+        return self.engine.template.note if self.engine.template else ""
+
     def reset(self) -> None:
         """Forget everything but the system prompt."""
         self.messages = list(self.start)
@@ -82,7 +87,12 @@ class Conversation:
     def say(self, text: str) -> Iterator[str]:
         """The reply to one more user message, piece by piece; it joins the history, also when cut off."""
         self.messages.append({"role": "user", "content": text})
-        ids = self._fit()
+        try:
+            ids = self._fit()
+        except DataError:  # too long, or the template refuses it: it is as if it had not been said
+            if self.messages and self.messages[-1]["role"] == "user":
+                self.messages.pop()
+            raise
         written = ""
         try:
             for piece in self.engine.generate(ids, self.config):
