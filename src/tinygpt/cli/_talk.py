@@ -16,6 +16,8 @@ def talk(config: ChatConfig, out: Output) -> None:
     if conversation.turns and not out.quiet:
         few = "one request" if conversation.turns == 1 else f"{conversation.turns} requests"
         print(f"this specialist reads {few} at a time, nothing earlier", file=sys.stderr)
+    if conversation.note and not out.quiet:
+        print(conversation.note, file=sys.stderr)
     answered = refused = 0
     for text in lines(quiet=out.quiet or out.json):
         if text in ("/quit", "/exit"):

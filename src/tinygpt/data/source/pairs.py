@@ -47,7 +47,7 @@ class Config:
     """What to read, and how."""
 
     paths: Annotated[tuple[Path, ...], "JSONL files (.gz too)."]
-    template: Annotated[str, _choice.HELP, _choice.TEMPLATES] = _choice.AUTO
+    template: Annotated[str, "How a conversation is written as text.", _choice.TEMPLATES] = _choice.AUTO
     paired: Annotated[bool, "Rows have two answers; off: one, and a label."] = True
     held_out: Annotated[float, "Fraction of the rows kept for evaluation."] = 0.05
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
