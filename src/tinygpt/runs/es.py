@@ -106,7 +106,7 @@ def run(config: Config, events: Events) -> Result:
     # Nothing is kept for a backward pass: the memory of one layer at a time is what is asked for.
     how: dict[str, Any] = {
         "length": config.row_length(model.config, whole=False), "batch_size": config.amounts.batch,
-        "seed": directory.seed, "events": events,
+        "seed": directory.seed, "events": events, "packs": getattr(model, "packs", True),
     }  # fmt: skip
     part: dict[str, Any] = {"held_out": config.held_out, "strict": config.strict}
     if config.data:
@@ -129,8 +129,7 @@ def run(config: Config, events: Events) -> Result:
     inputs = _directory.inputs(source, tokenizer, base) | ({"the reward": judged.hash} if judged else {})
     result = _train.train(
         directory, source=source, held_out=source.held_out, objective=objective, make=make,
-        inputs=inputs, write=write, resume=resume, events=events,
-        facts=facts, tokenizer=tokenizer,
+        inputs=inputs, write=write, resume=resume, events=events, facts=facts, tokenizer=tokenizer,
         template=template,
     )  # fmt: skip
     _tell_idle(config, events)
