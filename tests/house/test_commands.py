@@ -23,7 +23,7 @@ from tinygpt.runs import explain
 COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
-    "--adapter-weight", "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
+    "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
     "--judge-name", "--map", "--model-name", "--name", "--no-decay", "--probe", "--prompt", "--reward-fn",
     "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer",
 }  # fmt: skip

@@ -20,6 +20,7 @@ EXTRAS = {
     "serve": "fastapi",
     "eval": "lm_eval",
     "parquet": "pyarrow",
+    "reward": "jsonschema",
     "test-parity": "transformers",
 }
 # First NVIDIA driver that MLX's wheels run on, from MLX's installation page.
