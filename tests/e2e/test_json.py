@@ -24,6 +24,8 @@ LINES = {
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/final --method linear --out {out}",
     "bake-lora": "{at}/run {at}/tuned --out {out}",
+    "compare": "{at}/run --adapter {at}/tuned --corpus {at}/corpus.txt --windows 2 --no-sample",
+    "adapter-convert": "{at}/tuned --format mlx --out {out}",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
     "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",

@@ -13,6 +13,7 @@ from formats import FORMATS
 from tinygpt.core.errors import DataError
 from tinygpt.data.template._spans import encode, join
 from tinygpt.runs import _pieces, generate
+from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._local_endpoint import LocalEndpoint
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -29,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer.save(folder / "tok" / name)
         good(
             "train", "--corpus", folder / "corpus.txt", "--tokenizer", folder / "tok" / name, "--out",
-            folder / name, "--steps", 1, "--seed", 1, *NANO,
+            folder / name, "--steps", 1, "--seed", 1, *NANO, "--no-lock",
         )  # fmt: skip
     return folder
 
@@ -71,7 +72,7 @@ def test_the_bases_own_template_is_trained_and_served(root: Path) -> None:
     assert tokenizer.chat_template == FORMATS["gemma2"].source
     row = shown(root, "--json")[0]
     ask = "".join(row["tokens"]).split("user\n")[1].split("<end_of_turn>")[0]
-    engine = generate.open_engine(root / "gemma", out / "final")
+    engine = generate.open_engine(root / "gemma", Adapters(adapter=(out / "final",)))
     prompt = engine.encode_chat([{"role": "user", "content": ask}])
     assert row["ids"][: len(prompt)] == prompt and row["learned"].index(True) == len(prompt)
     endpoint = LocalEndpoint.open(root / "gemma", out / "final")
