@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinygpt.core.events import Events
 from tinygpt.data import bpe, rows
 from tinygpt.data.template import chatml
 from tinygpt.data.template._spans import join
@@ -38,7 +37,8 @@ HOW = {
     "dora": ["--adapter", "dora", "--rank", "16", "--targets", "all-linear", "--lr", "4e-3"],
     "full": ["--full", "--lr", "1e-3"],
 }
-N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 4_000, 400, 4
+PREFER = {"lora": "5e-4", "dora": "5e-4", "full": "5e-5"}  # learning rates of dpo
+N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 1_500, 400, 4
 
 
 def tinygpt(*words: object) -> None:
@@ -86,9 +86,7 @@ def opened(out: Path, name: str) -> LocalEndpoint:
     """A tuned model, on its base where it is an adapter."""
     path = out / name / "final"
     adapter = (path / "adapter_config.json").exists()
-    return LocalEndpoint.open(
-        out / "base" / "final" if adapter else path, path if adapter else None, Events()
-    )
+    return LocalEndpoint.open(out / "base" / "final", path) if adapter else LocalEndpoint.open(path)
 
 
 def pairs(out: Path, how: str, seed: int) -> None:
@@ -111,6 +109,17 @@ def pairs(out: Path, how: str, seed: int) -> None:
     right = 1 - len(found) / len(asked)
     print(f"{how} {seed}: {len(found)} pairs, {right:.0%} of answers right or repeated", flush=True)
     rows.write(out / f"pairs-{how}-{seed}.jsonl", found)
+
+
+def dpo(out: Path, how: str, seed: int, steps: int) -> None:
+    """From a tuned model on what it got wrong; the reference is where it starts."""
+    tuned = out / f"sft-{how}-{seed}" / "final"
+    start = [tuned, "--full"] if how == "full" else [out / "base" / "final", "--start-adapter", tuned]
+    tinygpt(
+        "dpo", *start, "--data", out / f"pairs-{how}-{seed}.jsonl", "--out", out / f"dpo-{how}-{seed}",
+        "--steps", steps, "--batch", 8, "--context", demo.RECIPE.context, "--seed", seed, "--force",
+        "--lr", PREFER[how],
+    )  # fmt: skip
 
 
 def measure(out: Path, name: str) -> None:
@@ -146,6 +155,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="seeds of the tuned models")
     parser.add_argument("--base-steps", type=int, default=2000)
     parser.add_argument("--sft-steps", type=int, default=800)
+    parser.add_argument("--dpo-steps", type=int, default=150)
     parser.add_argument("--how", default=",".join(HOW), help="ways to tune")
     parser.add_argument("--only", default="base,sft,pairs,dpo,table", help="stages to run")
     given = parser.parse_args()
@@ -165,6 +175,10 @@ def main() -> None:
                 measure(out, name)
             if "pairs" in stages and not (out / f"pairs-{how}-{seed}.jsonl").exists():
                 pairs(out, how, seed)
+            name = f"dpo-{how}-{seed}"
+            if "dpo" in stages and not (out / name / "scores.json").exists():
+                dpo(out, how, seed, given.dpo_steps)
+                measure(out, name)
     if "table" in stages:
         table(out, ["base", *(f"{stage}-{how}" for stage in ("sft", "dpo") for how in ways)], seeds)
 
