@@ -250,7 +250,14 @@ DEFECTS = {
 }
 
 
-@pytest.mark.parametrize("defect", DEFECTS, ids=lambda f: f.__name__)
+# Every third is looked at whenever a file is saved; the others by `make test`.
+@pytest.mark.parametrize(
+    "defect",
+    [
+        pytest.param(defect, marks=[pytest.mark.wide] if i % 3 else [], id=defect.__name__)
+        for i, defect in enumerate(DEFECTS)
+    ],
+)
 def test_each_defect_has_its_sentence(saved: Path, defect: Callable[[Path], None]) -> None:
     defect(saved)
     with pytest.raises(CheckpointError, match=DEFECTS[defect]) as caught:

@@ -110,7 +110,9 @@ def edit(path: Path, change: Any) -> None:
     (path / "config.json").write_text(json.dumps(data))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.wide] if i % 6 else []) for i, c in enumerate(CASES)]
+)
 def test_the_matrix_is_the_one_that_was_meant(case: str, tmp_path: Path) -> None:
     meant = directory(tmp_path / "m", **CASES[case])
     model = checkpoint.load(tmp_path / "m").model
