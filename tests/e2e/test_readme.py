@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.shell import sentences, sums
+from e2e.shell import preferences, sentences, sums
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"((?:^<!--.*?-->\s*\n)*)^```console[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
@@ -56,6 +56,7 @@ def given(folder: Path) -> None:
         (folder / name).write_text(sentences(800, len(name)), encoding="utf-8")
     for name in ("my.jsonl", "your.jsonl", "rows.jsonl"):
         sums(folder / name)
+    preferences(folder / "preferences.jsonl")
 
 
 def run(command: str, folder: Path) -> None:
