@@ -60,7 +60,7 @@ def test_a_config_spelled_otherwise_is_the_same(models: Path) -> None:
     theta = data.pop("rope_parameters")["rope_theta"]
     line = ("merge", models / "a", models / "b", "--method", "linear", "--out", models / "out")
     path.write_text(json.dumps({**data, "rope_theta": 2 * theta}))
-    assert "the models differ in what they compute" in refused(*line)
+    refused(tinygpt(*line), "the models differ in what they compute")
     path.write_text(json.dumps({**data, "rope_theta": theta}))
     good(*line)
 
@@ -153,8 +153,9 @@ def test_integers_are_no_weights(models: Path) -> None:
     whole = {n: t.astype(mx.int32) for n, t in found.items()}
     mx.save_safetensors(str(models / "b/model.safetensors"), whole)
     (models / "b/tinygpt.json").unlink()
-    said = refused("merge", models / "a", models / "b", "--method", "linear", "--out", models / "out")
-    assert "numbers of the type I32" in said and not (models / "out").exists()
+    line = ("merge", models / "a", models / "b", "--method", "linear", "--out", models / "out")
+    refused(tinygpt(*line), "numbers of the type I32")
+    assert not (models / "out").exists()
 
 
 def test_a_nan_in_a_model_leaves_nothing_behind(models: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx.utils import tree_flatten, tree_unflatten
 
 import nano
+from e2e.shell import good, refused, tinygpt
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError
 from tinygpt.model import checkpoint
@@ -83,3 +86,42 @@ def test_a_base_of_other_sizes_is_refused(tmp_path: Path) -> None:
     model = checkpoint.load(tmp_path / "base").model
     with pytest.raises(CheckpointError, match="has 60 rows, and .* have 64"):
         _open.load([tmp_path / "adapter"], model, base=tmp_path / "base")
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_logits_are_mlx_lms(kind: str, tmp_path: Path) -> None:
+    """mlx_lm has the fused matrices too. Its adapter is put on, and baked."""
+    adapted(tmp_path, kind, target_modules=["c_attn"] if kind == "gpt2" else ["qkv_proj"])
+    tuner, loading = nano.require("mlx_lm.tuner.utils"), nano.require("mlx_lm.utils")
+    file = tmp_path / "base/model.safetensors"  # mlx_lm reads GPT-2 without the prefix, as it was published
+    plain = {
+        n.removeprefix("transformer."): t for n, t in checkpoint.read_tensors(file.parent, "model").items()
+    }
+    mx.eval(plain)
+    mx.save_safetensors(str(file), plain)
+    peer, _ = loading.load_model(tmp_path / "base", model_config={"n_ctx": 96})
+    peer.freeze()
+    layers = {"gpt2": ["attn.c_attn", "mlp.c_proj"], "phi3": ["self_attn.qkv_proj", "mlp.gate_up_proj"]}
+    knobs = {"rank": 4, "scale": 2.0, "dropout": 0.0, "keys": layers[kind]}
+    tuner.linear_to_lora_layers(peer, 2, knobs)
+    ours = dict(tree_flatten(peer.trainable_parameters()))
+    tensors = {
+        n: 0.2 * mx.random.normal(v.shape, key=mx.random.key(i)) for i, (n, v) in enumerate(ours.items())
+    }
+    peer.update(tree_unflatten(list(tensors.items())))
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    mx.save_safetensors(str(folder / "adapters.safetensors"), tensors)
+    settings = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": knobs}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    expected = peer(mx.array(IDS))
+    model = checkpoint.load(tmp_path / "base").model
+    _open.load([folder], model, base=tmp_path / "base")
+    nano.close(model(mx.array(IDS)), expected, 1e-5)
+    good("bake-lora", tmp_path / "base", folder, "--out", tmp_path / "baked")
+    nano.close(checkpoint.load(tmp_path / "baked").model(mx.array(IDS)), expected, 1e-5)
+    again = tinygpt("bake-lora", tmp_path / "base", folder, "--out", tmp_path / "baked")
+    refused(again, "exists", hint="choose another --out")
+    assert "--force" not in again.err  # which is about another base
+    line = ("bake-lora", tmp_path / "base", tmp_path / "base", "--out", tmp_path / "b")
+    refused(tinygpt(*line), "is a model, not an adapter")

@@ -21,10 +21,10 @@ HEADS = tuple(f"self_attn.{h}_proj" for h in "qkv")
 THEIRS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"model\.layers\.(\d+)\.self_attn\.qkv_proj", HEADS),
     (r"model\.layers\.(\d+)\.mlp\.gate_up_proj", ("mlp.gate_proj", "mlp.up_proj")),
-    (r"(?:transformer\.)?h\.(\d+)\.attn\.c_attn", HEADS),
-    (r"(?:transformer\.)?h\.(\d+)\.attn\.c_proj", ("self_attn.o_proj",)),
-    (r"(?:transformer\.)?h\.(\d+)\.mlp\.c_fc", ("mlp.up_proj",)),
-    (r"(?:transformer\.)?h\.(\d+)\.mlp\.c_proj", ("mlp.down_proj",)),
+    (r"(?:transformer\.|model\.)?h\.(\d+)\.attn\.c_attn", HEADS),
+    (r"(?:transformer\.|model\.)?h\.(\d+)\.attn\.c_proj", ("self_attn.o_proj",)),
+    (r"(?:transformer\.|model\.)?h\.(\d+)\.mlp\.c_fc", ("mlp.up_proj",)),
+    (r"(?:transformer\.|model\.)?h\.(\d+)\.mlp\.c_proj", ("mlp.down_proj",)),
 )
 PARTS = r"\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector(?:\.weight)?)"
 ROWWISE = ("lora", "rslora", "dora")  # others start from the fused matrix as a whole
