@@ -16,8 +16,10 @@ import fake_hub
 import nano
 from e2e.shell import NANO, good, process, refused, sums, tinygpt
 from fake_hub import FakeHub
+from tinygpt.cli._render import Output
 from tinygpt.core import files
 from tinygpt.core.backend import mx
+from tinygpt.core.events import Events, MemorySink, Progress
 from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint, quantized
 from tinygpt.model.quantized import Packing
@@ -272,3 +274,13 @@ def test_only_numbers_are_compared(model: Path) -> None:
     tokenizer = byte.load(None)
     z = np.array(lm(mx.array([[tokenizer.eos_id, *tokenizer.encode("abc")]]))[0, -1])
     assert facts["next"][0]["id"] == int(z.argmax())
+
+
+@pytest.mark.parametrize("command", ["inspect", "validate", "debug-names"])
+def test_commands_that_look_tell_of_their_download(
+    command: str, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = MemorySink()
+    monkeypatch.setattr(Output, "events", lambda self: Events(sink))
+    tinygpt(command, "hf://org/name")
+    assert "download org/name" in {e.task for e in sink.events if isinstance(e, Progress)}

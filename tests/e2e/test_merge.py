@@ -52,6 +52,19 @@ def test_a_mean_of_two(models: Path) -> None:
     assert len(good("sample", models / "out", "--prompt", "a", "--tokens", 2, "--seed", 1).out) > 1
 
 
+def test_a_config_spelled_otherwise_is_the_same(models: Path) -> None:
+    """A base as transformers 4 wrote it, and its child as 5 did; another base of positions is refused."""
+    path = models / "b/config.json"
+    data = json.loads(path.read_text())
+    (models / "b/tinygpt.json").unlink()
+    theta = data.pop("rope_parameters")["rope_theta"]
+    line = ("merge", models / "a", models / "b", "--method", "linear", "--out", models / "out")
+    path.write_text(json.dumps({**data, "rope_theta": 2 * theta}))
+    refused(tinygpt(*line), "the models differ in what they compute")
+    path.write_text(json.dumps({**data, "rope_theta": theta}))
+    good(*line)
+
+
 def test_ties_from_a_base_twice_the_same_and_in_shards(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "SHARD_BYTES", 20_000)
     line = (
@@ -133,6 +146,16 @@ def test_what_does_not_fit_is_refused(models: Path) -> None:
     broken.write_bytes(broken.read_bytes()[:-100])
     refused(merge(*linear), "bytes, the manifest says")
     assert not out.exists() and not list(models.glob(".*"))
+
+
+def test_integers_are_no_weights(models: Path) -> None:
+    found = checkpoint.read_tensors(models / "b", "model")
+    whole = {n: t.astype(mx.int32) for n, t in found.items()}
+    mx.save_safetensors(str(models / "b/model.safetensors"), whole)
+    (models / "b/tinygpt.json").unlink()
+    line = ("merge", models / "a", models / "b", "--method", "linear", "--out", models / "out")
+    refused(tinygpt(*line), "numbers of the type I32")
+    assert not (models / "out").exists()
 
 
 def test_a_nan_in_a_model_leaves_nothing_behind(models: Path) -> None:

@@ -14,7 +14,7 @@ import nano
 from tinygpt.core import files
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
-from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError
 from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM
 
@@ -309,3 +309,21 @@ def test_a_replacement_killed_between_its_renames_is_undone_by_reading(saved: Pa
     (work / "new").mkdir(parents=True)
     saved.rename(work / "old")
     assert mx.array_equal(checkpoint.load(saved).model(IDS), nano_model(IDS))
+
+
+def test_weights_that_are_no_weights_are_refused(saved: Path, tmp_path: Path) -> None:
+    """MLX reads 8-bit floats as bytes: as weights they would be other numbers. Pickles are not opened."""
+    (saved / checkpoint.MANIFEST).unlink()
+    file = saved / "model.safetensors"
+    tensors = checkpoint.read_tensors(saved, "model")
+    name = next(name for name in tensors if name.endswith("norm.weight") or name == "wte.weight")
+    mx.save_safetensors(str(file), tensors | {name: tensors[name].astype(mx.int32)})
+    with pytest.raises(CheckpointError, match="holds numbers of the type int32, and config.json"):
+        checkpoint.load(saved)
+    header = b'{"x":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}'
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(UnsupportedError, match="numbers of the type F64"):
+        checkpoint.load(saved)
+    file.rename(saved / "pytorch_model.bin")
+    with pytest.raises(UnsupportedError, match=r"only pickled weights \(pytorch_model.bin\)"):
+        checkpoint.load(saved)

@@ -192,6 +192,20 @@ def test_reading_never_holds_a_second_copy(tmp_path: Path) -> None:
     assert peaks["stored"] < 2.3 and peaks["wide"] < 4.5 and peaks["packed"] < 1.2, peaks
 
 
+def test_experts_are_stacked_one_stack_after_the_other(tmp_path: Path) -> None:
+    """Files that have each expert apart are read without all of them beside all stacks."""
+    mlp = Pick("moe", {"experts": 4, "width": 256, "dense_layers": ()})
+    model = nano.model(hidden_size=128, num_hidden_layers=6, intermediate_size=256, mlp=mlp)
+    path = checkpoint.save(tmp_path / "m", model)
+    assert any("experts.3." in name for name in mx.load(str(path / "model.safetensors")))
+    n = sum(w.nbytes for _, w in tree_flatten(model.parameters()))
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    checkpoint.load(path, dtype="stored")
+    assert (mx.get_peak_memory() - before) / n < 1.2
+
+
 @pytest.mark.parametrize("mlp", ["moe", "moe_dense"])
 def test_experts_are_packed_as_stacks(mlp: str, tmp_path: Path) -> None:
     base = checkpoint.save(tmp_path / "m", nano.model(mlp=Pick(mlp, {"experts": 4}), hidden_size=64))

@@ -104,6 +104,15 @@ def _fetched(made: C, out: Output) -> C:
     return pinned(made, out.events())
 
 
+def fetched(path: Path, out: Output) -> Path:
+    """A path of this machine: what lies on the hub is fetched, with a progress bar."""
+    if not hub.is_hub(path):
+        return path
+    from tinygpt.runs._hub import fetch
+
+    return fetch(path, out.events())
+
+
 def _each(value: Any) -> Sequence[Any]:
     return value if isinstance(value, tuple) else (value,)
 

@@ -105,7 +105,7 @@ def write_json(path: Path, value: Any) -> None:
 def refuse_existing(
     path: Path,
     *,
-    force: bool,
+    force: bool | None,
     what: str = "output",
     mark: str = "",
     replaced: Mapping[str, Collection[str]] | None = None,
@@ -113,17 +113,16 @@ def refuse_existing(
     """An existing, non-empty output is never overwritten silently: a mistyped --out must not cost anyone
     their own files.
 
-    Even `force` replaces no file, no directory without `mark`, a JSON file that only tinygpt writes, and none
-    in which something is not ours. `replaced` are the folders below `path` that will go, with the names that
-    ours have at the top of each; see `foreign`."""
+    Even `force` (None: there is no such flag) replaces no file, no directory without `mark`, a JSON file that
+    only tinygpt writes, and none in which something is not ours. `replaced` are the folders below `path` that
+    will go, with the names that ours have at the top of each; see `foreign`."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not path.is_dir():
         raise ConfigError(f"{path} is a file, the {what} must be a directory", hint="choose another --out")
     if not force:
-        raise ConfigError(
-            f"the {what} {path} exists", hint="choose another --out, or pass --force to replace it"
-        )
+        way = "" if force is None else ", or pass --force to replace it"
+        raise ConfigError(f"the {what} {path} exists", hint=f"choose another --out{way}")
     if mark and not _made_here(path / mark):
         raise ConfigError(
             f"{path} is no {what} (it has no {mark} of tinygpt's), so --force does not replace it",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,6 +176,11 @@ def read_tensors(folder: Path, stem: str) -> dict[str, mx.array]:
         except OSError as error:
             raise unreadable(path, error) from error
         except (RuntimeError, ValueError) as error:
+            if unknown := re.search(r"unsupported dtype (\w+)", str(error)):
+                raise UnsupportedError(
+                    f"{path} holds numbers of the type {unknown[1]}, which MLX does not read",
+                    hint="save the weights in float32, float16 or bfloat16",
+                ) from error
             raise CheckpointError(f"{path} is not a whole safetensors file: {error}", hint=AGAIN) from error
         assert isinstance(loaded, dict)
         tensors |= loaded
@@ -192,6 +198,12 @@ def tensor_files(folder: Path, stem: str) -> list[Path]:
         names = sorted(set(placed.values()))
     for name in names:
         if not (folder / name).is_file():
+            pickled = next((p.name for p in sorted(folder.glob("pytorch_model*.bin"))), None)
+            if pickled and not index.exists():
+                raise UnsupportedError(
+                    f"{folder} holds only pickled weights ({pickled}), which could run code",
+                    hint="save it as safetensors: save_pretrained of transformers does",
+                )
             raise CheckpointError(
                 f"{folder} lacks {name}", hint="the directory is not whole: copy or save it again"
             )

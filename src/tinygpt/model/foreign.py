@@ -14,7 +14,11 @@ the mathematics, this file puts it right (rope_parameters of transformers 5), ke
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import inspect
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +49,23 @@ UNSAID = 2048  # tokens, where a config names no limit
 HEEDED = (
     "rope_scaling", "partial_rotary_factor", "rotary_pct", "attn_logit_softcapping",
     "final_logit_softcapping", "logit_scale", "logits_scaling", "attention_multiplier",
-    "residual_multiplier", "embedding_multiplier",
+    "residual_multiplier", "embedding_multiplier", "norm_topk_prob",
     "clip_qkv", "attn_output_multiplier", "query_pre_attn_scalar", "scale_emb", "scale_depth", "alibi",
 )  # fmt: skip
-NEUTRAL = (None, False, 0, 1.0, {}, [])
+NEUTRAL = (None, False, 0, 1.0, {}, [])  # True, which equals 1.0, is not
+# How the source of a model of mlx_lm shows an activation, whatever its exact form; and the names of forms.
+ACTIVATIONS = {"silu": "silu|swiglu|SwiGLU|SwitchGLU", "gelu": "gelu|geglu|GeGLU", "relu": "relu"}
+NAMED = {
+    "silu": "silu", "swish": "silu", "relu": "relu", "relu2": "relu", "gelu": "gelu", "gelu_new": "gelu",
+    "gelu_fast": "gelu", "gelu_pytorch_tanh": "gelu",
+}  # fmt: skip
+# Models of mlx_lm whose GELU may be another one than config.json names: whether theirs is the approximation
+# by tanh, and the matrices of their MLP: into it, beside it, out of it.
+GELUS = {
+    "gemma": (False, "gate_proj", "up_proj", "down_proj"),
+    "starcoder2": (False, "c_fc", "", "c_proj"),
+    "gpt_neox": (True, "dense_h_to_4h", "", "dense_4h_to_h"),
+}
 
 
 @dataclass(frozen=True)
@@ -77,11 +94,12 @@ class _Tapped:
 
     _at: _Place
 
-    def __call__(self, x: mx.array, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tap, i = self._at.model._tap, self._at.index
         if tap is None:
-            return super().__call__(x, *args, **kwargs)  # type: ignore[misc]
-        out = super().__call__(tap(f"blocks.{i}.hook_resid_pre", x), *args, **kwargs)  # type: ignore[misc]
+            return super().__call__(*args, **kwargs)  # type: ignore[misc]
+        x, rest = (args[0], args[1:]) if args else (kwargs.pop("x"), ())
+        out = super().__call__(tap(f"blocks.{i}.hook_resid_pre", x), *rest, **kwargs)  # type: ignore[misc]
         name = f"blocks.{i}.hook_resid_post"
         return (tap(name, out[0]), *out[1:]) if isinstance(out, tuple) else tap(name, out)
 
@@ -229,13 +247,21 @@ def load(
         raise CheckpointError(
             f"{where} names a program of its own, {data['model_file']}", hint="nothing in a model is executed"
         )
-    changes = _rope(data)
+    changes, said = _rope(data), io.StringIO()
     try:
-        model, config = load_model(path, lazy=True, model_config=changes, trust_remote_code=False)
+        with contextlib.redirect_stdout(said):  # a model may print what it lacks, and end the program
+            model, config = load_model(path, lazy=True, model_config=changes, trust_remote_code=False)
+    except SystemExit as error:
+        asks = " ".join(said.getvalue().split())
+        raise CheckpointError(
+            f"{where}: mlx_lm cannot open this {kind}: {asks}",
+            hint="no extra of tinygpt brings what it asks for",
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise _refused(kind, where, error) from error
     args = getattr(model, "args", None) or getattr(model, "config", None)
-    _refuse_unread(config, args, where)
+    _refuse_unread(config, changes, args, where)
+    _activate(model, kind, config, where)
     quantized.adopt(model, dtype or mx.float32)
     _settle(model, packing, dtype, str(path))
     return adopt(model, kind, config, args)
@@ -248,7 +274,10 @@ def _refused(kind: str, where: str, error: Exception) -> CheckpointError:
             hint=f"it opens {', '.join(layout.ARCH.names())}, tinygpt, and what mlx_lm does",
         )
     said = " ".join(str(error).split())[:300]
-    return CheckpointError(f"{where}: mlx_lm cannot open this {kind}: {said}", hint=weights.UNPAIRED)
+    hint = weights.UNPAIRED
+    if lacking := re.search(r"missing \d+ required positional arguments?: (.*)", said):
+        said, hint = f"config.json does not give {lacking[1]}", "add it as the model's makers have it"
+    return CheckpointError(f"{where}: mlx_lm cannot open this {kind}: {said}", hint=hint)
 
 
 def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
@@ -276,30 +305,83 @@ def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
 
 def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
     """transformers 5 writes rope_parameters, which mlx_lm overlooks in many models: the keys it reads."""
-    rope = data.get("rope_parameters")
-    if not isinstance(rope, Mapping) or any(isinstance(v, Mapping) for v in rope.values()):
+    rope, kind = data.get("rope_parameters"), data.get("model_type")
+    if isinstance(rope, Mapping) and _by_layer(rope):
+        rope = {k: t for k, t in rope.items() if isinstance(t, Mapping)}
+        tables: list[Any] = list(rope.values())
+        stretched = [k for k, t in rope.items() if t.get("rope_type", "default") != "default"]
+        # OLMo 3 stretches the layers that read all alone, and so does mlx_lm's.
+        alone = not stretched or (kind == "olmo3" and stretched == ["full_attention"])
+        alike = len({t.get("rope_theta") for t in tables}) == 1
+        rope = rope.get("full_attention", tables[0]) if alone and alike else None
+    if not isinstance(rope, Mapping):
         return {}
     found = {"rope_theta": rope.get("rope_theta"), "partial_rotary_factor": rope.get("partial_rotary_factor")}
     rest = {k: v for k, v in rope.items() if k not in found}
+    if kind == "gpt_neox":  # which has them under names of its own
+        found = {"rotary_emb_base": found["rope_theta"], "rotary_pct": found["partial_rotary_factor"]}
     if rest.get("rope_type", "default") != "default":
         found["rope_scaling"] = {**rest, "type": rest["rope_type"]}
     return {k: v for k, v in found.items() if v is not None and data.get(k) is None}
+
+
+def _by_layer(rope: Mapping[str, Any]) -> bool:
+    """Whether rope_parameters hold a table for each kind of layer."""
+    return any(isinstance(v, Mapping) for v in rope.values())
 
 
 def _reads(args: Any, name: str) -> bool:
     return name in getattr(type(args), "__dataclass_fields__", {})
 
 
-def _refuse_unread(data: Mapping[str, Any], args: Any, where: str) -> None:
+def _refuse_unread(data: Mapping[str, Any], changes: Mapping[str, Any], args: Any, where: str) -> None:
     """Refuse what changes the mathematics and what mlx_lm's model has no argument for."""
-    for name in HEEDED:
+    for name in ("rope_parameters", *HEEDED):
         value = data.get(name)
-        if value in NEUTRAL or _reads(args, name) or (args is None):
+        if (value in NEUTRAL and value is not True) or _reads(args, name) or args is None:
+            continue
+        if name in changes and _reads(args, "rope_parameters"):  # where it finds the same
+            continue
+        if name == "rope_parameters" and not (
+            isinstance(value, Mapping) and _by_layer(value) and not changes
+        ):
             continue
         raise CheckpointError(
             f"{where} has {name} = {value!r}, which mlx_lm's {data.get('model_type')} does not heed",
             hint="it would compute something else, so it is not opened",
         )
+
+
+class _Gelu:
+    """An MLP of mlx_lm with the other form of its GELU."""
+
+    _how: tuple[bool, str, str, str]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        tanh, into, beside, out = self._how
+        h = (nn.gelu_approx if tanh else nn.gelu)(self[into](x))  # type: ignore[index]
+        return self[out](h * self[beside](x) if beside else h)  # type: ignore[index]
+
+
+def _activate(model: Any, kind: str, data: Mapping[str, Any], where: str) -> None:
+    """See that the MLP's activation is the one that config.json names: a GELU's form is put right, another
+    function refused."""
+    name = data.get("hidden_activation") or data.get("hidden_act")
+    family = NAMED.get(name) if isinstance(name, str) else None
+    if family is None:
+        return
+    source = Path(inspect.getfile(type(model))).read_text(encoding="utf-8")
+    found = {f for f, pattern in ACTIVATIONS.items() if re.search(pattern, source)}
+    if found and family not in found:
+        raise CheckpointError(
+            f"{where} has the activation '{name}', and mlx_lm's {kind} computes {' or '.join(sorted(found))}",
+            hint="it would compute something else, so it is not opened",
+        )
+    tanh, *matrices = GELUS.get(kind, (None,))
+    if tanh is not None and family == "gelu" and tanh != (name != "gelu"):
+        for layer in model.layers:
+            own = type(layer.mlp)
+            layer.mlp.__class__ = type(own.__name__, (_Gelu, own), {"_how": (not tanh, *matrices)})
 
 
 def _settle(model: nn.Module, packing: quantized.Packing | None, dtype: mx.Dtype | None, where: str) -> None:

@@ -129,7 +129,8 @@ def fill(
 
     With `dtype` floating-point ones are cast; `tensors` then is a dict, which is emptied, so that no second
     copy of what is in it lives on."""
-    wanted = {name: value.shape for name, value in tree_flatten(module.parameters())}
+    places = dict(tree_flatten(module.parameters()))
+    wanted = {name: value.shape for name, value in places.items()}
     extra = sorted(set(tensors) - set(wanted))
     missing = sorted(set(wanted) - set(tensors))
     if missing:
@@ -146,6 +147,12 @@ def fill(
         if tensors[name].shape != shape:
             raise CheckpointError(
                 f"{where}: {name} has shape {tensors[name].shape}, the config says {shape}", hint=UNPAIRED
+            )
+        if _floating(places[name]) and not _floating(tensors[name]):  # MLX reads 8-bit floats as bytes
+            raise CheckpointError(
+                f"{where}: {name} holds numbers of the type {str(tensors[name].dtype).rpartition('.')[2]}, "
+                "and config.json does not say what they stand for",
+                hint="give weights in float32, float16 or bfloat16",
             )
     if dtype is not None:
         assert isinstance(tensors, dict)
@@ -172,14 +179,20 @@ def refuse_nan(tensors: Mapping[str, mx.array], where: str) -> None:
     """Refuse tensors with NaN or infinity, which answer nothing.
 
     A sum costs a third of the hashes: where it is finite all values are; where not, each is looked at."""
-    sums = {name: t.sum() for name, t in tensors.items() if mx.issubdtype(t.dtype, mx.floating)}
-    mx.eval(sums)
-    for name, total in sums.items():
-        if not mx.isfinite(total).item() and not mx.isfinite(tensors[name]).all().item():
+    for name, tensor in tensors.items():  # one after the other: what a lazy one is made of is dropped again
+        if _floating(tensor) and not mx.isfinite(tensor.sum()).item() and not _finite(tensor):
             raise CheckpointError(
                 f"{where}: {name} holds NaN or infinity: the run that made it diverged",
                 hint="use an older checkpoint, or train again with a smaller --lr",
             )
+
+
+def _finite(tensor: mx.array) -> bool:
+    return bool(mx.isfinite(tensor).all().item())
+
+
+def _floating(tensor: mx.array) -> bool:
+    return mx.issubdtype(tensor.dtype, mx.floating)
 
 
 def _more(names: list[str]) -> str:

@@ -38,7 +38,7 @@ from tinygpt.core.errors import CheckpointError, ConfigError, TinyGPTError, Unsu
 from tinygpt.core.family import Family
 from tinygpt.model import checkpoint
 from tinygpt.model.seeds import key_of
-from tinygpt.peft import _format, _layers
+from tinygpt.peft import _format, _joined, _layers
 from tinygpt.peft._layers import adapters, chosen, put
 
 PEFT = Family("tinygpt.peft", verb="wrap")
@@ -268,6 +268,7 @@ def load_adapter(
     if expand := getattr(PEFT.load(pick.name), "expand", None):
         found = expand(found, checkpoint.read_json(path / "adapter_config.json"))
     if not manifest:
+        pick, found = _joined.as_ours(pick, found, model, PREFIX, str(path))
         found = _format.without_copies(found, model, PREFIX, str(path))
     modules = _fitting(path, model, pick, found)
     try:

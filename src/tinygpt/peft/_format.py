@@ -17,6 +17,7 @@ KNOWN = "`tinygpt explain peft` lists what this build opens"
 NEUTRAL = {
     "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision",
     "inference_mode", "target_modules", "megatron_core", "qalora_group_size", "runtime_config",
+    "fan_in_fan_out",  # how the base lies, not the adapter
 }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import CheckpointError, ConfigError, UnsupportedError
-from tinygpt.peft import _adapter, _layers, _mlx_lm, _tgla
+from tinygpt.model import checkpoint
+from tinygpt.peft import _adapter, _joined, _layers, _mlx_lm, _tgla
 from tinygpt.peft._adapter import Loaded
 
 
@@ -90,6 +91,9 @@ def _one(path: Path, model: nn.Module, base: Path | None, force: bool, *, beside
         kinds = {name: _layers.kind(layer) for name, layer in _layers.layers(model).items()}
         pick, found = _mlx_lm.read(path, kinds)
         return _placed(path, model, pick, found, ())
+    has = {n for n in ("config.json", "adapter_config.json", checkpoint.MANIFEST) if (path / n).is_file()}
+    if has == {"config.json"}:
+        raise CheckpointError(f"{path} is a model, not an adapter", hint="give an adapter's directory")
     return _adapter.load_adapter(path, model, base=base, force=force, beside=beside)
 
 
@@ -99,6 +103,7 @@ def _placed(
     """Tensors under PEFT's names onto the layers that they are for."""
     try:
         pick = pick.resolve(_adapter.PEFT, "peft")
+        pick, found = _joined.as_ours(pick, found, model, _adapter.PREFIX, str(path))
         layers = _adapter.picked(model, pick)
     except (ConfigError, UnsupportedError) as error:
         raise CheckpointError(f"{path} does not fit this model: {error.message}", hint=error.hint) from error

@@ -24,8 +24,8 @@ WITH_IT = (
 )  # fmt: skip
 
 
-def claim(out: Path, *, force: bool) -> None:
-    """Refuse to write a model where something is; with `force` one of ours goes."""
+def claim(out: Path, *, force: bool | None) -> None:
+    """Refuse to write a model where something is; with `force` one of ours goes. None: nothing ever does."""
     _pieces.refuse_inside(out.resolve().parent)
     files.refuse_existing(out, force=force, what="model", mark=checkpoint.MANIFEST, replaced={"": ()})
 

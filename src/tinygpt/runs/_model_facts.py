@@ -12,7 +12,7 @@ from typing import Any
 
 from tinygpt.core import files
 from tinygpt.core.errors import CheckpointError, TinyGPTError
-from tinygpt.model import checkpoint, foreign
+from tinygpt.model import checkpoint, foreign, repack
 from tinygpt.model.shards import DTYPES, Entry
 
 GROUPS = (
@@ -107,6 +107,7 @@ def opens(folder: Path, data: Mapping[str, Any]) -> tuple[str, str]:
     if not foreign.serves(folder, data):
         try:
             checkpoint.read_config(folder)
+            repack.packed_as_ours({}, data, str(folder))  # whether it knows how they are packed
         except TinyGPTError as error:
             return "no", error.message
         return "native", "an architecture of tinygpt's own decoder"

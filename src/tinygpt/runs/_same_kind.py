@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tinygpt.core.errors import CheckpointError, UnsupportedError
-from tinygpt.model import checkpoint
+from tinygpt.model import checkpoint, foreign
+from tinygpt.model.config import ModelConfig
 from tinygpt.model.shards import Shards
 from tinygpt.runs import _pieces
 
@@ -37,7 +40,7 @@ def refuse_other_kind(first: Path, other: Path) -> None:
     a, b = (checkpoint.read_json(folder / "config.json") for folder in (first, other))
     odd = [k for k in dict.fromkeys([*a, *b]) if k not in NEUTRAL and a.get(k) != b.get(k)]
     odd.sort(key=lambda key: key != "model_type")
-    if odd:
+    if odd and not (_native(first, a) and _native(other, b) and _computed(first) == _computed(other)):
         was = f"{odd[0]} is {a.get(odd[0])!r} in {first} and {b.get(odd[0])!r} in {other}"
         raise CheckpointError(
             f"the models differ in what they compute: {was}", hint="merge models of one kind"
@@ -49,6 +52,15 @@ def refuse_other_kind(first: Path, other: Path) -> None:
             "that only one of them has, or that they number differently",
             hint="their rows of embeddings mean different things, so they cannot be merged",
         )
+
+
+def _native(folder: Path, data: dict[str, Any]) -> bool:
+    return not foreign.serves(folder, data)
+
+
+def _computed(folder: Path) -> ModelConfig:
+    """What a config.json says, whichever way it is spelled: transformers 5 has other keys than 4."""
+    return replace(checkpoint.read_config(folder), initializer_range=0.02)
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
@@ -71,4 +83,10 @@ def refuse_other_tensors(lead: Shards, first: Path, other: Shards, folder: Path)
             raise CheckpointError(
                 f"{name} has the shape {a.shape} in {first} and {b.shape} in {folder}",
                 hint="models of different sizes cannot be merged",
+            )
+        if a.is_float != b.is_float:
+            odd_one, where = (a, first) if b.is_float else (b, folder)
+            raise CheckpointError(
+                f"{name} holds numbers of the type {odd_one.code} in {where}, which are no weights",
+                hint="give weights in float32, float16 or bfloat16",
             )

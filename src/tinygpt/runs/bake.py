@@ -13,7 +13,7 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
 from tinygpt.model import checkpoint, quantized, weights
-from tinygpt.peft import _adapter
+from tinygpt.peft import _open
 from tinygpt.runs import _baking, _beside, _pieces
 
 PROBE = 16  # tokens on which the baked model is compared with the adapted one
@@ -24,7 +24,7 @@ class Config:
     """Settings of `bake-lora`."""
 
     base: Annotated[Path, "The model that the adapter was trained on."]
-    adapter: Annotated[Path, "The adapter: ours or peft's."]
+    adapter: Annotated[Path, "The adapter: ours, peft's, mlx-lm's or the original's."]
     out: Annotated[Path, "Directory of the baked model."]
     dtype: Annotated[
         Literal["preserve", "f32", "f16", "bf16"], "How weights are stored that are not packed."
@@ -45,7 +45,7 @@ class Config:
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Write the baked model at `out`; returns how much of the adapter each matrix lost."""
-    _beside.claim(config.out, force=False)
+    _beside.claim(config.out, force=None)
     folder, adapter = _pieces.model_path(config.base), _pieces.model_path(config.adapter)
     loaded = checkpoint.load(folder, dtype="stored")
     model: Any = loaded.model
@@ -55,7 +55,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         raise ConfigError(f"{flag} is about a quantized base, and {folder} is dense", hint="leave it out")
     ids = mx.arange(PROBE)[None] % loaded.config.vocab_size
     plain = _logits(model, ids)
-    read = _adapter.load_adapter(adapter, model, base=folder, force=config.force)
+    (read,) = _open.load([adapter], model, base=folder, force=config.force)
+    for note in read.notes:
+        events.note(note, "warning")
     if read.manifest.get("packed") and not packed:
         events.note("the adapter was trained over a packed base; it is baked into the dense one")
     adapted = _logits(model, ids)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tinygpt.cli._options import Json
+from tinygpt.cli._options import Json, fetched
 from tinygpt.cli._render import Output, table
 
 
@@ -22,9 +22,10 @@ def main(
 ) -> None:
     from tinygpt.runs import debug
 
-    found = debug.dtypes(path)
+    out = Output(json=json_)
+    found = debug.dtypes(fetched(path, out))
 
     def render() -> None:
         table(["dtype", "tensors", "values", "bytes"], [(k, *v.values()) for k, v in found.items()])
 
-    Output(json=json_).result(found, render)
+    out.result(found, render)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tinygpt.cli._options import Json
+from tinygpt.cli._options import Json, fetched
 from tinygpt.cli._render import Output, table
 
 
@@ -24,7 +24,8 @@ def main(
 ) -> None:
     from tinygpt.runs import debug
 
-    found = debug.logits(path, prompt, top)
+    out = Output(json=json_)
+    found = debug.logits(fetched(path, out), prompt, top)
 
     def render() -> None:
         table(
@@ -32,4 +33,4 @@ def main(
             [(r["id"], repr(r["text"]), r["logit"], r["probability"]) for r in found],
         )
 
-    Output(json=json_).result(found, render)
+    out.result(found, render)

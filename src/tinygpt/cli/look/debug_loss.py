@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tinygpt.cli._options import Json
+from tinygpt.cli._options import Json, fetched
 from tinygpt.cli._render import Output, table
 
 
@@ -23,9 +23,10 @@ def main(
 ) -> None:
     from tinygpt.runs import debug
 
-    found = debug.loss(path, text)
+    out = Output(json=json_)
+    found = debug.loss(fetched(path, out), text)
 
     def render() -> None:
         table(["what", "value"], list(found.items()))
 
-    Output(json=json_).result(found, render)
+    out.result(found, render)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tinygpt.cli._options import Json
+from tinygpt.cli._options import Json, fetched
 from tinygpt.cli._render import Output, table
 
 
@@ -22,7 +22,8 @@ def main(
 ) -> None:
     from tinygpt.runs import debug
 
-    found = debug.names(path)
+    out = Output(json=json_)
+    found = debug.names(fetched(path, out))
 
     def render() -> None:
         table(["what", "count"], [(k, v if isinstance(v, int) else len(v)) for k, v in found.items()])
@@ -30,4 +31,4 @@ def main(
             for name in found[kind]:
                 print(f"{kind}: {name}")
 
-    Output(json=json_).result(found, render)
+    out.result(found, render)

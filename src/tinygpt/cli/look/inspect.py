@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tinygpt.cli._options import Json
+from tinygpt.cli._options import Json, fetched
 from tinygpt.cli._render import Output, size, table
 
 
@@ -25,7 +25,8 @@ def main(
 ) -> None:
     from tinygpt.runs.inspect import inspect
 
-    facts = inspect(path)
+    out = Output(json=json_)
+    facts = inspect(fetched(path, out))
 
     def render() -> None:
         shown = {k: v for k, v in facts.items() if k not in ("tensors", "config", "bytes")}
@@ -39,7 +40,7 @@ def main(
             ]
             table(["tensor", "shape", "dtype", "bytes"], rows)
 
-    Output(json=json_).result(facts, render)
+    out.result(facts, render)
 
 
 def _slot(filled: dict[str, object]) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from tinygpt.cli._options import Json
+from tinygpt.cli._options import Json, fetched
 from tinygpt.cli._render import Output
 
 
@@ -23,7 +23,6 @@ def main(
 ) -> None:
     from tinygpt.runs.inspect import validate
 
-    facts = validate(path)
-    Output(json=json_).result(
-        facts, lambda: print(f"{facts['verdict']}: {facts['path']} ({facts['files']} files)")
-    )
+    out = Output(json=json_)
+    facts = validate(fetched(path, out))
+    out.result(facts, lambda: print(f"{facts['verdict']}: {facts['path']} ({facts['files']} files)"))
