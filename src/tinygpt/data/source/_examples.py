@@ -79,9 +79,11 @@ def _spans(content: Conversation | str, render: Render, learn: Learn) -> list[Sp
     but the last. DataError where the template refuses the row, or nothing is left to learn."""
     if isinstance(content, str):
         return [Span(content, learn=True)]
-    spans = render(content.messages, content.tools)
+    numbers = [i for i, message in enumerate(content.messages) if message["role"] == "assistant"]
+    # Nothing after the last answer is learned, and some templates write an answer that something follows
+    # without a stop token.
+    spans = render(content.messages[: numbers[-1] + 1], content.tools)
     if content.unlearned:
-        numbers = [i for i, message in enumerate(content.messages) if message["role"] == "assistant"]
         context = {numbers[i] for i in content.unlearned}
         spans = [span._replace(learn=span.learn and span.message not in context) for span in spans]
     if learn == "last":
