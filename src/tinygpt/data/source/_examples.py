@@ -45,11 +45,11 @@ class Example:
 
 def encode(
     found: Sequence[Row], render: Render, learn: Learn, tokenizer: Tokenizer, events: Events | None
-) -> tuple[list[Example], list[str]]:
+) -> tuple[list[Example], list[DataError]]:
     """(examples, why others are none): a conversation as the template writes it, up to its last answer; a
     text between the tokens that begin and end one."""
     examples: list[Example] = []
-    bad: list[str] = []
+    bad: list[DataError] = []
     for at in range(0, len(found), CHUNK):
         some: list[Row] = []
         spans: list[list[Span]] = []
@@ -58,7 +58,7 @@ def encode(
                 spans.append(_spans(row.content, render, learn))
                 some.append(row)
             except DataError as error:
-                bad.append(error.message)
+                bad.append(error)
         for row, text, (ids, mask) in zip(some, spans, encode_many(spans, tokenizer), strict=True):
             digest = hashlib.sha256(join(text).encode()).digest()
             if isinstance(row.content, str):
