@@ -52,3 +52,18 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
     for name, message in (("b.parquet", "cannot read"), ("c.parquet", "there is no file")):
         with pytest.raises(DataError, match=message):
             list(table.records(tmp_path / name))
+
+
+def test_a_table_does_not_fill_calls_with_keys_of_others(tmp_path: Path) -> None:
+    """Columns of objects have every key in every row; what is null there was not in the row."""
+    arrow, parquet = nano.require("pyarrow"), nano.require("pyarrow.parquet")
+    calls = [{"name": "rm", "arguments": {"file": "a"}}, {"name": "ls", "arguments": {"path": "b"}}]
+    talks = [
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+        for call in calls
+    ]
+    parquet.write_table(
+        arrow.Table.from_pylist([{"messages": talk} for talk in talks]), tmp_path / "a.parquet"
+    )
+    used, _ = rows.read(tmp_path / "a.parquet", rows.to_messages)
+    assert [c.messages[1]["tool_calls"][0] for c in used] == calls

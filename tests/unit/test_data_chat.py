@@ -91,6 +91,23 @@ def test_chat_learns_the_last_answer_or_those_with_a_weight(tmp_path: Path, memo
     assert source.describe()["bad_rows"] == 1 and "they were left out" in memory.of(Note)[0].text
 
 
+def test_chat_learns_to_stop_where_a_row_goes_on_after_its_last_answer(tmp_path: Path) -> None:
+    """Many templates end only what stands last with a stop token."""
+    ends_last = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}"
+        "{{ eos_token if loop.last and m.role == 'assistant' }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    talk = [{"role": r, "content": c} for r, c in (("user", "q"), ("assistant", "one"), ("user", "r"))]
+    rows.write(tmp_path / "a.jsonl", [{"messages": talk}])
+    config = chat.Config(paths=(tmp_path / "a.jsonl",), held_out=0.0)
+    [found] = chat.examples(config, TOKENIZER.with_template(ends_last), length=96)
+    assert [id for id, on in zip(found.ids, found.learn) if on] == [
+        *TOKENIZER.encode_batch(["one"])[0],
+        TOKENIZER.eos_id,
+    ]
+
+
 def test_chat_evaluates_on_a_file(tmp_path: Path, memory: Any) -> None:
     answers(tmp_path)
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()

@@ -256,3 +256,16 @@ def test_many_at_once_are_as_one_by_one() -> None:
     some = [own.render(CHAT[:n]) for n in (2, 3, 5)]
     assert encode_many(some, format.tokenizer) == [encode(s, format.tokenizer) for s in some]
     assert not re.search(r"\bQq\b", join(some[-1]))
+
+
+@pytest.mark.parametrize("asked", ["q", "b", "about", "bad", "dad", ""])
+def test_a_header_is_never_taken_for_the_answer(asked: str) -> None:
+    """A template that ends whatever stands last: its prompt is no beginning of the conversation, and what
+    they have in common after the question is no header, whatever the question ends with."""
+    source = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token if loop.last }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    own = Own(byte.load().with_template(source))
+    with pytest.raises(DataError, match="does not show where the answer in message 2 begins"):
+        own.render([user(asked), says("one")])

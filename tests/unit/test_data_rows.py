@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import io
 import json
@@ -16,6 +17,12 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import rows, table
 
 PAIR = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def calls(arguments: Any) -> dict[str, Any]:
+    """A row in which a tool is called."""
+    said = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": arguments}]}
+    return {"messages": [PAIR[0], said]}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,14 @@ def test_tools_may_be_json_text() -> None:
         ({"conversations": [{"from": "function_call", "value": "3"}]}, "must be an object, got a number"),
         ({"prompt": PAIR[:1], "completion": "a"}, "must both be text, or both lists of messages"),
         ({"prompt": PAIR, "completion": PAIR[:1]}, "no answer has a weight"),
+        (calls({"v": "\ud800"}), "half of a surrogate pair"),
+        (calls({"\ud800": 1}), "half of a surrogate pair"),
+        (calls({"v": float("nan")}), "holds nan, which is no number of JSON"),
+        (calls(json.loads('{"a":' * 400 + "1" + "}" * 400)), "nested more than 64 levels"),
+        (calls({"day": datetime.date(2020, 1, 1)}), "holds a date, which JSON has not"),
+        ({"messages": PAIR, "tools": [{"name": "\ud800"}]}, "'tools' holds half of a surrogate pair"),
+        ({"messages": PAIR, "tools": "[" * 90 + "{}" + "]" * 90}, "must be a list of JSON schemas"),
+        ({"messages": PAIR, "tools": '[{"a":' + "[" * 90 + "]" * 90 + "}]"}, "'tools' is nested more than"),
         ({"messages": [PAIR[0], {**PAIR[1], "weight": 0}]}, "no answer has a weight"),
         ({"messages": [PAIR[0], {**PAIR[1], "weight": 2}]}, r"messages\[1\]: 'weight' must be 0 or 1, got 2"),
     ],

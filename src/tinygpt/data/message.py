@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tinygpt.core.errors import DataError, nearest
@@ -15,6 +16,7 @@ ALSO = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "developer": "system",
     "function": "tool", "observation": "tool", "function_response": "tool", "function_call": "assistant",
 }  # fmt: skip
+DEEPEST = 64  # levels of lists and objects in a call or a schema
 KEPT = ("name", "tool_call_id", "reasoning_content")  # texts beside the content that some templates write
 
 
@@ -61,7 +63,7 @@ def to_call(call: Any, where: str = "tool call") -> dict[str, Any]:
             raise DataError(f"{where}: the arguments are {error.message}") from error
     if not isinstance(arguments, dict):
         raise DataError(f"{where}: the arguments must be an object, got {kind_of(arguments)}")
-    return {"name": inner["name"], "arguments": arguments}
+    return {"name": text_of(inner["name"], f"{where}.name"), "arguments": json_of(arguments, where)}
 
 
 def text_of(value: Any, where: str) -> str:
@@ -73,6 +75,29 @@ def text_of(value: Any, where: str) -> str:
     except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair: no text has it
         raise DataError(f"'{where}' holds half of a surrogate pair at character {error.start}") from error
     return value
+
+
+def json_of(value: Any, where: str) -> Any:
+    """A value that must be JSON: text that UTF-8 can write, numbers that JSON has, not nested too deeply for
+    what walks through it later."""
+    level = [value]
+    for _ in range(DEEPEST):
+        if not level:
+            return value
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, str):
+                text_of(one, where)
+            elif isinstance(one, dict):
+                inner += [*one, *one.values()]
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, float) and not math.isfinite(one):
+                raise DataError(f"'{where}' holds {one}, which is no number of JSON")
+            elif not isinstance(one, float | int | None):  # a table may have dates
+                raise DataError(f"'{where}' holds a {type(one).__name__}, which JSON has not")
+        level = inner
+    raise DataError(f"'{where}' is nested more than {DEEPEST} levels deep")
 
 
 def kind_of(value: Any) -> str:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from tinygpt.core.errors import ConfigError, DataError, nearest
 from tinygpt.data import table
-from tinygpt.data.message import Message, kind_of, text_of, to_message
+from tinygpt.data.message import Message, json_of, kind_of, text_of, to_message
 from tinygpt.data.message import to_call as to_call  # what templates and suites need of a row
 
 T = TypeVar("T")
@@ -278,4 +278,4 @@ def _tools(value: Any) -> list[dict[str, Any]] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise DataError("'tools' must be a list of JSON schemas")
-    return value
+    return json_of(value, "tools")

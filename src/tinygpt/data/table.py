@@ -108,11 +108,18 @@ def _parquet(path: Path) -> Iterator[tuple[int, Read]]:
             for batch in columns.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, lambda row=row: row
+                    yield number, lambda row=row: {name: _present(cell) for name, cell in row.items()}
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", hint="check the path") from error
     except (OSError, arrow.ArrowException) as error:
         raise DataError(f"cannot read {path}: {error}", hint="copy or download it again") from error
+
+
+def _present(cell: Any) -> Any:
+    """A cell without the keys that are null: a table gives every object all keys that any of them has."""
+    if isinstance(cell, dict):
+        return {key: _present(value) for key, value in cell.items() if value is not None}
+    return [_present(value) for value in cell] if isinstance(cell, list) else cell
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -31,5 +31,5 @@ main = from_config(
     },
     knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets",
            "exclude": "adapter.exclude"},
-    choices=CHOICES, slots=True,
+    choices=CHOICES, spares={"show_mask": "out"}, slots=True,
 )  # fmt: skip

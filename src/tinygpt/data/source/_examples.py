@@ -45,11 +45,11 @@ class Example:
 
 def encode(
     found: Sequence[Row], render: Render, learn: Learn, tokenizer: Tokenizer, events: Events | None
-) -> tuple[list[Example], list[str]]:
+) -> tuple[list[Example], list[DataError]]:
     """(examples, why others are none): a conversation as the template writes it, up to its last answer; a
     text between the tokens that begin and end one."""
     examples: list[Example] = []
-    bad: list[str] = []
+    bad: list[DataError] = []
     for at in range(0, len(found), CHUNK):
         some: list[Row] = []
         spans: list[list[Span]] = []
@@ -58,7 +58,7 @@ def encode(
                 spans.append(_spans(row.content, render, learn))
                 some.append(row)
             except DataError as error:
-                bad.append(error.message)
+                bad.append(error)
         for row, text, (ids, mask) in zip(some, spans, encode_many(spans, tokenizer), strict=True):
             digest = hashlib.sha256(join(text).encode()).digest()
             if isinstance(row.content, str):
@@ -79,9 +79,11 @@ def _spans(content: Conversation | str, render: Render, learn: Learn) -> list[Sp
     but the last. DataError where the template refuses the row, or nothing is left to learn."""
     if isinstance(content, str):
         return [Span(content, learn=True)]
-    spans = render(content.messages, content.tools)
+    numbers = [i for i, message in enumerate(content.messages) if message["role"] == "assistant"]
+    # Nothing after the last answer is learned, and some templates write an answer that something follows
+    # without a stop token.
+    spans = render(content.messages[: numbers[-1] + 1], content.tools)
     if content.unlearned:
-        numbers = [i for i, message in enumerate(content.messages) if message["role"] == "assistant"]
         context = {numbers[i] for i in content.unlearned}
         spans = [span._replace(learn=span.learn and span.message not in context) for span in spans]
     if learn == "last":

@@ -162,9 +162,9 @@ def _fitted(
         found, _choice.of(tokenizer, config.template).render, config.learn, tokenizer, events
     )
     if bad:
-        what = f"{len(bad)} of {len(found)} rows cannot be learned: {bad[0]}"
+        what = f"{len(bad)} of {len(found)} rows cannot be learned: {bad[0].message}"
         if config.strict or not examples:
-            raise DataError(what, hint="fix the rows, or leave them out")
+            raise DataError(what, hint=bad[0].hint or "fix the rows, or leave them out")
         facts["bad_rows"] += len(bad)
         if events:
             events.note(f"{what}; they were left out", level="warning")

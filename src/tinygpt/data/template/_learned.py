@@ -29,7 +29,7 @@ THOUGHT = re.compile(r".*</think>\s*", re.DOTALL)
 # Private use: no text holds them but by intent. Names of control tokens in people's text stand between two.
 UNUSED = "".join(chr(code) for code in range(0xF0000, 0xF0040))
 PLAIN = {"role": "assistant"}
-PROBES = ("aQq0b", "cZz1d")  # differ in their first and in their last letter
+PROBES = ("aQq0b", "cZz1d", "eXx2f")  # differ in their first and in their last letter
 MOST_SKELETONS = 4096
 
 
@@ -116,7 +116,7 @@ def _both(
 
 def _skeleton(messages: Sequence[Message], write: Write, stops: Sequence[str]) -> list[_Part] | None:
     """The rendering of a conversation of this form with its contents left open; None where it has none."""
-    names = [f"aQ{i}x{i}Qb" for i in range(len(messages))]
+    names = [f"gQ{i}x{i}Qh" for i in range(len(messages))]
     probe = [{**m, "content": n if m["content"] else ""} for m, n in zip(messages, names, strict=True)]
     try:
         text, _ = write(probe, False)
@@ -210,9 +210,7 @@ def _find(text: str, stop: str, begin: int, end: int) -> int:
 
 def _bounds(text: str, messages: Sequence[Message], i: int, write: Write) -> tuple[int, int] | None:
     """(begin, end) in `text` of what depends on message i; None where nothing does."""
-    # A probe that begins or ends as the message does moves a bound into it, which is near enough: what is
-    # learned begins at a prompt and ends at a stop token. One that is equal to it tells nothing.
-    for probe in PROBES:
+    for probe in _probes(messages[i]):
         try:
             other, _ = write([*messages[:i], _changed(messages[i], probe), *messages[i + 1 :]], False)
         except DataError:
@@ -222,6 +220,13 @@ def _bounds(text: str, messages: Sequence[Message], i: int, write: Write) -> tup
             size = len(commonprefix([text[begin:][::-1], other[begin:][::-1]]))
             return begin, len(text) - size
     return None
+
+
+def _probes(message: Message) -> list[str]:
+    """The probes, those first that neither begin nor end as the message's text does: another moves a bound
+    into the text, and one that is equal to it tells nothing."""
+    said = (message["content"] or "").strip().lower()
+    return sorted(PROBES, key=lambda probe: said[:1] == probe[0] or said[-1:] == probe[-1])
 
 
 def _changed(message: Message, probe: str) -> Message:
@@ -278,7 +283,7 @@ def _begin(
         at = before[1] + same
         if at > content:
             at = content
-        elif rest and not (same and rest.startswith("<")):
+        elif rest and not (tail[:same].strip() and rest.startswith("<")):
             raise DataError(f"the chat template does not show {where}", hint=OTHER)
     if at > content:
         raise DataError(f"the chat template does not show {where}", hint=OTHER)
@@ -320,7 +325,9 @@ def header_of(before: Sequence[Message], prompt: str, write: Write) -> str:
 
 def _bounds_in_prompt(prompt: str, messages: Sequence[Message], write: Write) -> int | None:
     """Where the last message's text ends in the prompt that follows it."""
-    for probe in PROBES:  # as in `_bounds`, whose place in the whole conversation this is compared with
+    for probe in _probes(
+        messages[-1]
+    ):  # as in `_bounds`, whose place in the conversation this is compared to
         other, _ = write([*messages[:-1], _changed(messages[-1], probe)], True)
         if other != prompt:
             begin = len(commonprefix([prompt, other]))
