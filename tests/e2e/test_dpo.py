@@ -155,7 +155,8 @@ def test_a_packed_base_is_a_reference_of_its_own(root: Path) -> None:
     adapter stands on the base as it was packed, and is saved so."""
     wide = ("--set", "model.hidden_size=64", "--data", root / "rows.jsonl", "--steps", 1, "--no-lock")
     good("sft", *wide, "--out", root / "wide", *NANO[2:], "--seed", 1, "--context", 96)
-    usual = ("dpo", root / "wide", "--data", root / "pairs.jsonl", "--steps", 1, *KNOBS[2:])
+    few = preferences(root / "few.jsonl", 10)
+    usual = ("dpo", root / "wide", "--data", few, "--steps", 1, "--batch", 2, *KNOBS[2:])
     firsts: list[float] = []
     for name, more in {
         "dense": (),

@@ -142,7 +142,7 @@ def test_what_a_plan_goes_by() -> None:
     plain = recipe.resolve(survey_of(1000), (100, 9000), BASE, MACHINE)
     assert plain.context == 4096 and "longer rows lose their beginning" in plain.reasons
     short = recipe.resolve(survey_of(1000), (100, 9000), dataclasses.replace(BASE, context=700), MACHINE)
-    assert short.context == 700
+    assert short.context == 700 and any("the base reads no more" in reason for reason in short.reasons)
     assert (
         plain.neftune == 5 and recipe.resolve(survey_of(1000, "tools"), (9, 99), BASE, MACHINE).neftune == 0
     )
@@ -175,6 +175,26 @@ def test_the_verdict(losses: tuple[float, ...], scores: tuple[float, ...], end: 
     names = ("base", "base + examples", "adapter")
     means = {name: [loss + 0.01 * (i % 3) for i in range(10)] for name, loss in zip(names, losses)}
     assert worth(means, [exact(n, s) for n, s in zip(names, scores)])[-1].startswith(end)
+
+
+def judged(base: list[float], examples: list[float], *right: float) -> list[str]:
+    names = ("base", "base + examples", "adapter")
+    means = dict(zip(names, (base, examples, [1.0 + 0.01 * (i % 3) for i in range(len(base))])))
+    return worth(means, [exact(n, s) for n, s in zip(names, right)])
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    """Examples that fit no prompt do not "do about as well", and a few rows say nothing."""
+    two, none = [2.0] * 10, [math.nan] * 10
+    told = judged(two, none, 0.1, 0.0, 0.5)
+    assert told[-1].startswith("The adapter was worth training; examples do not fit")
+    assert told[-2] == "Exactly right: base 1 of 10, adapter 5 of 10."
+    assert "was not measured" in judged(none, none, 0.0, 0.0, 0.0)[-1]
+    assert "do better" in judged(two, [0.5] * 10, 0.1, 0.5, 0.5)[-1]
+    assert "exactly right" in judged(two, two, 0.0, 0.0, 0.0)[-1]
+    told = judged([2.0] * 5, [2.0] * 5, 0.1, 0.1, 0.5)
+    assert "5 rows, too few" in told[0] and "so few rows" in told[-1]
+    assert "surely lower" in judged([2.0] * 6, [2.0] * 6, 0.1, 0.1, 0.5)[0]
 
 
 def test_noise_is_not_a_gain() -> None:

@@ -66,7 +66,10 @@ def resolve(survey: Survey, tokens: tuple[int, int], base: Base, machine: Machin
     context = min(context, base.context)
     told.append(f"context {context}: 99 of 100 rows have at most {long} tokens")
     if long > context:
-        told.append("longer rows lose their beginning")
+        told.append(
+            "longer rows lose their beginning"
+            + ("; the base reads no more" if context == base.context else "")
+        )
     a_row = max(1, context // max(1, mean))  # conversations of a packed row
     batch = max(1, min(BATCH, math.ceil(n / (8 * a_row))))  # at least eight steps an epoch
     wanted = math.ceil(epochs * n / (a_row * batch))
