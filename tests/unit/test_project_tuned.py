@@ -155,6 +155,14 @@ def test_what_a_plan_goes_by() -> None:
     assert slow.seconds == 2 * recipe.resolve(survey_of(1000), (100, 300), BASE, MACHINE).seconds
 
 
+@pytest.mark.parametrize(
+    ("width", "lr"), [(4096, 2e-4), (2048, 2e-4), (1024, 4e-4), (256, 1.6e-3), (32, 5e-3)]
+)
+def test_a_narrow_base_learns_at_a_higher_rate(width: int, lr: float) -> None:
+    plan = recipe.resolve(survey_of(300), (100, 300), dataclasses.replace(BASE, width=width), MACHINE)
+    assert plan.lr == pytest.approx(lr) and f"learning rate {lr:g}: a base of width {width}" in plan.reasons
+
+
 def exact(name: str, score: float) -> EvalRow:
     return EvalRow(
         model_path="", model_name=name, task="held_out", metric="exact_match", score=score, n_examples=10,

@@ -75,6 +75,8 @@ class Config(SampleConfig, Adapters):
                     f"--{name.replace('_', '-')} says nothing to the verifier '{self.verifier}'",
                     hint="leave it out",
                 )
+        if self.out is not None and (self.out.is_dir() or self.out.suffix == ".svg"):
+            raise ConfigError(f"--out {self.out} cannot be the JSON file", hint="name it as result.json")
         if self.temperature == 0 and self.most > 1:
             raise ConfigError("--temperature 0 gives the same answer each time", hint="raise it")
 
