@@ -155,6 +155,9 @@ def test_functions_that_cannot_be_used(own: Path) -> None:
     (own / "nan.py").write_text("def f(answer):\n    return float('nan')\n", encoding="utf-8")
     with pytest.raises(DataError, match="not a finite number"):
         _composite.load("nan.py:f")(Answer(text="a"))
+    (own / "ends.py").write_text("def f(answer):\n    raise SystemExit('two\\nlines')\n", encoding="utf-8")
+    with pytest.raises(DataError, match="SystemExit: two lines"):
+        _composite.load("ends.py:f")(Answer(text="a"))
     model = own / "model"
     model.mkdir()
     (model / "config.json").write_text("{}", encoding="utf-8")

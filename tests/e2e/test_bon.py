@@ -56,3 +56,11 @@ def test_what_says_nothing_is_refused(trained: Path, tmp_path: Path) -> None:
     refused(tinygpt(*usual[:2], "--prompt", "a", "--temperature", 0), "the same answer each time")
     refused(tinygpt(*usual, "--prompt", "a", "--verifier", "command", "--command", "no-such-x"), "cannot run")
     refused(tinygpt(*usual, "--data", tmp_path / "none.jsonl"), "none.jsonl")
+    for out in (tmp_path, tmp_path / "curve.svg"):  # the chart goes there, and would be lost
+        refused(tinygpt(*usual, "--prompt", "a", "--out", out), "cannot be the JSON file")
+
+
+def test_a_curve_that_cannot_be_drawn_is_told(trained: Path, tmp_path: Path) -> None:
+    asked = ("bon", trained / "run", "--prompt", "a", *FEW, "--scan", "1,2", "--out", tmp_path / "c.json")
+    done = good(*asked, "--verifier", "command", "--command", "sleep 9", "--seconds", 0.05)
+    assert "no curve was drawn" in done.err and not (tmp_path / "c.svg").exists()

@@ -148,3 +148,42 @@ def test_what_is_wrong_is_said_in_one_line(root: Path, tmp_path: Path) -> None:
     refused(tinygpt(*usual, *data, "--samples", 4), "--reward-fn")
     refused(tinygpt(*usual, *data, "--reward-fn", tmp_path / "none.toml"), "cannot read")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_packed_base_is_a_reference_of_its_own(root: Path) -> None:
+    """The files are the same, what they say is not: without that, packed runs began beside log 2. A started
+    adapter stands on the base as it was packed, and is saved so."""
+    wide = ("--set", "model.hidden_size=64", "--data", root / "rows.jsonl", "--steps", 1, "--no-lock")
+    good("sft", *wide, "--out", root / "wide", *NANO[2:], "--seed", 1, "--context", 96)
+    few = preferences(root / "few.jsonl", 10)
+    usual = ("dpo", root / "wide", "--data", few, "--steps", 1, "--batch", 2, *KNOBS[2:])
+    firsts: list[float] = []
+    for name, more in {
+        "dense": (),
+        "two": ("--qlora", "--qlora-bits", 2),
+        "half": ("--dtype", "float16"),
+    }.items():
+        good(*usual, "--out", root / f"packed-{name}", *more)
+        firsts.append(told(root, f"packed-{name}", "train.step")[0]["loss"])
+    good(*usual, "--out", root / "packed-on", "--start-adapter", root / "packed-two")
+    firsts.append(told(root, "packed-on", "train.step")[0]["loss"])
+    assert firsts == pytest.approx([0.693147] * 4, abs=2e-6)
+    saved = checkpoint.read_json(root / "packed-on" / "final" / "tinygpt.json")
+    assert saved["packed"]["bits"] == 2
+    refused(
+        tinygpt(*usual, "--out", root / "no", "--qlora", "--start-adapter", root / "sft"), "packs the base"
+    )
+
+
+def test_a_started_adapter_is_asked_as_it_was_trained(root: Path) -> None:
+    """By its own template, where no other is named; it is saved with what comes of it."""
+    rows = ("--data", root / "rows.jsonl", "--steps", 1, "--no-lock", "--seed", 1)
+    good("sft", root / "base", *rows, "--out", root / "alpaca", "--template", "alpaca", "--batch", 4)
+    for name, more in {"as-it-was": (), "named": ("--template", "alpaca")}.items():
+        good(*dpo(root, name, "--start-adapter", root / "alpaca", *more, "--steps", 1))
+    own, named = (
+        told(root, name, "train.step")[0]["metrics"]["chosen_logp"] for name in ("as-it-was", "named")
+    )
+    assert own == named
+    configs = [(root / n / "final" / "tokenizer_config.json").read_text() for n in ("alpaca", "as-it-was")]
+    assert configs[0] == configs[1]

@@ -142,7 +142,7 @@ def test_what_a_plan_goes_by() -> None:
     plain = recipe.resolve(survey_of(1000), (100, 9000), BASE, MACHINE)
     assert plain.context == 4096 and "longer rows lose their beginning" in plain.reasons
     short = recipe.resolve(survey_of(1000), (100, 9000), dataclasses.replace(BASE, context=700), MACHINE)
-    assert short.context == 700
+    assert short.context == 700 and any("the base reads no more" in reason for reason in short.reasons)
     assert (
         plain.neftune == 5 and recipe.resolve(survey_of(1000, "tools"), (9, 99), BASE, MACHINE).neftune == 0
     )
@@ -153,6 +153,14 @@ def test_what_a_plan_goes_by() -> None:
     assert not lying.qlora, "what is packed already stays as it is"
     slow = recipe.resolve(survey_of(1000), (100, 300), BASE, dataclasses.replace(MACHINE, gflops=50.0))
     assert slow.seconds == 2 * recipe.resolve(survey_of(1000), (100, 300), BASE, MACHINE).seconds
+
+
+@pytest.mark.parametrize(
+    ("width", "lr"), [(4096, 2e-4), (2048, 2e-4), (1024, 4e-4), (256, 1.6e-3), (32, 5e-3)]
+)
+def test_a_narrow_base_learns_at_a_higher_rate(width: int, lr: float) -> None:
+    plan = recipe.resolve(survey_of(300), (100, 300), dataclasses.replace(BASE, width=width), MACHINE)
+    assert plan.lr == pytest.approx(lr) and f"learning rate {lr:g}: a base of width {width}" in plan.reasons
 
 
 def exact(name: str, score: float) -> EvalRow:
@@ -175,6 +183,26 @@ def test_the_verdict(losses: tuple[float, ...], scores: tuple[float, ...], end: 
     names = ("base", "base + examples", "adapter")
     means = {name: [loss + 0.01 * (i % 3) for i in range(10)] for name, loss in zip(names, losses)}
     assert worth(means, [exact(n, s) for n, s in zip(names, scores)])[-1].startswith(end)
+
+
+def judged(base: list[float], examples: list[float], *right: float) -> list[str]:
+    names = ("base", "base + examples", "adapter")
+    means = dict(zip(names, (base, examples, [1.0 + 0.01 * (i % 3) for i in range(len(base))])))
+    return worth(means, [exact(n, s) for n, s in zip(names, right)])
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    """Examples that fit no prompt do not "do about as well", and a few rows say nothing."""
+    two, none = [2.0] * 10, [math.nan] * 10
+    told = judged(two, none, 0.1, 0.0, 0.5)
+    assert told[-1].startswith("The adapter was worth training; examples do not fit")
+    assert told[-2] == "Exactly right: base 1 of 10, adapter 5 of 10."
+    assert "was not measured" in judged(none, none, 0.0, 0.0, 0.0)[-1]
+    assert "do better" in judged(two, [0.5] * 10, 0.1, 0.5, 0.5)[-1]
+    assert "exactly right" in judged(two, two, 0.0, 0.0, 0.0)[-1]
+    told = judged([2.0] * 5, [2.0] * 5, 0.1, 0.1, 0.5)
+    assert "5 rows, too few" in told[0] and "so few rows" in told[-1]
+    assert "surely lower" in judged([2.0] * 6, [2.0] * 6, 0.1, 0.1, 0.5)[0]
 
 
 def test_noise_is_not_a_gain() -> None:

@@ -72,13 +72,16 @@ class ReadReport:
         return f"{self.n_used} of {self.n_rows} {what} used, {self.n_bad} left out: {reasons}"
 
 
-def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tuple[list[T], ReadReport]:
+def read(
+    path: Path, convert: Callable[[Any], T], *, strict: bool = False, known: str = SHAPES
+) -> tuple[list[T], ReadReport]:
     """Every row of a file, converted. Rows for which `convert` raises DataError are left out and counted.
 
     DataError: the file is missing, empty or not UTF-8; no row is usable; or, with `strict`, any row is bad.
+    `known` are the shapes that `convert` takes, for the hint.
     """
     bad: list[tuple[int, str]] = []
-    used = list(each(path, convert, bad, strict=strict))
+    used = list(each(path, convert, bad, strict=strict, known=known))
     return used, ReadReport(
         n_rows=len(used) + len(bad), n_used=len(used), n_bad=len(bad), first_bad=tuple(bad[:3]),
         unit=table.unit(path),
@@ -86,7 +89,12 @@ def read(path: Path, convert: Callable[[Any], T], *, strict: bool = False) -> tu
 
 
 def each(
-    path: Path, convert: Callable[[Any], T], bad: list[tuple[int, str]], *, strict: bool = False
+    path: Path,
+    convert: Callable[[Any], T],
+    bad: list[tuple[int, str]],
+    *,
+    strict: bool = False,
+    known: str = SHAPES,
 ) -> Iterator[T]:
     """The rows of `read` one by one, for files larger than memory; what is left out is added to `bad`."""
     n_used, unit = 0, table.unit(path)
@@ -104,13 +112,13 @@ def each(
         yield found
     if not n_used + len(bad):
         raise DataError(
-            f"{path} is empty", hint=f"put rows in it, for example one JSON object a line: {SHAPES}"
+            f"{path} is empty", hint=f"put rows in it, for example one JSON object a line: {known}"
         )
     if not n_used:
         line, reason = bad[0]
         raise DataError(
             f"none of the {len(bad)} rows of {path} is usable; {unit} {line}: {reason}",
-            hint=f"known shapes: {SHAPES}; --map new=old renames columns",
+            hint=f"known shapes: {known}",
         )
 
 

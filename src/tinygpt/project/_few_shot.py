@@ -15,6 +15,8 @@ from tinygpt.eval.suites._result import Clock, Examples, row
 from tinygpt.runs.evaluate import LocalEndpoint
 
 DRAWS = 2000  # of the bootstrap
+FEWEST = 6  # rows: fewer say nothing at 95 %, even if all of them agree (sign test: 2 / 2^5 = 0.06)
+RIVALS = ("base", "base + examples")
 
 
 class FewShot:
@@ -86,37 +88,58 @@ def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]
 
 def worth(losses: dict[str, list[float]], scored: Sequence[EvalRow]) -> list[str]:
     """Whether the adapter was worth training, in sentences that do not flatter."""
-    exact = {r.model_name: r for r in scored if r.metric == "exact_match"}
     told: list[str] = []
-    better: dict[str, bool | None] = {}
-    for rival in ("base", "base + examples"):
+    how: dict[str, str] = {}  # the adapter against each rival: better, worse, unsure, few, or unknown
+    for rival in RIVALS:
         pairs = [b - a for a, b in zip(losses["adapter"], losses[rival]) if not math.isnan(a + b)]
         if not pairs:
-            better[rival] = None
+            how[rival] = "unknown"
             told.append(
                 f"No held-out row fits the context of the {rival}, so their losses were not compared."
             )
             continue
         low, high = interval(pairs)
-        gain, better[rival] = math.fsum(pairs) / len(pairs), low > 0
-        sure = "surely lower" if low > 0 else "surely higher" if high < 0 else "not surely different"
+        gain = math.fsum(pairs) / len(pairs)
+        how[rival] = "better" if low > 0 else "worse" if high < 0 else "unsure"
+        sure = {"better": "surely lower", "worse": "surely higher", "unsure": "not surely different"}[
+            how[rival]
+        ]
+        if len(pairs) < FEWEST:
+            how[rival] = "few"
+            sure = f"{len(pairs)} row{'s' if len(pairs) > 1 else ''}, too few to be sure of anything"
         told.append(
             f"Its loss on answers is {abs(gain):.3f} nats a token {'below' if gain >= 0 else 'above'} "
             f"that of the {rival} ([{low:.3f}, {high:.3f}]; {sure})."
         )
-    right = {name: round(r.score * r.n_examples) for name, r in exact.items()}
+    exact = {r.model_name: r for r in scored if r.metric == "exact_match"}
+    right = {name: round(r.score * r.n_examples) for name, r in exact.items() if how.get(name) != "unknown"}
     n = exact["adapter"].n_examples
-    told.append("Exactly right: " + ", ".join(f"{name} {k} of {n}" for name, k in right.items()) + ".")
-    best = max(right["base"], right["base + examples"])
-    if all(better.values()) and right["adapter"] >= best:
-        told.append("The adapter was worth training.")
-    elif better["base"] and right["adapter"] >= right["base"]:
-        told.append(
-            "The adapter beats the base, but examples in the prompt do about as well: it saves their tokens, "
-            "no more. More rows or more steps may change that."
+    if len(right) > 1:
+        told.append("Exactly right: " + ", ".join(f"{name} {k} of {n}" for name, k in right.items()) + ".")
+    return [*told, _judged(how, right)]
+
+
+def _judged(how: dict[str, str], right: dict[str, int]) -> str:
+    """The last sentence."""
+    base, examples = (how[rival] for rival in RIVALS)
+    if base == "unknown":
+        return "Whether the adapter was worth training was not measured: use a base with a longer context."
+    if base == "few":
+        return "Whether the adapter was worth training cannot be told from so few rows: give more of them."
+    behind = [rival for rival in RIVALS if right.get(rival, 0) > right["adapter"]]
+    if base != "better" or RIVALS[0] in behind:
+        return "The adapter was not worth training: use the base as it is, or give more and better rows."
+    if examples == "worse":
+        return (
+            "The adapter beats the base, but examples in the prompt do better: use them, or give more rows."
         )
-    else:
-        told.append(
-            "The adapter was not worth training: use the base as it is, or give more and better rows."
+    if examples == "unknown" or (examples == "better" and not behind):
+        told = "The adapter was worth training"
+        told += "; examples do not fit into the base's prompt" * (examples == "unknown")
+        return told + (
+            ". By its loss alone: none of its answers is exactly right." if not right["adapter"] else "."
         )
-    return told
+    return (
+        "The adapter beats the base, but examples in the prompt do about as well: it saves their tokens, "
+        "no more. More rows or more steps may change that."
+    )

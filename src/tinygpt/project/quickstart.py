@@ -28,6 +28,7 @@ from tinygpt.project import _build, specialist
 from tinygpt.project._build import Recipe, Trained
 from tinygpt.runs import _pieces
 
+KNOWN = rows.SHAPES.replace(", {text}", "") + "; plain text is for: tinygpt finetune BASE --corpus FILE"
 MARK = "####"  # grade-school maths rows put the final answer behind it
 FEW = 200
 SURE = 20  # with fewer held-out rows a share means little
@@ -71,7 +72,7 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
         config.out, force=config.force, what="quickstart directory", mark=_pieces.QUICKSTART_MARK,
         replaced=_pieces.QUICKSTART | {f"{config.data.name.split('.')[0]}-tiny": ()},
     )  # fmt: skip
-    conversations, report = rows.read(config.data, rows.to_messages, strict=config.strict)
+    conversations, report = rows.read(config.data, rows.to_messages, strict=config.strict, known=KNOWN)
     events.note(f"1/5 {config.data}: {report.sentence()}")
     train, held_out = split(conversations, config.n_held_out)
     if len(held_out) < config.n_held_out:

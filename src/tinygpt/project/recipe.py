@@ -11,6 +11,9 @@ FEW, MANY = 500, 5000  # rows
 MOST_STEPS = 3000
 BATCH = 8
 CONTEXTS = (256, 512, 1024, 2048, 4096)
+# Adam's rate for a matrix falls as one over its width (Yang et al. 2022, arXiv:2203.03466, table 3). Measured
+# in docs/log.md: 2e-4 for all leaves a base of width 256 almost as it was.
+RATE, WIDTH, HIGHEST = 2e-4, 2048, 5e-3
 PACKED = 0.6  # of the memory: a base whose half-precision weights take more is tuned packed in 4 bits
 
 
@@ -66,7 +69,10 @@ def resolve(survey: Survey, tokens: tuple[int, int], base: Base, machine: Machin
     context = min(context, base.context)
     told.append(f"context {context}: 99 of 100 rows have at most {long} tokens")
     if long > context:
-        told.append("longer rows lose their beginning")
+        told.append(
+            "longer rows lose their beginning"
+            + ("; the base reads no more" if context == base.context else "")
+        )
     a_row = max(1, context // max(1, mean))  # conversations of a packed row
     batch = max(1, min(BATCH, math.ceil(n / (8 * a_row))))  # at least eight steps an epoch
     wanted = math.ceil(epochs * n / (a_row * batch))
@@ -75,6 +81,8 @@ def resolve(survey: Survey, tokens: tuple[int, int], base: Base, machine: Machin
     elif wanted > MOST_STEPS:
         told.append(f"{MOST_STEPS} steps at most: {MOST_STEPS * a_row * batch / n:.1f} epochs")
     steps = steps or max(20, min(MOST_STEPS, wanted))
+    lr = float(f"{min(HIGHEST, RATE * max(1.0, WIDTH / base.width)):.2g}")
+    told.append(f"learning rate {lr:g}: a base of width {base.width}")
     neftune = 0.0 if survey.task == "tools" else 5.0
     told.append("no noise on embeddings: calls are copied exactly" if not neftune else "NEFTune 5: prose")
     weights = base.parameters * machine.value_bytes
@@ -88,6 +96,6 @@ def resolve(survey: Survey, tokens: tuple[int, int], base: Base, machine: Machin
     seconds = 4 * base.parameters * batch * context * steps / (machine.gflops * 1e9)
     return Plan(
         adapter="dora", rank=rank, alpha=2.0 * rank, targets="all-linear", steps=steps, batch=batch,
-        context=context, lr=2e-4, neftune=neftune, qlora=qlora, memory_bytes=int(held + activations),
+        context=context, lr=lr, neftune=neftune, qlora=qlora, memory_bytes=int(held + activations),
         seconds=seconds, reasons=tuple(told),
     )  # fmt: skip

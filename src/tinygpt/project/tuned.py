@@ -32,6 +32,8 @@ from tinygpt.runs.evaluate import LocalEndpoint
 PROJECT = "tinygpt.project.json"
 SHOTS = 3
 AUTO = "auto"
+FEW = 50  # rows
+GIVEN_AWAY = "All held-out rows stand almost as they are among the training rows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +80,29 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
     if not config.dry_run:
         _pieces.refuse_inside(config.out)
         files.refuse_existing(
-            config.out, force=config.force, what="quickstart directory", mark=PROJECT,
+            config.out, force=config.force, what="quickstart directory", mark=_pieces.QUICKSTART_MARK,
             replaced={"run": _pieces.RUN_FILES},
         )  # fmt: skip
-    conversations, report = rows.read(config.data, rows.to_messages, strict=config.strict)
+        _refuse_project(config)
+    conversations, report = rows.read(
+        config.data, rows.to_messages, strict=config.strict, known=quickstart.KNOWN
+    )
     train, held_out = quickstart.split(conversations, config.n_held_out)
     found = surveys.survey(conversations)
     events.note(f"1/5 {config.data}: {report.sentence()}; {found.sentence()}")
-    if leaked := set(surveys.leaks(train, held_out)):
+    if len(conversations) < FEW:
+        events.note(f"{len(conversations)} rows are few to learn from, and to measure with", "warning")
+    leaked = set(surveys.leaks(train, held_out))
+    given_away = len(leaked) == len(held_out)
+    if given_away:
+        events.note(f"{GIVEN_AWAY}; they are measured all the same", "warning")
+    elif leaked:
         events.note(
             f"{len(leaked)} held-out rows stand almost as they are among the training rows; they are not "
             "measured",
             "warning",
         )
-        held_out = [c for i, c in enumerate(held_out) if i not in leaked] or held_out
+        held_out = [c for i, c in enumerate(held_out) if i not in leaked]
     chosen = choose(config, found)
     events.note(f"2/5 base {chosen.path}: {chosen.why}")
     loaded, tokenizer = _pieces.open_model(Path(chosen.path))
@@ -138,11 +149,28 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
     files.write_json(where, project)
     return told | {
         "rows": [(r.model_name, r.metric, r.score, r.n_examples) for r in scored],
-        "verdict": worth(losses, scored),
+        "verdict": [
+            *worth(losses, scored),
+            *([f"{GIVEN_AWAY}: that says nothing of new rows."] * given_away),
+        ],
         "samples": [quickstart.answer_of(tuned, c) for c in held_out[: config.samples]],
         "adapter": str(adapter),
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def _refuse_project(config: Config) -> None:
+    """ConfigError where --project-out cannot be written, or holds something, before hours of training."""
+    path = config.project_out
+    if path is None or not path.exists():
+        return
+    if path.is_dir():
+        raise ConfigError(f"--project-out {path} is a folder", hint=f"name a file: {path / PROJECT}")
+    if not config.force or "models" not in files.peek_json(path):
+        raise ConfigError(
+            f"--project-out {path} exists",
+            hint="choose another, or pass --force to replace a project of ours",
+        )
 
 
 def choose(config: Config, found: Survey) -> Chosen:

@@ -12,7 +12,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.core.family import Family
 from tinygpt.data import rows
-from tinygpt.data.source._asked import asked
+from tinygpt.data.source._asked import SHAPES, asked
 from tinygpt.eval.verifier._candidate import Case
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
@@ -75,6 +75,8 @@ class Config(SampleConfig, Adapters):
                     f"--{name.replace('_', '-')} says nothing to the verifier '{self.verifier}'",
                     hint="leave it out",
                 )
+        if self.out is not None and (self.out.is_dir() or self.out.suffix == ".svg"):
+            raise ConfigError(f"--out {self.out} cannot be the JSON file", hint="name it as result.json")
         if self.temperature == 0 and self.most > 1:
             raise ConfigError("--temperature 0 gives the same answer each time", hint="raise it")
 
@@ -101,7 +103,7 @@ def cases(config: Config, engine: Engine, events: Events) -> list[Case]:
         return [Case(prompt=config.prompt, text=config.prompt, ids=ids)]
     found: list[Case] = []
     for path in config.data:
-        used, report = rows.read(path, asked)
+        used, report = rows.read(path, asked, known=SHAPES)
         if report.n_bad:
             events.note(f"{path}: {report.sentence()}", level="warning")
         for one in used:

@@ -91,9 +91,8 @@ def open_model(
         if events is not None:
             events.note(note, "warning")
     tokenizer = hf.load(loaded.path)
-    own = _beside.chat_template(where[-1]) if where else None
-    if own and own != tokenizer.chat_template:
-        tokenizer = tokenizer.with_template(own)  # the adapter is asked as it was trained
+    if where:
+        tokenizer = asked_as(tokenizer, where[-1])
     if tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
             f"{loaded.path}: the tokenizer has {tokenizer.vocab_size} ids, "
@@ -101,6 +100,12 @@ def open_model(
             hint="they do not belong together: copy or save both again",
         )
     return loaded, tokenizer
+
+
+def asked_as(tokenizer: Tokenizer, adapter: Path) -> Tokenizer:
+    """The tokenizer with the template that an adapter was trained with."""
+    own = _beside.chat_template(adapter)
+    return tokenizer.with_template(own) if own and own != tokenizer.chat_template else tokenizer
 
 
 def packing_for(adapters: Sequence[Path]) -> Packing | None:

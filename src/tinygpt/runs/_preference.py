@@ -12,9 +12,11 @@ from tinygpt.core.family import Family
 from tinygpt.data.template import _choice
 from tinygpt.infer.config import SampleConfig
 from tinygpt.peft import _adapter
+from tinygpt.runs import _pieces
 from tinygpt.runs._tuned import Tuned
 
 if TYPE_CHECKING:
+    from tinygpt.model.quantized import Packing
     from tinygpt.runs._tuned import Opened
 
 LOSSES = Family("tinygpt.train.preference", verb="losses")
@@ -80,6 +82,11 @@ class Config(Tuned):
                     "--start-adapter goes on as an adapter, and with --full all weights learn",
                     hint="leave one of them out, or bake the adapter into the base first",
                 )
+            if self.qlora:
+                raise ConfigError(
+                    "--start-adapter packs the base as it was when that adapter was trained",
+                    hint="leave --qlora and its settings out",
+                )
             if self.adapter != Pick("lora").resolve(_adapter.PEFT, "adapter"):
                 raise ConfigError(
                     "--start-adapter brings its own kind and settings",
@@ -88,6 +95,11 @@ class Config(Tuned):
 
     def derived(self) -> dict[str, Any]:
         return {"lr": self.loss_type.options.rate if self.full else 5e-5}
+
+    def packed_as(self) -> Packing | None:
+        if self.start_adapter is None:
+            return self.packing
+        return _pieces.packing_of(_pieces.model_path(self.start_adapter))
 
     def sampling(self, seed: int) -> SampleConfig:
         """How answers are drawn for --reward-fn."""

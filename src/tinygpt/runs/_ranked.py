@@ -11,7 +11,7 @@ from tinygpt.core import files
 from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events
 from tinygpt.data import rows
-from tinygpt.data.source._asked import Asked, asked
+from tinygpt.data.source._asked import SHAPES, Asked, asked
 from tinygpt.data.source._pairing import prompt_hash
 from tinygpt.data.source._preferred import Preferred, preferred
 from tinygpt.eval.reward import _composite
@@ -37,7 +37,7 @@ class Made:
         self.asked: list[Asked] = []
         self.n_bad, self.notes = 0, list[str]()
         for path in paths:
-            used, report = rows.read(path, asked, strict=strict)
+            used, report = rows.read(path, asked, strict=strict, known=SHAPES)
             self.asked += used
             self.n_bad += report.n_bad
             self.notes += [f"{path}: {report.sentence()}"] if report.n_bad else []

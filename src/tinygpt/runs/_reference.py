@@ -13,7 +13,7 @@ from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.model import checkpoint
+from tinygpt.model import checkpoint, quantized
 from tinygpt.runs import _pieces
 from tinygpt.train.preference._objective import answers, halves
 from tinygpt.train.state import arrays
@@ -34,10 +34,10 @@ def fill(
     """Give the source, and its held-out part, the log-probabilities of all answers under `model` as it
     stands; returns whether they were there already.
 
-    `identity` says what the model is: with the tokens it names the file. `dtype`: weights are read in it,
-    where that is not their own."""
+    `identity` says what the model is: with how its weights are held and the tokens it names the file.
+    `dtype`: weights are read in it, where that is not their own."""
     parts = [part for part in (source, source.held_out) if part is not None]
-    key = hashlib.sha256(f"{VERSION} {identity} {dtype or ''}".encode())
+    key = hashlib.sha256(f"{VERSION} {identity} {held(model)} {dtype or ''}".encode())
     for part in parts:
         for example in part.packed.examples:
             for answer in (example.first, example.second):
@@ -77,14 +77,21 @@ def _read(path: Any, n: int, events: Events) -> list[float] | None:
     return None
 
 
+def held(model: LM) -> str:
+    """In which dtypes and how packed a model's weights are in memory: the same files give other answers
+    under --qlora, or in bf16."""
+    weights: list[Any] = list(tree_flatten(model.parameters()))
+    return f"{sorted({str(w.dtype) for _, w in weights})} {quantized.packing(model)}"
+
+
 def _computed(
     parts: Sequence[PairSource], model: LM, dtype: str | None, events: Events, world: World
 ) -> list[float]:
     """Rows of like widths together; of several processes each takes some."""
-    held: list[Any] = list(tree_flatten(model.parameters()))
+    own: list[Any] = list(tree_flatten(model.parameters()))
     if dtype is not None:
         cast = [
-            (n, w.astype(getattr(mx, dtype)) if mx.issubdtype(w.dtype, mx.floating) else w) for n, w in held
+            (n, w.astype(getattr(mx, dtype)) if mx.issubdtype(w.dtype, mx.floating) else w) for n, w in own
         ]
         model.update(tree_unflatten(cast))
     values: list[float] = []
@@ -106,7 +113,7 @@ def _computed(
                 events.emit(Progress(task="reference", done=done, total=total, unit="rows"))
         values += found.reshape(-1).tolist()
     if dtype is not None:
-        model.update(tree_unflatten(held))
+        model.update(tree_unflatten(own))
     if bad := sum(v != v or abs(v) == float("inf") for v in values):
         raise CheckpointError(
             f"the reference model gives no finite log-probability to {bad} answers",

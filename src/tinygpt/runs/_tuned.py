@@ -81,6 +81,10 @@ class Tuned(FreshModel):
             return None
         return Packing(bits=self.qlora_bits, group_size=self.qlora_group_size, mode=self.qlora_mode)
 
+    def packed_as(self) -> Packing | None:
+        """How the base is packed when it is opened; runs that go on with an adapter look there."""
+        return self.packing
+
     @property
     def whole(self) -> bool:
         """Whether all weights learn."""
@@ -102,12 +106,17 @@ class Tuned(FreshModel):
             return Opened(self.fresh(tokenizer.vocab_size, seed), tokenizer, None)
         # What does not learn is kept in the compute dtype, where one is asked for.
         dtype = "auto" if self.whole else self.dtype
-        loaded, tokenizer = _pieces.open_model(self.base, dtype=dtype, packing=self.packing)
+        loaded, tokenizer = _pieces.open_model(self.base, dtype=dtype, packing=self.packed_as())
         return Opened(loaded.model, tokenizer, loaded.path)
 
     def learned(self, opened: Opened, seed: int) -> tuple[_learned.Write, _learned.Resume]:
         """How what learns is written and put back; the adapter, if one learns, is put on the model here."""
         adapter = None if self.whole else self.adapter
         return _learned.learned(
-            opened.model, opened.tokenizer, base=opened.base, adapter=adapter, seed=seed, packing=self.packing
+            opened.model,
+            opened.tokenizer,
+            base=opened.base,
+            adapter=adapter,
+            seed=seed,
+            packing=self.packed_as(),
         )

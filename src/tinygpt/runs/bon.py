@@ -65,6 +65,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
             if all(math.isfinite(v) for _, values in lines for v in values):
                 chart = _plot.svg([p["n"] for p in curve], lines, title=title, x_label="n answers")
                 files.write_text(config.out.with_suffix(".svg"), chart)
+            else:
+                why = "an answer that is empty, or could not be judged, has no score to draw"
+                events.note(f"no curve was drawn: {why}", level="warning")
     if config.out is not None:
         files.write_json(config.out, result)
     return result

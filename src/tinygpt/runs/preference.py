@@ -8,6 +8,7 @@ from tinygpt.core import backend
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data.source import pairs
+from tinygpt.data.template._choice import AUTO
 from tinygpt.eval.reward import _composite
 from tinygpt.infer.engine import Engine
 from tinygpt.model import checkpoint
@@ -28,7 +29,10 @@ def run(config: Config, events: Events) -> Result:
     directory = RunDirectory("dpo", config, world())
     judged = _composite.load(config.reward_fn) if config.reward_fn else None
     opened = config.open(directory.seed)
-    tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
+    tokenizer = opened.tokenizer
+    if config.start_adapter is not None and config.template == AUTO:
+        tokenizer = _pieces.asked_as(tokenizer, _pieces.model_path(config.start_adapter))
+    tokenizer, template = _pieces.templated(tokenizer, config.template, events)
     opened = opened._replace(tokenizer=tokenizer)
     model, _, base = opened
     assert base is not None
@@ -52,6 +56,7 @@ def run(config: Config, events: Events) -> Result:
         inputs["the reward"] = judged.hash
         made = _ranked.Made(Engine(model, tokenizer, template), judged, config.data, strict=config.strict)
         who = checkpoint.identity(base) + inputs.get("the start adapter", "") + tokenizer.hash
+        who += _reference.held(model)
         made.rank(
             config.sampling(directory.seed), config.samples, margin=config.reward_margin,
             identity=f"{who} {config.template}", events=events,
@@ -71,7 +76,9 @@ def run(config: Config, events: Events) -> Result:
     if started is None:
         write, resume = config.learned(opened, directory.seed)
     else:
-        write, resume = _learned.learned(model, tokenizer, base=base, adapter=started.pick, carried=True)
+        write, resume = _learned.learned(
+            model, tokenizer, base=base, adapter=started.pick, packing=config.packed_as(), carried=True
+        )
     objective = _objective.over(model, LOSSES.load(config.loss_type.name).losses, options)
     facts |= {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
     result = _train.train(

@@ -200,7 +200,8 @@ def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | Non
         shapes[rows.columns(row)] += 1
         return found
 
-    used, report = rows.read(path, convert, strict=config.strict)
+    known = f"{rows.SHAPES}; --map new=old renames columns"
+    used, report = rows.read(path, convert, strict=config.strict, known=known)
     facts["bad_rows"] += report.n_bad
     facts.setdefault("read", {})[str(path)] = dict(shapes.most_common())
     if report.n_bad and events:

@@ -28,7 +28,7 @@ from tinygpt.data import rows
 from tinygpt.data.batch import Batch, PairBatch
 from tinygpt.data.pack import empty
 from tinygpt.data.source._pairing import Example, encode, fit, mismatched, single
-from tinygpt.data.source._preferred import Preferred, preferred
+from tinygpt.data.source._preferred import SHAPES, Preferred, preferred
 from tinygpt.data.source._source import Source
 from tinygpt.data.template import _choice
 
@@ -158,7 +158,7 @@ def build(
     its prompt."""
     found, n_bad = list[Preferred](), 0
     for path in config.paths:
-        used, report = rows.read(path, preferred, strict=config.strict)
+        used, report = rows.read(path, preferred, strict=config.strict, known=SHAPES)
         found += used
         n_bad += report.n_bad
         if report.n_bad and events:

@@ -55,8 +55,8 @@ def _installed(name: str) -> Any:
 def _run(do: Callable[[], Any], where: str) -> None:
     try:
         do()
-    except Exception as error:  # whatever a person's own code raises
-        raise ConfigError(f"cannot import {where}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a person's own code raises
+        raise ConfigError(f"cannot import {where}: {_said(error)}") from error
 
 
 def call(spec: str, answer: Answer) -> float:
@@ -68,8 +68,13 @@ def asked(spec: str, answer: Answer) -> Any:
     """What the function gives. DataError: it failed."""
     try:
         return function(spec)(answer)
-    except Exception as error:  # whatever a person's own code raises
-        raise DataError(f"the reward {spec} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a person's own code raises
+        raise DataError(f"the reward {spec} failed: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def number(value: Any, where: str) -> float:
