@@ -83,6 +83,51 @@ def test_baked_is_adapted(name: str, shape: str, tmp_path: Path) -> None:
     good("validate", tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["lora", "loftq"])
+def test_of_qlora_the_base_is_baked_that_it_learned_beside(name: str, base: Path, tmp_path: Path) -> None:
+    how = Packing(bits=4, group_size=32)
+    model = checkpoint.load(base, packing=how).model
+    pick = Pick(name, {"bits": 2} if name == "loftq" else {}).resolve(_adapter.PEFT, "peft")
+    _adapter.attach(model, pick, seed=1)
+    for i, (at, value) in enumerate(tree_flatten(model.trainable_parameters())):
+        noise = mx.random.normal(value.shape, key=mx.random.key(i))
+        model.update(tree_unflatten([(at, value + 0.1 * noise)]))
+    adapter = _adapter.save_adapter(tmp_path / "a", model, pick, base=base, packed=how.table())
+    made = good("bake-lora", base, adapter, "--out", tmp_path / "out")
+    assert "packed in 4 bits" in made.err
+    baked = checkpoint.load(tmp_path / "out").model
+    assert not quantized.packed(baked)
+    nano.close(baked(IDS), model(IDS), 1e-4)
+    # In another program's format it no longer says so, and lies on the base as it is.
+    good("adapter-convert", adapter, "--out", tmp_path / "again")
+    assert checkpoint.read_json(tmp_path / "again/tinygpt.json")["packed"] == how.table()
+    if name == "loftq":
+        done = tinygpt("adapter-convert", adapter, "--format", "mlx", "--out", tmp_path / "x")
+        assert done.code == 2 and "base's matrices too" in done.err
+        return
+    assert (
+        "packed in 4 bits" in good("adapter-convert", adapter, "--format", "mlx", "--out", tmp_path / "m").err
+    )
+    good("bake-lora", base, tmp_path / "m", "--out", tmp_path / "dense")
+    fused = checkpoint.load(base).model
+    _adapter.load_adapter(adapter, fused)
+    nano.close(logits(tmp_path / "dense"), fused(IDS), 1e-4)
+
+
+def test_an_output_matrix_of_its_own_is_baked(tmp_path: Path) -> None:
+    base = checkpoint.save(tmp_path / "base", nano.model(tie_word_embeddings=False, **SIZES))
+    model = checkpoint.load(base).model
+    pick = Pick("dora", {"targets": ("lm_head", "embed_tokens")}).resolve(_adapter.PEFT, "peft")
+    _adapter.attach(model, pick, seed=1)
+    for i, (at, value) in enumerate(tree_flatten(model.trainable_parameters())):
+        noise = mx.random.normal(value.shape, key=mx.random.key(i))
+        model.update(tree_unflatten([(at, value + 0.1 * noise)]))
+    adapter = _adapter.save_adapter(tmp_path / "a", model, pick, base=base)
+    good("bake-lora", base, adapter, "--out", tmp_path / "out")
+    nano.close(logits(tmp_path / "out"), model(IDS), 1e-4)
+    assert set(_adapter.fuse(model)) == {"lm_head", "model.embed_tokens"}
+
+
 def test_its_dtype_config_tokenizer_and_untouched_tensors(base: Path, tmp_path: Path) -> None:
     adapter = adapted(tmp_path / "a", base, 0.01, targets=("q_proj",))
     (base / "chat_template.jinja").write_text("{{ messages }}")

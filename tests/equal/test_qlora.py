@@ -125,6 +125,21 @@ def test_a_run_that_was_stopped_is_the_straight_one(base: Path, tmp_path: Path) 
         sft.run(replace(stopped, resume=True, qlora_bits=8), quiet)
 
 
+def test_a_start_that_is_kept_is_read_back_to_the_bit(base: Path, tmp_path: Path) -> None:
+    """What PiSSA's file has in one array becomes arrays of its own, which a compiled step rounds alike."""
+    quiet = Events(MemorySink())
+    how = {"adapter": "pissa", "optimizer": "lion", "save_every": 3, "qlora": False}
+    straight = config(base, tmp_path / "straight", **how)
+    sft.run(straight, quiet)
+    stopped = replace(straight, out=tmp_path / "stopped")
+    sft.run(stopped, quiet)
+    for last in ("final", "steps/000006"):
+        checkpoint.files.remove_directory(tmp_path / "stopped" / last)
+    sft.run(replace(stopped, resume=True), quiet)
+    one, two = adapter(tmp_path / "straight"), adapter(tmp_path / "stopped")
+    assert set(one) == set(two) and all(mx.array_equal(one[n], two[n]) for n in one)
+
+
 def test_the_manifest_says_how_to_pack_the_base_again(base: Path, tmp_path: Path) -> None:
     quiet = Events(MemorySink())
     sft.run(config(base, tmp_path / "run", qlora_bits=3, qlora_group_size=32), quiet)
@@ -145,6 +160,14 @@ def test_the_manifest_says_how_to_pack_the_base_again(base: Path, tmp_path: Path
     checkpoint.files.write_json(final / "tinygpt.json", manifest | {"packed": {"bits": 7}})
     with pytest.raises(CheckpointError, match="affine has 2, 3, 4, 5, 6, 8 bits a weight, not 7"):
         _pieces.open_model(base, final)
+
+
+def test_rows_that_divide_into_no_groups(tmp_path: Path) -> None:
+    model = nano.model(hidden_size=48, intermediate_size=80, head_dim=12)
+    base = checkpoint.save(tmp_path / "odd", model)
+    with pytest.raises(ConfigError, match="no matrix has rows that divide into groups of 32"):
+        checkpoint.load(base, packing=Packing(group_size=32))
+    assert quantized.packed(checkpoint.load(base, packing=Packing(mode="nvfp4")).model)
 
 
 def test_a_base_that_is_packed_already(base: Path, tmp_path: Path) -> None:

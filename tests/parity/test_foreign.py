@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_map
 import nano
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
-from tinygpt.core.errors import CheckpointError, ConfigError, DependencyError
+from tinygpt.core.errors import CheckpointError, ConfigError, DependencyError, UnsupportedError
 from tinygpt.core.events import Events, MemorySink
 from tinygpt.data.tokenizer import byte
 from tinygpt.infer.config import SampleConfig
@@ -140,6 +140,18 @@ def test_an_adapter_is_trained_saved_and_put_on_again(qlora: bool, folder: Path,
     with pytest.raises(ConfigError, match="is run by mlx_lm, and tinygpt has no way to save one"):
         full = {"full": True, "out": tmp_path / "full"}
         sft.run(sft.Config(base=folder, data=config.data, steps=1, lock=False, **full), Events(sink))
+
+
+def test_a_tied_table_adapted_as_the_input_alone_is_not_fused(folder: Path) -> None:
+    directory(folder, STARCODER)
+    model = checkpoint.load(folder).model
+    _adapter.attach(model, Pick("lora", {"targets": ["embed_tokens"], "tied": False}))
+    with pytest.raises(UnsupportedError, match="also the output matrix"):
+        _adapter.fuse(model)
+    directory(folder, STABLELM)  # which has an output matrix of its own
+    model = checkpoint.load(folder).model
+    _adapter.attach(model, Pick("lora", {"targets": ["embed_tokens"], "tied": False}))
+    assert set(_adapter.fuse(model)) == {"model.embed_tokens"}
 
 
 def test_it_is_packed_as_it_is_read(folder: Path) -> None:

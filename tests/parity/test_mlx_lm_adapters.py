@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 import nano
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
+from tinygpt.core.errors import CheckpointError, UnsupportedError
 from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM
 from tinygpt.peft import _adapter, _open
@@ -89,6 +90,24 @@ def test_an_embedding_of_theirs(base: Path, tmp_path: Path) -> None:
     model = checkpoint.load(base).model
     _open.load([tmp_path / "a"], model, base=base)
     nano.close(model(mx.array(IDS)), expected, 1e-5)
+
+
+def test_embeddings_that_it_adapts_in_another_way_are_refused(base: Path, tmp_path: Path) -> None:
+    written(base, tmp_path / "a", "dora", ["model.embed_tokens", "self_attn.q_proj"], 2)
+    with pytest.raises(CheckpointError, match="model.embed_tokens is an embedding with a length for each"):
+        _open.load([tmp_path / "a"], checkpoint.load(base).model, base=base)
+    tied = checkpoint.save(tmp_path / "tied", nano.model())
+    for i, (at, name, knobs) in enumerate(
+        ((base, "dora", {}), (tied, "lora", {"tied": False}), (tied, "dora", {}))
+    ):
+        tuned(at, tmp_path / f"ours{i}", name, targets=("embed_tokens",), **knobs)
+        with pytest.raises(UnsupportedError, match="mlx-lm has no form of the adapter of model.embed_tokens"):
+            convert_adapter.run(tmp_path / f"ours{i}", out=tmp_path / "x", format="mlx")
+    tuned(base, tmp_path / "loftq", "loftq", group_size=32)
+    for format in ("mlx", "tgla"):
+        with pytest.raises(UnsupportedError, match="changes the base's matrices too"):
+            convert_adapter.run(tmp_path / "loftq", out=tmp_path / "x", format=format)
+    assert not (tmp_path / "x").exists()
 
 
 def tuned(base: Path, path: Path, name: str, **knobs: Any) -> LM:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from tinygpt.cli._knobs import Knob
 from tinygpt.core.config import Pick, resolve_picks
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
-from tinygpt.runs import pretrain
+from tinygpt.runs import pretrain, sft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,21 @@ def test_a_second_name_and_a_knob_of_its_own(seen: list[Any]) -> None:
     config = run("m", "--decay", "0.25", "--optimizer", "muon")
     assert (config.optimizer.name, config.optimizer.options.weight_decay) == ("muon", 0.25)
     assert run("m", "--beta2", "0.25", "--set", "optimizer.beta2=0.5").optimizer.options.beta2 == 0.5
+
+
+def test_a_knob_beside_a_switch_that_fills_in_others(seen: list[Any]) -> None:
+    run = parser(sft.Config, seen, arguments=("base",), knobs={"rank": "adapter.rank"})
+    adapter = run("m", "--data", "d", "--out", "o", "--qlora", "--rank", "4").adapter
+    assert (adapter.name, adapter.options.rank, adapter.options.targets) == ("dora", 4, ("all-linear",))
+
+
+@pytest.mark.parametrize("command", ["sft", "dpo", "finetune"])
+def test_how_a_base_is_packed_has_short_names(command: str) -> None:
+    signature = inspect.signature(importlib.import_module(f"tinygpt.cli.tune.{command}").main)
+    named = {n: p.annotation.__metadata__[0].param_decls or () for n, p in signature.parameters.items()}
+    for flag in ("bits", "mode", "group_size"):
+        assert f"--{flag.replace('_', '-')}" in named[f"qlora_{flag}"]
+    assert {"rank", "alpha", "targets", "exclude"} <= set(named)
 
 
 def test_a_knob_of_one_technique_alone(seen: list[Any], tmp_path: Path) -> None:

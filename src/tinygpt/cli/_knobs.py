@@ -94,8 +94,9 @@ def _chosen(known: Mapping[str, Field], data: Mapping[str, Any], pick: Field) ->
     if (name := as_table(data.get(pick.name)).get("name")) is not None:
         return name
     for f in known.values():
-        if f.fills is not None and data.get(f.name) and pick.name in f.fills.settings:
-            return f.fills.settings[pick.name]["name"]
+        filled = f.fills.settings.get(pick.name) if f.fills is not None and data.get(f.name) else None
+        if (name := as_table(filled).get("name")) is not None:
+            return name
     return pick.default.name if isinstance(pick.default, Pick) else None
 
 

@@ -22,6 +22,9 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "preset": presets.names(), "eval_tasks": SUITES.names(), "template": templates(),
 }  # fmt: skip
 KNOBS: Mapping[str, str] = {"warmup": "schedule.warmup"}
+# Flags of an adapter and of the base under it, for every command that tunes.
+ADAPTER: Mapping[str, str] = {name: f"adapter.{name}" for name in ("rank", "alpha", "targets")}
+PACKED: Mapping[str, str] = {f"qlora_{name}": name for name in ("bits", "mode", "group_size")}
 # Said of flags that are given, whatever their value; changed settings are refused where they are checked.
 NEEDS: Mapping[str, str] = {"regime": "depth", "tokenizer": "no base", "preset": "no base"}
 

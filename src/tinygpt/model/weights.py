@@ -107,7 +107,12 @@ def _drop_empty_biases(model: nn.Module, tensors: Tensors, own: Mapping[str, Pac
 
 def pack(model: nn.Module, tensors: Tensors, how: Packing, dtype: mx.Dtype, where: str) -> None:
     """Pack a model's matrices; what they become takes the place of the lazy dense ones."""
-    chosen, _ = quantized.choose(model, how)
+    chosen, odd = quantized.choose(model, how)
+    if odd and not chosen:
+        raise ConfigError(
+            f"{where} cannot be packed: no matrix has rows that divide into groups of {how.group_size}",
+            hint=f"choose another --group-size or --mode (nvfp4 has groups of 16): {odd[0]} is one of them",
+        )
     shapes = {name: value.shape for name, value in tree_flatten(model.parameters())}
     quantized.place(model, chosen, dtype)
     for name in chosen:

@@ -139,8 +139,7 @@ def fuse(model: nn.Module, *, dequantize: bool = False) -> dict[str, nn.Module]:
             raise UnsupportedError(
                 f"{name} is quantized, a change cannot be added to it", hint="dequantize the base first"
             )
-        output = getattr(getattr(model, "output", None), "module", None)
-        if output is module and not getattr(module, "tied", True):
+        if _layers.input_alone(model, module):
             raise UnsupportedError(
                 f"{name} is also the output matrix, and the adapter changes only what it reads",
                 hint="use the adapter unfused; --set adapter.tied=true adapts both",

@@ -94,6 +94,17 @@ def bias(layer: Any) -> mx.array | None:
     return bias(layer.base_layer) if "base_layer" in layer else layer.get("bias")
 
 
+def input_alone(model: nn.Module, wrapper: Any) -> bool:
+    """Whether a wrapper changes what an embedding reads, and not the output matrix that it is too."""
+    if kind(wrapper) != EMBEDDING or getattr(wrapper, "tied", True):
+        return False
+    if (output := getattr(model, "output", None)) is not None:
+        return output.module is wrapper
+    # mlx_lm's models do not name their output matrix: where no other has a row a token, it is this one.
+    n_tokens = shape(wrapper)[1]
+    return not any(kind(each) == LINEAR and shape(each)[0] == n_tokens for each in layers(model).values())
+
+
 def adapters(model: nn.Module) -> dict[str, nn.Module]:
     """The wrappers in a model, by the dotted name of the layer they stand for; inner ones by `base_layer`."""
     return {n: m for n, m in sorted(model.named_modules()) if "base_layer" in m}

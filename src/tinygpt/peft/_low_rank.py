@@ -57,6 +57,8 @@ class LowRank(nn.Module):
     """A layer with a low-rank change beside it. Tensors as in peft: `lora_A.weight` (r, in) and
     `lora_B.weight` (out, r); on an embedding `lora_embedding_A` (r, V) and `lora_embedding_B` (D, r)."""
 
+    own_matrix = False  # whether what it stands on is no longer the base's
+
     def __init__(
         self, base: nn.Module, pair: Pair, scale: float, *, start: Pair | None = None, tied: bool = True
     ) -> None:
@@ -143,8 +145,9 @@ class LowRank(nn.Module):
         a, b = (found[name] for name in self._names)
         if self._start:
             r = a.shape[-2] // 2
-            self._start = [a[..., r:, :], -b[..., r:]]
-            a, b = a[..., :r, :], b[..., :r]
+            # Not as views of one array: a compiled step may round those in another way.
+            self._start = [a[..., r:, :] + 0, -b[..., r:]]
+            a, b = a[..., :r, :] + 0, b[..., :r] + 0
         if self.kind == _layers.EMBEDDING:
             self.lora_embedding_A, self.lora_embedding_B = a, b
         else:
@@ -216,10 +219,11 @@ def check(config: Knobs, layers: Mapping[str, nn.Module]) -> None:
         )
     for name, layer in layers.items():
         n_out, n_in = _layers.shape(layer)
-        if config.rank > min(n_out, n_in):
+        if config.rank > (most := min(n_out, n_in)):
+            end = name.rsplit(".", 1)[-1]
             raise ConfigError(
                 f"the adapter's rank {config.rank} is larger than the matrix {name}: {n_out} x {n_in}",
-                hint=f"at most {min(n_out, n_in)}, for example --set adapter.rank=8; or other targets",
+                hint=f"at most {most}: --set adapter.rank={most}; or leave that matrix out: --exclude {end}",
             )
 
 

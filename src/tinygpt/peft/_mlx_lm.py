@@ -50,6 +50,12 @@ def read(path: Path, layers: Mapping[str, Any]) -> tuple[Pick, dict[str, mx.arra
         name, _, end = full.replace(THEIRS, OURS).rpartition(".")
         if end not in ENDS:
             raise CheckpointError(f"{path / WEIGHTS}: {full} is no part of an adapter", hint="was it tuned?")
+        if end == "m" and layers.get(name) == "embedding":
+            raise CheckpointError(
+                f"{path / WEIGHTS}: {name} is an embedding with a length for each token, and DoRA here has "
+                "one for each output",
+                hint="fuse it with `mlx_lm.fuse`, or train it without the embedding",
+            )
         names[name] = None
         inner, value = _ours(ENDS[end], value, layers.get(name, ""))
         found[f"{_format.PREFIX}{name}.{inner}"] = value

@@ -34,6 +34,11 @@ def plain(pick: Pick, wrappers: Mapping[str, Any]) -> Plain:
     lengths: dict[str, mx.array] = {}
     scales: set[float] = set()
     for name, wrapper in wrappers.items():
+        if getattr(wrapper, "own_matrix", False):
+            raise UnsupportedError(
+                f"the technique {pick.name} changes the base's matrices too, and no other format holds that",
+                hint="bake it into its base with bake-lora, or keep it as it is",
+            )
         if hasattr(wrapper, "parts"):
             parts: list[tuple[float, mx.array, mx.array]] = wrapper.parts()
             scale = parts[0][0]

@@ -52,6 +52,8 @@ class Config(_low_rank.Knobs):
 class LoftQ(_low_rank.LowRank):
     """A LowRank over a quantized matrix of its own making. start: the pair that the matrix was made from."""
 
+    own_matrix = True
+
     def __init__(self, layer: nn.Module, config: Config, pair: _low_rank.Pair, start: _low_rank.Pair) -> None:
         scale = config.alpha / config.rank
         super().__init__(_packed(layer, config, scale, start), pair, scale)

@@ -48,8 +48,7 @@ def bake(
     packed one is packed again in its own form, or with `bits`, or with `dequantize` left dense."""
     wrappers = wrapped(model)
     for name, wrapper in wrappers.items():
-        tied = getattr(getattr(model, "output", None), "module", None) is wrapper
-        if tied and not getattr(wrapper, "tied", True):
+        if _layers.input_alone(model, wrapper):
             raise UnsupportedError(
                 f"{name} is also the output matrix, and the adapter changes only what it reads",
                 hint="it can be used beside its base, not baked into it",
@@ -78,6 +77,22 @@ def bake(
             new.freeze()
         _layers.put(model, {name: new if isinstance(new, nn.Module) else _layers.Stack(new)})
         yield Baked(name, form, effect, missed)
+
+
+def unpack(model: nn.Module, dtype: mx.Dtype) -> None:
+    """Put dense matrices, in this dtype, where packed ones are."""
+    stacks, new = dict[str, nn.Module](), dict[str, nn.Module]()
+    for name, module in quantized.packed(model).items():
+        weight = quantized.dense(module).astype(dtype)
+        if isinstance(module, quantized.PackedStack):
+            stacks[name] = _layers.Stack(weight)
+            continue
+        new[name], _ = _dense(module, weight, dtype)
+        if "bias" in module:
+            new[name].bias = module.bias
+        new[name].freeze()
+    _layers.put(model, new | stacks)
+    mx.eval(model.parameters())
 
 
 def _norm(x: mx.array) -> float:

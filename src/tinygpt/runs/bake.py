@@ -47,29 +47,35 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     """Write the baked model at `out`; returns how much of the adapter each matrix lost."""
     _beside.claim(config.out, force=None)
     folder, adapter = _pieces.model_path(config.base), _pieces.model_path(config.adapter)
-    loaded = checkpoint.load(folder, dtype="stored")
+    # The base of an adapter that --qlora trained is packed as it was then: what the two make is baked.
+    packing = _pieces.packing_of(adapter)
+    loaded = checkpoint.load(folder, dtype="stored", packing=packing)
     model: Any = loaded.model
-    packed, usual = bool(quantized.packed(model)), weights.stored(dict(tree_flatten(model.parameters())))
+    usual = weights.stored(dict(tree_flatten(model.parameters())))
+    lies_packed = any(key in files.peek_json(folder / "config.json") for key in quantized.KEYS)
+    packed = lies_packed and bool(quantized.packed(model))
     if not packed and (config.bits or config.dequantize):
         flag = "--bits" if config.bits else "--dequantize"
         raise ConfigError(f"{flag} is about a quantized base, and {folder} is dense", hint="leave it out")
     ids = mx.arange(PROBE)[None] % loaded.config.vocab_size
     plain = _logits(model, ids)
-    (read,) = _open.load([adapter], model, base=folder, force=config.force)
-    for note in read.notes:
+    read = _open.load([adapter], model, base=folder, force=config.force)
+    for note in _open.told(read):
         events.note(note, "warning")
-    if read.manifest.get("packed") and not packed:
-        events.note("the adapter was trained over a packed base; it is baked into the dense one")
+    if packing is not None and not packed:
+        events.note(f"the adapter was trained on its base packed in {packing}: what that stands for is baked")
     adapted = _logits(model, ids)
     n = len(_baking.wrapped(model))
     dense = getattr(mx, _beside.DTYPES[config.dtype]) if config.dtype in _beside.DTYPES else None
     found: list[_baking.Baked] = []
     extra = _baking.dense_bytes(model)
-    # A technique may pack the matrices of a dense base (LoftQ): what comes of it is dense again.
+    # What packed a dense base (--qlora, LoftQ) did so for the adapter: what comes of it is dense again.
     loose = config.dequantize or not packed
     for one in _baking.bake(model, dense=dense, bits=config.bits, dequantize=loose, usual=usual):
         found.append(one)
         events.emit(Progress(task="bake", done=len(found), total=n, unit="matrices"))
+    if not packed:
+        _baking.unpack(model, dense or usual)
     lost = _baking.total(found)
     if packed and not config.dequantize:
         _baking.refuse_loss(found, config.max_error, extra)
@@ -80,7 +86,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         )
     facts = {
         "base": _beside.origin(config.base, folder),
-        "adapter": {"path": _name(config.adapter, adapter), "name": read.pick.name},
+        "adapter": {"path": _name(config.adapter, adapter), "name": read[0].pick.name},
         "error": lost,
     }
     with files.atomic_directory(config.out) as made:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from tinygpt.cli._knobs import Knob
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import CHOICES, KNOBS, finish
+from tinygpt.cli._train import ADAPTER, CHOICES, KNOBS, PACKED, finish
 from tinygpt.runs._preference import IDLE, Config
 from tinygpt.runs.preference import run
 
@@ -24,9 +24,9 @@ def call(config: Config, out: Output) -> int:
 
 main = from_config(
     Config, call, arguments=("base",),
-    also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd"},
+    also={"context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", **PACKED},
     knobs={
-        **KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets",
+        **KNOBS, **ADAPTER, "exclude": "adapter.exclude",
         "beta": "loss_type.beta", "label_smoothing": "loss_type.label_smoothing",
         "gamma": Knob("loss_type.gamma", "simpo"), "orpo_lambda": Knob("loss_type.odds", "orpo"),
     },

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import CHOICES, KNOBS, finish
+from tinygpt.cli._train import ADAPTER, CHOICES, KNOBS, PACKED, finish
 from tinygpt.runs.finetune import Config, run
 
 
@@ -23,8 +23,8 @@ main = from_config(
     omit=("tokenizer", "preset", "depth", "regime"),
     also={
         "context": "ctx", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight",
-        "held_out": "val_split", "eval_every": "val_every",
+        "held_out": "val_split", "eval_every": "val_every", **PACKED,
     },
-    knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
+    knobs={**KNOBS, **ADAPTER},
     choices={"eval_tasks": CHOICES["eval_tasks"]},
 )  # fmt: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 from tinygpt.cli._mask import show
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.cli._train import CHOICES, KNOBS, NEEDS, finish
+from tinygpt.cli._train import ADAPTER, CHOICES, KNOBS, NEEDS, PACKED, finish
 from tinygpt.runs.sft import Config, masks, run
 
 
@@ -26,10 +26,8 @@ main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
     also={
         "context": "max_seq", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight",
-        "qlora_bits": "bits", "qlora_mode": "mode", "qlora_group_size": "group_size",
-        "pack": "pack_mode", "held_out": "val_split", "eval_every": "val_every",
+        "pack": "pack_mode", "held_out": "val_split", "eval_every": "val_every", **PACKED,
     },
-    knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets",
-           "exclude": "adapter.exclude"},
-    choices=CHOICES, spares={"show_mask": "out"}, slots=True,
+    knobs={**KNOBS, **ADAPTER, "exclude": "adapter.exclude"}, choices=CHOICES, spares={"show_mask": "out"},
+    slots=True,
 )  # fmt: skip
