@@ -4,8 +4,8 @@
 
 1. base   a tiny model from nothing, on requests of one step, every token learned (next-token prediction)
 2. sft    from that base on requests of one to three steps, answers only: LoRA, DoRA and all weights
-3. pairs  each tuned model answers training requests that it was not tuned on; what it gets wrong is rejected,
-          the right answer is chosen
+3. pairs  each tuned model answers training requests that it was not tuned on, four times each; where it is
+          right and wrong, one right answer is chosen over each wrong one
 4. dpo    from each tuned model on its own pairs
 5. table  executed-state accuracy of all of them on the three held-out sets, mean and range over seeds
 
@@ -21,7 +21,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tinygpt.data import bpe, rows
 from tinygpt.data.template import chatml
@@ -37,8 +36,8 @@ HOW = {
     "dora": ["--adapter", "dora", "--rank", "16", "--targets", "all-linear", "--lr", "4e-3"],
     "full": ["--full", "--lr", "1e-3"],
 }
-PREFER = {"lora": "5e-4", "dora": "5e-4", "full": "5e-5"}  # learning rates of dpo
-N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 1_500, 400, 4
+PREFER = {"lora": "1e-4", "dora": "1e-4", "full": "1e-5"}  # learning rates of dpo
+N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 2_000, 400, 4
 
 
 def tinygpt(*words: object) -> None:
@@ -90,24 +89,23 @@ def opened(out: Path, name: str) -> LocalEndpoint:
 
 
 def pairs(out: Path, how: str, seed: int) -> None:
-    """Preference rows: the right answer, and a wrong one that the model itself wrote."""
+    """Preference rows: a right and a wrong answer to one request, both written by the model itself."""
     tasks = world.splits(0, N_TASKS + N_PAIRS, N_HELD_OUT)["train"][N_TASKS:]
     engine = opened(out, f"sft-{how}-{seed}").engine
     asked = [engine.encode_chat(world.to_messages(t)[:-1]) for t in tasks for _ in range(SAMPLES)]
     config = SampleConfig(temperature=1.0, max_tokens=160, seed=seed)
     replies = [chatml.parse(answer.text) for answer in engine.generate_batch(asked, config)]
-    found = []
+    found, n_right = [], 0
     for i, task in enumerate(tasks):
-        wrong: dict[str, Any] = {}
-        for reply in replies[i * SAMPLES : (i + 1) * SAMPLES]:
-            if not world.check(task, reply).correct:
-                wrong.setdefault(json.dumps(reply, sort_keys=True), reply)
-        messages = world.to_messages(task)
+        written = replies[i * SAMPLES : (i + 1) * SAMPLES]
+        right = [reply for reply in written if world.check(task, reply).correct]
+        wrong = {json.dumps(reply, sort_keys=True): reply for reply in written if reply not in right}
+        n_right += len(right)
+        prompt = world.to_messages(task)[:-1]
         found += [
-            {"prompt": messages[:-1], "chosen": [messages[-1]], "rejected": [one]} for one in wrong.values()
+            {"prompt": prompt, "chosen": right[:1], "rejected": [one]} for one in wrong.values() if right
         ]
-    right = 1 - len(found) / len(asked)
-    print(f"{how} {seed}: {len(found)} pairs, {right:.0%} of answers right or repeated", flush=True)
+    print(f"{how} {seed}: {len(found)} pairs, {n_right / len(asked):.0%} of answers right", flush=True)
     rows.write(out / f"pairs-{how}-{seed}.jsonl", found)
 
 
