@@ -38,7 +38,7 @@ def test_every_kind_of_file_gives_its_rows(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text(lines)
     for name, delimiter in (("e.csv", ","), ("f.csv", ";"), ("g.csv", "\t"), ("h.tsv", "\t")):
         written(tmp_path / name, delimiter)
-    (tmp_path / "i.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "e.csv").read_bytes()))
+    (tmp_path / "i.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "e.csv", mtime=0).read_bytes()))
     for path in sorted(tmp_path.iterdir()):
         assert read(path) == ROWS, path.name
     assert {path.suffix: table.unit(path) for path in tmp_path.iterdir()} == {
@@ -73,7 +73,7 @@ def test_a_bad_row_of_a_table_is_counted(tmp_path: Path) -> None:
         ("a.json", b'[{"prompt": "q"', "is no JSON array: not JSON"),
         ("a.json", b"[]", "is empty"),
         ("a.json", b"[1, 2]", "none of the 2 rows .* row 1: expected a JSON object, got a number"),
-        ("a.csv.gz", gzip.compress(b"prompt,completion\na,b\n" * 99)[:-9], "damaged gzip"),
+        ("a.csv.gz", gzip.compress(b"prompt,completion\na,b\n" * 99, mtime=0)[:-9], "damaged gzip"),
     ],
 )
 def test_files_that_are_no_tables(name: str, data: bytes, message: str, tmp_path: Path) -> None:
