@@ -38,7 +38,7 @@ def test_every_kind_of_file_gives_its_rows(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text(lines)
     for name, delimiter in (("e.csv", ","), ("f.csv", ";"), ("g.csv", "\t"), ("h.tsv", "\t")):
         written(tmp_path / name, delimiter)
-    (tmp_path / "i.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "e.csv", mtime=0).read_bytes()))
+    (tmp_path / "i.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "e.csv").read_bytes()))
     for path in sorted(tmp_path.iterdir()):
         assert read(path) == ROWS, path.name
     assert {path.suffix: table.unit(path) for path in tmp_path.iterdir()} == {
