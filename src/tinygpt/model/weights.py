@@ -130,7 +130,8 @@ def fill(
 
     With `dtype` floating-point ones are cast; `tensors` then is a dict, which is emptied, so that no second
     copy of what is in it lives on."""
-    places: dict[str, Any] = dict(tree_flatten(module.parameters()))
+    flat: Any = tree_flatten(module.parameters())
+    places: Tensors = dict(flat)
     wanted = {name: value.shape for name, value in places.items()}
     extra = sorted(set(tensors) - set(wanted))
     missing = sorted(set(wanted) - set(tensors))
