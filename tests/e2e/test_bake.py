@@ -181,6 +181,10 @@ def test_a_packed_base_does_not_lose_the_adapter_in_silence(packed: Path, tmp_pa
     kept = quantized.packed(checkpoint.load(tmp_path / "eight").model)
     assert {m.bits for n, m in kept.items() if "layers" in n} == {8} and kept["model.embed_tokens"].bits == 4
     assert np.linalg.norm(logits(tmp_path / "eight") - want) < 0.7 * effect
+    assert "--bits 8 packs them finer" in done.err
+    again = tinygpt("bake-lora", packed, adapter, "--out", tmp_path / "x", "--bits", 8, "--max-error", 1e-3)
+    refused(again, "packed again", hint="--dequantize")
+    assert "--bits" not in again.err
 
 
 def test_a_large_change_survives_being_packed(packed: Path, tmp_path: Path) -> None:

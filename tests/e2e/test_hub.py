@@ -124,6 +124,14 @@ def test_a_long_header_and_a_lying_one(hub: FakeHub, model: Path) -> None:
         refused(tinygpt("hf-inspect", "hf://org/bad"), "model.safetensors of hf://org/bad")
 
 
+def test_what_cannot_be_unpacked_does_not_open(model: Path) -> None:
+    data = json.loads((model / "config.json").read_text())
+    for table, why in (({"quant_method": "bitsandbytes"}, "bitsandbytes"), ("4bit", "is not a table")):
+        (model / "config.json").write_text(json.dumps(data | {"quantization_config": table}))
+        facts = good("hf-inspect", model, "--json").json
+        assert facts["opens"] == "no" and why in facts["why"]
+
+
 def test_packed_weights_are_counted_as_weights(tmp_path: Path) -> None:
     lm = nano.model(vocab_size=300, hidden_size=64)
     count = sum(v.size for v in nano.flat(lm).values())
@@ -274,6 +282,11 @@ def test_only_numbers_are_compared(model: Path) -> None:
     tokenizer = byte.load(None)
     z = np.array(lm(mx.array([[tokenizer.eos_id, *tokenizer.encode("abc")]]))[0, -1])
     assert facts["next"][0]["id"] == int(z.argmax())
+
+
+def test_the_originals_way_to_sample_is_pointed_at() -> None:
+    for flag in ("--sample", "--prompt", "--tokens", "--temperature", "--lora"):
+        refused(tinygpt("hf-load", "m", flag), f"no option {flag}", hint="tinygpt sample DIR --prompt TEXT")
 
 
 @pytest.mark.parametrize("command", ["inspect", "validate", "debug-names"])

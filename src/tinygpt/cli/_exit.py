@@ -18,6 +18,10 @@ INTERRUPTED = 130
 # Options of the original that are something else here, and what to do instead. PLAN.md lists them.
 INSTEAD: Mapping[str, str] = {
     "tinygpt merge --models": "name them after the command: tinygpt merge A B --out OUT",
+    **dict.fromkeys(
+        (f"tinygpt hf-load --{name}" for name in ("sample", "prompt", "tokens", "temperature", "lora")),
+        "it opens and copies; to continue a text: tinygpt sample DIR --prompt TEXT [--adapter ADAPTER]",
+    ),
     "tinygpt train --min-lr": "--set schedule.final=F: the last learning rate as a fraction of --lr",
     "tinygpt train --log-jsonl": "leave it out: every step is a line of events.jsonl in --out",
 }

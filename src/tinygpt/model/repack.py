@@ -52,7 +52,7 @@ def packed_as_ours(
     allowed = (4,) if kind == "awq" else (2, 3, 4, 8)
     if bits not in allowed:
         few = ", ".join(map(str, allowed))
-        raise CheckpointError(f"{where}: {kind} with {bits} bits; {few} can be read", hint=DENSE)
+        raise CheckpointError(f"{where}: {kind} with {bits!r} bits; {few} can be read", hint=DENSE)
     layout = str(table.get("version") or table.get("checkpoint_format") or "gemm").lower()
     if kind == "awq" and layout != "gemm":
         raise CheckpointError(f"{where}: AWQ's layout '{layout}' cannot be read, 'gemm' can", hint=DENSE)

@@ -6,6 +6,7 @@ here is dropped before the next one is read: a model never lies in memory twice,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mlx.utils import tree_flatten, tree_unflatten
 
@@ -134,7 +135,8 @@ def fill(
 
     With `dtype` floating-point ones are cast; `tensors` then is a dict, which is emptied, so that no second
     copy of what is in it lives on."""
-    places = dict(tree_flatten(module.parameters()))
+    flat: Any = tree_flatten(module.parameters())
+    places: Tensors = dict(flat)
     wanted = {name: value.shape for name, value in places.items()}
     extra = sorted(set(tensors) - set(wanted))
     missing = sorted(set(wanted) - set(tensors))

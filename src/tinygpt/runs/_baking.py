@@ -130,10 +130,12 @@ def refuse_loss(found: list[Baked], most: float, extra_bytes: int) -> None:
     if lost <= most:
         return
     forms = sorted({b.form for b in found if b.effect})
+    coarse = any("affine" in form and not form.startswith("8 ") for form in forms)
+    finer = "--bits 8 packs them finer, " if coarse else ""
     raise ConfigError(
         f"packed again ({forms[0]}), the {len(found)} adapted matrices miss {lost:.0%} of what the adapter "
         f"changes: rounding would lose it; at most {most:.0%} is accepted",
-        hint=f"--dequantize leaves them dense ({extra_bytes / 1e6:,.0f} MB more), --bits 8 packs them finer, "
+        hint=f"--dequantize leaves them dense ({extra_bytes / 1e6:,.0f} MB more), {finer}"
         "--max-error accepts more",
     )
 

@@ -93,7 +93,7 @@ def _check(config: Config) -> None:
     if config.weights and len(config.weights) != len(config.models):
         raise ConfigError(
             f"--weights has {len(config.weights)} numbers, and there are {len(config.models)} models",
-            hint="give one number a model",
+            hint="give one number a model, with commas: 0.7,0.3",
         )
     check = MERGES.load(config.method.name).check
     check(config.method.options, config.shares, config.base is not None)
