@@ -23,6 +23,7 @@ main = from_config(
     omit=("tokenizer", "preset", "depth", "regime"),
     also={
         "context": "ctx", "clip": "grad_clip", "lr_layer_decay": "llrd", "z_loss": "z_loss_weight",
+        "qlora_bits": "bits", "qlora_mode": "mode", "qlora_group_size": "group_size",
         "held_out": "val_split", "eval_every": "val_every",
     },
     knobs={**KNOBS, "rank": "adapter.rank", "alpha": "adapter.alpha", "targets": "adapter.targets"},
