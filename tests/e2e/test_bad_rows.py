@@ -77,6 +77,7 @@ def test_what_is_evaluated_on(trained: Path, here: Path) -> None:
     refused(tinygpt(*sft(run, rows, "--val-data", "val.jsonl", "--strict")), twice, hint="take them out")
     refused(tinygpt(*sft(run, rows, "--val-data", "none.jsonl")), r"none\.jsonl is empty")
     refused(tinygpt(*sft(run, rows, "--val-data", "no.jsonl")), r"there is no file no\.jsonl")
+    refused(tinygpt(*sft(run, f"{rows}:0")), f"--data {rows}:0: the weight must be a finite number above 0")
     both = sft(run, rows, "--val-data", "val.jsonl", "--held-out", 0.2)
     refused(tinygpt(*both), "--val-data and --held-out both say what is held out")
     refused(

@@ -214,6 +214,7 @@ def test_settings_that_say_nothing_are_refused(tmp_path: Path, changes: Any, mes
         ),
         ({"sample_every": 1, "sample_prompt": "x" * 99}, "leaves no room"),
         ({"held_out": 0.0, "eval_every": 1, "patience": 1}, "--patience needs a held-out loss"),
+        ({"held_out": 0.0, "eval_every": 1}, "--eval-every: nothing is held out"),
     ],
 )
 def test_what_cannot_be_looked_at_is_said_before_training(

@@ -36,9 +36,9 @@ ORIGINAL = {
     "--galore-rank, --galore-update-every",
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, "
     "--pack --pack-mode, --length-bucket, --lr-layer-decay --llrd, --neftune-alpha, --lora-plus-ratio, "
-    "--optimizer, --layer-drop, --throttle, --steps, --batch, --lr",
+    "--optimizer, --layer-drop, --throttle, --steps, --batch, --lr, --qlora, --qlora-bits --bits",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
-    "--layer-drop, --lr-layer-decay --llrd",
+    "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
     "compare": "--adapter --lora, --corpus",
     "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
     "--sinks --streaming-llm-sink, --window --streaming-llm-window",

@@ -269,3 +269,20 @@ def test_a_header_is_never_taken_for_the_answer(asked: str) -> None:
     own = Own(byte.load().with_template(source))
     with pytest.raises(DataError, match="does not show where the answer in message 2 begins"):
         own.render([user(asked), says("one")])
+
+
+def test_ids_of_calls_fit_the_template_and_results_their_calls() -> None:
+    """Mistral's takes ids of nine letters only; a result that says whose it is gets that call's name."""
+    calls = [{"name": name, "arguments": {}, "id": f"call_{name}_long"} for name in ("ls", "cat")]
+    results = [{"role": "tool", "content": n, "tool_call_id": f"call_{n}_long"} for n in ("cat", "ls")]
+    turns = [user("go"), {"role": "assistant", "content": "", "tool_calls": calls}, *results, says("A.")]
+    for name, ids in (
+        ("qwen3", ["call_cat_long", "call_ls_long"]),
+        ("mistral-v3", ["call00002", "call00001"]),
+    ):
+        made = OWN[name].prepared(turns, TOOLS)
+        assert [(m["tool_call_id"], m["name"]) for m in made[2:4]] == [(ids[0], "cat"), (ids[1], "ls")]
+        assert [call["id"] for call in made[1]["tool_calls"]] == ids[::-1]
+        assert OWN[name].prepared(made, TOOLS) == made
+    [first, last] = written(OWN["mistral-v3"].render(turns, TOOLS))
+    assert '"id": "call00001"' in first and last.endswith("A.</s>")

@@ -204,7 +204,7 @@ class RunDirectory:
                 named = f.name != "out" and isinstance(one, Path) or f.name == "tokenizer" and one != "byte"
                 if not named or not self.path.exists():
                     continue
-                path = corpus.parse(Path(one)).path if f.name in MIXED else Path(one)
+                path = corpus.parse(Path(one), f"--{f.name}").path if f.name in MIXED else Path(one)
                 if path.resolve().is_relative_to(out):
                     raise ConfigError(
                         f"--{f.name} {one} is inside --out {self.path}, which is to be replaced",

@@ -65,6 +65,8 @@ def train(
     steps = before + config.amounts.steps
     update = updater(directory, objective, before, make)
     guard, watch, pace = config.guard(), _watch.watch(config, held_out), _watch.pace(config, events)
+    if config.eval_every and held_out is None and not (config.eval_tasks or looks):
+        raise ConfigError("--eval-every: nothing is held out", hint="raise --held-out, or leave it out")
     kept = Checkpoints(directory, update, guard, watch, write, resume)
     module: Any = objective.module
     told, tasks, sample = Events(), list[tuple[str, Hook]](), None

@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 OTHER = "choose another with --template NAME"
+ID = re.compile("[A-Za-z0-9]{9}")  # Mistral's; others take these too
 
 
 class _Calls(NamedTuple):
-    """How a template wants tool calls: arguments as an object or as text; no content as "" or as None."""
+    """How a template wants tool calls: arguments as an object or as text; no content as "" or as None; with
+    ids of any form, or only such as `ID`."""
 
     text: bool = False
     empty: str | None = ""
+    any_id: bool = True
 
 
 class Own:
@@ -110,7 +113,7 @@ class Own:
         """Messages as other libraries hand them to templates: calls under "function" and with an id."""
         shape = self._shape if any(m.get("tool_calls") for m in messages) else _Calls()
         made: list[Message] = []
-        waiting: list[tuple[str, str]] = []  # (id, name) of calls without a result yet
+        waiting: list[tuple[str, str, str]] = []  # (the row's id, id, name) of calls without a result yet
         n = 0
         for message in messages:
             one = {k: v for k, v in message.items() if v is not None}
@@ -120,18 +123,23 @@ class Own:
                 for call in calls:
                     n += 1
                     function = call.get("function") or call
-                    id = call.get("id") or f"call{n:05d}"
+                    given = id = call.get("id") or f"call{n:05d}"
+                    if not shape.any_id and not ID.fullmatch(id):
+                        id = f"call{n:05d}"
                     arguments = _arguments(function.get("arguments"), shape.text)
                     about = {"name": function["name"], "arguments": arguments}
                     one["tool_calls"].append({"id": id, "type": "function", "function": about})
-                    waiting.append((id, function["name"]))
+                    waiting.append((given, id, function["name"]))
                 if not one["content"]:
                     one["content"] = shape.empty
             elif "tool_calls" in one:
                 del one["tool_calls"]
             if one["role"] == "tool" and waiting:
-                id, name = waiting.pop(0)
-                one.setdefault("tool_call_id", id)
+                # A result says whose it is, or they come in the order of the calls.
+                named = one.get("tool_call_id")
+                given, id, name = waiting.pop(next((i for i, w in enumerate(waiting) if w[0] == named), 0))
+                if named in (None, given):
+                    one["tool_call_id"] = id
                 one.setdefault("name", name)
             made.append(one)
         return made
@@ -151,13 +159,17 @@ class Own:
                 ]
                 schema = {"type": "function", "function": {"name": name, "description": "", "parameters": {}}}
                 for listed in ([schema], None):
-                    try:
-                        found, _ = self._write(self._choose(listed), probe, listed, False)
-                    except DataError:
-                        continue
-                    if value in found:
-                        return _Calls(text, empty)
+                    if self._writes(probe, listed, value):
+                        call["id"] = "call_of_any_form"
+                        return _Calls(text, empty, self._writes(probe, listed, value))
         raise DataError("the model's chat template cannot write tool calls", hint=OTHER)
+
+    def _writes(self, messages: Sequence[Message], tools: Any, text: str) -> bool:
+        """Whether this text is in what the template makes of a conversation."""
+        try:
+            return text in self._write(self._choose(tools), messages, tools, False)[0]
+        except DataError:
+            return False
 
     def _choose(self, tools: Any) -> Compiled:
         if tools and "tool_use" in self.sources:
