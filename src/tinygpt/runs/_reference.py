@@ -13,7 +13,7 @@ from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.model import checkpoint
+from tinygpt.model import checkpoint, quantized, weights
 from tinygpt.runs import _pieces
 from tinygpt.train.preference._objective import answers, halves
 from tinygpt.train.state import arrays
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tinygpt.model.lm import LM
     from tinygpt.runs._tuned import Opened
 
-VERSION = 1
+VERSION = 2
 TOKENS = 1 << 13  # tokens computed at once
 
 
@@ -34,10 +34,11 @@ def fill(
     """Give the source, and its held-out part, the log-probabilities of all answers under `model` as it
     stands; returns whether they were there already.
 
-    `identity` says what the model is: with the tokens it names the file. `dtype`: weights are read in it,
+    `identity` says what the model is: with the tokens, and how its weights are held (--qlora, --dtype), it
+    names the file. `dtype`: weights are read in it,
     where that is not their own."""
     parts = [part for part in (source, source.held_out) if part is not None]
-    key = hashlib.sha256(f"{VERSION} {identity} {dtype or ''}".encode())
+    key = hashlib.sha256(f"{VERSION} {identity} {held(model)} {dtype or ''}".encode())
     for part in parts:
         for example in part.packed.examples:
             for answer in (example.first, example.second):
@@ -165,7 +166,15 @@ def refer(
     return fill(source, loaded.model, who, dtype=None, events=events, world=world)
 
 
+def held(model: Any) -> str:
+    """How a model's weights are in memory, which its files do not say: packing and dtype."""
+    dtype = weights.stored(dict(tree_flatten(model.parameters())))
+    return f"{quantized.packing(model) or 'dense'}, {dtype}"
+
+
 def adapter_hash(path: Path) -> str:
-    """One hash of an adapter's weights and settings."""
-    found = [path / "adapter_config.json", *sorted(path.glob("adapter_model*.safetensors"))]
+    """One hash of an adapter's weights and settings, whoever wrote it."""
+    found = [path]
+    if path.is_dir():
+        found = [path / "adapter_config.json", *sorted(path.glob("adapter*.safetensors"))]
     return hashlib.sha256("".join(map(files.sha256, found)).encode()).hexdigest()

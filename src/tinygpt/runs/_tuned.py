@@ -95,14 +95,15 @@ class Tuned(FreshModel):
             return optimizer
         return wrap(optimizer, self.adapter.options, steps=self.amounts.steps, before=before)
 
-    def open(self, seed: int) -> Opened:
-        """The base with its tokenizer, or fresh weights drawn from `seed`."""
+    def open(self, seed: int, packing: Packing | None = None) -> Opened:
+        """The base with its tokenizer, packed as the settings or `packing` say, or fresh weights drawn from
+        `seed`."""
         if self.base is None:
             tokenizer = _pieces.open_tokenizer(self.tokenizer)
             return Opened(self.fresh(tokenizer.vocab_size, seed), tokenizer, None)
         # What does not learn is kept in the compute dtype, where one is asked for.
         dtype = "auto" if self.whole else self.dtype
-        loaded, tokenizer = _pieces.open_model(self.base, dtype=dtype, packing=self.packing)
+        loaded, tokenizer = _pieces.open_model(self.base, dtype=dtype, packing=packing or self.packing)
         return Opened(loaded.model, tokenizer, loaded.path)
 
     def learned(self, opened: Opened, seed: int) -> tuple[_learned.Write, _learned.Resume]:

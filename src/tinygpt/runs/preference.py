@@ -11,7 +11,7 @@ from tinygpt.data.source import pairs
 from tinygpt.eval.reward import _composite
 from tinygpt.infer.engine import Engine
 from tinygpt.model import checkpoint
-from tinygpt.peft import _adapter
+from tinygpt.peft import _open
 from tinygpt.runs import _directory, _learned, _pieces, _ranked, _reference, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._memory import refuse_too_large
@@ -27,14 +27,17 @@ def run(config: Config, events: Events) -> Result:
         raise ConfigError("there is nothing to learn from", hint="give --data a JSONL file")
     directory = RunDirectory("dpo", config, world())
     judged = _composite.load(config.reward_fn) if config.reward_fn else None
-    opened = config.open(directory.seed)
+    packing = config.packing
+    if config.start_adapter is not None:  # it goes on with the base as it was packed for it
+        packing = _pieces.packing_of(_pieces.model_path(config.start_adapter))
+    opened = config.open(directory.seed, packing)
     tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
     opened = opened._replace(tokenizer=tokenizer)
     model, _, base = opened
     assert base is not None
     started, inputs = None, dict[str, str]()
     if config.start_adapter is not None:
-        started = _adapter.load_adapter(_pieces.model_path(config.start_adapter), model, base=base)
+        started = _open.load([_pieces.model_path(config.start_adapter)], model, base=base)[0]
         inputs["the start adapter"] = _reference.adapter_hash(started.path)
     options = config.loss_type.options
     settings = pairs.Config(
@@ -52,6 +55,7 @@ def run(config: Config, events: Events) -> Result:
         inputs["the reward"] = judged.hash
         made = _ranked.Made(Engine(model, tokenizer, template), judged, config.data, strict=config.strict)
         who = checkpoint.identity(base) + inputs.get("the start adapter", "") + tokenizer.hash
+        who += _reference.held(model)
         made.rank(
             config.sampling(directory.seed), config.samples, margin=config.reward_margin,
             identity=f"{who} {config.template}", events=events,
@@ -71,7 +75,9 @@ def run(config: Config, events: Events) -> Result:
     if started is None:
         write, resume = config.learned(opened, directory.seed)
     else:
-        write, resume = _learned.learned(model, tokenizer, base=base, adapter=started.pick, carried=True)
+        write, resume = _learned.learned(
+            model, tokenizer, base=base, adapter=started.pick, packing=packing, carried=True
+        )
     objective = _objective.over(model, LOSSES.load(config.loss_type.name).losses, options)
     facts |= {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
     result = _train.train(
