@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a base of 5 M parameters, to try the script")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--bf16-steps", type=int, default=1)
-    parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--bits", type=int, default=0)
     parser.add_argument("--mode", default="affine")
     parser.add_argument("--only", default="bf16,dense,qlora")
     parser.add_argument("--work", type=Path)
@@ -123,7 +123,7 @@ def main() -> None:
             again = [sys.executable, __file__, "--variant", name, "--work", work, "--steps", steps]
             again += ["--bits", given.bits, "--mode", given.mode, *(["--small"] if given.small else [])]
             done = subprocess.run(
-                [str(word) for word in again], check=True, capture_output=True, text=True, timeout=HOURS
+                [str(word) for word in again], check=True, stdout=subprocess.PIPE, text=True, timeout=HOURS
             )
             found[name] = json.loads(done.stdout.splitlines()[-1])
             if name != "base":

@@ -70,6 +70,21 @@ def test_the_reference_is_where_an_adapter_starts(root: Path) -> None:
     assert own["metrics"]["chosen_logp"] == other["metrics"]["chosen_logp"]
 
 
+def test_a_packed_base_is_its_own_reference(root: Path) -> None:
+    """Log-probabilities of the dense base, or of another packing, are kept as those of other models."""
+    packed = ("--qlora", "--group-size", 32, "--steps", 1)
+    good("sft", root / "base", "--data", root / "rows.jsonl", "--seed", 1, "--no-lock", "--batch", 4,
+         "--out", root / "packed-sft", *packed)  # fmt: skip
+    start = ("--start-adapter", root / "packed-sft", "--steps", 1)
+    for i, how in enumerate((("--steps", 1), (*packed, "--bits", 2), packed, start)):
+        good(*dpo(root, f"held-{i}", *how))
+        first = told(root, f"held-{i}", "train.step")[0]
+        assert f"{first['loss']:.4f}" == "0.6931", how
+    made = [checkpoint.read_json(root / name / "final" / "tinygpt.json") for name in ("packed-sft", "held-3")]
+    assert made[0]["packed"] == made[1]["packed"], "it goes on with the base as it was packed"
+    refused(tinygpt(*dpo(root, "x", *start, "--qlora")), "brings its own", hint="--qlora")
+
+
 @pytest.mark.parametrize("loss", ["dpo", "kto"])
 def test_stop_and_resume_is_straight(loss: str, root: Path) -> None:
     knobs = ("--loss-type", loss, "--steps", 6, "--save-every", 2, "--keep", 9, "--accumulate", 2)

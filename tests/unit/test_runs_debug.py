@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def test_the_last_losses_are_those_of_the_held_out_text(adapter: Path) -> None:
     (adapter / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     facts = inspect.inspect(adapter)
     assert (facts["last_loss"], facts["last_held_out"]) == (0.0, {"loss": 2.0})
+
+
+def test_adapters_of_others_are_shown(adapter: Path, tmp_path: Path) -> None:
+    (adapter / "final" / "tinygpt.json").unlink()  # now as peft leaves one
+    facts = inspect.inspect(adapter)
+    assert (facts["kind"], facts["adapter"]["peft_type"]) == ("adapter of peft", "LORA")
+    assert facts["parameters"] == sum(math.prod(t["shape"]) for t in facts["tensors"]) > 0
+    (tmp_path / "old.lora").write_bytes(b"TGLA" + bytes(20))
+    with pytest.raises(CheckpointError, match="an adapter file of the original"):
+        inspect.inspect(tmp_path / "old.lora")
 
 
 @pytest.mark.parametrize("bos", [None, "<|im_start|>"])

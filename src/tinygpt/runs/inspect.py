@@ -11,18 +11,24 @@ from tinygpt.core.errors import CheckpointError, GateFailed
 from tinygpt.model import checkpoint, count, foreign, layout
 from tinygpt.model.lm import LM
 from tinygpt.model.shards import Shards
+from tinygpt.peft import _mlx_lm, _tgla
 from tinygpt.runs import _beside, _package, _pieces
 
 
 def inspect(path: Path) -> dict[str, Any]:
     """Facts of a model, adapter or run directory; tensors as (name, shape, dtype, bytes)."""
     model_dir = _pieces.model_path(path)
+    if _tgla.is_one(model_dir):
+        hint = f"tinygpt adapter-convert {model_dir} --base MODEL --out FOLDER makes one to look into"
+        raise CheckpointError(f"{model_dir} is an adapter file of the original", hint=hint)
     manifest = checkpoint.validate(model_dir) if (model_dir / checkpoint.MANIFEST).exists() else {}
     kind = manifest.get("kind", "model")
     if kind not in ("model", "adapter"):
         raise CheckpointError(
             f"{model_dir} is of kind {kind}, not a model", hint="give a model or an adapter"
         )
+    if not manifest and (theirs := _adapter_of_others(model_dir)):
+        return theirs
     adapter = kind == "adapter"
     tensors = checkpoint.read_tensors(model_dir, "adapter_model" if adapter else "model")
     facts: dict[str, Any] = {"path": str(model_dir), "kind": manifest.get("kind", "Hugging Face directory")}
@@ -42,11 +48,30 @@ def inspect(path: Path) -> dict[str, Any]:
     facts["bytes"] = sum(p.stat().st_size for p in model_dir.iterdir() if p.is_file())
     facts["resumable"] = (model_dir / "state.json").exists()
     facts |= _last_losses(path)
-    facts["tensors"] = [
+    facts["tensors"] = _listed(tensors)
+    return facts
+
+
+def _listed(tensors: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
         {"name": n, "shape": list(t.shape), "dtype": str(t.dtype).rsplit(".", 1)[-1], "bytes": t.nbytes}
         for n, t in sorted(tensors.items())
     ]
-    return facts
+
+
+def _adapter_of_others(path: Path) -> dict[str, Any]:
+    """Facts of an adapter that peft or mlx-lm wrote; none where it is no adapter of theirs."""
+    config = path / "adapter_config.json"
+    if not config.is_file() or (path / "config.json").is_file():
+        return {}
+    writer, stem = ("mlx-lm", "adapters") if _mlx_lm.is_one(path) else ("peft", "adapter_model")
+    tensors, data = checkpoint.read_tensors(path, stem), checkpoint.read_json(config)
+    said = {k: v for k, v in data.items() if v not in (None, False, "", [], {})}
+    return {
+        "path": str(path), "kind": f"adapter of {writer}", "adapter": said,
+        "parameters": sum(int(t.size) for t in tensors.values()),
+        "bytes": sum(p.stat().st_size for p in path.iterdir() if p.is_file()), "tensors": _listed(tensors),
+    }  # fmt: skip
 
 
 def _last_losses(path: Path) -> dict[str, Any]:
