@@ -82,7 +82,7 @@ def test_a_packed_base_is_its_own_reference(root: Path) -> None:
         assert f"{first['loss']:.4f}" == "0.6931", how
     made = [checkpoint.read_json(root / name / "final" / "tinygpt.json") for name in ("packed-sft", "held-3")]
     assert made[0]["packed"] == made[1]["packed"], "it goes on with the base as it was packed"
-    refused(tinygpt(*dpo(root, "x", *start, "--qlora")), "brings its own", hint="--qlora")
+    refused(tinygpt(*dpo(root, "x", *start, "--qlora")), "packs the base as it was", hint="--qlora")
 
 
 @pytest.mark.parametrize("loss", ["dpo", "kto"])

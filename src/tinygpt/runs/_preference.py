@@ -90,7 +90,7 @@ class Config(Tuned):
             if self.adapter != Pick("lora").resolve(_adapter.PEFT, "adapter"):
                 raise ConfigError(
                     "--start-adapter brings its own kind and settings",
-                    hint="leave --adapter and its knobs out, and --qlora: its base is packed as it was",
+                    hint="leave --adapter and its knobs out",
                 )
 
     def derived(self) -> dict[str, Any]:
