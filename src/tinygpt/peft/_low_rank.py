@@ -219,7 +219,7 @@ def check(config: Knobs, layers: Mapping[str, nn.Module]) -> None:
         if config.rank > min(n_out, n_in):
             raise ConfigError(
                 f"the adapter's rank {config.rank} is larger than the matrix {name}: {n_out} x {n_in}",
-                hint=f"at most {min(n_out, n_in)}, for example --set adapter.rank=8; or other targets",
+                hint=f"at most --set adapter.rank={min(n_out, n_in)}, or other targets",
             )
 
 
