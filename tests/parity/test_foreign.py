@@ -43,6 +43,7 @@ KINDS = {"stablelm": STABLELM, "starcoder2": STARCODER}
 def directory(path: Path, config: dict[str, Any]) -> Any:
     """A model of mlx_lm with weights spread wide, written as a Hugging Face directory; returns it."""
     module = nano.require(f"mlx_lm.models.{config['model_type']}")
+    mx.random.seed(0)  # mlx_lm draws from the global generator
     peer = module.Model(module.ModelArgs.from_dict(config))
     keys = iter(range(10_000))
     peer.update(
