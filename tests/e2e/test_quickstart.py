@@ -11,6 +11,8 @@ import pytest
 
 from e2e.shell import NANO, good, refused, snapshot, sums, tinygpt
 from tinygpt.core import files
+from tinygpt.core.errors import ConfigError
+from tinygpt.project import tuned
 
 SOON = ("--steps", 2, "--no-lock", "--samples", 1)
 
@@ -66,6 +68,19 @@ def test_rows_that_say_little_are_called_so(root: Path) -> None:
     told = good(*quick(root, "same.jsonl", "same", "--json"))
     assert "All held-out rows stand" in told.err and "they are not measured" not in told.err
     assert "nothing of new rows" in told.json["verdict"][-1]
+
+
+def test_what_never_began_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else --force, which goes by the run's own file, refused to take its place."""
+
+    def refuse(*_: object) -> None:
+        raise ConfigError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuned.sft, "run", refuse)
+        assert tinygpt(*quick(root, "sums.jsonl", "begun")).code == 2
+    assert not list((root / "begun").iterdir())
+    good(*quick(root, "sums.jsonl", "begun"))
 
 
 def test_plain_text_is_for_another_command(root: Path) -> None:

@@ -52,6 +52,7 @@ def written(base: Path, path: Path, kind: str, keys: list[str] | None, layers: i
     from mlx_lm.utils import save_config
 
     knobs = {"rank": 3, "scale": 7.5, "dropout": 0.0} | ({"keys": keys} if keys else {})
+    mx.random.seed(3)  # mlx-lm draws from the global state
     model.freeze()
     linear_to_lora_layers(model, layers, knobs, use_dora=kind == "dora")
     stirred(model, dict(tree_flatten(model.trainable_parameters())))

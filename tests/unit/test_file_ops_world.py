@@ -25,7 +25,7 @@ from tinygpt.data.world.file_ops import (
     system_prompt,
     to_messages,
 )
-from tinygpt.data.world.file_ops.phrases import TEMPLATES, pool
+from tinygpt.data.world.file_ops.phrases import pool, templates
 from tinygpt.data.world.file_ops.plan import HELD_OUT_PAIRS, TOOL_OF, WEIGHTS, pairs_of
 from tinygpt.data.world.file_ops.tasks import stems_of
 from tinygpt.data.world.file_ops.tools import READ_ONLY, run
@@ -197,18 +197,18 @@ def test_compositions_hold_a_pair_training_never_has(made):
 
 def test_every_intent_has_phrases_enough_on_both_sides():
     for intent in WEIGHTS:
-        ids = {t.id for t in TEMPLATES if t.intent == intent}
-        held_out = {t.id for t in TEMPLATES if t.intent == intent and t.held_out}
+        ids = {t.id for t in templates() if t.intent == intent}
+        held_out = {t.id for t in templates() if t.intent == intent and t.held_out}
         assert len(ids) >= 25, intent
         assert 0.12 <= len(held_out) / len(ids) <= 0.3, intent
-        assert len({t.style for t in TEMPLATES if t.id in held_out}) >= 3, intent
+        assert len({t.style for t in templates() if t.id in held_out}) >= 3, intent
     for intent in TOOL_OF:
         assert pool(intent, True) and pool(intent, False)
 
 
 def test_held_out_phrases_differ_in_words_not_only_in_punctuation():
     bare = {}
-    for t in TEMPLATES:
+    for t in templates():
         words = "".join(c for c in t.text.lower() if c.isalnum() or c in " {}").split()
         bare.setdefault((t.intent, *words), set()).add(t.held_out)
     assert all(len(sides) == 1 for key, sides in bare.items() if len(key) > 2 and key[0] in WEIGHTS)

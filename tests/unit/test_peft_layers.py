@@ -271,3 +271,11 @@ def test_loftq_needs_its_base_to_be_quantized_anew(tmp_path: Path) -> None:
     late(IDS)
     with pytest.raises(CheckpointError, match="no longer at hand"):
         _adapter.fill(late, checkpoint.read_tensors(path, "adapter_model"), "a")
+
+
+def test_all_linear_leaves_routers_out() -> None:
+    """They are as narrow as there are experts, so ranks above that were refused on every mixture."""
+    model = moe()
+    assert not [n for n in _layers.chosen(model, ("all-linear",)) if "router" in n]
+    assert len(_layers.chosen(model, ("router",))) == 2
+    _adapter.attach(model, Pick("lora", {"rank": 8, "targets": ("all-linear",)}))

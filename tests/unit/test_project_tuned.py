@@ -146,6 +146,8 @@ def test_what_a_plan_goes_by() -> None:
     assert (
         plain.neftune == 5 and recipe.resolve(survey_of(1000, "tools"), (9, 99), BASE, MACHINE).neftune == 0
     )
+    quiet = recipe.resolve(survey_of(1000), (9, 99), dataclasses.replace(BASE, noise=False), MACHINE)
+    assert quiet.neftune == 0 and any("mlx_lm runs this base" in reason for reason in quiet.reasons)
     large = dataclasses.replace(BASE, parameters=8 * GB)
     packed = recipe.resolve(survey_of(1000), (100, 300), large, MACHINE)
     assert packed.qlora and packed.memory_bytes < 16 * GB and not plain.qlora

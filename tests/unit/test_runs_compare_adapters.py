@@ -129,6 +129,19 @@ def test_memorised_rows_through_the_models(place: Path, tmp_path: Path) -> None:
         assert (model["memorised"]["rows"], model["memorised"]["verbatim"]) == (2, 1)
 
 
+def test_a_prefix_that_ends_in_the_prompt_is_told(place: Path, tmp_path: Path) -> None:
+    """sft learns no prompt, so a model that knows every answer by heart looked as if it knew nothing."""
+    row = {"messages": [{"role": "user", "content": "a" * 40}, {"role": "assistant", "content": "b" * 9}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    told: list[int] = []
+    for prefix in (30, 1):
+        sink = MemorySink()
+        end = {30: 4, 1: 60}[prefix]  # the second reaches into the answer
+        run(config(place, "a", memorise=tmp_path / "rows.jsonl", prefix=prefix, go_on=end), Events(sink))
+        told.append(sum("a longer --prefix" in e.text for e in sink.events if e.kind == "note"))  # type: ignore[union-attr]
+    assert told == [1, 0]
+
+
 def test_prompts_get_longer_and_answers_stay() -> None:
     row = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "the cat?"}],
            "tools": None, "expected": {"role": "assistant", "content": "mat"}}  # fmt: skip

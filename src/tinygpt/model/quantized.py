@@ -210,13 +210,14 @@ def choose(model: nn.Module, how: Packing) -> tuple[dict[str, Packing], list[str
     """(the matrices to pack, names of those that stay as they are because rows do not divide into groups).
 
     Routers stay too: what they choose between turns on small differences."""
-    modules = {n: m.weight for n, m in model.named_modules() if packable(m) and not _is_router(n)}
+    modules = {n: m.weight for n, m in model.named_modules() if packable(m) and not is_router(n)}
     found = dict(sorted({**modules, **stacks(model)}.items()))
     odd = [name for name, matrix in found.items() if matrix.shape[-1] % how.group_size]
     return {name: how for name in found if name not in odd}, odd
 
 
-def _is_router(name: str) -> bool:
+def is_router(name: str) -> bool:
+    """Whether a matrix of this name chooses between others."""
     return name.rsplit(".", 1)[-1] in ("router", "gate", "predictor") or ".predictor." in name
 
 

@@ -15,6 +15,7 @@ from tinygpt.core.backend import mx, nn
 from tinygpt.core.errors import ConfigError, UnsupportedError, nearest
 from tinygpt.model.mlp.moe import Experts
 from tinygpt.model.quantized import dense as unpacked
+from tinygpt.model.quantized import is_router
 
 LINEAR, EMBEDDING, EXPERTS = "linear layer", "embedding", "stack of experts"
 ALL, AUTO = "all-linear", "auto"
@@ -173,7 +174,8 @@ def chosen(
 
     `on`: the kinds of layers that the technique works on."""
     found = layers(model)
-    inner = [n for n, m in found.items() if kind(m) == LINEAR and ".layers." in f".{n}"]
+    # Routers are as small as there are experts, less than usual ranks: they learn where they are named.
+    inner = [n for n, m in found.items() if kind(m) == LINEAR and ".layers." in f".{n}" and not is_router(n)]
     ends = sorted({n.rsplit(".", 1)[-1] for n in found})
     names: set[str] = set()
     for target in targets_of(model, targets):

@@ -26,6 +26,7 @@ class Base:
     layers: int
     width: int
     packed: bool = False  # its weights are quantized as they lie
+    noise: bool = True  # it can be trained with noise on its embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,9 @@ def resolve(survey: Survey, tokens: tuple[int, int], base: Base, machine: Machin
     steps = steps or max(20, min(MOST_STEPS, wanted))
     lr = float(f"{min(HIGHEST, RATE * max(1.0, WIDTH / base.width)):.2g}")
     told.append(f"learning rate {lr:g}: a base of width {base.width}")
-    neftune = 0.0 if survey.task == "tools" else 5.0
-    told.append("no noise on embeddings: calls are copied exactly" if not neftune else "NEFTune 5: prose")
+    neftune = 0.0 if survey.task == "tools" or not base.noise else 5.0
+    why = "mlx_lm runs this base, and has none" if not base.noise else "calls are copied exactly"
+    told.append(f"no noise on embeddings: {why}" if not neftune else "NEFTune 5: prose")
     weights = base.parameters * machine.value_bytes
     qlora = not base.packed and weights > PACKED * machine.memory
     if qlora:

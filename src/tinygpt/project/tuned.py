@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tinygpt
 from tinygpt.core import backend, files
 from tinygpt.core.config import Pick, to_dict
-from tinygpt.core.errors import ConfigError, Interrupted
+from tinygpt.core.errors import ConfigError, Interrupted, TinyGPTError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
 from tinygpt.core.rows import EvalRow, write_rows
@@ -133,7 +133,13 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
     rows.write(data, map(quickstart.row_of, train))
     rows.write(kept, map(quickstart.row_of, held_out))
     events.note(f"3/5 training {plan.adapter}, {plan.steps} steps of {plan.batch} rows")
-    result = sft.run(settings(config, chosen, plan, data), events)
+    try:
+        result = sft.run(settings(config, chosen, plan, data), events)
+    except TinyGPTError:
+        if not (config.out / _pieces.QUICKSTART_MARK).exists():  # nothing has begun, and --force goes by that
+            data.unlink()
+            kept.unlink()
+        raise
     if result.status == "interrupted":
         raise Interrupted(
             f"interrupted at step {result.step} of {plan.steps}", hint="begin anew with --force"
@@ -200,7 +206,7 @@ def base_facts(model: Any) -> recipe.Base:
     config = model.config
     return recipe.Base(
         parameters=parameters, context=config.max_position_embeddings, layers=config.num_hidden_layers,
-        width=config.hidden_size, packed=packed,
+        width=config.hidden_size, packed=packed, noise=getattr(model, "packs", True),
     )  # fmt: skip
 
 

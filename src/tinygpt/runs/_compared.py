@@ -115,10 +115,17 @@ def measure(
         found.prompts += prompts
         found.samples += [r.text for r in endpoint.complete(list(prompts), max_tokens=max_tokens)]
     if asked.memorise:
-        ids = [_ids(endpoint, row) for row in asked.memorise]
-        most = endpoint.context
+        read = [_ids(endpoint, row) for row in asked.memorise]
+        end, most = prefix + go_on, endpoint.context
+        unasked = sum(len(ids) >= end and not any(learn[prefix:end]) for ids, learn in read)
+        if base and unasked and endpoint.events is not None:
+            endpoint.events.note(
+                f"{unasked} rows go on inside their prompt after --prefix {prefix}, and sft does not learn "
+                "that: a longer --prefix asks for the answers",
+                level="warning",
+            )
         found.memorised = memorised(
-            [row[:most] for row in ids], _writer(endpoint), prefix=prefix, length=go_on
+            [ids[:most] for ids, _ in read], _writer(endpoint), prefix=prefix, length=go_on
         )
     return found
 
@@ -156,12 +163,14 @@ def answer_ids(endpoint: LocalEndpoint, row: Row) -> tuple[list[int], list[bool]
     return ids[:end], own[:end]
 
 
-def _ids(endpoint: LocalEndpoint, row: Any) -> list[int]:
+def _ids(endpoint: LocalEndpoint, row: Any) -> tuple[list[int], list[bool]]:
+    """Ids of a training row, and which of them are learned."""
     engine = endpoint.engine
     if isinstance(row, str):
-        return engine.encode(row)
+        ids = engine.encode(row)
+        return ids, [True] * len(ids)
     assert engine.template is not None
-    return encode(engine.template.render(row.messages, row.tools), engine.tokenizer)[0]
+    return encode(engine.template.render(row.messages, row.tools), engine.tokenizer)
 
 
 def _writer(endpoint: LocalEndpoint) -> Any:

@@ -19,6 +19,7 @@ from tinygpt.runs._held_out import held_out_loss
 from tinygpt.runs._memory import expected
 from tinygpt.runs._updater import Make, updater
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
+from tinygpt.train.preference._objective import Preference
 from tinygpt.train.stop import on_signals
 from tinygpt.train.update import Gradient, Objective
 
@@ -56,7 +57,9 @@ def train(
     and writes the directory and tells."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
-    if not getattr(objective.module, "packs", True) and (source[0].segments > 1).any():
+    alone = isinstance(objective, Preference)  # it reads the two answers of a row as rows of their own
+    packs = alone or getattr(objective.module, "packs", True)
+    if not packs and (source[0].segments > 1).any():
         raise ConfigError(
             "this base is run by mlx_lm, which cannot keep the documents of a row apart",
             hint="give rows that are not packed, or a base of a type that tinygpt runs itself",

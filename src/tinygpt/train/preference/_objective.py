@@ -134,10 +134,11 @@ def answers(
 ) -> tuple[mx.array, mx.array]:
     """(sum of log p over the learned tokens, how many these are) of every row."""
     weights = rows["weights"]
+    segments = mx.minimum(rows["segments"], 1)  # a half is one document, the second one, too
     if keys is not None and len(keys) < len(weights):  # both answers of a pair meet the same noise
         keys = mx.repeat(keys, 2, axis=0)
     losses = model.losses(
-        rows["tokens"], rows["targets"], positions=rows["positions"], segments=rows["segments"],
+        rows["tokens"], rows["targets"], positions=rows["positions"], segments=segments,
         terms=terms, keys=keys,
     )  # fmt: skip
     return -(losses * weights).sum(axis=1), weights.sum(axis=1)

@@ -63,7 +63,9 @@ def _raw() -> Iterator[tuple[str, str, str, str]]:
                 yield intent, style, line.replace("\\n", "\n"), topic
 
 
-def _build() -> tuple[Template, ...]:
+@cache
+def templates() -> tuple[Template, ...]:
+    """All phrases, read when they are first asked for: a help page that imports this needs none."""
     raw = list(_raw())
     # A twin in a second style follows its first appearance, so it cannot leak.
     first: dict[tuple[str, str], str] = {}
@@ -95,9 +97,6 @@ def _build() -> tuple[Template, ...]:
     return tuple(built)
 
 
-TEMPLATES: tuple[Template, ...] = _build()
-
-
 @cache
 def pool(
     intent: str, held_out: bool, styles: tuple[str, ...] = (), without: str = ""
@@ -108,7 +107,7 @@ def pool(
     """
     return tuple(
         t
-        for t in TEMPLATES
+        for t in templates()
         if t.intent == intent
         and t.held_out == held_out
         and (not styles or t.style in styles)
