@@ -61,7 +61,7 @@ def ranked(name: str, rank: int) -> dict[str, int]:
 
 
 # Looked at whenever a file is saved; the others by `make test`.
-QUICK = ("lora", "dora", "loftq")
+QUICK = ("lora", "dora")
 pytestmark = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.wide) for n in PEFT.names()]
 )

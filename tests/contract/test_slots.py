@@ -47,13 +47,16 @@ SLOTS += [
     ("embedding_norm", Pick("rmsnorm")),
     ("embedding_norm", Pick("layernorm")),
 ]
+AGAIN = ("second_position", "embedding_norm")  # techniques of other slots, in another place
 # Without rotation a key bias adds the same to every score of a query, which softmax takes out.
 UNTURNED = ("learned", "alibi", "nope")
 IDS = nano.tokens(3, 11)
 
 
 @pytest.fixture(
-    params=[pytest.param(s, marks=[pytest.mark.wide] if s[1].options else []) for s in SLOTS],
+    params=[
+        pytest.param(s, marks=[pytest.mark.wide] if s[1].options or s[0] in AGAIN else []) for s in SLOTS
+    ],
     ids=lambda s: "-".join((s[0], s[1].name, *(s[1].options or ()))),
 )
 def slot(request: pytest.FixtureRequest) -> tuple[str, Pick]:

@@ -175,6 +175,7 @@ def test_half_precision_is_kept_where_asked_for(tmp_path: Path) -> None:
     assert usual == {weights.wide("auto") or mx.bfloat16}
 
 
+@pytest.mark.wide
 def test_reading_never_holds_a_second_copy(tmp_path: Path) -> None:
     sizes = {"hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 768}
     path = checkpoint.save(tmp_path / "m", nano.model(**sizes), dtype="bfloat16")
