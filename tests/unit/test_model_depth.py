@@ -113,7 +113,9 @@ def test_a_predictor_can_be_learned() -> None:
     assert told[-1] > 0.9 > 0.7 > told[0]
 
 
-@pytest.mark.parametrize("company", COMPANY)
+@pytest.mark.parametrize(
+    "company", [pytest.param(c, marks=[pytest.mark.wide] if i % 2 else []) for i, c in enumerate(COMPANY)]
+)
 def test_cached_padded_and_packed_with_others(company: str) -> None:
     model = routed(**COMPANY[company])
     whole = np.array(model(mx.array(IDS)))

@@ -179,7 +179,13 @@ def test_dynamic_scaling_gives_each_packed_document_its_own_base() -> None:
         nano.close(packed[0, start : start + n], alone[0], 5e-6)
 
 
-@pytest.mark.parametrize("name", POSITION.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("rope", "rope_dynamic") else pytest.mark.wide)
+        for n in POSITION.names()
+    ],
+)
 def test_compiled_steps_equal_the_uncached_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "BLOCK", 4)  # several growths in a short text
     monkeypatch.setattr(decode, "PREFILL", 3)
