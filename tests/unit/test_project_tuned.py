@@ -15,7 +15,7 @@ from tinygpt.core.rows import EvalRow
 from tinygpt.data.rows import Conversation
 from tinygpt.project import gallery, recipe, start
 from tinygpt.project import survey as surveys
-from tinygpt.project._few_shot import interval, worth
+from tinygpt.project._few_shot import worth
 from tinygpt.project.gallery import Entry
 from tinygpt.project.recipe import Base, Machine
 
@@ -208,9 +208,10 @@ def test_what_was_not_measured_is_not_judged() -> None:
 
 
 def test_noise_is_not_a_gain() -> None:
-    low, high = interval([1.0, -1.0] * 20)
-    assert low < 0 < high
-    assert interval([0.5] * 9) == (0.5, 0.5)
+    losses = {"adapter": [1.0] * 40, "base": [0.5, 1.5] * 20, "base + examples": [1.5] * 40}
+    told = worth(losses, [exact(name, 0.5) for name in losses])
+    assert "not surely different" in told[0] and "surely lower" in told[1]
+    assert told[-1].startswith("The adapter was not worth training")
 
 
 @pytest.mark.parametrize(

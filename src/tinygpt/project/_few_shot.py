@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ from tinygpt.core.rows import EvalRow
 from tinygpt.data.rows import Conversation
 from tinygpt.data.template._spans import encode_many
 from tinygpt.eval.endpoint import Message, Prompt, Reply
+from tinygpt.eval.paired import difference
 from tinygpt.eval.suites._result import Clock, Examples, row
 from tinygpt.runs.evaluate import LocalEndpoint
 
-DRAWS = 2000  # of the bootstrap
 FEWEST = 6  # rows: fewer say nothing at 95 %, even if all of them agree (sign test: 2 / 2^5 = 0.06)
 RIVALS = ("base", "base + examples")
 
@@ -77,30 +76,21 @@ def answer_nats(endpoint: Any, held_out: Sequence[Conversation]) -> tuple[list[f
     ]  # fmt: skip
 
 
-def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of paired differences."""
-    draw = random.Random(seed)
-    means = sorted(
-        math.fsum(draw.choices(differences, k=len(differences))) / len(differences) for _ in range(DRAWS)
-    )
-    return means[int(0.025 * DRAWS)], means[int(0.975 * DRAWS) - 1]
-
-
 def worth(losses: dict[str, list[float]], scored: Sequence[EvalRow]) -> list[str]:
     """Whether the adapter was worth training, in sentences that do not flatter."""
     told: list[str] = []
     how: dict[str, str] = {}  # the adapter against each rival: better, worse, unsure, few, or unknown
     for rival in RIVALS:
-        pairs = [b - a for a, b in zip(losses["adapter"], losses[rival]) if not math.isnan(a + b)]
+        pairs = [(a, b) for a, b in zip(losses["adapter"], losses[rival]) if not math.isnan(a + b)]
         if not pairs:
             how[rival] = "unknown"
             told.append(
                 f"No held-out row fits the context of the {rival}, so their losses were not compared."
             )
             continue
-        low, high = interval(pairs)
-        gain = math.fsum(pairs) / len(pairs)
-        how[rival] = "better" if low > 0 else "worse" if high < 0 else "unsure"
+        own, other = zip(*pairs, strict=True)
+        gain = difference(other, own, [1.0] * len(pairs))
+        how[rival] = "unsure" if not gain.clear else "better" if gain.value > 0 else "worse"
         sure = {"better": "surely lower", "worse": "surely higher", "unsure": "not surely different"}[
             how[rival]
         ]
@@ -108,8 +98,9 @@ def worth(losses: dict[str, list[float]], scored: Sequence[EvalRow]) -> list[str
             how[rival] = "few"
             sure = f"{len(pairs)} row{'s' if len(pairs) > 1 else ''}, too few to be sure of anything"
         told.append(
-            f"Its loss on answers is {abs(gain):.3f} nats a token {'below' if gain >= 0 else 'above'} "
-            f"that of the {rival} ([{low:.3f}, {high:.3f}]; {sure})."
+            f"Its loss on answers is {abs(gain.value):.3f} nats a token "
+            f"{'below' if gain.value >= 0 else 'above'} that of the {rival} "
+            f"([{gain.low:.3f}, {gain.high:.3f}]; {sure})."
         )
     exact = {r.model_name: r for r in scored if r.metric == "exact_match"}
     right = {name: round(r.score * r.n_examples) for name, r in exact.items() if how.get(name) != "unknown"}
