@@ -103,7 +103,8 @@ def _complete(
                 if isinstance(error, Unfinished):
                     raise RemoteError(f"{file.name} of {where} does not arrive: {error}") from error
                 raise
-            time.sleep(0.0 if grown else PAUSES[tries - 1])
+            if not grown:
+                time.sleep(PAUSES[tries - 1])
         except TinyGPTError:
             raise
         except OSError as error:

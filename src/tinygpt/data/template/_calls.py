@@ -92,6 +92,19 @@ def llama(text: str) -> Message:
     return _message("", calls)
 
 
+def written(call: dict[str, Any], key: str = "arguments") -> str:
+    """A call as JSON; `key` names its arguments. Those that are text already stay as they are."""
+    function = call.get("function") or call
+    arguments = function.get("arguments") or {}
+    text = arguments if isinstance(arguments, str) else to_json(arguments)
+    return f'{{"name": {to_json(function["name"])}, "{key}": {text}}}'
+
+
+def to_json(value: Any) -> str:
+    """JSON as the `tojson` filter of transformers writes it; letters of all scripts stay themselves."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _call(value: Any) -> dict[str, Any]:
     if isinstance(value, dict) and "parameters" in value and "arguments" not in value:
         value = {**value, "arguments": value["parameters"]}

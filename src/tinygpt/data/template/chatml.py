@@ -27,6 +27,7 @@ from typing import Any
 
 from tinygpt.core.errors import DataError
 from tinygpt.data.rows import to_call
+from tinygpt.data.template import _calls
 from tinygpt.data.template._spans import Span
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -103,7 +104,7 @@ def render(
     rest = list(enumerate(messages))
     if tools:
         system = rest.pop(0)[1]["content"] if rest and rest[0][1]["role"] == "system" else ""
-        listed = "".join(_json(tool) + "\n" for tool in tools)
+        listed = "".join(_calls.to_json(tool) + "\n" for tool in tools)
         about = Span((f"{system}\n\n" if system else "") + TOOLS_BEFORE + listed + TOOLS_AFTER)
         spans += _turn("system", [about], end)
     for i, message in rest:
@@ -123,7 +124,7 @@ def render(
             if len(body) > 1 or content:
                 body.append(Span("\n", learn, False, n))
             body += [
-                Span(CALL, learn, True, n), Span(f"\n{_call(call)}\n", learn, False, n),
+                Span(CALL, learn, True, n), Span(f"\n{_calls.written(call)}\n", learn, False, n),
                 Span(CALL_END, learn, True, n),
             ]  # fmt: skip
         spans += _turn(role, body, end)
@@ -184,15 +185,3 @@ def _turn(role: str, body: list[Span], end: str) -> list[Span]:
         body[0]._replace(text=end, special=True),
         Span("\n"),
     ]
-
-
-def _call(call: dict[str, Any]) -> str:
-    function = call.get("function") or call
-    arguments = function.get("arguments") or {}
-    text = arguments if isinstance(arguments, str) else _json(arguments)
-    return f'{{"name": {_json(function["name"])}, "arguments": {text}}}'
-
-
-def _json(value: Any) -> str:
-    """JSON as the `tojson` filter of transformers writes it; letters of all scripts stay themselves."""
-    return json.dumps(value, ensure_ascii=False)

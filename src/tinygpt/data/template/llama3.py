@@ -18,7 +18,6 @@ Differs: no sentences about dates and knowledge; tools are introduced in the sys
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +89,7 @@ def render(
     rest = list(enumerate(messages))
     if tools:
         system = rest.pop(0)[1]["content"].strip() if rest and rest[0][1]["role"] == "system" else ""
-        listed = "".join(_json(tool) + "\n\n" for tool in tools)
+        listed = "".join(_calls.to_json(tool) + "\n\n" for tool in tools)
         about = (f"{system}\n\n" if system else "") + TOOLS_BEFORE + listed + TOOLS_AFTER
         spans += [*_head("system"), Span(about), Span(end, special=True)]
     for i, message in rest:
@@ -98,7 +97,7 @@ def render(
         if calls := message.get("tool_calls"):
             if content:
                 raise DataError("in the template llama3 an answer is text or tool calls, not both")
-            content = "; ".join(map(_call, calls))
+            content = "; ".join(_calls.written(call, "parameters") for call in calls)
         learn = role == "assistant"
         n = i if learn else -1
         spans += _head("ipython" if role == "tool" else role)
@@ -115,14 +114,3 @@ def parse(text: str) -> dict[str, Any]:
 
 def _head(role: str) -> list[Span]:
     return [Span(HEAD, special=True), Span(role), Span(HEAD_END, special=True), Span("\n\n")]
-
-
-def _call(call: dict[str, Any]) -> str:
-    function = call.get("function") or call
-    arguments = function.get("arguments") or {}
-    text = arguments if isinstance(arguments, str) else _json(arguments)
-    return f'{{"name": {_json(function["name"])}, "parameters": {text}}}'
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,6 @@ begins as it began one turn earlier; calls have no ids, and results follow in th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +73,7 @@ def render(
     """The conversation as spans. `bos` begins the text, `end` ends an answer."""
     spans = [Span(bos, special=True)]
     if tools:
-        spans += _between("[AVAILABLE_TOOLS]", " " + _json(list(tools)), "[/AVAILABLE_TOOLS]")
+        spans += _between("[AVAILABLE_TOOLS]", " " + _calls.to_json(list(tools)), "[/AVAILABLE_TOOLS]")
     system = ""
     for i, message in enumerate(messages):
         role, content = message["role"], message.get("content") or ""
@@ -84,11 +83,13 @@ def render(
             spans += _between("[INST]", f" {system}{content}", "[/INST]")
             system = ""
         elif role == "tool":
-            spans += _between("[TOOL_RESULTS]", f' {{"content": {_json(content)}}}', "[/TOOL_RESULTS]")
+            spans += _between(
+                "[TOOL_RESULTS]", f' {{"content": {_calls.to_json(content)}}}', "[/TOOL_RESULTS]"
+            )
         elif calls := message.get("tool_calls"):
             if content:
                 raise DataError("in the template mistral an answer is text or tool calls, not both")
-            listed = ", ".join(map(_call, calls))
+            listed = ", ".join(map(_calls.written, calls))
             spans += [Span(_calls.MISTRAL, True, True, i), Span(f" [{listed}]", True, False, i)]
             spans.append(Span(end, True, True, i))
         else:
@@ -103,14 +104,3 @@ def parse(text: str) -> dict[str, Any]:
 
 def _between(begin: str, text: str, end: str) -> list[Span]:
     return [Span(begin, special=True), Span(text), Span(end, special=True)]
-
-
-def _call(call: dict[str, Any]) -> str:
-    function = call.get("function") or call
-    arguments = function.get("arguments") or {}
-    text = arguments if isinstance(arguments, str) else _json(arguments)
-    return f'{{"name": {_json(function["name"])}, "arguments": {text}}}'
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
