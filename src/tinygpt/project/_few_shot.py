@@ -9,9 +9,11 @@ from typing import Any
 from tinygpt.core.rows import EvalRow
 from tinygpt.data.rows import Conversation
 from tinygpt.data.template._spans import encode_many
+from tinygpt.eval.conditions import few_shot
 from tinygpt.eval.endpoint import Message, Prompt, Reply
 from tinygpt.eval.paired import difference
 from tinygpt.eval.suites._result import Clock, Examples, row
+from tinygpt.project.quickstart import last_answer
 from tinygpt.runs.evaluate import LocalEndpoint
 
 FEWEST = 6  # rows: fewer say nothing at 95 %, even if all of them agree (sign test: 2 / 2^5 = 0.06)
@@ -22,15 +24,15 @@ class FewShot:
     """An endpoint whose every prompt begins with solved examples, as earlier turns."""
 
     def __init__(self, endpoint: LocalEndpoint, shots: Sequence[Conversation]) -> None:
-        self.inner, self.shots = endpoint, [m for shot in shots for m in _turns(shot.messages)]
+        solved = (last_answer(shot) for shot in shots)
+        self.inner, self.shots = endpoint, [{"messages": asked, "expected": told} for asked, told in solved]
         self.engine, self.tokenizer, self.context = endpoint.engine, endpoint.tokenizer, endpoint.context
         self.name, self.path, self.step = endpoint.name, endpoint.path, endpoint.step
         self.model_hash, self.baseline = endpoint.model_hash, endpoint.baseline
 
     def given(self, messages: list[Message]) -> list[Message]:
         """The messages with the examples before them, after their own system message."""
-        system = messages[:1] if messages and messages[0]["role"] == "system" else []
-        return [*system, *self.shots, *messages[len(system) :]]
+        return few_shot({"messages": messages}, self.shots)["messages"]
 
     def complete(self, prompts: Sequence[Prompt], **how: Any) -> list[Reply]:
         """Replies to the prompts after the examples."""
@@ -38,10 +40,6 @@ class FewShot:
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return self.inner.token_logprobs(rows)
-
-
-def _turns(messages: list[Message]) -> list[Message]:
-    return [m for m in messages if m["role"] != "system"]
 
 
 def answer_nats(endpoint: Any, held_out: Sequence[Conversation]) -> tuple[list[float], list[EvalRow]]:

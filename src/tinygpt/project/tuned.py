@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,9 +107,7 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
     chosen = choose(config, found)
     events.note(f"2/5 base {chosen.path}: {chosen.why}")
     loaded, tokenizer = _pieces.open_model(Path(chosen.path))
-    endpoint = LocalEndpoint.open(Path(chosen.path), events=events)
-    template = endpoint.engine.template
-    assert template is not None
+    template = _pieces.template_of(tokenizer)
     rendered = [list(template.render(c.messages, c.tools)) for c in train[:2000]]
     lengths = sorted(len(ids) for ids, _ in encode_many(rendered, tokenizer))
     tokens = (sum(lengths) // len(lengths), lengths[min(len(lengths) - 1, int(0.99 * len(lengths)))])
@@ -119,6 +118,7 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
         machine(),
         config.steps,
     )
+    del loaded  # the run opens it anew, and holds it alone
     for reason in plan.reasons:
         events.note(reason)
     events.note(
@@ -146,10 +146,8 @@ def _run(config: Config, events: Events) -> dict[str, Any]:
         )
     events.note("4/5 measuring base, base with examples, and adapter on the rows kept apart")
     adapter = config.out / "run" / "final"
+    scored, losses = measure(contestants(Path(chosen.path), adapter, train[:SHOTS]), kept, held_out)
     tuned = LocalEndpoint.open(Path(chosen.path), adapter, events=events)
-    endpoint.name, tuned.name = "base", "adapter"
-    contestants = {"base": endpoint, "base + examples": FewShot(endpoint, train[:SHOTS]), "adapter": tuned}
-    scored, losses = measure(contestants, kept, held_out)
     write_rows(config.out / "rows.jsonl", scored)
     events.note("5/5 writing the project")
     files.write_json(where, project)
@@ -231,8 +229,18 @@ def settings(config: Config, chosen: Chosen, plan: Plan, data: Path) -> sft.Conf
     )  # fmt: skip
 
 
+def contestants(base: Path, adapter: Path, shots: list[Conversation]) -> Iterator[tuple[str, Any]]:
+    """Who is measured: the base as it was under the adapter, the same with examples, the adapter. One model
+    is in memory at a time."""
+    endpoint = LocalEndpoint.open(base, packing=_pieces.packing_of(adapter))
+    yield "base", endpoint
+    yield "base + examples", FewShot(endpoint, shots)
+    del endpoint
+    yield "adapter", LocalEndpoint.open(base, adapter)
+
+
 def measure(
-    contestants: dict[str, Any], kept: Path, held_out: list[Conversation]
+    contestants: Iterator[tuple[str, Any]], kept: Path, held_out: list[Conversation]
 ) -> tuple[list[EvalRow], dict[str, list[float]]]:
     """Exact match and answer loss of each contestant, and the loss of every held-out row."""
     marked = all(quickstart.MARK in quickstart.last_answer(c)[1]["content"] for c in held_out)
@@ -242,10 +250,11 @@ def measure(
     examples = exact_match.load(exact)
     scored: list[EvalRow] = []
     losses: dict[str, list[float]] = {}
-    for name, one in contestants.items():
+    for name, one in contestants:
         one.name = name
         losses[name], more = answer_nats(one, held_out)
         scored += more + exact_match.score(one, examples, exact).rows
+        del one  # before the next one is opened
     return scored, losses
 
 

@@ -10,6 +10,7 @@ from tinygpt.core.events import Events
 from tinygpt.eval.endpoint import Message, Prompt, Reply
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Completion, Engine
+from tinygpt.model.quantized import Packing
 from tinygpt.runs import _pieces
 
 
@@ -32,11 +33,15 @@ class LocalEndpoint:
         *,
         weights: Sequence[float] = (),
         force: bool = False,
+        packing: Packing | None = None,
         events: Events | None = None,
     ) -> LocalEndpoint:
-        """The endpoint of a model, run or specialist directory, with adapters on it."""
+        """The endpoint of a model, run or specialist directory, with adapters on it; `packing` as in
+        `_pieces.open_model`."""
         adapters = (adapters,) if isinstance(adapters, Path) else adapters
-        loaded, tokenizer = _pieces.open_model(path, adapters, weights=weights, force=force, events=events)
+        loaded, tokenizer = _pieces.open_model(
+            path, adapters, weights=weights, force=force, packing=packing, events=events
+        )
         shares = [f"{w:g}*" for w in weights] or [""] * len(adapters)
         worn = [f"{share}{adapter.name}" for share, adapter in zip(shares, adapters, strict=True)]
         name = "+".join([path.resolve().name, *worn])
