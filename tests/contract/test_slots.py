@@ -13,6 +13,8 @@ import nano
 from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
+from tinygpt.infer import decode
+from tinygpt.infer.decode import Decoder
 from tinygpt.model import checkpoint, config
 from tinygpt.model.lm import LM
 from tinygpt.model.terms import Terms
@@ -140,10 +142,46 @@ def test_left_padded_rows_are_as_if_alone(model: LM) -> None:
         nano.close(joined[i, padding[i] :], run(model, IDS[i : i + 1, : n + 2])[0], 5e-6)
     # Rows that are finished leave, and the others go on undisturbed.
     for layer in cache:
-        layer.select(mx.array([2, 0]))
+        layer.filter(mx.array([2, 0]))
     last = run(model, np.stack([IDS[2, 7:8], IDS[0, 5:6]]), cache)
     nano.close(last[0], run(model, IDS[2:3, :8])[0, -1:], 5e-6)
     nano.close(last[1], run(model, IDS[0:1, :6])[0, -1:], 5e-6)
+
+
+def test_rows_that_come_and_go_are_as_if_alone(model: LM) -> None:
+    texts = nano.tokens(3, 90, seed=6)
+    ends = [5, 3, 70]
+
+    def read(rows: list[int]) -> Decoder:
+        longest = max(ends[row] for row in rows)
+        pads = [longest - ends[row] for row in rows]
+        decoder = Decoder(model, pads, decode.fixed_step(model))
+        padded = [[0] * pad + texts[row, : ends[row]].tolist() for pad, row in zip(pads, rows)]
+        decoder.read(mx.array(padded))
+        return decoder
+
+    def step(decoder: Decoder, rows: list[int]) -> None:
+        logits_BV = decoder.step(mx.array([int(texts[row, ends[row]]) for row in rows]))
+        for logits_V, row in zip(logits_BV, rows, strict=True):
+            ends[row] += 1
+            nano.close(np.array(logits_V), run(model, texts[row : row + 1, : ends[row]])[0, -1], 5e-6)
+
+    decoder = read([0, 1])
+    step(decoder, [0, 1])
+    decoder.extend(read([2]))  # longer than all that are there
+    step(decoder, [0, 1, 2])
+    decoder.filter([2, 0])
+    step(decoder, [2, 0])
+    if all(layer.is_trimmable() for layer in decoder.cache):
+        decoder.rewind([0, 2])
+        ends[0] -= 2
+        step(decoder, [2, 0])
+    decoder.filter([1])
+    assert decoder.pads == [0] and decoder.cache[0].left_padding is None, "nothing is left to mask"
+    for _ in range(2):
+        step(decoder, [0])
+    decoder.extend(read([1]))  # shorter
+    step(decoder, [0, 1])
 
 
 def test_packed_documents_are_as_if_alone(model: LM) -> None:

@@ -14,6 +14,7 @@ from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer import decode, engine
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
+from tinygpt.infer.lane import Lane, Limits
 from tinygpt.model import ops
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
@@ -71,7 +72,7 @@ def test_compiled_step_sees_new_weights(made: Engine) -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_batch_equals_one_by_one(made: Engine, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "BATCH_ROWS", 7)
+    monkeypatch.setattr(engine, "Lane", lambda made: Lane(made, Limits(rows=7, chunk=100)))
     # Prompts up to one below the context: some rows have room for a single token, others leave early.
     prompts = _prompts(16, 47)
     config = SampleConfig(temperature=temperature, seed=3, max_tokens=14, top_k=40, repetition_penalty=1.1)

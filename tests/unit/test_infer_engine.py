@@ -13,6 +13,7 @@ from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
+from tinygpt.model.cache.full import KVCache
 from tinygpt.model.config import ModelConfig
 
 TOKENIZER = ByteTokenizer()
@@ -39,20 +40,19 @@ class Follows(nn.Module):
         return self._config
 
     def make_cache(self, left_padding: Any = None) -> list[Any]:
-        return [Nothing()]
+        cache = Nothing()
+        cache.left_padding = None if left_padding is None else mx.array(left_padding)
+        return [cache]
 
     def __call__(self, tokens_BL: mx.array, cache: Any = None, *, last: int = 0) -> mx.array:
         following = self.next_V[tokens_BL[:, -last:]][..., None]
         return (mx.arange(260) == following).astype(mx.float32) * 9
 
 
-class Nothing:
+class Nothing(KVCache):
     """A cache without content."""
 
     state = ()
-
-    def select(self, rows: mx.array) -> None:
-        pass
 
 
 def _engine(text: str, end: int | None = None, context: int = 64) -> Engine:

@@ -34,24 +34,51 @@ def test_the_ends_of_the_range_never_pick_a_removed_token() -> None:
     assert draw(logits_BV, mx.array([0.0, 1 - 2**-23])).tolist() == [1, 2]
 
 
-def test_rows_draw_as_if_they_were_alone() -> None:
-    config = SampleConfig(temperature=1.3, top_k=6, repetition_penalty=1.2, frequency_penalty=0.3)
-    prompts, seeds = [[1, 2], [3], [3]], [11, 12, 11]
-    together = Sampler(config, seeds, prompts, 9)
-    alone = [Sampler(config, [s], [p], 9) for s, p in zip(seeds, prompts)]
-    for step in range(6):
-        logits_BV = mx.random.normal((3, 9), key=mx.random.key(step))
-        expected = [one(logits_BV[i : i + 1], step).item() for i, one in enumerate(alone)]
-        assert together(logits_BV, step).tolist() == expected
-    together.select([2, 0])
-    logits_BV = mx.random.normal((3, 9), key=mx.random.key(99))
-    expected = [alone[i](logits_BV[i : i + 1], 6).item() for i in (2, 0)]
-    assert together(logits_BV[mx.array([2, 0])], 6).tolist() == expected
+def _sampler(configs: list[SampleConfig], seeds: list[int], prompts: list[list[int]]) -> Sampler:
+    return Sampler(configs, seeds, prompts, 9)
+
+
+def test_rows_draw_as_if_they_were_alone_each_under_its_own_config() -> None:
+    configs = [
+        SampleConfig(temperature=1.3, top_k=6, repetition_penalty=1.2, frequency_penalty=0.3),
+        SampleConfig(temperature=0, presence_penalty=0.8),
+        SampleConfig(temperature=0.7, top_p=0.8, min_p=0.05, logit_bias=("4=2",)),
+        SampleConfig(temperature=1.3, top_k=3),
+        SampleConfig(temperature=1.0),
+    ]
+    prompts, seeds = [[1, 2], [3], [3], [5, 5], [6]], [11, 12, 11, 13, 14]
+    together = _sampler(configs, seeds, prompts)
+    alone = [_sampler([c], [s], [p]) for c, s, p in zip(configs, seeds, prompts)]
+    written: list[list[int]] = [[] for _ in seeds]
+    for step in range(8):
+        logits_BV = mx.random.normal((5, 9), key=mx.random.key(step))
+        expected = [one(logits_BV[i : i + 1], [step]).item() for i, one in enumerate(alone)]
+        found = together(logits_BV, [step] * 5).tolist()
+        assert found == expected
+        for row, token in zip(written, found):
+            row.append(token)
+    # Made anew from what was written, for some of the rows, it goes on in the same way.
+    kept = [2, 0]
+    again = Sampler(
+        [configs[i] for i in kept], [seeds[i] for i in kept], [prompts[i] for i in kept], 9,
+        [written[i] for i in kept],
+    )  # fmt: skip
+    logits_BV = mx.random.normal((5, 9), key=mx.random.key(99))
+    expected = [alone[i](logits_BV[i : i + 1], [8]).item() for i in kept]
+    assert again(logits_BV[mx.array(kept)], [8, 8]).tolist() == expected
 
 
 def test_greedy_obeys_penalties_and_ignores_the_rest() -> None:
     logits_BV = mx.array([[1.0, 3.0, 2.9]])
-    plain = Sampler(SampleConfig(temperature=0, top_p=0.1, min_p=0.9), [0], [[0]], 3)
-    assert plain(logits_BV, 0).item() == 1 and not plain.rules and plain.history is None
-    punished = Sampler(SampleConfig(temperature=0, presence_penalty=0.5), [0], [[0]], 3)
-    assert [punished(logits_BV, t).item() for t in range(3)] == [1, 2, 1]
+    plain = Sampler([SampleConfig(temperature=0, top_p=0.1, min_p=0.9)], [0], [[0]], 3)
+    assert plain(logits_BV, [0]).item() == 1 and not plain.rules and plain.history is None
+    punished = Sampler([SampleConfig(temperature=0, presence_penalty=0.5)], [0], [[0]], 3)
+    assert [punished(logits_BV, [t]).item() for t in range(3)] == [1, 2, 1]
+
+
+def test_only_what_is_allowed_comes() -> None:
+    allowed_BV = mx.array([[True, False, True]])
+    for config in (SampleConfig(temperature=0), SampleConfig(top_k=1), SampleConfig(temperature=2.0)):
+        sampler = Sampler([config], [0], [[0]], 3)
+        found = {sampler(mx.array([[1.0, 9.0, 0.5]]), [t], allowed_BV).item() for t in range(30)}
+        assert found <= {0, 2} and (config.greedy or len(found) == 2)

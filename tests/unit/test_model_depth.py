@@ -159,7 +159,7 @@ def test_rows_that_stay_alone_keep_their_gaps() -> None:
     cache = model.make_cache()
     model(mx.array(IDS[:, :12]), cache)
     for layer in cache:
-        layer.select(mx.array([1]))
+        layer.filter(mx.array([1]))
     nano.close(model(mx.array(IDS[1:2, 12:]), cache), model(mx.array(IDS[1:2]))[:, 12:], 1e-5)
     for layer in cache:
         assert layer.trim(6) == 6

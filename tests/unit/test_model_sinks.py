@@ -110,7 +110,7 @@ def test_pieces_paddings_and_leaving_rows_change_nothing(kind: str) -> None:
     for step in range(4):
         if step == 2:  # one row is finished and leaves
             for layer in cache:
-                layer.select(mx.array([2, 0]))
+                layer.filter(mx.array([2, 0]))
             got, lengths, padding = [np.concatenate(got, axis=1)[[2, 0]]], [11, 2], [9, 18]
         rows = (2, 0) if step >= 2 else (0, 1, 2)
         got.append(run(model, np.array([[IDS[r, n + step]] for r, n in zip(rows, lengths)]), cache, [1]))

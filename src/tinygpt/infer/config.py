@@ -32,6 +32,9 @@ class SampleConfig:
     top_k: Annotated[int, "Keep only the k likeliest tokens; 0: all."] = 0
     top_p: Annotated[float, "Keep the fewest likeliest tokens whose probability reaches p; 1: all."] = 1.0
     min_p: Annotated[float, "Drop tokens less likely than this share of the likeliest one; 0: none."] = 0.0
+    logit_bias: Annotated[
+        tuple[str, ...], "ID=NUMBER: add this to the logit of a token's id, e.g. 42=-100; may be repeated."
+    ] = ()
     seed: Annotated[int | None, "Same seed, same text; unset: a fresh one each time."] = None
     max_tokens: Annotated[int, "Longest answer in tokens."] = 200
     stop: Annotated[tuple[str, ...], "Texts that end the answer; they are not part of it."] = ()
@@ -53,6 +56,7 @@ class SampleConfig:
             if not 0 <= value <= top:
                 bounds = "at least 0" if top == math.inf else "from 0 to 1"
                 raise ConfigError(f"'{name}' must be {bounds}, got {value}")
+        _ = self.biases
         if self.max_tokens < 1:
             raise ConfigError(f"'max_tokens' must be at least 1, got {self.max_tokens}")
         if self.window < 0:
@@ -68,6 +72,22 @@ class SampleConfig:
             raise ConfigError(
                 "an empty 'stop' text would end every answer before it starts", hint="leave it out"
             )
+
+    @property
+    def biases(self) -> list[tuple[int, float]]:
+        """`logit_bias` as (id, number)."""
+        found = []
+        for text in self.logit_bias:
+            id, _, number = text.partition("=")
+            try:
+                found.append((int(id), float(number)))
+            except ValueError:
+                raise ConfigError(
+                    f"'logit_bias' must be ID=NUMBER, got {text!r}", hint="e.g. 42=-100"
+                ) from None
+            if math.isnan(found[-1][1]) or found[-1][1] == math.inf:
+                raise ConfigError(f"'logit_bias' must be a number, or -inf, got {text!r}")
+        return found
 
     @property
     def greedy(self) -> bool:

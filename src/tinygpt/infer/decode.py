@@ -27,7 +27,9 @@ BLOCK = 64  # slots that fixed buffers grow by, or a quarter of their size: each
 
 
 class Decoder:
-    """Caches of a batch of prompts that grows token by token. B rows are padded at the left by `pads`."""
+    """Caches of a batch of texts that grow token by token: B rows, padded at the left by `pads`.
+
+    Rows come with `extend` and go with `filter`, while the others write on."""
 
     def __init__(
         self,
@@ -40,40 +42,98 @@ class Decoder:
     ) -> None:
         """`step` is what `fixed_step` gives for this model. window: remember the first `sinks` tokens and the
         last `window`; 0: all."""
-        self.model, self._fixed_step = model, step
-        padding = list(pads) if any(pads) else None
+        self.model, self._fixed_step, self.pads = model, step, list(pads)
+        padding = self.pads if any(self.pads) else None
         self.cache: list[Any]
         self.cache = make(model, sinks, window, padding) if window else model.make_cache(padding)
         self.fixed: FixedStep | None = None
-        # Learned positions check their range on the host, which a trace cannot do.
-        plain = (
-            all(type(layer) is KVCache and not layer.tailed for layer in self.cache)
-            and model.config.position.name != "learned"
-        )
-        self._may_fix = len(pads) == 1 and plain and backend.compile_works()
 
     def prefill(self, tokens_BL: mx.array) -> mx.array:
         """Read the prompts; logits (B, V) of what follows them."""
         last = (tokens_BL.shape[1] - 1) // PREFILL * PREFILL
         for start in range(0, last, PREFILL):
-            self.model(tokens_BL[:, start : start + PREFILL], self.cache, last=1)
-            mx.eval([layer.state for layer in self.cache])
+            self.read(tokens_BL[:, start : start + PREFILL], last=1)
         return self.model(tokens_BL[:, last:], self.cache, last=1)[:, 0]
+
+    def read(self, tokens_BL: mx.array, last: int = 0) -> mx.array:
+        """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many."""
+        logits_BLV = self.model(tokens_BL, self.cache, last=last)
+        mx.eval([layer.state for layer in self.cache])
+        return logits_BLV
 
     def step(self, token_B: mx.array) -> mx.array:
         """Append one token to each row; logits (B, V) of the next."""
-        if self._may_fix and self.fixed is None:
+        if self.fixed is None and self._may_fix():
             self.fixed = FixedStep(self._fixed_step, self.cache)
         if self.fixed is not None:
             return self.fixed(token_B)
         return self.model(token_B[:, None], self.cache)[:, 0]
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep only these rows."""
+    def _may_fix(self) -> bool:
+        if len(self.pads) > 1 or not backend.compile_works():
+            return False
+        plain = all(type(c) is KVCache and not c.tailed and c.left_padding is None for c in self.cache)
+        # Learned positions check their range on the host, which a trace cannot do.
+        return plain and self.model.config.position.name != "learned"
+
+    def extend(self, other: Decoder) -> None:
+        """Take in the rows of another decoder of this model, after the own ones. The other is used up."""
+        width = max(self._width(), other._width())
+        pads = [pad + width - one._width() for one in (self, other) for pad in one.pads]
+        for one in (self, other):
+            one._loosen()
+        for mine, theirs in zip(self.cache, other.cache, strict=True):
+            mine.extend(theirs)
+        self.pads = pads
+
+    def filter(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order; one may come twice."""
+        self._thaw()
         index = mx.array(list(rows))
         for layer in self.cache:
-            select = getattr(layer, "select", None) or layer.filter  # mlx-lm's caches say filter
-            select(index)
+            layer.filter(index)
+        self.pads = [self.pads[row] for row in rows]
+        self._tighten()
+
+    def rewind(self, n_B: Sequence[int]) -> None:
+        """Forget the last tokens of each row, so many of each."""
+        self._thaw()
+        for layer in self.cache:
+            layer.rewind(n_B)
+        self.pads = [pad + n - min(n_B) for pad, n in zip(self.pads, n_B, strict=True)]
+
+    def _width(self) -> int:
+        """Places of a row that hold a token or padding."""
+        if self.fixed is not None:
+            return self.fixed.held
+        return getattr(self.cache[0], "held", 0)  # caches of mlx-lm keep their padding themselves
+
+    def _thaw(self) -> None:
+        """Let the caches have what the compiled step holds."""
+        if self.fixed is not None:
+            self.fixed.give_back(self.cache)
+            self.fixed = None
+
+    def _loosen(self) -> None:
+        """Bring caches into the form of a batch."""
+        self._thaw()
+        for i, layer in enumerate(self.cache):
+            if not hasattr(layer, "left_padding"):
+                self.cache[i] = layer.merge([layer])  # of mlx-lm
+            elif layer.left_padding is None:
+                layer.left_padding = mx.array(self.pads)
+
+    def _tighten(self) -> None:
+        """Drop padding that all rows have, and forget of it where none is left: masks cost time."""
+        least = min(self.pads)
+        ours = all(hasattr(layer, "crop") for layer in self.cache)  # mlx-lm's do it themselves
+        if ours and least and (least >= BLOCK or len(self.pads) == 1):
+            for layer in self.cache:
+                layer.crop(least)
+            self.pads = [pad - least for pad in self.pads]
+        if ours and not any(self.pads):
+            for layer in self.cache:
+                layer.left_padding = None
 
 
 class _Slots:
@@ -106,6 +166,12 @@ class FixedStep:
         logits_BV, self.at, *self.buffers = self._step(token_B, self.at, *self.buffers)
         self.held += 1
         return logits_BV
+
+    def give_back(self, cache: Sequence[KVCache]) -> None:
+        """Hand the buffers over to the caches."""
+        for i, layer in enumerate(cache):
+            layer.keys, layer.values = self.buffers[2 * i], self.buffers[2 * i + 1]
+            layer.held = self.held
 
     def _grow(self) -> None:
         """More slots: to a multiple of BLOCK, so that different prompts share traces."""

@@ -26,11 +26,17 @@ PICKING = ORDER[ORDER.index("temperature") :]
 class History:
     """What rules may know of the text so far. B rows, V vocabulary."""
 
-    def __init__(self, prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Sequence[int]], vocab_size: int, answers: Sequence[Sequence[int]] = ()
+    ) -> None:
         rows = [row for row, ids in enumerate(prompts) for _ in ids]
         self.prompt_BV = mx.zeros((len(prompts), vocab_size), mx.bool_)
         self.prompt_BV[mx.array(rows), mx.array(list(itertools.chain(*prompts)))] = True
         self.counts_BV = mx.zeros((len(prompts), vocab_size))
+        rows = [row for row, ids in enumerate(answers) for _ in ids]
+        if rows:
+            at = (mx.array(rows), mx.array(list(itertools.chain(*answers))))
+            self.counts_BV = self.counts_BV.at[at].add(1)
 
     def seen(self) -> mx.array:
         """(B, V) whether a token is in the prompt or the answer."""
@@ -40,10 +46,6 @@ class History:
         """Count one more token of each answer."""
         self.counts_BV = self.counts_BV.at[mx.arange(tokens_B.shape[0]), tokens_B].add(1)
 
-    def select(self, rows: mx.array) -> None:
-        """Keep only these rows."""
-        self.prompt_BV, self.counts_BV = self.prompt_BV[rows], self.counts_BV[rows]
-
 
 def uniform(seed: int, step: int) -> float:
     """The draw of token `step` under `seed`: a number in [0, 1) with 23 bits, the same on every machine."""
@@ -52,44 +54,95 @@ def uniform(seed: int, step: int) -> float:
 
 
 class Sampler:
-    """Chooses the next token of each row; holds the rows' seeds and, where a rule asks for it, their
-    history."""
+    """Chooses the next token of each row, every row under its own config and seed.
+
+    configs, seeds, prompts: one a row; answers: what the rows have written so far."""
 
     def __init__(
-        self, config: SampleConfig, seeds: Sequence[int], prompts: Sequence[Sequence[int]], vocab_size: int
+        self,
+        configs: Sequence[SampleConfig],
+        seeds: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        vocab_size: int,
+        answers: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.greedy, self.seeds = config.greedy, list(seeds)
-        active = _active(config)
-        # Rules before temperature read the history; those from it on never change which token is likeliest.
-        first = next((i for i, (name, _, _) in enumerate(active) if name in PICKING), len(active))
-        self.rules = [(apply, value) for _, apply, value in (active[:first] if self.greedy else active)]
-        self.history = History(prompts, vocab_size) if first else None
+        self.seeds = list(seeds)
+        self._greedy = [config.greedy for config in configs]
+        self._greedy_B = mx.array(self._greedy)
+        self._bias_BV = _biases(configs, vocab_size)
+        self.rules = [rule for name in ORDER if (rule := _Rule.of(name, configs)) is not None]
+        if all(self._greedy):  # from temperature on no rule changes which token is likeliest
+            self.rules = [rule for rule in self.rules if rule.name not in PICKING]
+        reads = any(rule.name not in PICKING for rule in self.rules)
+        self.history = History(prompts, vocab_size, answers) if reads else None
 
-    def __call__(self, logits_BV: mx.array, step: int) -> mx.array:
-        """Token `step` (0 is the first) of each row, (B,), not yet computed."""
-        if not self.greedy:
-            logits_BV = logits_BV.astype(mx.float32)
-        for apply, value in self.rules:
-            logits_BV = apply(logits_BV, self.history, value)
-        if self.greedy:
-            tokens_B = logits_BV.argmax(axis=-1)
-        else:
-            tokens_B = draw(logits_BV, mx.array([uniform(seed, step) for seed in self.seeds]))
+    def __call__(
+        self, logits_BV: mx.array, steps: Sequence[int], allowed_BV: mx.array | None = None
+    ) -> mx.array:
+        """The next token of each row, (B,), not yet computed. steps: which token of its answer it is, 0 the
+        first; allowed: what may come at all."""
+        tokens_B = self.pick(self.ruled(logits_BV, allowed_BV), steps)
         if self.history is not None:
             self.history.add(tokens_B)
         return tokens_B
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep only these rows."""
-        self.seeds = [self.seeds[row] for row in rows]
-        if self.history is not None:
-            self.history.select(mx.array(list(rows)))
+    def ruled(self, logits_BV: mx.array, allowed_BV: mx.array | None = None) -> mx.array:
+        """Logits after all rules: what is drawn from, or whose largest is taken where a row is greedy."""
+        if not all(self._greedy):
+            logits_BV = logits_BV.astype(mx.float32)
+        if self._bias_BV is not None:
+            logits_BV = logits_BV + self._bias_BV
+        if allowed_BV is not None:
+            logits_BV = mx.where(allowed_BV, logits_BV, -mx.inf)
+        for rule in self.rules:
+            logits_BV = rule(logits_BV, self.history)
+        return logits_BV
+
+    def pick(self, ruled_BV: mx.array, steps: Sequence[int]) -> mx.array:
+        """The token of each row, (B,): the likeliest, or one drawn with the row's number for this step."""
+        if all(self._greedy):
+            return ruled_BV.argmax(axis=-1)
+        u_B = mx.array([uniform(seed, step) for seed, step in zip(self.seeds, steps, strict=True)])
+        drawn_B = draw(ruled_BV, u_B)
+        return mx.where(self._greedy_B, ruled_BV.argmax(axis=-1), drawn_B) if any(self._greedy) else drawn_B
 
 
-def _active(config: SampleConfig) -> list[tuple[str, Any, float]]:
-    """(name, function, value) of the rules that do something, in order."""
-    rules = [(name, RULES.load(name), getattr(config, name)) for name in ORDER]
-    return [(name, rule.apply, value) for name, rule, value in rules if value != rule.NEUTRAL]
+class _Rule:
+    """One rule with its value for each row: a number where all rows have the same."""
+
+    def __init__(self, name: str, apply: Any, values: Sequence[float], active: Sequence[bool]) -> None:
+        self.name, self._apply = name, apply
+        same = all(active) and len(set(values)) == 1
+        self.value: Any = values[0] if same else mx.array(values)[:, None]
+        self._active_B1 = None if all(active) else mx.array(active)[:, None]
+
+    @classmethod
+    def of(cls, name: str, configs: Sequence[SampleConfig]) -> _Rule | None:
+        """None where no row asks for the rule."""
+        rule = RULES.load(name)
+        values = [getattr(config, name) for config in configs]
+        # A greedy row heeds no rule that leaves the likeliest token what it is.
+        active = [
+            value != rule.NEUTRAL and not (config.greedy and name in PICKING)
+            for value, config in zip(values, configs, strict=True)
+        ]
+        if not any(active):
+            return None
+        stand_in = next(value for value, on in zip(values, active) if on)
+        return cls(name, rule.apply, [v if on else stand_in for v, on in zip(values, active)], active)
+
+    def __call__(self, logits_BV: mx.array, history: History | None) -> mx.array:
+        changed_BV = self._apply(logits_BV, history, self.value)
+        return changed_BV if self._active_B1 is None else mx.where(self._active_B1, changed_BV, logits_BV)
+
+
+def _biases(configs: Sequence[SampleConfig], vocab_size: int) -> mx.array | None:
+    """(B, V): what the rows add to logits, None where none does."""
+    given = [(row, i, b) for row, config in enumerate(configs) for i, b in config.biases]
+    if not given:
+        return None
+    rows, ids, biases = zip(*given)
+    return mx.zeros((len(configs), vocab_size)).at[mx.array(rows), mx.array(ids)].add(mx.array(biases))
 
 
 def draw(logits_BV: mx.array, uniform_B: mx.array) -> mx.array:

@@ -24,7 +24,12 @@ class Writer:
     def __init__(self, stream: Stream, stop: Sequence[str]) -> None:
         self._stream, self._stop = stream, tuple(stop)
         self._held = ""
-        self.stopped = False
+        self.matched: str | None = None  # the stop text that was met
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop text was met: nothing follows."""
+        return self.matched is not None
 
     @property
     def watches(self) -> bool:
@@ -47,10 +52,11 @@ class Writer:
         if not self._stop or self.stopped:
             return "" if self.stopped else text
         text = self._held + text
-        found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stop if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)[1]]
+            _, at, self.matched = min(found)
+            self._held = ""
+            return text[:at]
         keep = self._risk(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

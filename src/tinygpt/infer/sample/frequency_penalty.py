@@ -15,6 +15,6 @@ from tinygpt.core.backend import mx
 NEUTRAL = 0.0
 
 
-def apply(logits_BV: mx.array, history: Any, value: float) -> mx.array:
+def apply(logits_BV: mx.array, history: Any, value: Any) -> mx.array:
     """Logits lowered by the count of each token."""
     return logits_BV - value * history.counts_BV

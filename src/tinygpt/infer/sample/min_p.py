@@ -9,7 +9,6 @@ Differs: compares logits, `z_i >= max(z) + log(min_p)`, which is the same withou
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tinygpt.core.backend import mx
@@ -17,7 +16,7 @@ from tinygpt.core.backend import mx
 NEUTRAL = 0.0
 
 
-def apply(logits_BV: mx.array, history: Any, value: float) -> mx.array:
+def apply(logits_BV: mx.array, history: Any, value: Any) -> mx.array:
     """Logits with the unlikely at -inf."""
-    bar_B1 = logits_BV.max(axis=-1, keepdims=True) + math.log(value)
+    bar_B1 = logits_BV.max(axis=-1, keepdims=True) + mx.log(mx.array(value))
     return mx.where(logits_BV < bar_B1, -mx.inf, logits_BV)

@@ -17,7 +17,7 @@ from tinygpt.core.backend import mx
 NEUTRAL = 1.0
 
 
-def apply(logits_BV: mx.array, history: Any, value: float) -> mx.array:
+def apply(logits_BV: mx.array, history: Any, value: Any) -> mx.array:
     """Logits with those of seen tokens scaled."""
     scaled_BV = mx.where(logits_BV < 0, logits_BV * value, logits_BV / value)
     return mx.where(history.seen(), scaled_BV, logits_BV)

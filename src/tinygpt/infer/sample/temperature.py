@@ -16,6 +16,6 @@ from tinygpt.core.backend import mx
 NEUTRAL = 1.0
 
 
-def apply(logits_BV: mx.array, history: Any, value: float) -> mx.array:
+def apply(logits_BV: mx.array, history: Any, value: Any) -> mx.array:
     """Logits over T."""
     return logits_BV / value

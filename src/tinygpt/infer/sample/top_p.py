@@ -17,7 +17,7 @@ from tinygpt.model import ops
 NEUTRAL = 1.0
 
 
-def apply(logits_BV: mx.array, history: Any, value: float) -> mx.array:
+def apply(logits_BV: mx.array, history: Any, value: Any) -> mx.array:
     """Logits with everything outside the nucleus at -inf. At least one token stays."""
     rising_BV = mx.sort(logits_BV, axis=-1)
     # Sum from the unlikely end: a token goes while the mass up to it is at most 1 - p.

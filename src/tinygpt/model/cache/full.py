@@ -1,12 +1,15 @@
 """Full key-value cache: keeps the keys and values of every token so far.
 
 Space is taken in blocks of `step` positions and written in place, so that a decode step copies nothing. The
-calls are mlx-lm's cache protocol (`offset`, `update_and_fetch`, `state`, `make_mask`, `trim`), so its tools
-accept our caches, and models without tails accept its caches. `left_padding` serves batches of prompts of
-unequal length, aligned at the right. Techniques that look a few tokens back keep those tokens' features here
-too, as tails."""
+calls are mlx-lm's cache protocol (`offset`, `update_and_fetch`, `state`, `make_mask`, `trim`, and of its
+batches `filter` and `extend`), so its tools accept our caches, and models without tails accept its caches.
+`left_padding` serves batches of prompts of unequal length, aligned at the right. Techniques that look a few
+tokens back keep those tokens' features here too, as tails."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from tinygpt.core.backend import mx
 
@@ -105,10 +108,77 @@ class KVCache:
         self.held -= n
         return n
 
-    def select(self, rows: mx.array) -> None:
-        """Keep only these rows of the batch (finished ones leave)."""
+    def filter(self, rows: mx.array) -> None:
+        """Keep only these rows of the batch (finished ones leave), in this order; one may come twice."""
         if self.keys is not None and self.values is not None:
             self.keys, self.values = self.keys[rows], self.values[rows]
         self.tails = {name: x[rows] for name, x in self.tails.items()}
         if self.left_padding is not None:
             self.left_padding = self.left_padding[rows]
+
+    def extend(self, other: Any) -> None:
+        """Append the rows of another cache of this kind; both must know their `left_padding`. The shorter one
+        gets more of it."""
+        assert self.left_padding is not None and other.left_padding is not None
+        held, rows = max(self.held, other.held), (self.left_padding.size, other.left_padding.size)
+        self.left_padding = mx.concatenate([c.left_padding + (held - c.held) for c in (self, other)])
+        for name in {**self.tails, **other.tails}:
+            self.tails[name] = _below(self.tails.get(name), other.tails.get(name), rows)
+        self._extend_keys(other)
+        self.held = held
+
+    def _extend_keys(self, other: Any) -> None:
+        (n, *mine), (m, *theirs) = self._here(), other._here()
+        if not mine or not theirs:
+            return
+        width = max(n, m)
+        size = -(-(width + 1) // self.step) * self.step
+        both = [_aligned(a, b, n, m, width, size) for a, b in zip(mine, theirs)]
+        self._put(width, *both)
+
+    def _here(self) -> tuple[Any, ...]:
+        """How many tokens have their keys here; then keys and values, with those in the first places."""
+        return (self.held,) if self.keys is None else (self.held, self.keys, self.values)
+
+    def _put(self, n: int, keys: mx.array, values: mx.array) -> None:
+        self.keys, self.values = keys, values
+
+    def rewind(self, n_B: Sequence[int]) -> None:
+        """Forget the last tokens of each row, one number a row; what stays moves to the right end.
+        ValueError where they cannot be forgotten."""
+        least = min(n_B)
+        if self.trim(least) < least or (max(n_B) > least and not self.is_trimmable()):
+            raise ValueError("this cache cannot forget its last tokens")
+        if max(n_B) == least:
+            return
+        shift_B = mx.array([n - least for n in n_B])
+        if self.keys is not None and self.values is not None:
+            from_BS = mx.maximum(mx.arange(self.held) - shift_B[:, None], 0)[:, None, :, None]
+            self.keys, self.values = (
+                mx.take_along_axis(x, from_BS, axis=2) for x in (self.keys, self.values)
+            )
+        self.left_padding = shift_B if self.left_padding is None else self.left_padding + shift_B
+
+    def crop(self, n: int) -> None:
+        """Drop the first n places, which are padding in every row."""
+        assert self.left_padding is not None
+        self.left_padding = self.left_padding - n
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[:, :, n:], self.values[:, :, n:]
+        self.held -= n
+
+
+def _aligned(a: mx.array, b: mx.array, n: int, m: int, width: int, size: int) -> mx.array:
+    """Rows of a, then of b, in `size` places, the n and m tokens of their first places ending at `width`."""
+    both = mx.zeros((a.shape[0] + b.shape[0], a.shape[1], size, a.shape[3]), a.dtype)
+    both[: a.shape[0], :, width - n : width] = a[:, :, :n]
+    both[a.shape[0] :, :, width - m : width] = b[:, :, :m]
+    return both
+
+
+def _below(a: mx.array | None, b: mx.array | None, rows: tuple[int, int]) -> mx.array:
+    """Rows of a, then of b, zeros where there are none."""
+    like = a if a is not None else b
+    assert like is not None
+    parts = [mx.zeros((n, *like.shape[1:]), like.dtype) if x is None else x for x, n in zip((a, b), rows)]
+    return mx.concatenate(parts)

@@ -10,6 +10,8 @@ Differs: space for more than a window, not a ring of its size, so that what is r
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinygpt.core.backend import mx
 from tinygpt.model.cache.full import KVCache
 
@@ -78,6 +80,25 @@ class RotatingCache(KVCache):
     @state.setter
     def state(self, value: tuple[mx.array, mx.array]) -> None:
         raise ValueError("a rotating cache cannot be restored from its keys and values alone")
+
+    def _here(self) -> tuple[Any, ...]:
+        if self.keys is None or self.values is None:
+            return (0,)
+        first, n = max(0, self.kept - self.window), min(self.kept, self.window)
+        return (n, self.keys[:, :, first:], self.values[:, :, first:])
+
+    def _put(self, n: int, keys: mx.array, values: mx.array) -> None:
+        self.keys, self.values, self.kept = keys, values, n
+
+    def crop(self, n: int) -> None:
+        """Drop the first n places, which are padding in every row."""
+        assert self.left_padding is not None
+        self.left_padding, self.held = self.left_padding - n, self.held - n
+        if self.kept > self.held:
+            gone = self.kept - self.held
+            assert self.keys is not None and self.values is not None
+            self.keys, self.values = self.keys[:, :, gone:], self.values[:, :, gone:]
+            self.kept = self.held
 
     def is_trimmable(self) -> bool:
         """Never: what the window has left behind is gone."""

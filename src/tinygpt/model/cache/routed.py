@@ -9,6 +9,8 @@ Differs: the paper has no cache; what each block routes, and no more, is what it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tinygpt.core.backend import mx
 from tinygpt.model.cache.full import KVCache
 
@@ -117,9 +119,46 @@ class RoutedCache:
             self._at, self._valid = self._at[:, :kept], self._valid[:, :kept]
         return n
 
-    def select(self, rows: mx.array) -> None:
+    def rewind(self, n_B: Sequence[int]) -> None:
+        """Forget the last tokens of each row, one number a row. ValueError where a window has left."""
+        if not self.is_trimmable():
+            raise ValueError("this cache cannot forget its last tokens")
+        shift_B = mx.array([n - min(n_B) for n in n_B])
+        if self._at is not None and self._valid is not None:
+            self._valid = self._valid & (self._at < self.held - shift_B[:, None] - min(n_B))
+            self._at = self._at + shift_B[:, None]
+        if max(n_B) > min(n_B):
+            self.left_padding = shift_B if self.left_padding is None else self.left_padding + shift_B
+            self._gaps = True
+        self.trim(min(n_B))
+
+    def extend(self, other: RoutedCache) -> None:
+        """Append the rows of another cache of this kind; both must know their `left_padding`."""
+        assert self.left_padding is not None and other.left_padding is not None
+        held, columns = max(self.held, other.held), max(self.entries, other.entries)
+        at, valid, pads = [], [], []
+        for one in (self, other):
+            pads.append(one.left_padding + (held - one.held))
+            assert one._at is not None and one._valid is not None, "nothing was read yet"
+            front = [(0, 0), (columns - one.entries, 0)]
+            at.append(mx.pad(one._at + (held - one.held), front))
+            valid.append(mx.pad(one._valid, front))
+            one._store.left_padding = mx.zeros_like(one.left_padding)
+        self._store.extend(other._store)
+        self._store.left_padding = other._store.left_padding = None
+        self._at, self._valid, self.left_padding = (mx.concatenate(x) for x in (at, valid, pads))
+        self.held, self._gaps = held, True
+
+    def crop(self, n: int) -> None:
+        """Drop the first n places, which are padding in every row."""
+        assert self.left_padding is not None
+        self.left_padding, self.held = self.left_padding - n, self.held - n
+        if self._at is not None:
+            self._at = self._at - n
+
+    def filter(self, rows: mx.array) -> None:
         """Keep only these rows of the batch (finished ones leave)."""
-        self._store.select(rows)
+        self._store.filter(rows)
         if self._at is not None and self._valid is not None:
             self._at, self._valid = self._at[rows], self._valid[rows]
         if self.left_padding is not None:

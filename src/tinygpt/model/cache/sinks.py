@@ -127,9 +127,23 @@ class SinkCache(RotatingCache):
         assert self.sink_keys is not None and self.sink_values is not None, "an empty cache has no state"
         return self.sink_keys, self.sink_values, *super().state
 
-    def select(self, rows: mx.array) -> None:
+    def extend(self, other: Any) -> None:
+        """Append the rows of another cache of this kind; see KVCache."""
+        super().extend(other)
+        self._padding = None
+        assert self.sink_keys is not None and self.sink_values is not None, "nothing was read yet"
+        self.sink_keys = mx.concatenate([self.sink_keys, other.sink_keys])
+        self.sink_values = mx.concatenate([self.sink_values, other.sink_values])
+
+    def crop(self, n: int) -> None:
+        """Drop the first n places, which are padding in every row."""
+        super().crop(n)
+        self._padding = None
+
+    def filter(self, rows: mx.array) -> None:
         """Keep only these rows of the batch (finished ones leave)."""
-        super().select(rows)
+        super().filter(rows)
+        self._padding = None
         if self.sink_keys is not None and self.sink_values is not None:
             self.sink_keys, self.sink_values = self.sink_keys[rows], self.sink_values[rows]
 
