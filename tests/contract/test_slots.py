@@ -16,6 +16,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.infer import decode
 from tinygpt.infer.decode import Decoder
 from tinygpt.model import checkpoint, config
+from tinygpt.model.cache.full import KVCache
 from tinygpt.model.lm import LM
 from tinygpt.model.terms import Terms
 from tinygpt.train.objective import response
@@ -182,6 +183,31 @@ def test_rows_that_come_and_go_are_as_if_alone(model: LM) -> None:
         step(decoder, [0])
     decoder.extend(read([1]))  # shorter
     step(decoder, [0, 1])
+
+
+def test_as_many_tokens_as_are_spare_are_taken_back(model: LM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KVCache, "step", 8)  # so that windows move on
+    texts, wrong, ends = nano.tokens(3, 70, seed=6), nano.tokens(3, 8, seed=7), [20, 16, 17]
+    whole = run(model, texts)
+
+    def read(rows: list[int]) -> Decoder:
+        pads = [max(ends) - ends[row] for row in rows]
+        made = Decoder(model, pads, decode.fixed_step(model), spare=8)
+        padded = [[0] * pad + texts[row, : ends[row]].tolist() for pad, row in zip(pads, rows)]
+        made.read(mx.array(padded))
+        return made
+
+    decoder = read([0, 1])
+    decoder.extend(read([2]))
+    for n_B in ([3, 1, 8], [8, 8, 8], [0, 5, 2], [4, 0, 7], [1, 2, 0]):
+        rows = [np.r_[texts[i, ends[i] : ends[i] + 9 - n], wrong[i, :n]] for i, n in enumerate(n_B)]
+        logits = np.array(decoder.read(mx.array(np.stack(rows))))
+        for i, n in enumerate(n_B):
+            nano.close(logits[i, : 9 - n], whole[i, ends[i] : ends[i] + 9 - n], 5e-6)
+            ends[i] += 9 - n
+        decoder.rewind(n_B)
+    with pytest.raises(ValueError, match="cannot forget their last 90"):
+        decoder.rewind([1, 90, 0])
 
 
 def test_packed_documents_are_as_if_alone(model: LM) -> None:

@@ -18,6 +18,7 @@ from tinygpt.core.errors import CheckpointError, ConfigError, DependencyError, U
 from tinygpt.core.events import Events, MemorySink
 from tinygpt.data.tokenizer import byte
 from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.decode import Decoder, fixed_step
 from tinygpt.infer.engine import Engine
 from tinygpt.model import checkpoint, quantized
 from tinygpt.model.quantized import Packing
@@ -253,3 +254,20 @@ def test_a_directory_that_mlx_lm_packed(folder: Path, tmp_path: Path) -> None:
     nano.close(model(mx.array(IDS)), np.array(peer(mx.array(IDS))), 1e-4)
     with pytest.raises(ConfigError, match="quantized already"):
         checkpoint.load(path, packing=Packing(bits=8))
+
+
+def test_rows_take_tokens_back(pair: tuple[Any, Any]) -> None:
+    _, model = pair
+    whole, decoder = np.array(model(mx.array(IDS))), Decoder(model, [1, 0, 2], fixed_step(model), spare=4)
+    padded = [[0] * pad + IDS[row, : 6 - pad].tolist() for row, pad in enumerate(decoder.pads)]
+    decoder.read(mx.array(padded))
+    ends = [5, 6, 4]
+    for n_B in ([0, 4, 2], [3, 3, 3], [4, 0, 1]):
+        rows = [
+            np.r_[IDS[i, end : end + 5 - n], np.full(n, 7, int)] for i, (end, n) in enumerate(zip(ends, n_B))
+        ]
+        logits = np.array(decoder.read(mx.array(np.stack(rows))))
+        for i, n in enumerate(n_B):
+            nano.close(logits[i, : 5 - n], whole[i, ends[i] : ends[i] + 5 - n], 1e-5)
+            ends[i] += 5 - n
+        decoder.rewind(n_B)

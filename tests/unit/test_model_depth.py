@@ -15,6 +15,7 @@ from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.model import count
+from tinygpt.model.cache.full import KVCache
 from tinygpt.model.depth import mod
 from tinygpt.model.frame import Frame
 from tinygpt.model.lm import LM
@@ -152,6 +153,22 @@ def test_a_window_bounds_the_cache(name: str) -> None:
     parts = [model(ids[:, a : a + 20], cache) for a in range(0, 400, 20)]
     assert all(layer.entries < 110 and not layer.is_trimmable() and layer.trim(1) == 0 for layer in cache)
     nano.close(mx.concatenate(parts, axis=1), model(ids), 1e-5)
+
+
+def test_a_window_of_routed_tokens_has_spare_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KVCache, "step", 2)
+    model, ids = routed(attention=Pick("gqa", {"window": 4})), mx.array(nano.tokens(2, 120, seed=3))
+    whole, cache, at = model(ids), model.make_cache(), 0
+    for layer in cache:
+        layer.spare = 5
+    while at < 100:
+        nano.close(model(ids[:, at : at + 9], cache), whole[:, at : at + 9], 1e-5)
+        at += 4
+        for layer in cache:
+            layer.rewind([5, 5])
+    assert all(layer.entries < 40 for layer in cache)
+    with pytest.raises(ValueError, match="cannot forget"):
+        cache[0].rewind([60, 0])
 
 
 def test_rows_that_stay_alone_keep_their_gaps() -> None:

@@ -12,6 +12,7 @@ from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.model.cache import sinks
+from tinygpt.model.cache.full import KVCache
 from tinygpt.model.frame import Frame
 from tinygpt.model.lm import LM
 
@@ -121,6 +122,26 @@ def test_pieces_paddings_and_leaving_rows_change_nothing(kind: str) -> None:
 
 
 @pytest.mark.wide
+@pytest.mark.parametrize("kind", ["rope", "canon", "alibi"])
+def test_as_many_tokens_as_are_spare_are_taken_back(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KVCache, "step", 4)
+    model, ends = nano.model(**KINDS[kind]), [2, 1]
+    whole = run(model, IDS, sinks.make(model, N, M), [40])
+    cache = sinks.make(model, N, M, left_padding=[0, 1])
+    for layer in cache:
+        layer.spare = 4
+    run(model, np.array([IDS[0, :2], [0, IDS[1, 0]]]), cache, [2])
+    for n_B in ([4, 4], [4, 3], [0, 2], [1, 4], [3, 0], [4, 4], [0, 1], [2, 0]):
+        rows = [np.r_[IDS[i, end : end + 5 - n], IDS[2, :n]] for i, (end, n) in enumerate(zip(ends, n_B))]
+        logits = run(model, np.stack(rows), cache, [5])
+        for i, n in enumerate(n_B):
+            nano.close(logits[i, : 5 - n], whole[i, ends[i] : ends[i] + 5 - n], 1e-5)
+            ends[i] += 5 - n
+        for layer in cache:
+            layer.rewind(n_B)
+    assert all(layer.kept < layer.held for layer in cache), "the window has moved"
+
+
 def test_memory_is_bounded_and_text_goes_on_past_the_context() -> None:
     model = nano.model(max_position_embeddings=32)
     ids = nano.tokens(1, 600, seed=7)

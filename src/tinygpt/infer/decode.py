@@ -39,13 +39,18 @@ class Decoder:
         *,
         sinks: int = 0,
         window: int = 0,
+        spare: int = 0,
     ) -> None:
         """`step` is what `fixed_step` gives for this model. window: remember the first `sinks` tokens and the
-        last `window`; 0: all."""
+        last `window`; 0: all. spare: how many last tokens `rewind` can forget at least, where that costs
+        memory."""
         self.model, self._fixed_step, self.pads = model, step, list(pads)
         padding = self.pads if any(self.pads) else None
         self.cache: list[Any]
         self.cache = make(model, sinks, window, padding) if window else model.make_cache(padding)
+        for layer in self.cache:
+            if hasattr(layer, "spare"):
+                layer.spare = spare
         self.fixed: FixedStep | None = None
 
     def prefill(self, tokens_BL: mx.array) -> mx.array:
@@ -96,11 +101,20 @@ class Decoder:
         self._tighten()
 
     def rewind(self, n_B: Sequence[int]) -> None:
-        """Forget the last tokens of each row, so many of each."""
+        """Forget the last tokens of each row, so many of each; see `forgettable`."""
         self._thaw()
+        if max(n_B) > self.forgettable:
+            raise ValueError(f"these caches cannot forget their last {max(n_B)} tokens")
         for layer in self.cache:
-            layer.rewind(n_B)
+            _rewind(layer, n_B)
         self.pads = [pad + n - min(n_B) for pad, n in zip(self.pads, n_B, strict=True)]
+
+    @property
+    def forgettable(self) -> int:
+        """How many of its last tokens any row can forget."""
+        if self.fixed is not None:
+            return self.fixed.held
+        return min(map(_forgettable, self.cache))
 
     def _width(self) -> int:
         """Places of a row that hold a token or padding."""
@@ -134,6 +148,29 @@ class Decoder:
         if ours and not any(self.pads):
             for layer in self.cache:
                 layer.left_padding = None
+
+
+def _forgettable(layer: Any) -> int:
+    """How many of the last tokens a cache, ours or mlx-lm's, can forget."""
+    if hasattr(layer, "forgettable"):
+        return layer.forgettable
+    if hasattr(layer, "caches"):
+        return min(map(_forgettable, layer.caches))
+    return layer.size() if layer.is_trimmable() else 0
+
+
+def _rewind(layer: Any, n_B: Sequence[int]) -> None:
+    if hasattr(layer, "rewind"):
+        layer.rewind(n_B)
+    elif hasattr(layer, "caches"):
+        for one in layer.caches:
+            _rewind(one, n_B)
+    else:
+        layer.trim(min(n_B))
+        if max(n_B) > min(n_B):
+            shift = [n - min(n_B) for n in n_B]
+            layer.prepare(lengths=[-n for n in shift], right_padding=shift)
+            layer.finalize()
 
 
 class _Slots:

@@ -18,6 +18,7 @@ class KVCache:
     """Keys and values (B, G, S, K) of one layer."""
 
     step = 64
+    spare = 0  # how many last tokens can be forgotten where not all are kept; set before anything is read
     first = 0  # place in the row of the first key that `update_and_fetch` last returned
 
     def __init__(self, *, tailed: bool = False) -> None:
@@ -26,6 +27,7 @@ class KVCache:
         self.held = 0
         self.tailed = tailed
         self.tails: dict[str, mx.array] = {}
+        self._reach: dict[str, int] = {}  # of each tail, how many features its reader looks back
         self.left_padding: mx.array | None = None  # (B,) tokens before the first of each row
 
     @property
@@ -73,12 +75,13 @@ class KVCache:
 
     def tail(self, name: str, x_BLD: mx.array, n: int) -> mx.array:
         """(B, n, D): the n features before x that were given under this name, zeros before the first ones.
-        The newest n are remembered."""
+        The newest n are remembered, and `spare` more."""
         before = self.tails.get(name)
         if before is None:
-            before = mx.zeros((x_BLD.shape[0], n, x_BLD.shape[2]), x_BLD.dtype)
-        self.tails[name] = mx.concatenate([before, x_BLD], axis=1)[:, -n:]
-        return before
+            before = mx.zeros((x_BLD.shape[0], n + self.spare, x_BLD.shape[2]), x_BLD.dtype)
+        self.tails[name] = mx.concatenate([before, x_BLD], axis=1)[:, -(n + self.spare) :]
+        self._reach[name] = n
+        return before[:, -n:]
 
     @property
     def nbytes(self) -> int:
@@ -99,13 +102,21 @@ class KVCache:
         self.held = self.keys.shape[2]
 
     def is_trimmable(self) -> bool:
-        """Whether `trim` can forget: tails cannot be turned back."""
+        """Whether `trim` can forget any number: tails are turned back by no more than the spare."""
         return not self.tailed
+
+    @property
+    def forgettable(self) -> int:
+        """How many of the last tokens can be forgotten."""
+        if self.tailed and not self.spare:
+            return 0
+        return min([self.held, *(x.shape[1] - self._reach[name] for name, x in self.tails.items())])
 
     def trim(self, n: int) -> int:
         """Forget the last n tokens; returns how many were forgotten."""
-        n = min(n, self.held) if self.is_trimmable() else 0
+        n = min(n, self.forgettable)
         self.held -= n
+        self.tails = {name: x[:, : x.shape[1] - n] for name, x in self.tails.items()}
         return n
 
     def filter(self, rows: mx.array) -> None:
@@ -124,6 +135,7 @@ class KVCache:
         self.left_padding = mx.concatenate([c.left_padding + (held - c.held) for c in (self, other)])
         for name in {**self.tails, **other.tails}:
             self.tails[name] = _below(self.tails.get(name), other.tails.get(name), rows)
+            self._reach.setdefault(name, other._reach.get(name, 0))
         self._extend_keys(other)
         self.held = held
 
@@ -131,10 +143,14 @@ class KVCache:
         (n, *mine), (m, *theirs) = self._here(), other._here()
         if not mine or not theirs:
             return
-        width = max(n, m)
+        width = self._common(other, n, m)
         size = -(-(width + 1) // self.step) * self.step
         both = [_aligned(a, b, n, m, width, size) for a, b in zip(mine, theirs)]
         self._put(width, *both)
+
+    def _common(self, other: Any, n: int, m: int) -> int:
+        """Places that rows of both have, of the n and m that each has."""
+        return max(n, m)
 
     def _here(self) -> tuple[Any, ...]:
         """How many tokens have their keys here; then keys and values, with those in the first places."""
@@ -146,18 +162,26 @@ class KVCache:
     def rewind(self, n_B: Sequence[int]) -> None:
         """Forget the last tokens of each row, one number a row; what stays moves to the right end.
         ValueError where they cannot be forgotten."""
-        least = min(n_B)
-        if self.trim(least) < least or (max(n_B) > least and not self.is_trimmable()):
+        least, most = min(n_B), max(n_B)
+        if most > self.forgettable:
             raise ValueError("this cache cannot forget its last tokens")
-        if max(n_B) == least:
+        self.trim(least)
+        if most == least:
             return
         shift_B = mx.array([n - least for n in n_B])
+        for name, x in self.tails.items():
+            from_BT = mx.arange(x.shape[1] - (most - least)) + (most - least - shift_B[:, None])
+            self.tails[name] = mx.take_along_axis(x, from_BT[..., None], axis=1)
+        self._shift(shift_B, most - least)
+        self.left_padding = shift_B if self.left_padding is None else self.left_padding + shift_B
+
+    def _shift(self, shift_B: mx.array, most: int) -> None:
+        """Move each row's keys and values so many places to the right, `most` at most."""
         if self.keys is not None and self.values is not None:
             from_BS = mx.maximum(mx.arange(self.held) - shift_B[:, None], 0)[:, None, :, None]
             self.keys, self.values = (
                 mx.take_along_axis(x, from_BS, axis=2) for x in (self.keys, self.values)
             )
-        self.left_padding = shift_B if self.left_padding is None else self.left_padding + shift_B
 
     def crop(self, n: int) -> None:
         """Drop the first n places, which are padding in every row."""
@@ -170,15 +194,18 @@ class KVCache:
 
 def _aligned(a: mx.array, b: mx.array, n: int, m: int, width: int, size: int) -> mx.array:
     """Rows of a, then of b, in `size` places, the n and m tokens of their first places ending at `width`."""
+    a, b, n, m = a[:, :, max(0, n - width) : n], b[:, :, max(0, m - width) : m], min(n, width), min(m, width)
     both = mx.zeros((a.shape[0] + b.shape[0], a.shape[1], size, a.shape[3]), a.dtype)
-    both[: a.shape[0], :, width - n : width] = a[:, :, :n]
-    both[a.shape[0] :, :, width - m : width] = b[:, :, :m]
+    both[: a.shape[0], :, width - n : width], both[a.shape[0] :, :, width - m : width] = a, b
     return both
 
 
 def _below(a: mx.array | None, b: mx.array | None, rows: tuple[int, int]) -> mx.array:
-    """Rows of a, then of b, zeros where there are none."""
+    """Rows of a, then of b, zeros where there are none; as far back as both go."""
     like = a if a is not None else b
     assert like is not None
+    if a is not None and b is not None and a.shape[1] != b.shape[1]:
+        n = min(a.shape[1], b.shape[1])
+        a, b = a[:, -n:], b[:, -n:]
     parts = [mx.zeros((n, *like.shape[1:]), like.dtype) if x is None else x for x, n in zip((a, b), rows)]
     return mx.concatenate(parts)

@@ -2,7 +2,7 @@
 
 For attention that reads a window. Space is taken for some more tokens than that and written in place; when it
 is full, the newest move to its front, so that most decode steps copy nothing. What has left cannot
-come back: the cache cannot be trimmed.
+come back: the cache can forget no more tokens than it has `spare` ones before the window.
 Paper: Beltagy et al. 2020, arXiv:2004.05150 (sliding window); Jiang et al. 2023, arXiv:2310.06825 (rolling
 buffer).
 Differs: space for more than a window, not a ring of its size, so that what is read lies in order.
@@ -32,11 +32,13 @@ class RotatingCache(KVCache):
         first = self.kept - before
         size = 0 if self.keys is None else self.keys.shape[2]
         if self.kept + length > size:
-            room = before + length + self.step
+            stay = min(self.kept, before + self.spare)
+            room = stay + length + self.step
             self.keys, self.values = (
-                self._moved(old, new, first, room) for old, new in ((self.keys, keys), (self.values, values))
+                self._moved(old, new, self.kept - stay, room)
+                for old, new in ((self.keys, keys), (self.values, values))
             )
-            first, self.kept = 0, before
+            first, self.kept = stay - before, stay
         assert self.keys is not None and self.values is not None
         end = self.kept + length
         self.keys[:, :, self.kept : end], self.values[:, :, self.kept : end] = keys, values
@@ -81,11 +83,25 @@ class RotatingCache(KVCache):
     def state(self, value: tuple[mx.array, mx.array]) -> None:
         raise ValueError("a rotating cache cannot be restored from its keys and values alone")
 
+    def _common(self, other: Any, n: int, m: int) -> int:
+        # What one row has lost, no row has: else its place would be empty, yet no padding.
+        lost = [kept for cache, kept in ((self, n), (other, m)) if kept < cache.held]
+        return min(lost, default=max(n, m))
+
     def _here(self) -> tuple[Any, ...]:
         if self.keys is None or self.values is None:
             return (0,)
-        first, n = max(0, self.kept - self.window), min(self.kept, self.window)
+        n = min(self.kept, self.window + self.spare)
+        first = self.kept - n
         return (n, self.keys[:, :, first:], self.values[:, :, first:])
+
+    def _shift(self, shift_B: mx.array, most: int) -> None:
+        if self.keys is None or self.values is None:
+            return
+        gone = 0 if self.kept == self.held else most  # what comes in from the left is padding, or nothing
+        from_BS = mx.maximum(mx.arange(gone, self.kept) - shift_B[:, None], 0)[:, None, :, None]
+        self.keys, self.values = (mx.take_along_axis(x, from_BS, axis=2) for x in (self.keys, self.values))
+        self.kept -= gone
 
     def _put(self, n: int, keys: mx.array, values: mx.array) -> None:
         self.keys, self.values, self.kept = keys, values, n
@@ -101,5 +117,19 @@ class RotatingCache(KVCache):
             self.kept = self.held
 
     def is_trimmable(self) -> bool:
-        """Never: what the window has left behind is gone."""
+        """Never any number: what the window has left behind is gone."""
         return False
+
+    @property
+    def forgettable(self) -> int:
+        """How many of the last tokens can be forgotten: none, unless there are spare ones."""
+        if not self.spare:
+            return 0
+        here = self.kept if self.kept == self.held else max(0, self.kept - (self.window - 1))
+        return min(here, super().forgettable)
+
+    def trim(self, n: int) -> int:
+        """Forget the last n tokens; returns how many were forgotten."""
+        n = super().trim(n)
+        self.kept -= n
+        return n

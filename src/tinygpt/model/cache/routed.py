@@ -20,6 +20,7 @@ class RoutedCache:
     left out and padding included."""
 
     tailed = False
+    spare = 0  # see KVCache
 
     def __init__(self, window: int = 0) -> None:
         self.window = window
@@ -28,6 +29,7 @@ class RoutedCache:
         self._store = KVCache()
         self._at: mx.array | None = None  # (B, S) token each column holds
         self._valid: mx.array | None = None  # (B, S) whether it holds one
+        self._left = 0  # tokens read when a window last left columns behind
         self._gaps = False  # whether some column may hold none
 
     @property
@@ -56,6 +58,7 @@ class RoutedCache:
             return
         if self.window and self.entries >= 2 * self.window + KVCache.step:
             self._leave()
+            self._left = self.held - length
         self._at = mx.concatenate([self._at, at_Bk], axis=1)
         self._valid = mx.concatenate([self._valid, valid_Bk], axis=1)
 
@@ -63,7 +66,7 @@ class RoutedCache:
         """Drop the columns that no row's window reaches."""
         assert self._at is not None and self._valid is not None
         rank = self._valid.astype(mx.int32).cumsum(axis=1)
-        needed = self._valid & (rank > rank[:, -1:] - self.window)
+        needed = self._valid & (rank > rank[:, -1:] - self.window - self.spare)
         columns = mx.where(needed, mx.arange(self.entries), self.entries)
         first = int(columns.min().item())
         keys, values = self._store.state
@@ -104,12 +107,19 @@ class RoutedCache:
         raise ValueError("a routed cache cannot be restored from its keys and values alone")
 
     def is_trimmable(self) -> bool:
-        """Whether `trim` can forget: what a window has left behind is gone."""
+        """Whether `trim` can forget any number: what a window has left behind is gone."""
         return not self.window
+
+    @property
+    def forgettable(self) -> int:
+        """How many of the last tokens can be forgotten."""
+        if self.window and not self.spare:
+            return 0
+        return self.held - max(0, self._left - self.spare) if self._left else self.held
 
     def trim(self, n: int) -> int:
         """Forget the last n tokens; returns how many were forgotten."""
-        n = min(n, self.held) if self.is_trimmable() else 0
+        n = min(n, self.forgettable)
         self.held -= n
         if n and self._at is not None and self._valid is not None:
             self._valid = self._valid & (self._at < self.held)
@@ -121,7 +131,7 @@ class RoutedCache:
 
     def rewind(self, n_B: Sequence[int]) -> None:
         """Forget the last tokens of each row, one number a row. ValueError where a window has left."""
-        if not self.is_trimmable():
+        if max(n_B) > self.forgettable:
             raise ValueError("this cache cannot forget its last tokens")
         shift_B = mx.array([n - min(n_B) for n in n_B])
         if self._at is not None and self._valid is not None:
@@ -147,12 +157,14 @@ class RoutedCache:
         self._store.extend(other._store)
         self._store.left_padding = other._store.left_padding = None
         self._at, self._valid, self.left_padding = (mx.concatenate(x) for x in (at, valid, pads))
+        self._left = max((c._left + held - c.held for c in (self, other) if c._left), default=0)
         self.held, self._gaps = held, True
 
     def crop(self, n: int) -> None:
         """Drop the first n places, which are padding in every row."""
         assert self.left_padding is not None
         self.left_padding, self.held = self.left_padding - n, self.held - n
+        self._left = max(0, self._left - n)
         if self._at is not None:
             self._at = self._at - n
 

@@ -16,6 +16,7 @@ Differs: tokens that come at once are read as if one by one, each with sinks and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
@@ -138,6 +139,11 @@ class SinkCache(RotatingCache):
     def crop(self, n: int) -> None:
         """Drop the first n places, which are padding in every row."""
         super().crop(n)
+        self._padding = None
+
+    def rewind(self, n_B: Sequence[int]) -> None:
+        """Forget the last tokens of each row; see KVCache."""
+        super().rewind(n_B)
         self._padding = None
 
     def filter(self, rows: mx.array) -> None:
