@@ -7,7 +7,7 @@ pass is computed for nothing. Shapes: B rows, V vocabulary, A alternatives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -112,8 +112,9 @@ def _allowed(rows: Sequence[Answer], vocab_size: int) -> mx.array | None:
 class Batch:
     """Rows that are being written."""
 
-    def __init__(self, model: LM) -> None:
-        self.model = model
+    def __init__(self, model: LM, ended: Callable[[Decoder, int, Answer], None] | None = None) -> None:
+        """ended: told of each row that has ended, while the decoder still holds it."""
+        self.model, self._ended = model, ended
         self.rows: list[Answer] = []
         self._decoder: Decoder | None = None
         self._sampler: Sampler | None = None
@@ -142,11 +143,16 @@ class Batch:
         if any(row.finish_reason is None and not row.cancelled and not row.last for row in self.rows):
             logits_BV = decoder.step(mx.concatenate([part.tokens_B for part in pending]))
             mx.async_eval(logits_BV)
+        over = {i for i, row in enumerate(self.rows) if row.finish_reason is not None}
         for part in pending:
             part.take()
         for row in self.rows:
             if row.cancelled:
                 row.end_cancelled()
+        if self._ended is not None:
+            for i, row in enumerate(self.rows):
+                if row.finish_reason is not None and i not in over:
+                    self._ended(decoder, i, row)
         kept = [i for i, row in enumerate(self.rows) if row.finish_reason is None]
         if not kept:
             self.rows, self._decoder, self._sampler, self._pending = [], None, None, []

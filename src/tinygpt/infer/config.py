@@ -42,6 +42,9 @@ class SampleConfig:
         int, "Remember the last so many tokens and the --sinks, so that text has no end; 0: everything."
     ] = 0
     sinks: Annotated[int, "First tokens that are remembered beside the --window."] = SINKS
+    kv_bits: Annotated[
+        int, "Keep keys and values of all but the last tokens in 8, 4 or 2 bits; 0: as they come."
+    ] = 0
 
     def __post_init__(self) -> None:
         positive = ("repetition_penalty",)
@@ -68,6 +71,13 @@ class SampleConfig:
             )
         if self.sinks != SINKS and not self.window:
             raise ConfigError("'sinks' means nothing without 'window'", hint="add a window, or leave it out")
+        if self.kv_bits not in (0, 2, 4, 8):
+            raise ConfigError(f"'kv_bits' must be 0, 2, 4 or 8, got {self.kv_bits}")
+        if self.kv_bits and self.window:
+            raise ConfigError(
+                "'kv_bits' and 'window' do not go together: a window of sinks is bounded as it is",
+                hint="leave one of them out",
+            )
         if any(not text for text in self.stop):
             raise ConfigError(
                 "an empty 'stop' text would end every answer before it starts", hint="leave it out"

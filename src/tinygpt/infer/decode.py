@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import backend
 from tinygpt.core.backend import mx
+from tinygpt.model.cache import quantized
+from tinygpt.model.cache import sinks as sink_caches
 from tinygpt.model.cache.full import KVCache
-from tinygpt.model.cache.sinks import make
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -40,18 +41,26 @@ class Decoder:
         sinks: int = 0,
         window: int = 0,
         spare: int = 0,
+        kv_bits: int = 0,
     ) -> None:
         """`step` is what `fixed_step` gives for this model. window: remember the first `sinks` tokens and the
         last `window`; 0: all. spare: how many last tokens `rewind` can forget at least, where that costs
-        memory."""
+        memory. kv_bits: of keys and values that are no longer new; 0: as they come."""
         self.model, self._fixed_step, self.pads = model, step, list(pads)
         padding = self.pads if any(self.pads) else None
         self.cache: list[Any]
-        self.cache = make(model, sinks, window, padding) if window else model.make_cache(padding)
+        if window:
+            self.cache = sink_caches.make(model, sinks, window, padding)
+        else:
+            self.cache = quantized.make(model, kv_bits, padding) if kv_bits else model.make_cache(padding)
+        self.keep_spare(spare)
+        self.fixed: FixedStep | None = None
+
+    def keep_spare(self, n: int) -> None:
+        """From here on, hold so many tokens more than are needed, for `rewind`."""
         for layer in self.cache:
             if hasattr(layer, "spare"):
-                layer.spare = spare
-        self.fixed: FixedStep | None = None
+                layer.spare = n
 
     def prefill(self, tokens_BL: mx.array) -> mx.array:
         """Read the prompts; logits (B, V) of what follows them."""
@@ -83,8 +92,8 @@ class Decoder:
 
     def extend(self, other: Decoder) -> None:
         """Take in the rows of another decoder of this model, after the own ones. The other is used up."""
-        width = max(self._width(), other._width())
-        pads = [pad + width - one._width() for one in (self, other) for pad in one.pads]
+        width = max(self.width, other.width)
+        pads = [pad + width - one.width for one in (self, other) for pad in one.pads]
         for one in (self, other):
             one._loosen()
         for mine, theirs in zip(self.cache, other.cache, strict=True):
@@ -93,7 +102,7 @@ class Decoder:
 
     def filter(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; one may come twice."""
-        self._thaw()
+        self.thaw()
         index = mx.array(list(rows))
         for layer in self.cache:
             layer.filter(index)
@@ -102,7 +111,7 @@ class Decoder:
 
     def rewind(self, n_B: Sequence[int]) -> None:
         """Forget the last tokens of each row, so many of each; see `forgettable`."""
-        self._thaw()
+        self.thaw()
         if max(n_B) > self.forgettable:
             raise ValueError(f"these caches cannot forget their last {max(n_B)} tokens")
         for layer in self.cache:
@@ -116,13 +125,24 @@ class Decoder:
             return self.fixed.held
         return min(map(_forgettable, self.cache))
 
-    def _width(self) -> int:
+    @property
+    def width(self) -> int:
         """Places of a row that hold a token or padding."""
         if self.fixed is not None:
             return self.fixed.held
         return getattr(self.cache[0], "held", 0)  # caches of mlx-lm keep their padding themselves
 
-    def _thaw(self) -> None:
+    def held(self, row: int) -> int:
+        """Tokens of a row that were read."""
+        if self.fixed is not None or hasattr(self.cache[0], "held"):
+            return self.width - self.pads[row]
+        for layer in self.cache:
+            offset = getattr(layer, "offset", None)
+            if offset is not None:
+                return offset if isinstance(offset, int) else int(offset[row].item())
+        return -1  # nobody counts
+
+    def thaw(self) -> None:
         """Let the caches have what the compiled step holds."""
         if self.fixed is not None:
             self.fixed.give_back(self.cache)
@@ -130,7 +150,7 @@ class Decoder:
 
     def _loosen(self) -> None:
         """Bring caches into the form of a batch."""
-        self._thaw()
+        self.thaw()
         for i, layer in enumerate(self.cache):
             if not hasattr(layer, "left_padding"):
                 self.cache[i] = layer.merge([layer])  # of mlx-lm

@@ -16,7 +16,7 @@ from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.decode import fixed_step
 from tinygpt.infer.lane import Lane
 from tinygpt.infer.request import Answer, Constraint, Piece, Request
-from tinygpt.model.cache import sinks
+from tinygpt.model.cache import quantized, sinks
 
 if TYPE_CHECKING:
     from tinygpt.data.template._choice import Template
@@ -62,6 +62,12 @@ class Engine:
                 f"the tokenizer has {tokenizer.vocab_size} ids, the model only {model.config.vocab_size}",
                 hint="use the tokenizer that the model was trained with",
             )
+
+    @property
+    def plain_length(self) -> int | None:
+        """Tokens of a text that are read the same whatever follows, where positions depend on its length."""
+        position = getattr(getattr(self.model, "model", None), "embed_positions", None)
+        return position.trained if getattr(position, "late", False) else None
 
     # Prompts
 
@@ -121,11 +127,14 @@ class Engine:
         logprobs: int | None = None,
         echo: bool = False,
         constraint: Constraint | None = None,
+        boundaries: Sequence[int] = (),
     ) -> Request:
         """A request that a lane of this engine takes; ConfigError where it cannot be served. See Request.
 
         stop_ids: by default the tokenizer's; () turns them off."""
         config = (config or SampleConfig()).seeded()
+        if config.kv_bits:
+            quantized.check(self.model, config.kv_bits)
         n_vocab = self.model.config.vocab_size
         if (wrong := next((i for i in prompt if not 0 <= i < n_vocab), None)) is not None:
             raise ConfigError(f"the prompt holds the id {wrong}, the model has 0 to {n_vocab - 1}")
@@ -139,6 +148,7 @@ class Engine:
             logprobs=logprobs,
             echo=echo,
             constraint=constraint,
+            boundaries=tuple(boundaries),
         )
 
     def generate(

@@ -9,40 +9,42 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import BusyError
+from tinygpt.infer.admission import Admission, Limits
 from tinygpt.infer.batch import Batch, choose, likeliest, sampler_of
 from tinygpt.infer.decode import Decoder
+from tinygpt.infer.kind import Kind
+from tinygpt.infer.prefix import Hit, Known, Prefixes
 from tinygpt.infer.request import Answer, Piece, Request
 from tinygpt.infer.writer import Writer
 
 if TYPE_CHECKING:
     from tinygpt.infer.engine import Engine
 
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """rows: answers written together. places: of their caches, prompt and answer of all rows, which bounds
-    memory. chunk: tokens of prompts read in one step. waiting: requests that may wait; None: no bound."""
-
-    rows: int = 128
-    places: int = 1 << 16
-    chunk: int = 2048
-    waiting: int | None = None
+PAUSES = 4  # times that reading a group pauses to keep what was read so far
 
 
 class Lane:
     """Requests of one engine."""
 
-    def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits | None = None,
+        prefixes: Prefixes | None = None,
+        identity: str = "",
+    ) -> None:
+        """prefixes: where beginnings of texts are kept that need not be read again. identity: names weights,
+        adapter and packing there (see Prefixes.of)."""
         self.engine, self.limits = engine, limits or Limits()
+        self._admission = Admission(engine, self.limits, prefixes, identity)
         self.waiting: deque[Answer] = deque()
         self._reading: _Reading | None = None
-        self._batches: dict[tuple[int, int], Batch] = {}  # by the kind of their caches
+        self._batches: dict[Kind, Batch] = {}  # by the kind of their caches
 
     @property
     def busy(self) -> bool:
@@ -64,6 +66,7 @@ class Lane:
         """Queue a request; BusyError where too many wait. See Answer for deliver and failed."""
         if self.limits.waiting is not None and len(self.waiting) >= self.limits.waiting:
             raise BusyError(f"{len(self.waiting)} requests wait already", hint="try again later")
+        self._admission.refuse_too_large(request)
         writer = Writer(self.engine.tokenizer.stream(), request.config.stop)
         answer = Answer(request, writer, deliver, failed)
         self.waiting.append(answer)
@@ -119,61 +122,122 @@ class Lane:
             self.waiting.popleft().end_cancelled()
         if self._reading is not None or not self.waiting:
             return
-        kind, group = _kind(self.waiting[0].request), []
-        held = sum(batch.places for batch in self._batches.values())
-        rows, width, length = self.n_running, 0, 0
+        kind, group, hits = Kind.of(self.waiting[0].request), list[Answer](), list["Hit | None"]()
+        running = {kind: [row.request for row in batch.rows] for kind, batch in self._batches.items()}
+        places, admission = sum(batch.places for batch in self._batches.values()), self._admission
         while self.waiting:
             request = self.waiting[0].request
-            width, length = max(width, request.width), max(length, len(request.prompt))
-            n = len(group) + 1
-            fits = rows + n <= self.limits.rows and held + n * width <= self.limits.places
-            alone = not group and not rows  # what exceeds a limit by itself is served by itself
-            together = n == 1 or (_kind(request) == kind and n * length <= self.limits.chunk)
-            if not (alone or (fits and together)):
+            alone = not group and not self.n_running  # what exceeds a limit by itself is served by itself
+            if not alone and not admission.fits(running, places, [*(a.request for a in group), request]):
+                break
+            hit = admission.find(request)
+            if group and not (Kind.of(request) == kind and admission.together(group, hits, request, hit)):
                 break
             group.append(self.waiting.popleft())
-        if group:
-            self._reading = _Reading(self.engine, group, kind)
+            hits.append(hit)
+        if not group:
+            return
+        decoder, cached = admission.restored(group, hits, kind)
+        self._reading = _Reading(self.engine, group, kind, decoder, cached, admission.known)
 
-    def _batch(self, kind: tuple[int, int]) -> Batch:
+    def _ended(self, kind: Kind) -> Callable[[Decoder, int, Answer], None] | None:
+        """What keeps an answer that has ended, for the prompt that goes on from it."""
+        known = self._admission.known
+        if known is None or kind.kv_bits:  # quantised, it would not be what reading it again gives
+            return None
+
+        def keep(decoder: Decoder, row: int, answer: Answer) -> None:
+            n, stop = decoder.held(row), [] if answer.stop_id is None else [answer.stop_id]
+            text = [*answer.request.prompt, *answer.ids, *stop]
+            if len(answer.request.prompt) < n <= len(text) and not answer.request.echo:
+                decoder.thaw()
+                known.keep(kind, text[:n], decoder.cache, row, decoder.pads[row])
+
+        return keep
+
+    def _batch(self, kind: Kind) -> Batch:
         if kind not in self._batches:
-            self._batches[kind] = Batch(self.engine.model)
+            self._batches[kind] = Batch(self.engine.model, self._ended(kind))
         return self._batches[kind]
 
 
-def _kind(request: Request) -> tuple[int, int]:
-    """What caches must have in common to be one batch: sinks and window."""
-    return request.config.sinks, request.config.window
-
-
 class _Reading:
-    """Prompts that are being read together, aligned at the right. Equal ones are read once."""
+    """Prompts that are being read together, equal ones once. Aligned at the right; where caches bring some of
+    the tokens, the rest is aligned at the left, and what was read beyond a row's end is taken back."""
 
-    def __init__(self, engine: Engine, answers: list[Answer], kind: tuple[int, int]) -> None:
-        self.engine, self.answers, self.kind = engine, answers, kind
-        now = time.perf_counter()
-        for answer in answers:
-            answer.times.started = now
+    def __init__(
+        self,
+        engine: Engine,
+        answers: list[Answer],
+        kind: Kind,
+        decoder: Decoder | None = None,
+        cached: Sequence[int] = (),
+        known: Known | None = None,
+    ) -> None:
+        self.engine, self.answers, self.kind, self._known = engine, answers, kind, known
+        now, cached = time.perf_counter(), cached or [0] * len(answers)
+        for answer, n in zip(answers, cached, strict=True):
+            answer.times.started, answer.n_cached = now, n
         found: dict[tuple[int, ...], int] = {}
         self._row_of = [found.setdefault(tuple(a.request.prompt), len(found)) for a in answers]
-        prompts = [list(prompt) for prompt in found]
-        self._length = max(map(len, prompts))
-        self._pads = [self._length - len(prompt) for prompt in prompts]
-        pad_id = engine.tokenizer.pad_id
-        self._tokens_BL = mx.array([[pad_id] * n + ids for n, ids in zip(self._pads, prompts, strict=True)])
-        self._decoder = Decoder(engine.model, self._pads, engine.fixed_step, sinks=kind[0], window=kind[1])
-        self._at = 0
+        self._prompts = [list(prompt) for prompt in found]
+        self._before = [cached[self._row_of.index(row)] for row in range(len(found))]
+        rests = [prompt[n:] for prompt, n in zip(self._prompts, self._before, strict=True)]
+        self._length = max(map(len, rests))
+        self._pads = [0 if decoder else self._length - len(rest) for rest in rests]
+        self._beyond = [self._length - len(rest) if decoder else 0 for rest in rests]
+        id = engine.tokenizer.pad_id
+        rows = zip(self._pads, rests, self._beyond, strict=True)
+        self._tokens_BL = mx.array([[id] * pad + ids + [id] * n for pad, ids, n in rows])
+        self._decoder = decoder or kind.decoder(engine, self._pads)
+        self._decoder.keep_spare(max(self._beyond))
+        self._at, self._stops = 0, self._places()
         self._logits_BV: mx.array | None = None
+
+    def _places(self) -> list[int]:
+        """Where reading pauses, so that caches can be kept that stand for what was read so far only."""
+        if piece := self.kind.piece:
+            return list(range(piece, self._length, piece))  # of a row alone, whose known part ends so too
+        if self._known is None or not self._known.needs_end(self.kind) or any(self._beyond):
+            return []
+        places = {self._length - 1}
+        for answer, row in zip(self.answers, self._row_of, strict=True):
+            for n in answer.request.boundaries:
+                if 0 < n < len(self._prompts[row]) and not self._known.knows(
+                    self.kind, self._prompts[row], n
+                ):
+                    places.add(n - self._before[row] + self._pads[row])
+        return sorted(n for n in places if 0 < n < self._length)[-PAUSES:]
 
     def advance(self, chunk: int) -> bool:
         """Read the next tokens, at most so many over all rows; whether all were read."""
         end = min(self._length, self._at + max(1, chunk // len(self._pads)))
-        echo = any(answer.request.echo for answer in self.answers)
-        logits_BLV = self._decoder.read(self._tokens_BL[:, self._at : end], last=0 if echo else 1)
+        end = next((n for n in self._stops if self._at < n < end), end)
+        echo, last = any(answer.request.echo for answer in self.answers), 1 + max(self._beyond)
+        logits_BLV = self._decoder.read(self._tokens_BL[:, self._at : end], last=0 if echo else last)
         if echo:
             self._report(logits_BLV, end)
         self._at, self._logits_BV = end, logits_BLV[:, -1]
+        if end == self._length and any(self._beyond):
+            at_B = mx.array([[logits_BLV.shape[1] - 1 - n] for n in self._beyond])
+            self._logits_BV = mx.take_along_axis(logits_BLV, at_B[..., None], axis=1)[:, 0]
+            self._decoder.rewind(self._beyond)
+            self._decoder.keep_spare(0)
+        if self._known is not None and not echo:
+            self._keep(self._known, end)
         return end == self._length
+
+    def _keep(self, known: Known, end: int) -> None:
+        """Keep what was read, where it may be useful again."""
+        stands = known.needs_end(self.kind)
+        if stands and end == self._length and not self.kind.piece:
+            return  # the same prompt again needs one token to read: it was kept before that
+        if not stands and end < self._length:
+            return  # of the whole, every part is kept
+        for row, prompt in enumerate(self._prompts):
+            n = min(len(prompt), self._before[row] + end - self._pads[row])
+            if n > self._before[row]:
+                known.keep(self.kind, prompt[:n], self._decoder.cache, row, self._decoder.pads[row])
 
     def _report(self, logits_BLV: mx.array, end: int) -> None:
         """log p of the prompts' tokens that follow those just read."""

@@ -83,6 +83,10 @@ class KVCache:
         self._reach[name] = n
         return before[:, -n:]
 
+    def put_tail(self, name: str, x_BND: mx.array) -> None:
+        """Have features at the end that `tails` held once."""
+        self.tails[name], self._reach[name] = x_BND, x_BND.shape[1]
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays held, room for coming tokens included."""

@@ -142,6 +142,24 @@ class RoutedCache:
             self._gaps = True
         self.trim(min(n_B))
 
+    def entries_of(self, row: int, first: int, end: int) -> list[mx.array]:
+        """Keys, values (1, G, n, K) and tokens (n,) of a row's entries in places `first` to `end`, copied.
+        Tokens are counted from the beginning of the row's text; nothing where nothing was entered."""
+        if self._at is None or self._valid is None or self._store.keys is None or self._store.values is None:
+            return []
+        at, pad = self._at[row], 0 if self.left_padding is None else self.left_padding[row]
+        here = (self._valid[row] & (at >= first) & (at < end)).tolist()
+        columns = mx.array([i for i, one in enumerate(here) if one], mx.int32)
+        found = [mx.take(x[row : row + 1], columns, axis=2) for x in (self._store.keys, self._store.values)]
+        return [*found, mx.take(at - pad, columns)]
+
+    def put(self, keys: mx.array | None, values: mx.array | None, at_S: mx.array | None, n: int) -> None:
+        """Hold one row of n tokens with these entries."""
+        self.held, self._left = n, n + self.spare if self.window else 0
+        if keys is not None and values is not None and at_S is not None and at_S.size:
+            self._store.state, self._at = (keys[...], values[...]), at_S[None]
+            self._valid = mx.ones(self._at.shape, mx.bool_)
+
     def extend(self, other: RoutedCache) -> None:
         """Append the rows of another cache of this kind; both must know their `left_padding`."""
         assert self.left_padding is not None and other.left_padding is not None

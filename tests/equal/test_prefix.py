@@ -1,0 +1,233 @@
+"""What is known of a prompt is not read again, and the answers are the same."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinygpt.core.config import Pick
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events, MemorySink
+from tinygpt.data.tokenizer.byte import ByteTokenizer
+from tinygpt.infer.admission import Admission, Limits
+from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.engine import Engine
+from tinygpt.infer.kind import Kind
+from tinygpt.infer.lane import Lane
+from tinygpt.infer.prefix import Prefixes
+from tinygpt.infer.prefix_files import ENDING, Folder
+from tinygpt.infer.request import Answer, Request
+from tinygpt.model import checkpoint
+from tinygpt.model.cache import parts
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM, initialize
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"num_key_value_heads": 2},
+    "window": {"attention": Pick("gqa", {"window": 6})},
+    "yoco": {"attention": Pick("yoco", {"window": 5})},
+    "canon": {"residual": Pick("canon"), "head": Pick("pointer")},
+    "mod": {"depth": Pick("mod", {"capacity": 0.5})},
+    "mod-window": {"depth": Pick("mod", {"capacity": 0.5}), "attention": Pick("gqa", {"window": 6})},
+    "dynamic": {"position": Pick("rope_dynamic")},
+    "sinks": {},
+    "quantised": {},
+}
+MORE = {"sinks": {"window": 12, "sinks": 2}, "quantised": {"kv_bits": 4}}
+STATES = {
+    "model_type": "mamba", "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "state_size": 4,
+    "num_hidden_layers": 2, "conv_kernel": 4, "use_bias": False, "use_conv_bias": True, "time_step_rank": 2,
+}  # fmt: skip
+ROTATES = {
+    "model_type": "olmo3", "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "rope_theta": 1e4,
+    "num_attention_heads": 4, "num_hidden_layers": 2, "rms_norm_eps": 1e-5, "max_position_embeddings": 400,
+    "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"],
+}  # fmt: skip
+STABLELM = {
+    "model_type": "stablelm", "vocab_size": 320, "hidden_size": 64, "num_attention_heads": 4,
+    "num_hidden_layers": 2, "num_key_value_heads": 2, "intermediate_size": 96, "rope_theta": 10000.0,
+    "use_qkv_bias": True, "partial_rotary_factor": 0.5, "layer_norm_eps": 1e-5,
+    "use_parallel_residual": False, "qk_layernorm": False, "max_position_embeddings": 400,
+}  # fmt: skip
+PEERS = {"plain": STABLELM, "states": STATES, "windows": ROTATES}
+
+
+def engine(shape: str) -> Engine:
+    config = ModelConfig(
+        vocab_size=260, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=400, initializer_range=0.3, **SHAPES[shape],
+    )  # fmt: skip
+    return Engine(initialize(LM(config), 1), ByteTokenizer())
+
+
+def foreign(path: Path, config: dict[str, Any]) -> Engine:
+    from parity.test_foreign import directory
+
+    directory(path, config)
+    return Engine(checkpoint.load(path).model, ByteTokenizer())
+
+
+def alone(made: Engine, request: Request, limits: Limits) -> Answer:
+    lane = Lane(made, limits)
+    answer = lane.submit(request)
+    lane.drain()
+    return answer
+
+
+def compare(made: Engine, store: Prefixes, more: dict[str, Any], rng: random.Random) -> list[Answer]:
+    """Chats of several turns that share their beginnings, served with and without the cache."""
+    config = SampleConfig(temperature=0, max_tokens=6, seed=1, **more)
+    system = [rng.randrange(256) for _ in range(30)]
+    limits = Limits(rows=5, chunk=128)
+    lane = Lane(made, limits, store, "a model")
+    chats = [system + [rng.randrange(256) for _ in range(rng.choice([4, 7]))] for _ in range(5)]
+    chats.append(list(chats[0]))
+    answers: list[Answer] = []
+    for _ in range(2):
+        turn = []
+        for prompt in chats:
+            request = made.request(prompt, config, stop_ids=range(0, 250, 40), logprobs=0, boundaries=[30])
+            turn.append(lane.submit(request))
+            for _ in range(rng.randint(0, 3)):
+                lane.step()
+        lane.drain()
+        for i, answer in enumerate(turn):
+            wanted = alone(made, answer.request, limits)
+            assert (answer.ids, answer.finish_reason) == (wanted.ids, wanted.finish_reason)
+            assert answer.logprob_sum == pytest.approx(wanted.logprob_sum, abs=2e-4)
+            new = [rng.randrange(256) for _ in range(rng.choice([3, 9]))]
+            stop = [] if answer.stop_id is None else [answer.stop_id]
+            chats[i] = [*chats[i], *answer.ids, *stop, *new]
+        answers += turn
+    return answers
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PIECE", 16)
+    monkeypatch.setattr(parts.QuantizedKeeper, "unit", 16)
+    monkeypatch.setattr("tinygpt.infer.kind.PIECE", 16)
+    monkeypatch.setattr("tinygpt.model.cache.quantized.GROUP", 4)
+    monkeypatch.setattr("tinygpt.model.cache.quantized.RESIDUAL", 6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_answers_are_the_same_and_most_is_not_read_again(shape: str) -> None:
+    store = Prefixes(1 << 30, least=8)
+    answers = compare(engine(shape), store, MORE.get(shape, {}), random.Random(3))
+    later = answers[6:]
+    assert all(answer.n_cached >= 16 for answer in later), [a.n_cached for a in answers]
+    if shape != "quantised":  # what was answered is known too, so only the next question is read
+        assert all(len(answer.request.prompt) - answer.n_cached <= 12 for answer in later)
+    assert store.stats.hits + store.stats.misses == len(answers) and store.stats.hits >= len(later)
+    assert store.stats.tokens == sum(answer.n_cached for answer in answers)
+    held = [n for root in store._trees.values() for n in root.below()]
+    assert store.stats.bytes == sum(node.nbytes for node in held) > 0
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_models_of_mlx_lm_too(kind: str, tmp_path: Path) -> None:
+    store = Prefixes(1 << 30, least=8)
+    answers = compare(foreign(tmp_path, PEERS[kind]), store, {}, random.Random(3))
+    assert all(answer.n_cached >= 28 for answer in answers[6:]), [a.n_cached for a in answers]
+
+
+def test_echo_reads_everything_and_one_token_is_always_read() -> None:
+    made, store = engine("llama"), Prefixes(1 << 30, least=2)
+    lane, config = Lane(made, prefixes=store), SampleConfig(temperature=0, max_tokens=2)
+    for echo, cached in ((False, 0), (False, 19), (True, 0)):
+        answer = lane.submit(made.request(range(20), config, logprobs=0, echo=echo))
+        lane.drain()
+        assert answer.n_cached == cached and len(answer.prompt_logprobs) == (19 if echo else 0)
+
+
+def test_what_was_not_used_for_longest_leaves_and_leaves_leave_first() -> None:
+    made = engine("llama")
+    each = 2 * 2 * 2 * 8 * 4  # layers, keys and values, groups, features, bytes
+    store = Prefixes(100 * each, least=2)
+    lane, config = Lane(made, prefixes=store), SampleConfig(temperature=0, max_tokens=1)
+
+    def ask(prompt: list[int]) -> int:
+        answer = lane.submit(made.request(prompt, config, stop_ids=()))
+        lane.drain()
+        return answer.n_cached
+
+    common, one, two = list(range(40)), [1] * 20, [2] * 20
+    assert [ask(common + one), ask(common + two), ask(common + one)] == [0, 40, 59]
+    assert store.stats.bytes == 80 * each
+    assert ask([7] * 30) == 0 and store.stats.bytes == 90 * each and store.stats.evicted == 1
+    assert ask(common + two + [3]) == 40, "the end went, the beginning that others share stayed"
+    assert ask([9] * 200) == 0 and store.stats.bytes <= 100 * each
+
+
+def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path: Path) -> None:
+    made, config = engine("window"), SampleConfig(temperature=0, max_tokens=5)
+    prompt = list(range(100, 160))
+
+    def ask(folder: Folder | None, ids: list[int], identity: str = "m", kv: Engine = made) -> Answer:
+        lane = Lane(kv, prefixes=Prefixes(1 << 20, folder=folder, least=4), identity=identity)
+        answer = lane.submit(kv.request(ids, config, stop_ids=()))
+        lane.drain()
+        return answer
+
+    (tmp_path / "notes.txt").write_text("mine")
+    wanted = ask(Folder(tmp_path, 1 << 20), prompt)
+    files = sorted(tmp_path.glob(f"*{ENDING}"))
+    assert len(files) == 2 and not list(tmp_path.glob(".*"))
+    heard = MemorySink()
+    again = ask(Folder(tmp_path, 1 << 20, Events(heard)), prompt)
+    assert (again.n_cached, again.ids, wanted.n_cached) == (59, wanted.ids, 0)
+    assert [e.text for e in heard.events] == [
+        f"{tmp_path}: 1 files are no kept prompts; 0 broken ones were removed"
+    ]
+    longer = ask(Folder(tmp_path, 1 << 20), [*prompt, *wanted.ids[:4], 7])
+    assert longer.n_cached == 64
+    assert ask(Folder(tmp_path, 1 << 20), prompt, "another").n_cached == 0
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-3])
+    heard.events.clear()
+    assert ask(Folder(tmp_path, 1 << 20, Events(heard)), prompt[:59] + [3]).n_cached == 0
+    assert "2 broken ones were removed" in heard.events[0].text and (tmp_path / "notes.txt").exists()
+    small = Folder(tmp_path, 1)
+    assert small.entries() == [] and not list(tmp_path.glob(f"*{ENDING}"))
+    assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == '["notes.txt"]'
+
+
+def test_edges_that_were_divided_come_back_from_their_file(tmp_path: Path) -> None:
+    made, config = engine("llama"), SampleConfig(temperature=0, max_tokens=2)
+
+    def lane() -> Lane:
+        return Lane(made, prefixes=Prefixes(1 << 20, folder=Folder(tmp_path, 1 << 20), least=4), identity="m")
+
+    def ask(where: Lane, ids: list[int]) -> Answer:
+        answer = where.submit(made.request(ids, config, stop_ids=()))
+        where.drain()
+        return answer
+
+    first = lane()
+    a, b = [*range(50), *[1] * 20], [*range(50), *[2] * 20]
+    wanted = [ask(first, a).ids, ask(first, b).ids]
+    assert len(list(tmp_path.glob(f"*{ENDING}"))) >= 2
+    again = lane()
+    got = [ask(again, ids) for ids in (b, a)]
+    assert [x.ids for x in got] == wanted[::-1] and [x.n_cached for x in got] == [69, 69]
+
+
+def test_what_cannot_fit_is_refused_and_what_does_not_fit_yet_waits() -> None:
+    made = engine("llama")
+    config = SampleConfig(temperature=0, max_tokens=20)
+    request = made.request([1] * 44, config, stop_ids=())
+    one = Admission(made, Limits(), None, "").bytes(Kind.of(request), [request])
+    lane = Lane(made, Limits(bytes=2 * one + 1))
+    answers = [lane.submit(made.request([i] * 44, config, stop_ids=())) for i in range(3)]
+    lane.step()
+    held = sum(layer.nbytes for batch in lane._batches.values() for layer in batch._decoder.cache)
+    assert lane.n_running == 2 and len(lane.waiting) == 1 and held <= 2 * one
+    lane.drain()
+    assert all(len(answer.ids) == 20 for answer in answers)
+    with pytest.raises(ConfigError, match="may need .* bytes of caches, and"):
+        lane.submit(made.request([1] * 300, config))
