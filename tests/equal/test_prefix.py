@@ -136,6 +136,40 @@ def test_models_of_mlx_lm_too(kind: str, tmp_path: Path) -> None:
     assert all(answer.n_cached >= 28 for answer in answers[6:]), [a.n_cached for a in answers]
 
 
+@pytest.mark.parametrize("peer", [False, True], ids=["ours", "mlx-lm"])
+def test_quantised_rows_are_batched_and_are_as_if_alone(peer: bool, tmp_path: Path) -> None:
+    made, rng = foreign(tmp_path, STABLELM) if peer else engine("llama"), random.Random(5)
+    lane, limits = Lane(made, Limits(chunk=64)), Limits(chunk=64)
+    answers = []
+    for i, bits in enumerate((4, 4, 2, 4, 2, 0)):
+        config = SampleConfig(temperature=0, max_tokens=12 + i, kv_bits=bits)
+        prompt = [rng.randrange(256) for _ in range(rng.choice([3, 9, 14, 40]))]
+        answers.append(lane.submit(made.request(prompt, config, stop_ids=(), logprobs=0)))
+        lane.step()
+    while len(lane._reading.answers if lane._reading else ()) or lane.waiting:
+        lane.step()
+    together = {kind.kv_bits: len(batch.rows) for kind, batch in lane._batches.items()}
+    assert together == {4: 3, 2: 2, 0: 1}
+    lane.drain()
+    for answer in answers:
+        wanted = alone(made, answer.request, limits)
+        assert answer.ids == wanted.ids
+        assert answer.logprob_sum == pytest.approx(wanted.logprob_sum, abs=1e-4)
+    sums = {a.request.config.kv_bits: a.logprob_sum for a in answers}
+    full = alone(made, made.request(answers[4].request.prompt, SampleConfig(temperature=0, max_tokens=16),
+                                    stop_ids=(), logprobs=0), limits)  # fmt: skip
+    assert abs(full.logprob_sum - sums[2]) > 1e-4, "two bits are not the whole"
+
+
+def test_models_whose_caches_cannot_be_quantised_say_so() -> None:
+    with pytest.raises(ConfigError, match="none of this model's caches can be quantised"):
+        engine("window").request([1], SampleConfig(kv_bits=4))
+    with pytest.raises(ConfigError, match="'kv_bits' and 'window' do not go together"):
+        SampleConfig(kv_bits=4, window=10)
+    with pytest.raises(ConfigError, match="'kv_bits' must be 0, 2, 4 or 8, got 3"):
+        SampleConfig(kv_bits=3)
+
+
 def test_echo_reads_everything_and_one_token_is_always_read() -> None:
     made, store = engine("llama"), Prefixes(1 << 30, least=2)
     lane, config = Lane(made, prefixes=store), SampleConfig(temperature=0, max_tokens=2)

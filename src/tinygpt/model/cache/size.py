@@ -20,7 +20,7 @@ def row_bytes(layer: Any, n: int, piece: int) -> int:
     if hasattr(layer, "caches"):
         return sum(row_bytes(one, n, piece) for one in layer.caches)
     if isinstance(layer, RoutedCache):
-        per = sum(x.nbytes for x in layer.state[2:]) + _token(*layer.state[:2]) if layer.state else 0
+        per = _token(*layer.state[:2]) + sum(x.itemsize for x in layer.state[2:]) if layer.state else 0
         return _grown(n) * per  # all tokens may be chosen
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
     tails = sum(x.nbytes for x in getattr(layer, "tails", {}).values())
