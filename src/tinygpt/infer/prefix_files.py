@@ -1,5 +1,4 @@
-"""Prefixes on disk: a safetensors file for each edge of the tree, so that a restarted process need not read
-again what an earlier one has read.
+"""Prefixes on disk: a safetensors file for each edge of the tree, which a restarted process reads again.
 
 A file is named by a hash of what it belongs to (model, adapter, packing, kind of caches) and of its tokens,
 and its header has them, so that only headers are read at the start. Files are written whole or not at all;
