@@ -194,6 +194,7 @@ class _Reading:
         how = {"tap": recorder(frozenset(points), seen)} if points else {}
         logits_BLV = self._decoder.read(tokens_BL, last=0 if echo else 1, **how)
         if self._drafting is not None:
+            mx.eval(list(seen.values()))  # nothing else asks for them
             self._drafting.read(tokens_BL, seen)
         if echo:
             self._report(logits_BLV, end)

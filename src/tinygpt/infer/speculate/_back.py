@@ -27,10 +27,10 @@ def branches(decoder: Decoder) -> bool:
 
 
 class Branching:
-    """A full cache that new tokens enter as a tree. N new nodes, S tokens with them."""
+    """A full cache that new tokens enter as a tree. N new nodes, M nodes with those of passes before."""
 
-    def __init__(self, cache: KVCache, lineage_BNN: mx.array) -> None:
-        self._cache, self._lineage = cache, lineage_BNN
+    def __init__(self, cache: KVCache, lineage_BNM: mx.array) -> None:
+        self._cache, self._lineage = cache, lineage_BNM
         self.held, self.offset, self.left_padding = cache.held, cache.offset, cache.left_padding
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
@@ -40,10 +40,10 @@ class Branching:
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
         """Each node reads the text, and the nodes that lead to it."""
         assert window_size is None, "a tree reads all of the text"
-        rows, past = self._lineage.shape[0], mx.arange(self.held)
+        rows, n = self._lineage.shape[0], self.held + length - self._lineage.shape[2]
         padding = mx.zeros((rows,), mx.int32) if self.left_padding is None else self.left_padding
-        text_BS = mx.broadcast_to(past >= padding[:, None], (rows, self.held))
-        text_BNS = mx.broadcast_to(text_BS[:, None], (rows, length, self.held))
+        text_BS = mx.broadcast_to(mx.arange(n) >= padding[:, None], (rows, n))
+        text_BNS = mx.broadcast_to(text_BS[:, None], (rows, length, n))
         return mx.concatenate([text_BNS, self._lineage], axis=2)[:, None]
 
 

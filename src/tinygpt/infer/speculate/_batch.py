@@ -16,10 +16,13 @@ from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer
 from tinygpt.infer.speculate import _back
 from tinygpt.infer.speculate._protocol import Drafter, Drafting, Proposal, Seen
+from tinygpt.infer.speculate._tree import in_line
 from tinygpt.infer.speculate._verify import Rules, choose, counted, lineage, masks, paths_to, walk
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
+
+NO_TREES = "this model's caches or positions take no tree of guesses: they are made in a line"
 
 
 def check(model: LM) -> None:
@@ -97,6 +100,9 @@ class SpeculativeBatch:
         proposal = self._drafting.propose(self.rows, self._rules, most) if any(most) else None
         if proposal is not None and not any(proposal.counts):
             proposal = None
+        assert self._decoder is not None
+        if proposal is not None and proposal.parents is not None and not _back.branches(self._decoder):
+            proposal = in_line(proposal, proposal.tokens.tolist())  # as where a request has a window
         self._check(proposal)
         self._prune()
 
@@ -107,7 +113,7 @@ class SpeculativeBatch:
         tokens_BN = mx.array([[row.ids[-1]] for row in self.rows])
         counts = [0] * len(self.rows)
         if proposal is not None:
-            counts = [min(n, row.request.room) for n, row in zip(proposal.counts, self.rows, strict=True)]
+            counts = proposal.counts
             tokens_BN = mx.concatenate([tokens_BN, proposal.tokens.astype(tokens_BN.dtype)], axis=1)
         n = tokens_BN.shape[1]
         parents = [chain(n - 1)] * len(self.rows) if proposal is None or proposal.parents is None else proposal.parents  # fmt: skip
@@ -145,8 +151,8 @@ class SpeculativeBatch:
         decoder.thaw()
         cache: list[Any] = decoder.cache
         if parents is not None:
-            table = lineage(parents)
-            cache = [_back.Branching(layer, table) for layer in cache]
+            table_BNN = lineage(parents)
+            cache = [_back.Branching(layer, table_BNN) for layer in cache]
             depths_BN = mx.array([[len(path) - 1 for path in paths_to(own)] for own in parents])
             offset = cache[0].offset
             start = offset if isinstance(offset, int) else offset[:, None]
