@@ -43,8 +43,10 @@ class Lane:
     def __init__(
         self, engine: Engine, limits: Limits | None = None, drafter: Drafter | None = None
     ) -> None:
-        """drafter: guesses tokens, which the model then checks several at a time; see infer/speculate."""
-        self.engine, self.limits, self.drafter = engine, limits or Limits(), drafter
+        """drafter: guesses tokens, which the model then checks several at a time (see infer/speculate); not
+        given: the engine's, if it has one."""
+        self.engine, self.limits = engine, limits or Limits()
+        self.drafter = drafter or engine.drafter
         self.waiting: deque[Answer] = deque()
         self._reading: _Reading | None = None
         self._batches: dict[tuple[int, int], Batch | SpeculativeBatch] = {}  # by the kind of their caches

@@ -57,7 +57,7 @@ class SpeculativeBatch:
     def __init__(self, model: LM, drafter: Drafter) -> None:
         self.model, self.drafter = model, drafter
         self.rows: list[Answer] = []
-        self.n_drafted = self.n_accepted = self.n_passes = 0
+        self.n_drafted = self.n_accepted = 0
         self._decoder: Decoder | None = None
         self._drafting: Drafting | None = None
         self._fresh: list[Chosen] = []
@@ -126,13 +126,13 @@ class SpeculativeBatch:
         if rules.remembers and n > 1:
             more = counted(tokens_BN, lineage(parents), logits_BNV.shape[-1])
         allowed = self._allowed(tokens_BN, parents, counts, logits_BNV.shape[-1])
-        ruled_BNV = rules.ruled(logits_BNV, more, allowed)
+        ruled_BNV = rules.ruled(logits_BNV, steps, more, allowed)
         q = None if proposal is None else proposal.q
         chosen_BN = choose(rules, ruled_BNV, steps, tokens_BN, counts, q)
         reported = self._reported(logits_BNV, chosen_BN)
         drafted, chosen = tokens_BN.tolist(), chosen_BN.tolist()
         paths = [walk(*four) for four in zip(drafted, chosen, parents, counts, strict=True)]
-        self.n_passes += 1
+        self.drafter.told.add(len(paths), sum(counts), sum(map(len, paths)) - len(paths))
         self._take(paths, counts, chosen, reported)
         if before is not None and any(len(path) < n for path in paths):
             self._decoder = _back.read_again(before, [[t[j] for j in path] for t, path in zip(drafted, paths)])

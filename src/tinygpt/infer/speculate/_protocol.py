@@ -35,6 +35,28 @@ class Proposal:
     q: mx.array | None = None
 
 
+@dataclass
+class Told:
+    """What guessing came to: passes of single rows, tokens guessed, and guessed right."""
+
+    passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+    def add(self, passes: int, drafted: int, accepted: int) -> None:
+        """Count one pass of a batch."""
+        self.passes, self.drafted = self.passes + passes, self.drafted + drafted
+        self.accepted += accepted
+
+    def __str__(self) -> str:
+        if not self.passes:
+            return "nothing was guessed"
+        return (
+            f"{self.accepted} of {self.drafted} guesses were right, "
+            f"{1 + self.accepted / self.passes:.2f} tokens a pass"
+        )
+
+
 class Drafting(Protocol):
     """Guesses for the rows of one batch, which come and go. After each pass `settle` says what stayed."""
 
@@ -66,7 +88,10 @@ class Drafter(Protocol):
     most:   guesses of a row in one pass, at most.
     points: names of the activations that it wants to see, as `tap` gives them.
     note:   what a person should know of how it works with this model, or "".
+    told:   what guessing came to so far.
     """
+
+    told: Told
 
     @property
     def most(self) -> int: ...

@@ -26,6 +26,7 @@ from tinygpt.infer.sampler import Sampler, draw, uniform
 from tinygpt.model import ops
 
 Paths = list[list[int]]
+Steps = Sequence[Sequence[int]]  # (B, N): which token of its answer follows a node
 
 
 class Rules:
@@ -43,39 +44,44 @@ class Rules:
 
     @property
     def remembers(self) -> bool:
-        """Whether a rule looks at the text so far."""
-        return self._sampler.history is not None
+        """Whether a rule counts the tokens of the text so far."""
+        return hasattr(self._sampler.history, "counts_BV")
 
     def take(self, tokens: Sequence[Sequence[int]]) -> None:
         """These tokens were added to the rows."""
         history = self._sampler.history
         pairs = [(row, id) for row, ids in enumerate(tokens) for id in ids]
-        if history is not None and pairs:
+        if history is not None and self.remembers and pairs:
             at = tuple(map(mx.array, map(list, zip(*pairs))))
             history.counts_BV = history.counts_BV.at[at].add(1)
 
     def ruled(
-        self, logits_BNV: mx.array, more_BNV: mx.array | None = None, allowed_BNV: mx.array | None = None
+        self,
+        logits_BNV: mx.array,
+        steps: Steps,
+        more_BNV: mx.array | None = None,
+        allowed_BNV: mx.array | None = None,
     ) -> mx.array:
-        """Logits (B, N, V) after all rules. more: how often a token is among the guesses before."""
+        """Logits (B, N, V) after all rules, at these places of the answers. more: how often a token is among
+        the guesses before."""
         B, n, V = logits_BNV.shape
-        sampler = self._of(n)
-        if sampler.history is not None:
-            own = self._sampler.history
-            assert own is not None
-            counts_BNV = mx.broadcast_to(own.counts_BV[:, None], (B, n, V))
-            counts_BNV = counts_BNV if more_BNV is None else counts_BNV + more_BNV
-            sampler.history.counts_BV = counts_BNV.reshape(B * n, V)
+        sampler, own = self._of(n), self._sampler.history
+        if sampler.history is not None and own is not None:
+            prompt_BV = counts_BV = None
+            if self.remembers:
+                counts_BNV = mx.broadcast_to(own.counts_BV[:, None], (B, n, V))
+                counts_BNV = counts_BNV if more_BNV is None else counts_BNV + more_BNV
+                prompt_BV, counts_BV = mx.repeat(own.prompt_BV, n, axis=0), counts_BNV.reshape(B * n, V)
+            sampler.history.stand(_flat(steps), prompt_BV, counts_BV)
         allowed = None if allowed_BNV is None else allowed_BNV.reshape(B * n, V)
         return sampler.ruled(logits_BNV.reshape(B * n, V), allowed).reshape(B, n, V)
 
-    def pick(self, ruled_BNV: mx.array, steps: Sequence[Sequence[int]]) -> mx.array:
+    def pick(self, ruled_BNV: mx.array, steps: Steps) -> mx.array:
         """(B, N): what decoding without guesses chooses at these places of the answers."""
         B, n, V = ruled_BNV.shape
-        flat = [step for row in steps for step in row]
-        return self._of(n).pick(ruled_BNV.reshape(B * n, V), flat).reshape(B, n)
+        return self._of(n).pick(ruled_BNV.reshape(B * n, V), _flat(steps)).reshape(B, n)
 
-    def draws(self, steps: Sequence[Sequence[int]], purpose: str = "") -> mx.array:
+    def draws(self, steps: Steps, purpose: str = "") -> mx.array:
         """(B, N) numbers in [0, 1) for these places of the answers."""
         return mx.array([
             [uniform(row.request.seed, step, purpose) for step in own]
@@ -92,11 +98,12 @@ class Rules:
         if n not in self._spread:
             each = [row.request for row in self.rows for _ in range(n)]
             configs, seeds = [r.config for r in each], [r.seed for r in each]
-            made = Sampler(configs, seeds, [[0]] * len(each), self.vocab_size)
-            if made.history is not None and self._sampler.history is not None:
-                made.history.prompt_BV = mx.repeat(self._sampler.history.prompt_BV, n, axis=0)
-            self._spread[n] = made
+            self._spread[n] = Sampler(configs, seeds, [[0]] * len(each), self.vocab_size)
         return self._spread[n]
+
+
+def _flat(steps: Steps) -> list[int]:
+    return [step for row in steps for step in row]
 
 
 def paths_to(parents: Sequence[int]) -> Paths:
@@ -123,7 +130,7 @@ def counted(tokens_BN: mx.array, lineage_BNN: mx.array, vocab_size: int) -> mx.a
 def choose(
     rules: Rules,
     ruled_BNV: mx.array,
-    steps: Sequence[Sequence[int]],
+    steps: Steps,
     tokens_BN: mx.array,
     counts: Sequence[int],
     q_BKV: mx.array | None,

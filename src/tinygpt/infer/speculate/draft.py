@@ -22,7 +22,7 @@ from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer
 from tinygpt.infer.sampler import draw
 from tinygpt.infer.speculate._batch import check
-from tinygpt.infer.speculate._protocol import Proposal, Seen
+from tinygpt.infer.speculate._protocol import Proposal, Seen, Told
 from tinygpt.model import ops
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class Drafts:
         q: list[mx.array] = []
         more_BV = mx.zeros((len(rows), rules.vocab_size))
         for j in range(K):
-            ruled_B1V = rules.ruled(self._drafter.fitted(logits_BV)[:, None], more_BV[:, None])
+            steps = [[len(row.ids) + j] for row in rows]
+            ruled_B1V = rules.ruled(self._drafter.fitted(logits_BV)[:, None], steps, more_BV[:, None])
             token_B = ruled_B1V[:, 0].argmax(axis=-1)
             if rules.sampled:
-                steps = [[len(row.ids) + j] for row in rows]
                 drawn_B = draw(ruled_B1V[:, 0], rules.draws(steps, "draft")[:, 0])
                 token_B = mx.where(rules.greedy_B1[:, 0], token_B, drawn_B)
                 q.append(ops.softmax(ruled_B1V[:, 0].astype(mx.float32)))
@@ -122,6 +122,7 @@ class Draft:
     note = ""
 
     def __init__(self, engine: Engine, vocab_size: int, config: Config) -> None:
+        self.told = Told()
         self.engine, self._vocab_size, self.most = engine, vocab_size, config.tokens
         self.learned = getattr(getattr(engine.model.config, "position", None), "name", "") == "learned"
 

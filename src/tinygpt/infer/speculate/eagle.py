@@ -24,7 +24,7 @@ from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer
 from tinygpt.infer.speculate._back import Branching
 from tinygpt.infer.speculate._batch import NO_TREES, check, takes_trees
-from tinygpt.infer.speculate._protocol import Proposal, Seen
+from tinygpt.infer.speculate._protocol import Proposal, Seen, Told
 from tinygpt.infer.speculate._tree import Node, laid_out
 from tinygpt.model.drafting import heads as stored
 from tinygpt.model.drafting.features import Features
@@ -198,6 +198,7 @@ class EagleHead:
     """The drafter."""
 
     def __init__(self, heads: Any, features: Features, config: Config, *, trees: bool) -> None:
+        self.told = Told()
         self.heads, self.features, self.trees, self.point = heads, features, trees, features.point
         self.width, self.depth = (config.width if trees else 1), config.depth
         self.most = config.tokens if trees else min(config.tokens, config.depth)

@@ -21,7 +21,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.infer.batch import likeliest
 from tinygpt.infer.request import Answer
 from tinygpt.infer.speculate._batch import NO_TREES, check, takes_trees
-from tinygpt.infer.speculate._protocol import Proposal, Seen
+from tinygpt.infer.speculate._protocol import Proposal, Seen, Told
 from tinygpt.infer.speculate._tree import laid_out, likeliest_products
 from tinygpt.model.drafting import heads as stored
 from tinygpt.model.drafting.features import Features
@@ -92,6 +92,7 @@ class MedusaHeads:
     """The drafter."""
 
     def __init__(self, heads: Any, features: Features, config: Config, *, trees: bool) -> None:
+        self.told = Told()
         self.heads, self.features, self.trees = heads, features, trees
         self.width = config.width if trees else 1
         self.most = config.tokens if trees else min(config.tokens, heads.facts.horizons)

@@ -19,7 +19,7 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.infer.request import Answer
 from tinygpt.infer.speculate._batch import check
-from tinygpt.infer.speculate._protocol import Proposal, Seen
+from tinygpt.infer.speculate._protocol import Proposal, Seen, Told
 from tinygpt.model.frame import Frame
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class OwnHead:
     note = ""
 
     def __init__(self, model: Any) -> None:
+        self.told = Told()
         self.model, self.most = model, len(model.head.ahead)
         self.trunk = f"blocks.{len(model.layers) - 1}.hook_resid_pre"
         self.points = frozenset((FINAL, self.trunk))

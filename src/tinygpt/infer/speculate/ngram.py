@@ -20,7 +20,7 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.infer.request import Answer
 from tinygpt.infer.speculate._batch import check
-from tinygpt.infer.speculate._protocol import Proposal, Seen
+from tinygpt.infer.speculate._protocol import Proposal, Seen, Told
 
 if TYPE_CHECKING:
     from tinygpt.infer.engine import Engine
@@ -107,6 +107,7 @@ class Lookup:
     note = ""
 
     def __init__(self, config: Config) -> None:
+        self.told = Told()
         self.config, self.most = config, config.tokens
 
     def begin(self, pads: Sequence[int]) -> Lookups:
