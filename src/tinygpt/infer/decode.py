@@ -56,8 +56,8 @@ class Decoder:
         return self.model(tokens_BL[:, last:], self.cache, last=1)[:, 0]
 
     def read(self, tokens_BL: mx.array, last: int = 0, **how: Any) -> mx.array:
-        """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many. how: what
-        else the model is told, as a tap."""
+        """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many. how:
+        what else the model is told, as a tap."""
         self.thaw()
         logits_BLV = self.model(tokens_BL, self.cache, last=last, **how)
         mx.eval([layer.state for layer in self.cache])

@@ -40,9 +40,7 @@ class Limits:
 class Lane:
     """Requests of one engine."""
 
-    def __init__(
-        self, engine: Engine, limits: Limits | None = None, drafter: Drafter | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, limits: Limits | None = None, drafter: Drafter | None = None) -> None:
         """drafter: guesses tokens, which the model then checks several at a time (see infer/speculate); not
         given: the engine's, if it has one."""
         self.engine, self.limits = engine, limits or Limits()

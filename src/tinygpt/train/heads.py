@@ -1,7 +1,7 @@
 """The losses of heads that draft beside a frozen model, and how often their guesses would be right.
 
-Medusa's head k at place i learns the token t_(i+1+k), `loss = sum_k 0.8^(k-1) CE_k`. EAGLE's layer at the pair
-(f_i, t_(i+1)) learns the feature f_(i+1) and what the model makes of it, `loss = SmoothL1(f', f) +
+Medusa's head k at place i learns the token t_(i+1+k), `loss = sum_k 0.8^(k-1) CE_k`. EAGLE's layer at the
+pair (f_i, t_(i+1)) learns the feature f_(i+1) and what the model makes of it, `loss = SmoothL1(f', f) +
 0.1 CE(p(f), p(f'))`, features divided by their scale. Both count only places inside one document.
 
 Paper: Cai et al., ICML 2024, arXiv:2401.10774, eq. 1; Li et al., ICML 2024, arXiv:2401.15077, section 4.2.
@@ -85,10 +85,14 @@ class HeadsLoss:
             total = total + FADE ** (k - 1) * facts[f"loss_{k}"]
         return total, facts
 
-    def _eagle(self, made_BLD: mx.array, features_BLD: mx.array, counts_BL: mx.array) -> tuple[mx.array, Tensors]:
+    def _eagle(
+        self, made_BLD: mx.array, features_BLD: mx.array, counts_BL: mx.array
+    ) -> tuple[mx.array, Tensors]:
         made_BLD, true_BLD, counts_BL = made_BLD[:, :-1], features_BLD[:, 1:], counts_BL[:, :-1]
         scale, n = self.module.facts.feature_scale, mx.maximum(counts_BL.sum(), 1.0)
-        distance_BL = nn.losses.smooth_l1_loss(made_BLD / scale, true_BLD / scale, reduction="none").mean(axis=-1)
+        distance_BL = nn.losses.smooth_l1_loss(made_BLD / scale, true_BLD / scale, reduction="none").mean(
+            axis=-1
+        )
         p_BLV = mx.stop_gradient(ops.softmax(self._features.logits(true_BLD).astype(mx.float32)))
         z_BLV = self._features.logits(made_BLD).astype(mx.float32)
         entropy_BL = mx.logsumexp(z_BLV, axis=-1) - (p_BLV * z_BLV).sum(axis=-1)

@@ -18,7 +18,11 @@ from tinygpt.model.cache.full import KVCache
 
 def forgets(decoder: Decoder) -> bool:
     """Whether all caches can take back any number of tokens, another of each row."""
-    return all(hasattr(c, "rewind") and c.is_trimmable() for c in decoder.cache)
+    if not all(c.is_trimmable() for c in decoder.cache):
+        return False
+    # mlx-lm's own take back equally many of all rows; those that drop old tokens may not any more, later.
+    alone = len(decoder.pads) == 1
+    return all(hasattr(c, "rewind") or (alone and type(c).__name__ == "KVCache") for c in decoder.cache)
 
 
 def branches(decoder: Decoder) -> bool:
@@ -57,8 +61,13 @@ def keep_paths(decoder: Decoder, n: int, paths: Sequence[Sequence[int]]) -> None
                 x = getattr(layer, name)
                 moved = mx.take_along_axis(x[:, :, first : layer.held], order_BN[:, None, :, None], axis=2)
                 x[:, :, first : layer.held] = moved
-    if any(len(path) < n for path in paths):
+    if all(len(path) == n for path in paths):
+        return
+    if all(hasattr(c, "rewind") for c in decoder.cache):
         decoder.rewind([n - len(path) for path in paths])
+    else:
+        for layer in decoder.cache:
+            layer.trim(n - len(paths[0]))
 
 
 def copied(decoder: Decoder) -> Decoder:

@@ -46,11 +46,6 @@ def takes_trees(model: LM) -> bool:
     ) and not model.head.key_width  # fmt: skip
 
 
-def chain(k: int) -> list[int]:
-    """The parents of k guesses in a row."""
-    return list(range(k))
-
-
 class SpeculativeBatch:
     """Rows that are being written; stands where a `Batch` does."""
 
@@ -94,9 +89,7 @@ class SpeculativeBatch:
         if self._rules is None:
             self._rules = Rules(self.rows, self.model.config.vocab_size)
         # Of what there is room for, the last comes from the pass itself.
-        most = [
-            min(self.drafter.most, row.request.room - len(row.ids) - 1) for row in self.rows
-        ]
+        most = [min(self.drafter.most, row.request.room - len(row.ids) - 1) for row in self.rows]
         proposal = self._drafting.propose(self.rows, self._rules, most) if any(most) else None
         if proposal is not None and not any(proposal.counts):
             proposal = None
@@ -111,23 +104,23 @@ class SpeculativeBatch:
         decoder, drafting, rules = self._decoder, self._drafting, self._rules
         assert decoder is not None and drafting is not None and rules is not None
         tokens_BN = mx.array([[row.ids[-1]] for row in self.rows])
-        counts = [0] * len(self.rows)
+        counts, q, tree = [0] * len(self.rows), None, None
         if proposal is not None:
-            counts = proposal.counts
+            counts, q, tree = proposal.counts, proposal.q, proposal.parents
             tokens_BN = mx.concatenate([tokens_BN, proposal.tokens.astype(tokens_BN.dtype)], axis=1)
         n = tokens_BN.shape[1]
-        parents = [chain(n - 1)] * len(self.rows) if proposal is None or proposal.parents is None else proposal.parents  # fmt: skip
-        branched = proposal is not None and proposal.parents is not None
+        parents = tree or [list(range(n - 1))] * len(self.rows)
         before = _back.copied(decoder) if n > 1 and not _back.forgets(decoder) else None
-        logits_BNV, seen = self._pass(tokens_BN, parents if branched else None)
+        logits_BNV, seen = self._pass(tokens_BN, tree)
         mx.async_eval(logits_BNV)
-        steps = [[len(row.ids) + len(path) - 1 for path in paths_to(own)] for row, own in zip(self.rows, parents)]
+        steps = [
+            [len(row.ids) + len(path) - 1 for path in paths_to(own)] for row, own in zip(self.rows, parents)
+        ]
         more = None
         if rules.remembers and n > 1:
             more = counted(tokens_BN, lineage(parents), logits_BNV.shape[-1])
         allowed = self._allowed(tokens_BN, parents, counts, logits_BNV.shape[-1])
         ruled_BNV = rules.ruled(logits_BNV, steps, more, allowed)
-        q = None if proposal is None else proposal.q
         chosen_BN = choose(rules, ruled_BNV, steps, tokens_BN, counts, q)
         reported = self._reported(logits_BNV, chosen_BN)
         drafted, chosen = tokens_BN.tolist(), chosen_BN.tolist()
@@ -135,7 +128,9 @@ class SpeculativeBatch:
         self.drafter.told.add(len(paths), sum(counts), sum(map(len, paths)) - len(paths))
         self._take(paths, counts, chosen, reported)
         if before is not None and any(len(path) < n for path in paths):
-            self._decoder = _back.read_again(before, [[t[j] for j in path] for t, path in zip(drafted, paths)])
+            self._decoder = _back.read_again(
+                before, [[t[j] for j in path] for t, path in zip(drafted, paths)]
+            )
         elif before is None:
             _back.keep_paths(decoder, n, paths)
         drafting.settle(seen, paths)
@@ -202,7 +197,11 @@ class SpeculativeBatch:
         return tuple(None if x is None else x.reshape(B, n, *x.shape[1:]).tolist() for x in found)  # type: ignore[return-value]
 
     def _take(
-        self, paths: list[list[int]], counts: list[int], chosen: list[list[int]], reported: tuple[Any, Any, Any]
+        self,
+        paths: list[list[int]],
+        counts: list[int],
+        chosen: list[list[int]],
+        reported: tuple[Any, Any, Any],
     ) -> None:
         """Let the rows have what was chosen at the nodes that stay."""
         logprobs, ids, values = reported
@@ -250,4 +249,3 @@ def recorder(points: frozenset[str], seen: Seen) -> Any:
         return x
 
     return tap
-

@@ -1,7 +1,7 @@
-"""What a way of guessing offers: sessions that follow the rows of a batch, and proposals for a pass to check.
+"""What a way of guessing offers: sessions that follow a batch's rows, and proposals for a pass to check.
 
-Shapes: B rows, K guessed tokens, N = K + 1 nodes of a pass (node 0 is the token that is known already, and not
-yet in the caches; node j is guess j), D width of features, V vocabulary.
+Shapes: B rows, K guessed tokens, N = K + 1 nodes of a pass (node 0 is the token that is known already, and
+not yet in the caches; node j is guess j), D width of features, V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Proposal:
     tokens:  (B, K) ids.
     counts:  how many of them are a row's guesses; those after them only fill the table.
     parents: of each node 1..K of a row, the node that it follows; None: each follows the one before it.
-    q:       (B, K, V) probabilities that each guess was drawn from; None where it follows from the text alone.
+    q:       (B, K, V) probabilities that each guess was drawn from; None where the text alone decides it.
     """
 
     tokens: mx.array

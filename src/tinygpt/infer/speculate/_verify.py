@@ -1,11 +1,11 @@
 """What comes at each node of a pass, given that the guesses before it were right.
 
-Where guesses follow from the text alone (a lookup, the likeliest tokens of a head), the token at a node is the
-one that decoding without guesses would draw there: `t ~ p` by the same keyed draw, and a guess is right where
-it equals t. A guess that was not drawn is a draw from a distribution of one point, and for those the
+Where guesses follow from the text alone (a lookup, the likeliest tokens of a head), the token at a node is
+the one that decoding without guesses would draw there: `t ~ p` by the same keyed draw, and a guess is right
+where it equals t. A guess that was not drawn is a draw from a distribution of one point, and for those the
 accept-or-residual rule of speculative sampling accepts with p(d) and else draws from p without d: the same
-law, over several guesses in a row as well (SpecInfer's scheme in many rounds). So texts stay what they were,
-greedy or drawn, under the same seed.
+law, over several guesses of one place as well (SpecInfer's scheme in many rounds). So texts stay what they
+were, greedy or drawn, under the same seed.
 
 Where a guess d was drawn from q (a draft model at a temperature), it is right with `min(1, p(d) / q(d))`, and
 else the token comes from `max(p - q, 0)`, normalised. The text then has the law of p, and is another one than
@@ -170,7 +170,11 @@ def walk(tokens: Sequence[int], chosen: Sequence[int], parents: Sequence[int], c
 
 
 def masks(
-    constraint: Constraint, tokens: Sequence[int], parents: Sequence[int], count: int, stop_ids: frozenset[int]
+    constraint: Constraint,
+    tokens: Sequence[int],
+    parents: Sequence[int],
+    count: int,
+    stop_ids: frozenset[int],
 ) -> dict[int, object]:
     """What may follow each node that the constraint lets come; it is left as it was. Nothing follows a stop
     id."""

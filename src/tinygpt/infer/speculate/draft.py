@@ -150,6 +150,6 @@ def build(engine: Engine, config: Config | None = None, *, draft: Engine) -> Dra
     if not all(hasattr(c, "rewind") and c.is_trimmable() for c in draft.model.make_cache()):
         raise ConfigError(
             "the draft's caches cannot forget wrong guesses",
-            hint="draft with a model whose layers keep all their tokens: no windows, no tails, run by tinygpt itself",
+            hint="draft with a model of tinygpt's own layers that keep all tokens: no windows, no tails",
         )
     return Draft(draft, engine.model.config.vocab_size, config or Config())

@@ -1,9 +1,9 @@
-"""EAGLE: one layer beside the model writes its features ahead, and the likeliest tree of guesses is checked.
+"""EAGLE: one layer beside the model writes its features ahead; the likeliest tree of guesses is checked.
 
-The layer reads the model's feature f_i and the token t_(i+1) and gives the next feature, from which the model's
-own output matrix makes the token after; fed with what it made, it goes on. From the text's last token the
-`width` likeliest tokens branch off; at each level the `width` nodes whose product of probabilities is largest
-are carried on, and of all nodes the `tokens` best are checked in one pass. `tinygpt train-heads MODEL --type
+The layer reads the model's feature f_i and the token t_(i+1) and gives the next feature, from which the
+model's own output matrix makes the token after; fed with what it made, it goes on. From the text's last token
+the `width` likeliest tokens branch off; at each level the `width` nodes whose product of probabilities is
+largest are carried on, and of all nodes the `tokens` best are checked in one pass. `tinygpt train-heads MODEL --type
 eagle` trains the layer on any frozen model.
 
 Paper: Li et al., ICML 2024, arXiv:2401.15077; Li et al., EMNLP 2024, arXiv:2406.16858, section 4 (EAGLE-2: the
@@ -58,7 +58,9 @@ class _Tree:
 
     def best(self, most: int, depth: int) -> list[Node]:
         """The candidates with the largest products, each after the one it follows."""
-        order = sorted((i for i, c in enumerate(self.found) if c[3] <= depth), key=lambda i: -self.found[i][0])
+        order = sorted(
+            (i for i, c in enumerate(self.found) if c[3] <= depth), key=lambda i: -self.found[i][0]
+        )
         kept = sorted(order[:most])  # a candidate is never likelier than the one it follows, and comes later
         place = {-1: 0} | {i: n for n, i in enumerate(kept, start=1)}
         return [(self.found[i][1], place[self.found[i][2]]) for i in kept]
@@ -76,7 +78,9 @@ class EagleRows:
     def read(self, tokens_BL: mx.array, seen: Seen) -> None:
         """Enter all pairs of the prompts; the last feature waits for the answer's first token."""
         features_BLD, late = seen[self._drafter.point], self._waiting
-        pairs_BLD = features_BLD[:, :-1] if late is None else mx.concatenate([late, features_BLD[:, :-1]], axis=1)
+        pairs_BLD = (
+            features_BLD[:, :-1] if late is None else mx.concatenate([late, features_BLD[:, :-1]], axis=1)
+        )
         n = pairs_BLD.shape[1]
         if n:
             mx.eval(self._run(pairs_BLD, tokens_BL[:, -n:], self._pairs.cache[0]))

@@ -1,8 +1,9 @@
 """Prompt lookup: what followed the last few tokens when they stood in the text before is guessed again.
 
 Where a text repeats itself (code that is edited, documents that are quoted, structured answers), the last n
-tokens have often been seen: the k tokens after their latest earlier place are the guess. The longest n that is
-found counts, from `longest` down to `shortest`. There is nothing to train and no second model, and a guess
+tokens have often been seen: the k tokens after their latest earlier place are the guess, and where they reach
+the text's end, what repeats is thought to go on. The longest n that is found counts, from `longest` down to
+`shortest`. There is nothing to train and no second model, and a guess
 costs a look into a table.
 
 Paper: Saxena 2023, "Prompt Lookup Decoding" (github.com/apoorvumang/prompt-lookup-decoding).

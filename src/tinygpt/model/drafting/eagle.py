@@ -44,6 +44,11 @@ class Eagle(nn.Module):
         """What the head is."""
         return self._facts
 
+    @property
+    def config(self) -> Facts:
+        """The same, where training asks a module for it."""
+        return self._facts
+
     def __call__(
         self,
         features_BLD: mx.array,
@@ -53,8 +58,8 @@ class Eagle(nn.Module):
         places: mx.array | None = None,
         cache: Any | None = None,
     ) -> mx.array:
-        """The next features (B, L, D), of places i + 1, from those of places i and the vectors of tokens i + 1.
-        places: where in the row the pairs stand, when not one after the other."""
+        """The next features (B, L, D), of places i + 1, from those of places i and the vectors of tokens
+        i + 1. places: where in the row the pairs stand, when not one after the other."""
         facts = self._facts
         pair_BLP = mx.concatenate(
             [embedded_BLD / facts.embedding_scale, features_BLD / facts.feature_scale], axis=-1

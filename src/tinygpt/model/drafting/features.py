@@ -60,5 +60,8 @@ class Features:
 
     def scales(self, tokens_BL: mx.array) -> tuple[float, float]:
         """Root mean squares of features and of embeddings over these tokens, which heads divide by."""
-        found = [mx.sqrt(mx.mean(mx.square(x.astype(mx.float32)))) for x in (self.of(tokens_BL), self.embed(tokens_BL))]
+        found = [
+            mx.sqrt(mx.mean(mx.square(x.astype(mx.float32))))
+            for x in (self.of(tokens_BL), self.embed(tokens_BL))
+        ]
         return float(found[0].item()) or 1.0, float(found[1].item()) or 1.0

@@ -137,5 +137,3 @@ def refuse_other(facts: Facts, *, width: int, vocab_size: int) -> None:
             f"{width} and {vocab_size}",
             hint="train heads for this model: tinygpt train-heads",
         )
-
-

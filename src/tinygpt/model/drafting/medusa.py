@@ -28,6 +28,11 @@ class Medusa(nn.Module):
         """What the heads are."""
         return self._facts
 
+    @property
+    def config(self) -> Facts:
+        """The same, where training asks a module for it."""
+        return self._facts
+
     def __call__(self, features_BLD: mx.array) -> list[mx.array]:
         """The features (B, L, D) that each head makes: of what comes 2, 3, .. places after this one."""
         scale = self._facts.feature_scale
