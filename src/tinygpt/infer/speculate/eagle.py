@@ -3,11 +3,11 @@
 The layer reads the model's feature f_i and the token t_(i+1) and gives the next feature, from which the
 model's own output matrix makes the token after; fed with what it made, it goes on. From the text's last token
 the `width` likeliest tokens branch off; at each level the `width` nodes whose product of probabilities is
-largest are carried on, and of all nodes the `tokens` best are checked in one pass. `tinygpt train-heads MODEL --type
-eagle` trains the layer on any frozen model.
+largest are carried on, and of all nodes the `tokens` best are checked in one pass. `tinygpt train-heads MODEL
+--type eagle` trains the layer on any frozen model.
 
-Paper: Li et al., ICML 2024, arXiv:2401.15077; Li et al., EMNLP 2024, arXiv:2406.16858, section 4 (EAGLE-2: the
-tree grows and is ranked by the draft's confidence).
+Paper: Li et al., ICML 2024, arXiv:2401.15077; Li et al., EMNLP 2024, arXiv:2406.16858, section 4 (EAGLE-2:
+the tree grows and is ranked by the draft's confidence).
 Differs: a line of guesses where a model's caches or positions take no tree.
 """
 
