@@ -4,6 +4,8 @@ be."""
 from __future__ import annotations
 
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 import nano
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import CheckpointError
+from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, MemorySink
 from tinygpt.data.batch import Batch
 from tinygpt.data.tokenizer.byte import ByteTokenizer
@@ -25,6 +27,8 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.drafting import heads as stored
 from tinygpt.model.drafting.features import Features
 from tinygpt.model.lm import LM, initialize
+from tinygpt.runs import _pieces, heads
+from tinygpt.runs._drafters import Speculation, drafter
 from tinygpt.runs._held_out import held_out_loss
 from tinygpt.train.heads import HeadsLoss
 from tinygpt.train.loop import Plan, fit
@@ -88,36 +92,38 @@ def _trained(kind: Any, steps: int) -> tuple[Any, Features, dict[str, float]]:
         kind=kind, width=32, hidden=64, vocab_size=260, horizons=2 if kind == "medusa" else 1,
         feature_scale=scales[0], embedding_scale=scales[1],
     )  # fmt: skip
-    heads = stored.build(facts, 3)
-    objective = HeadsLoss(heads, features)
-    update = Gradient(objective, adamw.build(adamw.Config(weight_decay=0.0)), lambda step: 2e-2 * (1.01 - step / steps))
+    made = stored.build(facts, 3)
+    objective = HeadsLoss(made, features)
+    update = Gradient(
+        objective, adamw.build(adamw.Config(weight_decay=0.0)), lambda step: 2e-2 * (1.01 - step / steps)
+    )
     fit(Rows(), update, Plan(steps=steps), Events(MemorySink()))
-    return heads, features, held_out_loss(objective, Rows(10_000), 4)(steps)
+    return made, features, held_out_loss(objective, Rows(10_000), 4)(steps)
 
 
 def test_medusas_guesses_are_as_good_as_the_source_allows() -> None:
-    heads, features, found = _trained("medusa", 120)
+    made, features, found = _trained("medusa", 120)
     # The best guess is the way without a jump. The model's own choice is the same where no jump came before.
     assert found["accept_1"] == pytest.approx(STAY, abs=0.03)
     assert found["sampled_1"] == pytest.approx(STAY**2, abs=0.03)
     assert found["accept_2"] == pytest.approx(STAY**2, abs=0.04)
     assert found["sampled_2"] == pytest.approx(STAY**3, abs=0.04)
     engine = Engine(features.model, ByteTokenizer())
-    rate = _decoded(engine, medusa.build(engine, medusa.Config(tokens=2, width=1), heads=heads))
+    rate = _decoded(engine, medusa.build(engine, medusa.Config(tokens=2, width=1), heads=made))
     assert rate == pytest.approx(_ideal(2), abs=0.05)
-    heads.into.reverse()  # heads used one place from where they learned
-    heads.out.reverse()
-    off = _decoded(engine, medusa.build(engine, medusa.Config(tokens=2, width=1), heads=heads))
+    made.into.reverse()  # heads used one place from where they learned
+    made.out.reverse()
+    off = _decoded(engine, medusa.build(engine, medusa.Config(tokens=2, width=1), heads=made))
     assert off < 0.3 * rate
 
 
 def test_eagles_guesses_are_as_good_as_the_source_allows() -> None:
-    heads, features, found = _trained("eagle", 100)
+    made, features, found = _trained("eagle", 100)
     assert found["accept_1"] > 0.97  # it knows the next token, so the one after has one likeliest value
     assert found["sampled_1"] == pytest.approx(STAY, abs=0.03)
     engine = Engine(features.model, ByteTokenizer())
-    drafter = eagle.build(engine, eagle.Config(tokens=2, depth=2, width=1), heads=heads)
-    assert _decoded(engine, drafter) == pytest.approx(_ideal(2, knows_next=True), abs=0.05)
+    way = eagle.build(engine, eagle.Config(tokens=2, depth=2, width=1), heads=made)
+    assert _decoded(engine, way) == pytest.approx(_ideal(2, knows_next=True), abs=0.05)
 
 
 def _decoded(engine: Engine, drafter: Any) -> float:
@@ -149,6 +155,44 @@ def _ideal(k: int, *, knows_next: bool = False) -> float:
             accepted += 1
             passed, known = known, follows(known)
     return accepted / passes
+
+
+@pytest.mark.parametrize("kind", ["medusa", "eagle"])
+def test_a_stopped_run_goes_on_bit_for_bit_and_its_heads_guess(tmp_path: Path, kind: Any) -> None:
+    tokenizer, corpus = ByteTokenizer(), tmp_path / "text.txt"
+    corpus.write_text("she sells sea shells by the sea shore. " * 60)
+    base = tmp_path / "base"
+    lm = nano.model(vocab_size=260)
+    before = nano.flat(lm)
+    checkpoint.save(base, lm, write_tokenizer=tokenizer.save, ids=_pieces.ids(tokenizer))
+    found = []
+    for name in ("straight", "stopped"):
+        config = heads.Config(
+            base=base, type=kind, corpus=(corpus,), out=tmp_path / name, steps=4, batch=2, context=32,
+            save_every=2, seed=1, lock=False, held_out=0.2,
+        )  # fmt: skip
+        result = heads.run(config, Events(MemorySink()))
+        if name == "stopped":
+            for gone in ("final", "steps/000004"):
+                shutil.rmtree(config.out / gone)
+            result = heads.run(replace(config, resume=True), Events(MemorySink()))
+        assert result.status == "done" and 0 <= result.metrics["accept_1"] <= 1
+        found.append(nano.flat(stored.load(config.out / "final", base=base)))
+    assert all(np.array_equal(found[0][n], found[1][n]) for n in found[0])
+    engine = Engine(checkpoint.load(base).model, tokenizer)
+    assert all(np.array_equal(before[n], value) for n, value in nano.flat(engine.model).items())
+    chosen = Speculation(heads=tmp_path / "straight", draft_tokens=3)
+    plain = [p.token for p in engine.generate([1, 2], SampleConfig(seed=1, max_tokens=12), stop_ids=())]
+    engine.drafter = drafter(chosen, engine, base)
+    assert engine.drafter is not None and engine.drafter.most == 3
+    again = [p.token for p in engine.generate([1, 2], SampleConfig(seed=1, max_tokens=12), stop_ids=())]
+    assert again == plain and engine.drafter.told.drafted
+
+
+def test_two_ways_to_guess_are_one_too_many() -> None:
+    for settings in ({"speculate": "ngram", "heads": Path("x")}, {"draft_tokens": 3}, {"force_heads": True}):
+        with pytest.raises(ConfigError):
+            Speculation(**settings)
 
 
 def test_heads_are_kept_with_the_identity_of_their_model(tmp_path: Path) -> None:
