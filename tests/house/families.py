@@ -12,6 +12,7 @@ from tinygpt.runs._families import KINDS, Kind
 # Packages below a family's parent that are not families themselves.
 OTHERS = {
     "tinygpt.model.cache": "caches belong to the attention that makes them",
+    "tinygpt.model.drafting": "modules of infer/speculate's techniques, which train-heads trains",
 }
 PARENTS = ("model", "data", "train", "infer", "eval", "distill", "interp")
 

@@ -40,7 +40,10 @@ ORIGINAL = {
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
     "compare": "--adapter --lora, --corpus",
     "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
-    "--sinks --streaming-llm-sink, --window --streaming-llm-window",
+    "--sinks --streaming-llm-sink, --window --streaming-llm-window, --draft-model --draft, "
+    "--draft-tokens --speculative-k, --heads",
+    "train-heads": "--type, --corpus, --out, --steps, --lr, --batch, --context --ctx, --num-heads, "
+    "--hidden-dim",
     "dpo": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, --beta, "
     "--loss-type, --gamma, --orpo-lambda, --lr, --layer-drop, --throttle, --lr-layer-decay --llrd",
     "bon": "--prompt, --tokens, --temperature, --n, --scan, --seed, --verifier, --corpus, --out",

@@ -69,9 +69,11 @@ class Decoder:
             self.read(tokens_BL[:, start : start + PREFILL], last=1)
         return self.model(tokens_BL[:, last:], self.cache, last=1)[:, 0]
 
-    def read(self, tokens_BL: mx.array, last: int = 0) -> mx.array:
-        """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many."""
-        logits_BLV = self.model(tokens_BL, self.cache, last=last)
+    def read(self, tokens_BL: mx.array, last: int = 0, **how: Any) -> mx.array:
+        """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many. how:
+        what else the model is told, as a tap."""
+        self.thaw()
+        logits_BLV = self.model(tokens_BL, self.cache, last=last, **how)
         mx.eval([layer.state for layer in self.cache])
         return logits_BLV
 

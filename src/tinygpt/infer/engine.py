@@ -21,6 +21,7 @@ from tinygpt.model.cache import quantized, sinks
 if TYPE_CHECKING:
     from tinygpt.data.template._choice import Template
     from tinygpt.data.tokenizer._protocol import Tokenizer
+    from tinygpt.infer.speculate._protocol import Drafter
     from tinygpt.model.lm import LM
 
 Message = dict[str, Any]
@@ -57,6 +58,7 @@ class Engine:
         self.fixed_step = fixed_step(model)
         self.stop_ids = frozenset(tokenizer.stop_ids)
         self.context = model.config.reach
+        self.drafter: Drafter | None = None  # what guesses for its lanes (see infer/speculate)
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ConfigError(
                 f"the tokenizer has {tokenizer.vocab_size} ids, the model only {model.config.vocab_size}",

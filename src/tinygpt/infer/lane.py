@@ -13,13 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import BusyError
+from tinygpt.core.errors import BusyError, ConfigError
 from tinygpt.infer.admission import Admission, Limits
 from tinygpt.infer.batch import Batch, choose, likeliest, sampler_of
 from tinygpt.infer.decode import Decoder
 from tinygpt.infer.kind import Kind
 from tinygpt.infer.prefix import Hit, Known, Prefixes
 from tinygpt.infer.request import Answer, Piece, Request
+from tinygpt.infer.speculate._batch import SpeculativeBatch, recorder
+from tinygpt.infer.speculate._protocol import Drafter, Drafting, Seen
 from tinygpt.infer.writer import Writer
 
 if TYPE_CHECKING:
@@ -37,14 +39,20 @@ class Lane:
         limits: Limits | None = None,
         prefixes: Prefixes | None = None,
         identity: str = "",
+        drafter: Drafter | None = None,
     ) -> None:
         """prefixes: where beginnings of texts are kept that need not be read again. identity: names weights,
-        adapter and packing there (see Prefixes.of)."""
+        adapter and packing there (see Prefixes.of). drafter: guesses tokens, which the model then checks
+        several at a time (see infer/speculate); not given: the engine's, if it has one."""
         self.engine, self.limits = engine, limits or Limits()
+        self.drafter = drafter or engine.drafter
+        if self.drafter is not None and self.drafter.points:
+            prefixes = None  # what it sees of the prompt is not kept
+        self.prefixes = prefixes
         self._admission = Admission(engine, self.limits, prefixes, identity)
         self.waiting: deque[Answer] = deque()
         self._reading: _Reading | None = None
-        self._batches: dict[Kind, Batch] = {}  # by the kind of their caches
+        self._batches: dict[Kind, Batch | SpeculativeBatch] = {}  # by the kind of their caches
 
     @property
     def busy(self) -> bool:
@@ -57,6 +65,16 @@ class Lane:
         reading = len(self._reading.answers) if self._reading else 0
         return reading + sum(len(batch.rows) for batch in self._batches.values())
 
+    @property
+    def n_drafted(self) -> int:
+        """Tokens that were guessed for all answers so far."""
+        return sum(getattr(batch, "n_drafted", 0) for batch in self._batches.values())
+
+    @property
+    def n_accepted(self) -> int:
+        """Those of them that were right."""
+        return sum(getattr(batch, "n_accepted", 0) for batch in self._batches.values())
+
     def submit(
         self,
         request: Request,
@@ -66,6 +84,12 @@ class Lane:
         """Queue a request; BusyError where too many wait. See Answer for deliver and failed."""
         if self.limits.waiting is not None and len(self.waiting) >= self.limits.waiting:
             raise BusyError(f"{len(self.waiting)} requests wait already", hint="try again later")
+        if self.drafter is not None and request.config.kv_bits:
+            raise ConfigError(
+                "'kv_bits' does not go with speculation: tokens that are checked together are not packed as one "
+                "by one",
+                hint="use one of them",
+            )
         self._admission.refuse_too_large(request)
         writer = Writer(self.engine.tokenizer.stream(), request.config.stop)
         answer = Answer(request, writer, deliver, failed)
@@ -81,7 +105,8 @@ class Lane:
             self._reading = None
         if self._reading is not None and self._reading.advance(self.limits.chunk):
             done, self._reading = self._reading, None
-            self._batch(done.kind).extend(*done.result())
+            batch: Any = self._batch(done.kind)  # speculation hands its session over, too
+            batch.extend(*done.result())
         for batch in self._batches.values():
             if batch.rows:
                 batch.step()
@@ -138,7 +163,7 @@ class Lane:
         if not group:
             return
         decoder, cached = admission.restored(group, hits, kind)
-        self._reading = _Reading(self.engine, group, kind, decoder, cached, admission.known)
+        self._reading = _Reading(self.engine, group, kind, decoder, cached, admission.known, self.drafter)
 
     def _ended(self, kind: Kind) -> Callable[[Decoder, int, Answer], None] | None:
         """What keeps an answer that has ended, for the prompt that goes on from it."""
@@ -155,9 +180,12 @@ class Lane:
 
         return keep
 
-    def _batch(self, kind: Kind) -> Batch:
+    def _batch(self, kind: Kind) -> Batch | SpeculativeBatch:
         if kind not in self._batches:
-            self._batches[kind] = Batch(self.engine.model, self._ended(kind))
+            model, ended = self.engine.model, self._ended(kind)
+            self._batches[kind] = (
+                SpeculativeBatch(model, self.drafter, ended) if self.drafter else Batch(model, ended)
+            )
         return self._batches[kind]
 
 
@@ -173,6 +201,7 @@ class _Reading:
         decoder: Decoder | None = None,
         cached: Sequence[int] = (),
         known: Known | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         self.engine, self.answers, self.kind, self._known = engine, answers, kind, known
         now, cached = time.perf_counter(), cached or [0] * len(answers)
@@ -191,8 +220,15 @@ class _Reading:
         self._tokens_BL = mx.array([[id] * pad + ids + [id] * n for pad, ids, n in rows])
         self._decoder = decoder or kind.decoder(engine, self._pads)
         self._decoder.keep_spare(max(self._beyond))
+        self._drafter, self._drafting = drafter, drafter.begin(self._aligned) if drafter else None
         self._at, self._stops = 0, self._places()
         self._logits_BV: mx.array | None = None
+
+    @property
+    def _aligned(self) -> list[int]:
+        """Padding of the whole prompts, aligned at the right."""
+        longest = max(map(len, self._prompts))
+        return [longest - len(prompt) for prompt in self._prompts]
 
     def _places(self) -> list[int]:
         """Where reading pauses, so that caches can be kept that stand for what was read so far only."""
@@ -214,7 +250,12 @@ class _Reading:
         end = min(self._length, self._at + max(1, chunk // len(self._pads)))
         end = next((n for n in self._stops if self._at < n < end), end)
         echo, last = any(answer.request.echo for answer in self.answers), 1 + max(self._beyond)
-        logits_BLV = self._decoder.read(self._tokens_BL[:, self._at : end], last=0 if echo else last)
+        tokens_BL, seen = self._tokens_BL[:, self._at : end], Seen()
+        points = self._drafter.points if self._drafter else frozenset[str]()
+        how = {"tap": recorder(points, seen)} if points else {}
+        logits_BLV = self._decoder.read(tokens_BL, last=0 if echo else last, **how)
+        if self._drafting is not None:
+            self._tell(self._drafting, tokens_BL, seen, end)
         if echo:
             self._report(logits_BLV, end)
         self._at, self._logits_BV = end, logits_BLV[:, -1]
@@ -226,6 +267,16 @@ class _Reading:
         if self._known is not None and not echo:
             self._keep(self._known, end)
         return end == self._length
+
+    def _tell(self, drafting: Drafting, tokens_BL: mx.array, seen: Seen, end: int) -> None:
+        """Let who guesses have the prompts: as they are read, or whole where the model read only their
+        rest."""
+        if not any(self._before):
+            mx.eval(list(seen.values()))  # nothing else asks for them
+            drafting.read(tokens_BL, seen)
+        elif end == self._length:
+            id, rows = self.engine.tokenizer.pad_id, zip(self._aligned, self._prompts)
+            drafting.read(mx.array([[id] * pad + prompt for pad, prompt in rows]), seen)
 
     def _keep(self, known: Known, end: int) -> None:
         """Keep what was read, where it may be useful again."""
@@ -259,12 +310,15 @@ class _Reading:
                 top = tuple(pairs)[: answer.request.logprobs or 0]
                 answer.prompt_logprobs.append((values[row][j], top))
 
-    def result(self) -> tuple[Decoder, Any]:
-        """The caches, one row an answer, and the first tokens."""
+    def result(self) -> tuple[Any, ...]:
+        """The caches, one row an answer, the first tokens, and the session of a drafter, if there is one."""
         logits_BV = self._logits_BV
         assert logits_BV is not None
         if self._row_of != list(range(len(self._pads))):
             self._decoder.filter(self._row_of)
             logits_BV = logits_BV[mx.array(self._row_of)]
+            if self._drafting is not None:
+                self._drafting.filter(self._row_of)
         sampler = sampler_of(self.answers, self.engine.model.config.vocab_size)
-        return self._decoder, choose(self.answers, sampler, logits_BV)
+        first = choose(self.answers, sampler, logits_BV)
+        return (self._decoder, first) if self._drafting is None else (self._decoder, first, self._drafting)

@@ -49,6 +49,8 @@ main = from_config(
         "adapter_weight": "lora_weight",
         "sinks": "streaming_llm_sink",
         "window": "streaming_llm_window",
+        "draft_model": "draft",
+        "draft_tokens": "speculative_k",
     },
     needs={"sinks": "window"},
 )

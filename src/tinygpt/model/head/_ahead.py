@@ -100,16 +100,23 @@ class Ahead(LinearHead):
         return Drafts([module.block.make_cache() for module in self.ahead], [None] * len(self.ahead))
 
     def draft(
-        self, x_BLD: mx.array, output: Output, tokens_BL: mx.array, frame: Frame, drafts: Drafts | None = None
+        self,
+        x_BLD: mx.array,
+        output: Output,
+        tokens_BL: mx.array,
+        frame: Frame,
+        drafts: Drafts | None = None,
+        first_B1: mx.array | None = None,
     ) -> mx.array:
         """Greedy guesses (B, horizons) of what follows, the linear head's first.
 
         x: the stack's output for tokens that are certain, (B, L, D), all rows equally long. `drafts`: what
-        earlier calls on the text before them have left; it is changed."""
+        earlier calls on the text before them have left; it is changed. first: the next token, where it is
+        known."""
         drafts = drafts or self.make_drafts()
         length = tokens_BL.shape[1]
         before, drafts.seen = drafts.seen, drafts.seen + length
-        guesses = [_best(output(x_BLD[:, -1:]))]
+        guesses = [_best(output(x_BLD[:, -1:])) if first_B1 is None else first_B1]
         fresh_BLD = self._begin(x_BLD, frame)
         late_BLD = fresh_BLD[:, :0]  # what the module before made out of guesses
         for i, (module, cache) in enumerate(zip(self.ahead, drafts.caches)):
