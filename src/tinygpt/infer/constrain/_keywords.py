@@ -88,9 +88,9 @@ class _Walk:
         if isinstance(schema, bool):
             return
         if not isinstance(schema, dict):
-            raise ConfigError(f"the JSON schema must have an object at {at or '/'}, got {schema!r}")
+            raise ConfigError(f"the JSON schema must have an object at #{at}, got {schema!r}")
         if depth > DEPTH:
-            raise ConfigError(f"the JSON schema is nested deeper than {DEPTH} levels at {at}")
+            raise ConfigError(f"the JSON schema is nested deeper than {DEPTH} levels at #{at}")
         if id(schema) in self._seen:
             return
         self._seen[id(schema)] = schema
@@ -140,7 +140,7 @@ class _Walk:
         if least > len(schema.get("required", ())) + 1 and schema.get("additionalProperties") is not False:
             raise _no("minProperties", at, "cannot be enforced", "name the properties, and require them")
         if any(map(_odd_text, named)):
-            raise ConfigError(f"the JSON schema names a property with a control character at {at or '/'}")
+            raise ConfigError(f"the JSON schema names a property with a control character at #{at}")
 
     def _target(self, ref: Any, at: str) -> Any:
         if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
@@ -194,7 +194,7 @@ class _Walk:
 
 
 def _no(key: str, at: str, why: str, hint: str) -> ConfigError:
-    return ConfigError(f"the JSON schema's '{key}' at {at or '/'} {why}", hint=hint)
+    return ConfigError(f"the JSON schema's '{key}' at #{at} {why}", hint=hint)
 
 
 def _escaped(name: str) -> str:
