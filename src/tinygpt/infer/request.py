@@ -108,6 +108,7 @@ class Answer:
         self.prompt_logprobs: list[tuple[float, Alternatives]] = []  # of prompt[1:], with `echo`
         self.n_cached = 0  # tokens of the prompt that were not read again
         self.cancelled = False
+        self.error: BaseException | None = None  # what broke it, where finish_reason is "error"
         self.times = Times()
 
     def cancel(self) -> None:
@@ -155,7 +156,7 @@ class Answer:
     def fail(self, error: BaseException) -> None:
         """End because the lane broke."""
         if self.finish_reason is None:
-            self.finish_reason, self.times.ended = "error", time.perf_counter()
+            self.finish_reason, self.error, self.times.ended = "error", error, time.perf_counter()
             if self._failed is not None:
                 self._failed(error)
 

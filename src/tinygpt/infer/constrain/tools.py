@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.data.template import _calls
-from tinygpt.infer.constrain import _keywords, _matcher, schema
+from tinygpt.infer.constrain import _matcher, schema
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -157,7 +157,6 @@ def _arguments(name: str, function: Mapping[str, Any]) -> str:
     """The schema of a function's arguments as the grammar holds it."""
     given = function.get("parameters") or {"type": "object", "properties": {}, "additionalProperties": False}
     try:
-        _keywords.check(given)
         if not isinstance(given, dict) or given.get("type", "object") != "object":
             raise ConfigError("arguments are an object", hint='its "type" is "object"')
         ready = schema.prepared({**given, "type": "object"})
