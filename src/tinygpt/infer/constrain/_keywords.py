@@ -19,6 +19,14 @@ TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 FORMATS = (
     "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid",
 )  # fmt: skip
+_DAY = r"(?:0[1-9]|1\d|2[0-8]"
+_DATE = (
+    rf"(?:(?:\d{{3}}[1-9]|\d\d[1-9]\d|\d[1-9]\d\d|[1-9]\d{{3}})-(?:(?:0[13578]|1[02])-{_DAY}|29|3[01])|"
+    rf"(?:0[469]|11)-{_DAY}|29|30)|02-{_DAY}))|"
+    r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29)"
+)
+# Days that there are: the grammar engine knows how a date is written, and this how long its month is.
+DAYS = {"date": f"^{_DATE}$", "date-time": f"^{_DATE}[Tt]"}
 # What describes and forbids nothing.
 NOTES = {
     "$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly",
@@ -141,6 +149,8 @@ class _Walk:
             schema[key] = _pattern(value, key, at)
         elif key == "patternProperties":
             schema[key] = {_pattern(name, key, at): one for name, one in value.items()}
+        elif key == "format" and value in DAYS:
+            schema["allOf"] = [*schema.get("allOf", ()), {"pattern": DAYS[value]}]
         elif key == "oneOf" and "anyOf" not in schema and _differ(value):
             schema["anyOf"] = schema.pop(key)
 
