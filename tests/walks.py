@@ -30,9 +30,11 @@ def walk(
     eager: int = 40,
     most: int = 500,
     closing: frozenset[int] = CLOSING,
+    likely: frozenset[int] = LIKELY,
 ) -> list[int] | None:
     """The ids of one answer, or None where it did not end within `most`. stop: how likely an answer that may
-    end does; after `eager` ids it ends, and closes what is open, as soon as it may."""
+    end does; after `eager` ids it ends, and closes what is open, as soon as it may, with half of what comes
+    from `likely`."""
     ids: list[int] = []
     for n in range(most):
         options = allowed(constraint)
@@ -41,7 +43,7 @@ def walk(
             return ids
         near = [i for i in going if i in closing]
         if n > eager and rng.random() < 0.5:
-            near = [i for i in going if i in LIKELY] or near
+            near = [i for i in going if i in likely] or near
         if near and (n > eager or rng.random() < 0.3):
             going = near
         ids.append(rng.choice(going))
