@@ -116,8 +116,8 @@ def _allowed(rows: Sequence[Answer], vocab_size: int) -> mx.array | None:
 
 
 def unpacked(masks: np.ndarray, vocab_size: int) -> mx.array:
-    """(B, V) truth values of packed words (B, ceil(V / 32)). An accelerator is sent the words, 1/8 of the bytes;
-    on a CPU numpy unpacks them with no array of 32-bit numbers between."""
+    """(B, V) truth values of packed words (B, ceil(V / 32)). An accelerator is sent the words, 1/8 of the
+    bytes; on a CPU numpy unpacks them, with no array of 32-bit numbers between."""
     import numpy as np
 
     if on_cpu():

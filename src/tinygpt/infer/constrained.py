@@ -1,4 +1,4 @@
-"""From what an answer must be to the object that sees to it: one of the family infer/constrain by its name."""
+"""From what an answer must be to the object that sees to it: the family infer/constrain by its names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers may be: the settings --grammar, --json-schema, --regex and --choices, and what they come to."""
+"""What answers may be: the settings --grammar, --json-schema, --regex and --choices."""
 
 from __future__ import annotations
 

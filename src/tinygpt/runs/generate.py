@@ -11,12 +11,13 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine, Piece
-from tinygpt.runs import _package, _pieces
+from tinygpt.runs import _constrained, _package, _pieces
 from tinygpt.runs._adapters import Adapters
+from tinygpt.runs._constrained import Constrained
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SampleConfig, Adapters):
+class Config(SampleConfig, Adapters, Constrained):
     """Settings of `sample`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
@@ -26,6 +27,7 @@ class Config(SampleConfig, Adapters):
     def __post_init__(self) -> None:
         SampleConfig.__post_init__(self)
         Adapters.__post_init__(self)
+        Constrained.__post_init__(self)
         if self.n < 1:
             raise ConfigError(f"--n must be at least 1, got {self.n}")
 
@@ -55,9 +57,11 @@ def sample(config: Config, prompt: str, events: Events | None = None) -> Iterato
 
     engine = open_engine(config.model, config, events)
     ids = engine.encode(prompt)
+    constraint = _constrained.maker(config, engine.tokenizer)
     assert config.seed is not None, "the caller shows the seed, so it draws it"
     for i in range(config.n):
-        for piece in engine.generate(ids, dataclasses.replace(config, seed=config.seed + i)):
+        own = dataclasses.replace(config, seed=config.seed + i)
+        for piece in engine.generate(ids, own, constraint=constraint() if constraint else None):
             yield i, piece
 
 

@@ -1,7 +1,7 @@
 """What the grammar engine must know of a tokenizer: the bytes of every id, and which ids end an answer.
 
-It is made once for each tokenizer and kept as long as the tokenizer: a vocabulary of 150,000 ids takes about a
-second.
+It is made once for each tokenizer and kept as long as the tokenizer: a vocabulary of 150,000 ids takes about
+a second.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import DependencyError
+from tinygpt.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import llguidance
 
     from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -46,17 +44,14 @@ class Bridge:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def engine() -> ModuleType:
-    """The grammar engine; DependencyError where it is not installed."""
-    try:
-        import llguidance
-    except ImportError as error:
-        raise DependencyError("llguidance", "serve", "constrained decoding") from error
-    return llguidance
-
-
 def of(tokenizer: Tokenizer, stop_ids: frozenset[int]) -> Bridge:
-    """The bridge of a tokenizer whose answers end with these ids."""
+    """The bridge of a tokenizer whose answers end with these ids. ConfigError where one of them is text."""
+    ending = {*tokenizer.stop_ids, *(tokenizer.special[name] for name in tokenizer.control)}
+    if odd := sorted(stop_ids - ending):
+        raise ConfigError(
+            f"the stop id {odd[0]} stands for text: it would end an answer before its grammar does",
+            hint="use control tokens, or no grammar",
+        )
     with _lock:
         kept = _bridges.setdefault(tokenizer, OrderedDict())
         if stop_ids not in kept:
@@ -68,10 +63,11 @@ def of(tokenizer: Tokenizer, stop_ids: frozenset[int]) -> Bridge:
 
 
 def _made(tokenizer: Tokenizer, stop_ids: frozenset[int]) -> Bridge:
-    library = engine()
-    wrapped = library.TokenizerWrapper(_Vocabulary(tokenizer, stop_ids))
+    import llguidance
+
+    wrapped = llguidance.TokenizerWrapper(_Vocabulary(tokenizer, stop_ids))
     return Bridge(
-        library.LLTokenizer(wrapped, eos_token=sorted(stop_ids)),
+        llguidance.LLTokenizer(wrapped, eos_token=sorted(stop_ids)),
         words=-(-tokenizer.vocab_size // 32),
         strips=_strips(tokenizer),
         special={name: id for name, id in tokenizer.special.items() if name in tokenizer.control},
@@ -84,7 +80,7 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer, stop_ids: frozenset[int]) -> None:
         control = {tokenizer.special[name]: name for name in tokenizer.control}
-        control |= {id: control.get(id, f"<|stop {id}|>") for id in stop_ids}
+        control |= {id: control.get(id, f"<|stop {id}|>") for id in stop_ids}  # an eos may be unnamed
         self._tokenizer = tokenizer
         self.eos_token_id, self.bos_token_id = min(stop_ids), tokenizer.bos_id
         self.special_token_ids = sorted(control)

@@ -1,4 +1,4 @@
-"""Reading GBNF: from text to rules, each a tree of alternatives, sequences, repetitions, literals and classes."""
+"""Reading GBNF: from text to rules, each a tree of alternatives, sequences, repetitions and characters."""
 
 from __future__ import annotations
 

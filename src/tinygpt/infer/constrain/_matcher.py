@@ -43,7 +43,7 @@ class Matcher:
                 f"the grammar cannot go on: {_first_line(self._matcher.get_error())}",
                 hint="make it simpler: fewer alternatives, or smaller bounds",
             )
-        if not mask.any():
+        if not mask.any() or (self._matcher.is_stopped() and not self._matcher.is_accepting()):
             raise ConfigError(
                 "the grammar has come to a dead end: no token goes on with it",
                 hint="the vocabulary has no bytes for what it asks, or its longest match leaves nothing over",
@@ -98,7 +98,8 @@ def start(
 
 def validate(entry: Mapping[str, Any], what: str) -> None:
     """ConfigError where the grammar engine cannot take a grammar."""
-    library = _bridge.engine()
+    import llguidance as library
+
     text = json.dumps({"grammars": [entry]})
     wrong, messages = library.LLMatcher.validate_grammar_with_warnings(
         text, limits=library.LLParserLimits(**LIMITS)
@@ -119,7 +120,8 @@ def reasoning(tokenizer: Tokenizer, *, opened: bool) -> str:
 
 
 def _compiled(text: str, bridge: _bridge.Bridge, what: str) -> llguidance.LLMatcher:
-    library = _bridge.engine()
+    import llguidance as library
+
     limits = library.LLParserLimits(**LIMITS)
     matcher = library.LLMatcher(bridge.library, text, log_level=0, limits=limits)
     if matcher.is_error():

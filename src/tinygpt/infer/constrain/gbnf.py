@@ -1,12 +1,12 @@
 """A grammar in GBNF, the notation of llama.cpp.
 
-`root` is what an answer is. Rules that do not come back to themselves are put together to regular expressions,
-as large as they get; only what is recursive stays a rule. So a grammar without recursion means exactly what it
-says, and one with recursion is fast, too.
+`root` is what an answer is. Rules that do not come back to themselves are put together to regular
+expressions, as large as they get; only what is recursive stays a rule. So a grammar without recursion means
+exactly what it says, and one with recursion is fast, too.
 Source: grammars/README.md of llama.cpp.
-Differs: inside a recursive rule the longest match of a regular part counts, and what follows cannot begin with
-what it could have taken; only white space, where that matters, is read character by character. Tokens as
-<think> or <[1000]> are refused. A grammar of which no text ever ends is an error.
+Differs: inside a recursive rule the longest match of a regular part counts, and what follows cannot begin
+with what it could have taken; only white space, where that matters, is read character by character. Tokens
+as <think> or <[1000]> are refused. A grammar of which no text ever ends is an error.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ def compile(
 
 def _to_lark(rules: dict[str, Node]) -> str:
     if "root" not in _ending(rules):
-        raise ConfigError("no text of the grammar ever ends", hint="a rule needs a way that leaves itself out")
+        raise ConfigError(
+            "no text of the grammar ever ends", hint="a rule needs a way that leaves itself out"
+        )
     writer = _Writer(rules)
     return f"start: {writer.rule('root')}\n" + "\n".join(writer.lines.values())
 
 
 class _Writer:
-    """Writes Lark: capital names for regular parts, small ones for recursive rules and for those that begin
-    or end with white space."""
+    """Writes Lark: capital names for regular parts, small ones for recursive rules and those that begin or
+    end with white space."""
 
     def __init__(self, rules: dict[str, Node]) -> None:
         self._rules = rules

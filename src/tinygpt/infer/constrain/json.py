@@ -3,7 +3,7 @@
 White space is bounded: one space, or a line break with its indentation. Without a bound a model that sits in
 one goes on with it until the answer is full.
 Source: RFC 8259.
-Differs: escapes are those of control characters, quotes and backslashes; other characters stand for themselves.
+Differs: escapes are those of control characters, quotes and backslashes; the rest stands for itself.
 """
 
 from __future__ import annotations

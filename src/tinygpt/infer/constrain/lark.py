@@ -1,8 +1,8 @@
 """A context-free grammar in Lark's notation, as llguidance reads it.
 
-Names in capitals are terminals: regular expressions, of which the longest match counts; other names are rules,
-and `start` is the first. `%json {...}` in a rule is a JSON Schema, `%ignore` names what may stand between
-terminals.
+Names in capitals are terminals: regular expressions, of which the longest match counts; other names are
+rules, and `start` is the first. `%json {...}` in a rule is a JSON Schema; `%ignore` names what may stand
+between terminals.
 Source: the Lark toolkit's notation; Earley's parser runs over lexemes of the vocabulary's trie.
 Differs: Lark's priorities, templates and look-around are refused. A terminal that could go on does go on: "a"
 cannot follow /[a-z]+/. Schemas in `%json` are held to the same keywords as `--json-schema`.

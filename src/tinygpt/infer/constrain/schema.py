@@ -4,9 +4,11 @@ What the schema says holds for every complete answer. A keyword that cannot be e
 and place, as is one that is unknown: a typing error would otherwise be an answer of another shape.
 Source: json-schema.org 2020-12. Paper: Geng et al. 2025, arXiv:2501.10868 (JSONSchemaBench: what engines let
 through)
-Differs: properties come in the schema's order, those that it does not name last; numbers have no exponent where
-they are bounded; strings hold no \\u escapes and no other control characters than \\b \\f \\n \\r \\t, since a key
-could be written in two ways with them; white space is bounded (see `json`).
+Differs: properties come in the schema's order, those that it does not name last; numbers have no exponent
+where they are bounded; strings hold no \\u escapes and no other control characters than \\b \\f \\n \\r \\t,
+since a key could be written in two ways with them; white space is bounded (see `json`). In patterns \\d, \\w
+and \\s are ECMA-262's. minProperties is refused where keys that are not named would have to make up for it,
+since one of them could come twice.
 """
 
 from __future__ import annotations

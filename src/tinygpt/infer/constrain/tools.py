@@ -2,12 +2,12 @@
 
 The form is that which the template writes and its parser reads (data/template/_calls):
 
-    hermes   <tool_call>\\n{"name": ..., "arguments": {...}}\\n</tool_call>, with line breaks between calls
+    hermes   <tool_call>\\n{"name": ..., "arguments": {...}}\\n</tool_call>, one a line
     mistral  [TOOL_CALLS] [{"name": ..., "arguments": {...}}, ...], or [TOOL_CALLS]name[ARGS]{...} from v11 on
     llama    {"name": ..., "parameters": {...}}, with semicolons between calls
 
-A choice of "required" or of one name makes the answer calls and nothing else; "auto" leaves the text free until a
-call begins; "none" lets none begin. Tags that are tokens of their own are written as such.
+A choice of "required" or of one name makes the answer calls and nothing else; "auto" leaves the text free
+until a call begins; "none" lets none begin. Tags that are tokens of their own are written as such.
 Source: the chat templates of Qwen, Mistral and Llama 3.1.
 Differs: arguments of a function that is not `strict` and whose schema cannot be enforced are any JSON object,
 as OpenAI promises no more; of a strict one that is an error.
@@ -80,7 +80,9 @@ def compile(
     text = forms[form](spec, functions, _Tags(tokenizer))
     if lead is None:
         lead = "lead: / ?/"  # before the first word, where decoding takes it away; a call bears it anyway
-    return _matcher.start(_matcher.lark_entry(text), tokenizer, stop_ids, lead=lead, what="the tools' grammar")
+    return _matcher.start(
+        _matcher.lark_entry(text), tokenizer, stop_ids, lead=lead, what="the tools' grammar"
+    )
 
 
 class _Tags:
