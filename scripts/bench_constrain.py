@@ -2,9 +2,9 @@
 
     python scripts/bench_constrain.py [--vocab 150000] [--layers 8] [--width 512]
 
-The vocabulary is synthetic: byte-level, with random words and runs of punctuation up to its size. The model is
-a drawn one; its output matrix is as wide as the vocabulary, so the step is a realistic one for its size. Process
-time is shown too, for machines that are busy with something else.
+The vocabulary is synthetic: byte-level, with random words and runs of punctuation up to its size. The model
+is a drawn one; its output matrix is as wide as the vocabulary, so the step is a realistic one for its size.
+Process time is shown too, for machines that are busy with something else.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""JSON Schemas by keyword, in the manner of JSON-Schema-Test-Suite: those that are enforced,
-and those that are not."""
+"""JSON Schemas by keyword, as JSON-Schema-Test-Suite has them: what is enforced, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constraints at work: in lanes, with real vocabularies, taken back and copied, and where they cannot go on."""
+"""Constraints at work: in lanes, with real vocabularies, taken back, and where they cannot go on."""
 
 from __future__ import annotations
 
@@ -231,7 +231,8 @@ SOURCES = {
 }  # fmt: skip
 WHOLE = {
     "hermes": 'Let me see.<tool_call>\n{"name": "ls", "arguments": {"path": "b"}}\n</tool_call>',
-    "mistral": 'See.[TOOL_CALLS] [{"name": "now", "arguments": {}}, {"name": "ls", "arguments": {"path": "b"}}]',
+    "mistral": 'See.[TOOL_CALLS] [{"name": "now", "arguments": {}}, '
+    '{"name": "ls", "arguments": {"path": "b"}}]',
     "llama": '{"name": "ls", "parameters": {"path": "/a"}}; {"name": "now", "parameters": {}}',
     "mistral 11": '[TOOL_CALLS]ls[ARGS]{"path": "b"}[TOOL_CALLS]now[ARGS]{}',
 }
@@ -281,7 +282,8 @@ def test_tools_that_cannot_be_called() -> None:
         ({"tools": TOOLS, "template": "plain"}, "no form for tool calls"),
         ({"tools": TOOLS, "choice": {"name": "rm"}}, "unknown tool 'rm'"),
         ({"tools": TOOLS, "choice": "any"}, "unknown choice of a tool"),
-        ({"tools": []}, "no tools"), ({"tools": [*TOOLS, TOOLS[0]]}, "named 'ls'"), ({"tools": [{}]}, "named ''"),
+        ({"tools": []}, "no tools"), ({"tools": [*TOOLS, TOOLS[0]]}, "named 'ls'"), ({"tools": [{}]},
+        "named ''"),
     ]:  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             tools.compile(tools.Config(**config), BYTES)
@@ -310,15 +312,18 @@ def test_gbnf_means_what_it_says() -> None:
         assert takes(gbnf.compile(text, BYTES), list(good.encode())), good
         assert not takes(gbnf.compile(text, BYTES), list(bad.encode())), bad
     for text, words in {
-        'root ::= "a" root': "ever ends", "root ::= x": "no rule 'x'", 'a ::= "b"': "no rule 'root'", 'root ::= "a': "too early",
-        "root ::= [z-a]": "line 1, column 14", "root ::= <think>": "end of the line", 'root ::= "a"{3,1}': "below 3",
+        'root ::= "a" root': "ever ends",
+        "root ::= x": "no rule 'x'", 'a ::= "b"': "no rule 'root'", 'root ::= "a': "too early",
+        "root ::= [z-a]": "line 1, column 14",
+        "root ::= <think>": "end of the line", 'root ::= "a"{3,1}': "below 3",
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             gbnf.compile(text, BYTES)
 
 
 @pytest.mark.parametrize("kind,value", [("regex", ""), ("regex", "("), ("choice", []), ("choice", ["a", ""]),
-                                        ("choice", "a"), ("lark", " "), ("lark", "start: %json {\"not\": {}}"),
+                                        ("choice", "a"), ("lark", " "), ("lark",
+                                        "start: %json {\"not\": {}}"),
                                         ("json", "list"), ("gbnf", ""), ("yaml", "x")])  # fmt: skip
 def test_what_is_no_constraint(kind: str, value: Any) -> None:
     with pytest.raises(ConfigError):

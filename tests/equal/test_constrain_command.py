@@ -25,7 +25,8 @@ def _model(folder: Path) -> Path:
         num_attention_heads=4,
         max_position_embeddings=128,
     )
-    checkpoint.save(folder, initialize(LM(config), 0), tokenizer=ByteTokenizer())
+    checkpoint.save(folder, initialize(LM(config), 0))
+    ByteTokenizer().save(folder)
     return folder
 
 

@@ -222,16 +222,16 @@ CASES: dict[str, tuple[Callable[[str], None], list[str], list[str]]] = {
     "{}", V9.replace('"here it is"', "null")]),
     "response_v11.json": (
         _valid("response_v11.json"),
-        ['{"spokenText": "done", "intent": "action", "payload": {"calls": [{"name": "AX.press",
-        "args": {"id": 3}}]}}', '{"spokenText": "which one?", "intent": "clarify",
-        "payload": {"question": "which?", "topic": "file"}}'],
-        ['{"spokenText": "", "intent": "action", "payload": {}}', '{"spokenText": "a", "intent": "act",
-        "payload": {}}', '{"spokenText": "a", "intent": "answer"}'],
+        ['{"spokenText": "done", "intent": "action", '
+         '"payload": {"calls": [{"name": "AX.press", "args": {"id": 3}}]}}',
+         '{"spokenText": "which?", "intent": "clarify", "payload": {"question": "which?", "topic": "file"}}'],
+        ['{"spokenText": "", "intent": "action", "payload": {}}',
+         '{"spokenText": "a", "intent": "act", "payload": {}}', '{"spokenText": "a", "intent": "answer"}'],
     ),
     "verb_args.json": (
         _valid("verb_args.json"),
-        ['{"verb": "open_file", "args": {"path": "a"}}', '{"verb": "AX.press", "args": {},
-        "spoken_text": "ok"}'],
+        ['{"verb": "open_file", "args": {"path": "a"}}',
+         '{"verb": "AX.press", "args": {}, "spoken_text": "ok"}'],
         ['{"verb": "", "args": {}}', '{"verb": "x"}', '{"args": {}}', '{"verb": "x", "args": []}'],
     ),
 }  # fmt: skip
