@@ -101,7 +101,7 @@ def test_real_vocabularies(tmp_path: Path, kind: str) -> None:
         (lambda: schema.compile(STRICT, tokenizer), lambda text: json.loads(text)["b"] in ("x", "yy")),
         (lambda: any_json.compile(None, tokenizer), lambda text: isinstance(json.loads(text), dict)),
         (lambda: choice.compile([" the", "é"], tokenizer), lambda text: text in (" the", "é")),
-        (lambda: regex.compile("a+ [0-9]{2}", tokenizer), lambda text: text.rstrip("0123456789")[-2:] == "a "),
+        (lambda: regex.compile("a+ [0-9]{2}", tokenizer), lambda text: text[-4:-2] == "a "),
         (lambda: gbnf.compile('root ::= "(" root ")" | "cat"', tokenizer), lambda text: "cat" in text),
     ]:  # fmt: skip
         done = 0
