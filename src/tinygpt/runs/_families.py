@@ -69,6 +69,7 @@ KINDS = (
     Kind("tinygpt.train.schedule", "at", "schedule"),
     Kind("tinygpt.infer.sample", "apply", "*"),
     Kind("tinygpt.infer.speculate", "build"),
+    Kind("tinygpt.infer.constrain", "compile", cites=False),
     Kind("tinygpt.peft", "wrap", "adapter"),
     Kind("tinygpt.merge", "combine", "method"),
     Kind("tinygpt.eval.reward", "score", cites=False),

@@ -11,13 +11,14 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine, Piece
-from tinygpt.runs import _drafters, _package, _pieces
+from tinygpt.runs import _constrained, _drafters, _package, _pieces
 from tinygpt.runs._adapters import Adapters
+from tinygpt.runs._constrained import Constrained
 from tinygpt.runs._drafters import Speculation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SampleConfig, Adapters, Speculation):
+class Config(SampleConfig, Adapters, Speculation, Constrained):
     """Settings of `sample`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
@@ -28,6 +29,7 @@ class Config(SampleConfig, Adapters, Speculation):
         SampleConfig.__post_init__(self)
         Adapters.__post_init__(self)
         Speculation.__post_init__(self)
+        Constrained.__post_init__(self)
         if self.n < 1:
             raise ConfigError(f"--n must be at least 1, got {self.n}")
 
@@ -58,9 +60,11 @@ def sample(config: Config, prompt: str, events: Events | None = None) -> Iterato
     engine = open_engine(config.model, config, events)
     engine.drafter = _drafters.drafter(config, engine, config.model, events)
     ids = engine.encode(prompt)
+    constraint = _constrained.maker(config, engine.tokenizer)
     assert config.seed is not None, "the caller shows the seed, so it draws it"
     for i in range(config.n):
-        for piece in engine.generate(ids, dataclasses.replace(config, seed=config.seed + i)):
+        own = dataclasses.replace(config, seed=config.seed + i)
+        for piece in engine.generate(ids, own, constraint=constraint() if constraint else None):
             yield i, piece
     _drafters.tell(engine, events)
 
