@@ -53,6 +53,7 @@ class Request:
     logprobs:  how many alternatives are reported beside each token's log-probability; None: neither. They are
                the model's own, before any rule.
     echo:      report the log-probabilities of the prompt's tokens too.
+    boundaries: lengths of the prompt's beginnings that other prompts are likely to share.
     """
 
     prompt: list[int]
@@ -62,6 +63,7 @@ class Request:
     logprobs: int | None = None
     echo: bool = False
     constraint: Constraint | None = None
+    boundaries: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
