@@ -1,7 +1,8 @@
 """From the thread that owns the device to the event loop: the pieces of a job's answers, as they come.
 
 Pieces gather in a queue, and the loop is woken once for as many as there are by then: at 128 answers a step
-that is one call instead of 128. What nobody takes is bounded: a reader who falls far behind loses its answers.
+that is one call instead of 128. What nobody takes is bounded: a reader who falls far behind loses its
+answers.
 """
 
 from __future__ import annotations

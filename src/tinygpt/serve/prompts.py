@@ -1,8 +1,8 @@
 """From a conversation to the ids that a model reads: its own template, and what clients do beside it.
 
-What a template does not know is said in what it knows: a developer is a system; a system message, where there
-is no such role, stands before the first request; tools, where there is no form for them, are a paragraph of the
-system message. Nothing is cut: a prompt that is too long is an error.
+What a template does not know is said in what it knows: a developer is a system; a system message, where
+there is no such role, stands before the first request; tools, where there is no form for them, are a
+paragraph of the system message. Nothing is cut: a prompt that is too long is an error.
 """
 
 from __future__ import annotations
