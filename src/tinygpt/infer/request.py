@@ -109,6 +109,8 @@ class Answer:
         self.logprob_sum = 0.0
         self.prompt_logprobs: list[tuple[float, Alternatives]] = []  # of prompt[1:], with `echo`
         self.n_cached = 0  # tokens of the prompt that were not read again
+        self.n_drafted = 0  # tokens that were guessed for it (see infer/speculate)
+        self.n_accepted = 0  # those of them that were right
         self.cancelled = False
         self.times = Times()
 
