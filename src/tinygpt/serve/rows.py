@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ class Row:
         answer, before = self.answer, self.before
         assert answer is not None
         times = answer.times
-        started, first = times.started or times.ended, times.first or times.ended
+        ended = times.ended or time.perf_counter()  # one that was dropped may still be on its way out
+        started, first = times.started or ended, times.first or ended
         return Usage(
             prompt_tokens=before.prompt_tokens + len(answer.request.prompt),
             cached_tokens=before.cached_tokens + answer.n_cached,
@@ -90,7 +92,7 @@ class Row:
             load_seconds=self.load,
             wait_seconds=before.wait_seconds + max(0.0, started - times.queued),
             prompt_seconds=before.prompt_seconds + max(0.0, first - started),
-            write_seconds=before.write_seconds + max(0.0, times.ended - first),
+            write_seconds=before.write_seconds + max(0.0, ended - first),
         )
 
     def done(self) -> Done:
