@@ -24,6 +24,7 @@ from tinygpt.model import checkpoint, quantized
 from tinygpt.model.quantized import Packing
 from tinygpt.peft import _adapter
 from tinygpt.runs import _pieces, inspect, preference, sft
+from tinygpt.serve import embed
 
 pytestmark = pytest.mark.parity
 IDS = nano.tokens(3, 20)
@@ -89,6 +90,15 @@ def test_logits_losses_and_taps(pair: tuple[Any, Any]) -> None:
     assert mx.array_equal(seen["blocks.0.hook_resid_post"], seen["blocks.1.hook_resid_pre"])
     cut = model(ids, tap=lambda name, x: mx.zeros_like(x) if name == "blocks.1.hook_resid_pre" else x)
     assert not mx.allclose(cut, model(ids)) and mx.array_equal(model(ids), peer(ids))
+
+
+def test_embeddings_are_the_mean_of_what_the_final_norm_gives(pair: tuple[Any, Any]) -> None:
+    peer, model = pair
+    engine = Engine(model, byte.load())
+    rows = [IDS[0].tolist(), IDS[1, :7].tolist()]
+    for ids, vector in zip(rows, embed.embed(engine, rows), strict=True):
+        mean = np.array(peer.model(mx.array([ids]), cache=None)[0]).mean(axis=0)
+        nano.close(mx.array(vector), mean / np.linalg.norm(mean), 1e-5)
 
 
 def test_decoding_is_as_without_a_cache(pair: tuple[Any, Any]) -> None:
