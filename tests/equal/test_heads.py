@@ -1,5 +1,4 @@
-"""Heads are used at the offset they were trained at: on a source of known law they are right as often as can
-be."""
+"""Heads guess at the offset they learned: on a source of known law they are right as often as can be."""
 
 from __future__ import annotations
 
