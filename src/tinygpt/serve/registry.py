@@ -23,6 +23,7 @@ from tinygpt.core.errors import BusyError, UnknownModel, nearest
 from tinygpt.infer.lane import Lane
 from tinygpt.infer.worker import Worker
 from tinygpt.serve.job import ModelCard
+from tinygpt.serve.trace import CURRENT
 
 if TYPE_CHECKING:
     from tinygpt.data.template._choice import Template
@@ -171,6 +172,8 @@ class Registry:
 
         UnknownModel where there is none; BusyError where all memory is in use; what opening raises."""
         served = await self._get(name)
+        if (record := CURRENT.get()) is not None:
+            record.model = served.name
         self._pin(served)
         try:
             yield served
