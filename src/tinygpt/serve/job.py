@@ -32,6 +32,7 @@ class Job:
     n:        answers; `best_of`: of so many, the likeliest.
     logprobs: how many alternatives beside each token's log-probability; None: neither.
     user:     who asks, for the trace.
+    stream:   whether the answer is sent as it grows, for the records.
     """
 
     model: str = ""
@@ -44,6 +45,7 @@ class Job:
     ignore_stop_ids: bool = False
     user: str = ""
     request_id: str = ""
+    stream: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
