@@ -1,0 +1,36 @@
+"""How much one request may ask for."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Limits(Protocol):
+    """What this surface reads of the server's settings.
+
+    keep_alive_seconds: after so long without a token, a stream says that it is alive.
+    together:           prompts of one request that are worked on at once.
+    """
+
+    @property
+    def max_n(self) -> int: ...
+    @property
+    def max_stop(self) -> int: ...
+    @property
+    def max_stop_length(self) -> int: ...
+    @property
+    def max_logit_bias(self) -> int: ...
+    @property
+    def max_choices(self) -> int: ...
+    @property
+    def max_schema_bytes(self) -> int: ...
+    @property
+    def max_messages(self) -> int: ...
+    @property
+    def max_tools(self) -> int: ...
+    @property
+    def max_inputs(self) -> int: ...
+    @property
+    def keep_alive_seconds(self) -> float: ...
+    @property
+    def together(self) -> int: ...
