@@ -40,6 +40,10 @@ class RemoteError(TinyGPTError):
     """A hub, teacher or cloud endpoint failed."""
 
 
+class UnknownModel(TinyGPTError):
+    """No served model has this name."""
+
+
 class BusyError(TinyGPTError):
     """Too much is asked for at once; later it would be answered."""
 
