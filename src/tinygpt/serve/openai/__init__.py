@@ -10,16 +10,16 @@ from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve.fields import Fields, document, read
 from tinygpt.serve.job import Desk
 from tinygpt.serve.leaving import GONE, Gone
+from tinygpt.serve.limits import Settings
 from tinygpt.serve.openai import chat, completions, errors, listing
 from tinygpt.serve.openai.errors import error
-from tinygpt.serve.openai.limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, Request, Response
 
 __all__ = ["error", "routes"]
 
-Handler = Callable[["Request", Fields, Desk, Limits], Awaitable["Response"]]
+Handler = Callable[["Request", Fields, Desk, Settings], Awaitable["Response"]]
 # path -> (what answers, fields that must be there, all fields)
 POSTS: dict[str, tuple[Handler, tuple[str, ...], dict[str, str]]] = {
     "/v1/chat/completions": (chat.answer, ("messages",), chat.DOCUMENT),
@@ -32,7 +32,7 @@ POSTS: dict[str, tuple[Handler, tuple[str, ...], dict[str, str]]] = {
 STREAMED = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
-def routes(desk: Desk, settings: Limits) -> APIRouter:
+def routes(desk: Desk, settings: Settings) -> APIRouter:
     """Every route of this surface."""
     from fastapi import APIRouter
 
@@ -59,7 +59,7 @@ def routes(desk: Desk, settings: Limits) -> APIRouter:
     return router
 
 
-async def _posted(handler: Handler, desk: Desk, settings: Limits, request: Request) -> Response:
+async def _posted(handler: Handler, desk: Desk, settings: Settings, request: Request) -> Response:
     return await handler(request, await read(request), desk, settings)
 
 

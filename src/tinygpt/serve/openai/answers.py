@@ -12,12 +12,13 @@ from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve.job import Delta, Done, Event, Token
 from tinygpt.serve.leaving import close, stay, stream
 from tinygpt.serve.openai import errors
-from tinygpt.serve.openai.limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
 
 Item = tuple[int, Event] | None  # (which of the jobs, what came), or None: nothing for a while
+KEEP_ALIVE = 10.0  # seconds without a token, after which a stream says that it is alive
+TOGETHER = 8  # prompts of one request that are worked on at once
 AHEAD = 64  # events that may wait for a slow reader, before the work itself waits
 
 
@@ -97,14 +98,16 @@ async def gather(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for events in jobs:  # one whose turn never came, too
+            await close(events)
 
 
 async def respond(
-    request: Request, jobs: Sequence[AsyncIterator[Event]], form: Form, limits: Limits, *, streamed: bool
+    request: Request, jobs: Sequence[AsyncIterator[Event]], form: Form, *, streamed: bool
 ) -> Response:
     """The reply to a request. What is wrong with a job is raised, unless a stream had to begin before."""
-    pause = limits.keep_alive_seconds if streamed else None
-    items = gather(jobs, together=limits.together, pause=pause)
+    pause = KEEP_ALIVE if streamed else None
+    items = gather(jobs, together=TOGETHER, pause=pause)
     if not streamed:
         try:
             await stay(request, _all(items, form))
@@ -116,7 +119,7 @@ async def respond(
     except BaseException:
         await items.aclose()
         raise
-    return stream(_frames(first, items, form), "text/event-stream; charset=utf-8")
+    return stream(_frames(first, items, form), items, "text/event-stream; charset=utf-8")
 
 
 async def _all(items: AsyncGenerator[Item], form: Form) -> None:
@@ -145,9 +148,11 @@ async def _frames(first: Item, items: AsyncGenerator[Item], form: Form) -> Async
         yield b"data: [DONE]\n\n"
     except TinyGPTError as problem:
         yield _data(errors.body(**errors.facts(problem)))
-    except Exception:
+    except Exception as problem:  # the reader hears of it and the stream ends properly; the log has it all
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a stream failed", "exception": problem}
+        )
         yield _data(errors.body(500, "the server failed while it wrote this answer"))
-        raise
     finally:
         await items.aclose()
 

@@ -9,7 +9,7 @@ from typing import Any
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve.fields import FieldError, Fields
 from tinygpt.serve.job import Format
-from tinygpt.serve.openai.limits import Limits
+from tinygpt.serve.limits import Limits
 
 LONGEST = 2**31 - 1  # no context is longer
 SEEDS = 2**63
@@ -32,7 +32,7 @@ def common(f: Fields, limits: Limits, max_tokens: int) -> dict[str, Any]:
     return {
         "model": f.text("model", ""),
         "config": sampling(f, limits, max_tokens),
-        "n": f.integer("n", 1, limits.max_n, 1),
+        "n": f.integer("n", 1, limits.answers, 1),
         "format": wanted(f, limits),
         "stop_ids": _ids(f, "stop_token_ids", limits),
         "ignore_stop_ids": f.flag("ignore_eos"),
@@ -42,9 +42,6 @@ def common(f: Fields, limits: Limits, max_tokens: int) -> dict[str, Any]:
 
 def sampling(f: Fields, limits: Limits, max_tokens: int) -> SampleConfig:
     """How tokens are chosen; what is not said is as OpenAI's reference says it."""
-    stop = f.texts("stop", limits.max_stop)
-    if any(len(text) > limits.max_stop_length for text in stop):
-        raise f.wrong("stop", f"may hold texts of at most {limits.max_stop_length} characters")
     top_k = f.integer("top_k", -1, LONGEST, 0) or 0
     seed = f.integer("seed", -SEEDS, 2 * SEEDS - 1)
     known = {field.name: field.default for field in dataclasses.fields(SampleConfig)}
@@ -66,7 +63,7 @@ def sampling(f: Fields, limits: Limits, max_tokens: int) -> SampleConfig:
         logit_bias=_biases(f, limits),
         seed=None if seed is None else seed % SEEDS,
         max_tokens=max_tokens,
-        stop=stop,
+        stop=f.texts("stop", limits.stops),
         **more,
     )
 
@@ -75,8 +72,8 @@ def _biases(f: Fields, limits: Limits) -> tuple[str, ...]:
     given = f.object("logit_bias")
     if given is None:
         return ()
-    if len(given.data) > limits.max_logit_bias:
-        raise f.wrong("logit_bias", f"may have at most {limits.max_logit_bias} entries")
+    if len(given.data) > limits.biases:
+        raise f.wrong("logit_bias", f"may have at most {limits.biases} entries")
     found: list[str] = []
     for id in given.data:
         if not (id.isascii() and id.isdigit() and len(id) < 10):
@@ -89,8 +86,8 @@ def _ids(f: Fields, name: str, limits: Limits) -> list[int] | None:
     value = f.any(name)
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) > limits.max_stop or not all(is_id(id) for id in value):
-        raise f.wrong(name, f"must be a list of at most {limits.max_stop} token ids")
+    if not isinstance(value, list) or len(value) > limits.stops or not all(is_id(id) for id in value):
+        raise f.wrong(name, f"must be a list of at most {limits.stops} token ids")
     return value
 
 
@@ -103,58 +100,61 @@ def wanted(f: Fields, limits: Limits) -> Format | None:
     """What the answer must be, in OpenAI's words, vLLM's or llama.cpp's; at most one of them."""
     found: dict[str, Format | None] = {}
     if (asked := f.object("response_format")) is not None:
-        found["response_format"] = _response_format(asked, limits)
+        found["response_format"] = _response_format(asked)
     _guided(f, limits, found, "guided_", "guided_grammar")
     if (asked := f.object("structured_outputs")) is not None:
         _guided(asked, limits, found, "", "grammar")
         if asked.flag("json_object"):
             found["structured_outputs.json_object"] = Format(kind="json")
     if "grammar" in f:
-        found["grammar"] = _grammar(f, "grammar", limits)
+        found["grammar"] = _grammar(f, "grammar")
     if "json_schema" in f:
-        found["json_schema"] = _schema(f, "json_schema", limits)
+        found["json_schema"] = _schema(f, "json_schema")
     said = {name: format for name, format in found.items() if format is not None}
     if len(said) > 1:
         names = list(said)
         raise FieldError(f"'{names[0]}' and '{names[1]}' cannot both say what the answer is", param=names[1])
-    return next(iter(said.values()), None)
+    for name, format in said.items():
+        if (size := len(json.dumps(format.value))) > limits.schema_bytes:
+            raise FieldError(f"'{name}' has {size} bytes, at most {limits.schema_bytes} may be", param=name)
+        return format
+    return None
 
 
 def _guided(f: Fields, limits: Limits, found: dict[str, Format | None], prefix: str, grammar: str) -> None:
     if (name := f"{prefix}json") in f:
-        found[f.where(name)] = _schema(f, name, limits)
+        found[f.where(name)] = _schema(f, name)
     if (name := f"{prefix}regex") in f:
-        found[f.where(name)] = Format(kind="regex", value=_short(f, name, f.needed(name), limits))
+        found[f.where(name)] = Format(kind="regex", value=f.needed(name))
     if (name := f"{prefix}choice") in f:
         if not isinstance(f.any(name), list):
             raise f.wrong(name, "must be a list of strings")
-        texts = f.texts(name, limits.max_choices)
+        texts = f.texts(name, limits.prompts)
         if not texts:
             raise f.wrong(name, "is empty: no answer is possible")
-        _short(f, name, "".join(texts), limits)
         found[f.where(name)] = Format(kind="choice", value=list(texts))
     if grammar in f:
-        found[f.where(grammar)] = _grammar(f, grammar, limits)
+        found[f.where(grammar)] = _grammar(f, grammar)
 
 
-def _response_format(f: Fields, limits: Limits) -> Format | None:
+def _response_format(f: Fields) -> Format | None:
     match f.choice("type", FORMATS, ""):
         case "json_object":  # llama.cpp and Together put a schema beside it
-            return _schema(f, "schema", limits) if "schema" in f else Format(kind="json")
+            return _schema(f, "schema") if "schema" in f else Format(kind="json")
         case "json_schema":
             inner = f.object("json_schema")
             if inner is None:
                 raise f.wrong("json_schema", "is required")
             inner.needed("name")
             inner.flag("strict")  # a schema is kept to either way
-            return _schema(inner, "schema", limits) if "schema" in inner else Format(kind="json")
+            return _schema(inner, "schema") if "schema" in inner else Format(kind="json")
         case "grammar":
-            return _grammar(f, "grammar", limits)
+            return _grammar(f, "grammar")
         case _:
             return None
 
 
-def _schema(f: Fields, name: str, limits: Limits) -> Format:
+def _schema(f: Fields, name: str) -> Format:
     """A JSON Schema, as an object, as true, or as text that is one of these."""
     value = f.any(name)
     if isinstance(value, str):
@@ -164,17 +164,10 @@ def _schema(f: Fields, name: str, limits: Limits) -> Format:
             raise f.wrong(name, f"is no JSON Schema: {problem}") from None
     if not isinstance(value, dict) and value is not True:
         raise f.wrong(name, "must be a JSON Schema, which is an object")
-    _short(f, name, json.dumps(value), limits)
     return Format(kind="schema", value=value)
 
 
-def _grammar(f: Fields, name: str, limits: Limits) -> Format:
+def _grammar(f: Fields, name: str) -> Format:
     """A grammar: GBNF where its rules are written with ::=, otherwise Lark."""
-    text = _short(f, name, f.needed(name), limits)
+    text = f.needed(name)
     return Format(kind="gbnf" if "::=" in text else "lark", value=text)
-
-
-def _short(f: Fields, name: str, text: str, limits: Limits) -> str:
-    if len(text) > limits.max_schema_bytes:
-        raise f.wrong(name, f"may have at most {limits.max_schema_bytes} bytes, got {len(text)}")
-    return text

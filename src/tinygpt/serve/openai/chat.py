@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.serve.fields import Fields
 from tinygpt.serve.job import Chat, Delta, Desk, Done, Event, ModelCard
+from tinygpt.serve.limits import Settings
 from tinygpt.serve.openai import ask, messages, reports
 from tinygpt.serve.openai.answers import Heard, hear, respond, said
-from tinygpt.serve.openai.limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
 
-TOP = 20
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 DOCUMENT = {
     "messages": "array", "stream": "boolean", "stream_options": "object", "max_tokens": "integer",
@@ -27,10 +26,12 @@ DOCUMENT = {
 }  # fmt: skip
 
 
-def job(f: Fields, card: ModelCard, limits: Limits, id: str) -> Chat:
+def job(f: Fields, card: ModelCard, settings: Settings, id: str) -> Chat:
     """The body as a job. FieldError names the field that is wrong."""
-    common = ask.common(f, limits, budget(f, card.context or ask.LONGEST))
-    top = f.integer("top_logprobs", 0, TOP)
+    common = ask.common(
+        f, settings.limits, budget(f, settings.default_max_tokens or card.context or ask.LONGEST)
+    )
+    top = f.integer("top_logprobs", 0, settings.limits.alternatives)
     logprobs = f.flag("logprobs")
     if top is not None and not logprobs:
         raise f.wrong("top_logprobs", "needs 'logprobs': true")
@@ -40,9 +41,9 @@ def job(f: Fields, card: ModelCard, limits: Limits, id: str) -> Chat:
     f.refuse("audio", "cannot be done: this model writes text")
     f.object("metadata")
     f.flag("store")
-    tools = messages.tools(f, limits)
+    tools = messages.tools(f, settings.limits)
     choice, tools = messages.choice(f, tools)
-    conversation = messages.messages(f, limits)
+    conversation = messages.messages(f, settings.limits)
     return Chat(
         messages=conversation,
         tools=tools,
@@ -97,16 +98,16 @@ def wants_usage(f: Fields, streamed: bool) -> bool:
     return options.flag("include_usage")
 
 
-async def answer(request: Request, f: Fields, desk: Desk, limits: Limits) -> Response:
+async def answer(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
     """One conversation gone on with."""
     streamed = f.flag("stream")
     with_usage = wants_usage(f, streamed)
     card = await desk.card(f.text("model", ""))
     id = f"chatcmpl-{uuid.uuid4().hex}"
-    asked = job(f, card, limits, id)
+    asked = job(f, card, settings, id)
     legacy = "functions" in f and "tools" not in f
     form = ChatForm(id, card, n=asked.n, usage=with_usage, logprobs=asked.logprobs is not None, legacy=legacy)
-    return await respond(request, [desk.chat(asked)], form, limits, streamed=streamed)
+    return await respond(request, [desk.chat(asked)], form, streamed=streamed)
 
 
 def fingerprint(card: ModelCard) -> str:

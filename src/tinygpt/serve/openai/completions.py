@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.serve.fields import Fields, kind
 from tinygpt.serve.job import Desk, Done, Event, ModelCard, Text
+from tinygpt.serve.limits import Settings
 from tinygpt.serve.openai import ask, reports
 from tinygpt.serve.openai.answers import Heard, hear, respond, said
 from tinygpt.serve.openai.chat import ChatForm, budget, fingerprint, wants_usage
-from tinygpt.serve.openai.limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
 
 MAX_TOKENS = 16  # OpenAI's default
 FIM_TOKENS = 256
-TOP = 20
 DOCUMENT = {
     "model": "string", "prompt": "string|array", "suffix": "string", "max_tokens": "integer",
     "echo": "boolean", "logprobs": "integer|boolean", "best_of": "integer", "stream": "boolean",
@@ -54,7 +53,7 @@ def texts(f: Fields, name: str, most: int) -> list[str | list[int]]:
     return value
 
 
-def job(f: Fields, limits: Limits, id: str) -> Text:
+def job(f: Fields, settings: Settings, id: str) -> Text:
     """The body as a job whose prompt is to be put in. FieldError names the field that is wrong."""
     echo = f.flag("echo")
     most = f.integer("max_tokens", 0, ask.LONGEST, MAX_TOKENS)
@@ -65,9 +64,13 @@ def job(f: Fields, limits: Limits, id: str) -> Text:
         raise f.wrong("suffix", "and 'echo' exclude each other")
     # vLLM's and OpenAI's clients send a number; true, as in chats, is the token itself
     logprobs = int(f.flag("logprobs")) - 1 if isinstance(f.any("logprobs"), bool) else None
-    logprobs = f.integer("logprobs", 0, TOP) if logprobs is None else (None if logprobs < 0 else 0)
-    common = ask.common(f, limits, most or 1)
-    best_of = f.integer("best_of", 1, limits.max_n)
+    logprobs = (
+        f.integer("logprobs", 0, settings.limits.alternatives)
+        if logprobs is None
+        else (None if logprobs < 0 else 0)
+    )
+    common = ask.common(f, settings.limits, most or 1)
+    best_of = f.integer("best_of", 1, settings.limits.answers)
     if best_of is not None and best_of < common["n"]:
         raise f.wrong("best_of", f"must be at least 'n', which is {common['n']}")
     if f.flag("stream") and best_of is not None and best_of > common["n"]:
@@ -78,20 +81,20 @@ def job(f: Fields, limits: Limits, id: str) -> Text:
     )  # fmt: skip
 
 
-async def answer(request: Request, f: Fields, desk: Desk, limits: Limits) -> Response:
+async def answer(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
     """Every prompt of one request gone on with."""
     streamed = f.flag("stream")
     with_usage = wants_usage(f, streamed)
     card = await desk.card(f.text("model", ""))
     id = f"cmpl-{uuid.uuid4().hex}"
-    asked = job(f, limits, id)
-    prompts = texts(f, "prompt", limits.max_inputs)
+    asked = job(f, settings, id)
+    prompts = texts(f, "prompt", settings.limits.prompts)
     jobs = [desk.text(dataclasses.replace(asked, prompt=prompt)) for prompt in prompts]
     form = TextForm(id, card, n=asked.n, usage=with_usage, logprobs=asked.logprobs is not None)
-    return await respond(request, jobs, form, limits, streamed=streamed)
+    return await respond(request, jobs, form, streamed=streamed)
 
 
-async def fill(request: Request, f: Fields, desk: Desk, limits: Limits) -> Response:
+async def fill(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
     """What stands between prompt and suffix, written as a chat's answer is."""
     streamed = f.flag("stream")
     with_usage = wants_usage(f, streamed)
@@ -100,10 +103,10 @@ async def fill(request: Request, f: Fields, desk: Desk, limits: Limits) -> Respo
     prompt = f.text("prompt")
     if prompt is None:
         raise f.wrong("prompt", "is required")
-    common = ask.common(f, limits, budget(f, FIM_TOKENS))
+    common = ask.common(f, settings.limits, budget(f, FIM_TOKENS))
     asked = Text(prompt=prompt, suffix=f.text("suffix") or None, request_id=id, **common)
     form = ChatForm(id, card, n=asked.n, usage=with_usage, logprobs=False)
-    return await respond(request, [desk.text(asked)], form, limits, streamed=streamed)
+    return await respond(request, [desk.text(asked)], form, streamed=streamed)
 
 
 class TextForm:

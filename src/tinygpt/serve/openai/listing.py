@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tinygpt.serve.fields import Fields
 from tinygpt.serve.job import Desk, ModelCard
 from tinygpt.serve.leaving import stay
+from tinygpt.serve.limits import Settings
 from tinygpt.serve.openai import ask
 from tinygpt.serve.openai.answers import reply
 from tinygpt.serve.openai.completions import texts
-from tinygpt.serve.openai.limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
@@ -56,11 +56,11 @@ async def model(desk: Desk, name: str) -> Response:
     return reply(shown(await desk.card(name)))
 
 
-async def embeddings(request: Request, f: Fields, desk: Desk, limits: Limits) -> Response:
+async def embeddings(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
     """The mean of each input's last hidden states."""
     encoding = f.choice("encoding_format", ("float", "base64"), "float")
     wide = f.integer("dimensions", 1, ask.LONGEST)
-    inputs = texts(f, "input", limits.max_inputs)
+    inputs = texts(f, "input", settings.limits.prompts)
     if "" in inputs:
         raise f.wrong("input", "holds an empty text")
     card = await desk.card(f.text("model", ""))
@@ -81,7 +81,7 @@ def _base64(vector: list[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
 
 
-async def tokenize(request: Request, f: Fields, desk: Desk, limits: Limits) -> Response:
+async def tokenize(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
     """vLLM's `prompt` or llama.cpp's `content` as ids. Special tokens in it are read as such unless
     `add_special_tokens` is false."""
     text = f.text("prompt", f.text("content", "")) if "prompt" in f or "content" in f else None
@@ -94,7 +94,7 @@ async def tokenize(request: Request, f: Fields, desk: Desk, limits: Limits) -> R
     return reply({"tokens": ids, "count": len(ids), "max_model_len": card.context})
 
 
-async def detokenize(request: Request, f: Fields, desk: Desk, limits: Limits) -> Response:
+async def detokenize(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
     """Ids as text, under vLLM's name for it and llama.cpp's."""
     ids = f.any("tokens")
     if not isinstance(ids, list) or not all(ask.is_id(id) for id in ids):

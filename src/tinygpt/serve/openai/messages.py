@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygpt.serve.fields import FieldError, Fields, function_tools
 from tinygpt.serve.job import Message
-from tinygpt.serve.openai.limits import Limits
+from tinygpt.serve.limits import Limits
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 LONGEST_NAME = 128
@@ -16,7 +16,7 @@ MODES = ("none", "auto", "required")
 
 def messages(f: Fields, limits: Limits) -> list[Message]:
     """The conversation. A developer is a system, a function's result a tool's."""
-    given = f.objects("messages", limits.max_messages)
+    given = f.objects("messages", limits.messages)
     if not given:
         raise f.wrong("messages", "must hold at least one message")
     found: list[Message] = []
@@ -110,28 +110,26 @@ def _part(f: Fields) -> str:
 
 def tools(f: Fields, limits: Limits) -> list[dict[str, Any]]:
     """Function tools, `functions` of old among them."""
-    given = [(each, each.object("function")) for each in f.objects("tools", limits.max_tools)]
+    given = [(each, each.object("function")) for each in f.objects("tools", limits.tools)]
     if not given:
-        given = [(each, each) for each in f.objects("functions", limits.max_tools)]
+        given = [(each, each) for each in f.objects("functions", limits.tools)]
     found: list[dict[str, Any]] = []
     for tool, function in given:
         if function is not tool and tool.text("type", "function") != "function":
             raise tool.wrong("type", f"must be 'function', got '{str(tool.any('type'))[:40]}'")
         if function is None:
             raise tool.wrong("function", "is required")
-        found.append({"type": "function", "function": _function(function, limits)})
+        found.append({"type": "function", "function": _function(function)})
     return function_tools(found)
 
 
-def _function(f: Fields, limits: Limits) -> dict[str, Any]:
+def _function(f: Fields) -> dict[str, Any]:
     name = f.needed("name")
     if len(name) > LONGEST_NAME:
         raise f.wrong("name", f"may have at most {LONGEST_NAME} characters")
     f.text("description")
     f.flag("strict")
     f.object("parameters")
-    if len(json.dumps(f.data)) > limits.max_schema_bytes:
-        raise f.wrong("parameters", f"may have at most {limits.max_schema_bytes} bytes")
     kept = {key: value for key, value in f.data.items() if value is not None}
     return {"parameters": {"type": "object", "properties": {}}} | kept
 

@@ -45,11 +45,11 @@ def _entry(token: Token) -> dict[str, Any]:
 
 
 def _plain(token: Token, logprob: float | None) -> dict[str, Any]:
-    return {"token": _name(token, ""), "logprob": _number(logprob), "bytes": list(token.bytes)}
+    return {"token": token.text, "logprob": _number(logprob), "bytes": list(token.bytes)}
 
 
 class Offsets:
-    """Where each token begins, in characters from the start of its text; tokens may be parts of characters."""
+    """Where each token begins, in characters of the choice's text; a token may be part of a character."""
 
     def __init__(self) -> None:
         self._decoder, self._at = codecs.getincrementaldecoder("utf-8")("replace"), 0
@@ -64,8 +64,8 @@ class Offsets:
 
 
 def of_text(tokens: Sequence[Token], offsets: Offsets) -> dict[str, Any]:
-    """`choices[].logprobs` of a completion. `top_logprobs` has the token itself beside its alternatives, and of
-    two with the same text the likelier, so that the largest number is the argmax's."""
+    """`choices[].logprobs` of a completion. `top_logprobs` has the token itself beside its alternatives, and
+    of two with the same text the likelier, so that the largest number is the argmax's."""
     tops: list[dict[str, float] | None] = []
     for token in tokens:
         if token.logprob is None:
@@ -73,24 +73,16 @@ def of_text(tokens: Sequence[Token], offsets: Offsets) -> dict[str, Any]:
             continue
         named: dict[str, float] = {}
         for other, logprob in (*token.top, (token, token.logprob)):
-            name, number = _name(other, "bytes:"), _number(logprob)
+            name, number = other.text, _number(logprob)
             assert number is not None
             named[name] = max(number, named.get(name, number))
         tops.append(named)
     return {
-        "tokens": [_name(token, "bytes:") for token in tokens],
+        "tokens": [token.text for token in tokens],
         "token_logprobs": [_number(token.logprob) for token in tokens],
         "top_logprobs": tops,
         "text_offset": offsets.of(tokens),
     }
-
-
-def _name(token: Token, before: str) -> str:
-    """A token's text; its bytes in hexadecimal where they are not whole characters."""
-    try:
-        return token.bytes.decode("utf-8")
-    except UnicodeDecodeError:
-        return before + "".join(f"\\x{byte:02x}" for byte in token.bytes)
 
 
 def _number(logprob: float | None) -> float | None:
