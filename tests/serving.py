@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -101,3 +104,39 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Generator[Live]:
     folder = tmp_path_factory.mktemp("live")
     with serve(tiny_chat_model(folder), folder) as running:
         yield running
+
+
+def npm(*packages: str) -> Path:
+    """A folder whose node_modules has these packages ("openai@6"), for scripts that node runs. They are
+    installed when a test first needs them, and kept for later runs in TINYGPT_TEST_NPM or the folder for
+    temporary files. Skips where there is no node, or no registry, unless TINYGPT_REQUIRE_PARITY=1."""
+    required = os.environ.get("TINYGPT_REQUIRE_PARITY") == "1"
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        assert not required, "node and npm must be there"
+        pytest.skip("node and npm are not installed")
+    root = Path(os.environ.get("TINYGPT_TEST_NPM") or Path(tempfile.gettempdir()) / "tinygpt-npm")
+    folder = root / "-".join(sorted(packages)).replace("/", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "installed"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not done.exists():
+            words = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder)]
+            ran = subprocess.run([*words, *packages], capture_output=True, text=True, timeout=300)
+            if ran.returncode:
+                assert not required, ran.stderr
+                pytest.skip(f"npm could not install {packages}: {ran.stderr[-300:]}")
+            done.touch()
+    return folder
+
+
+def node(folder: Path, script: Path, *words: str) -> str:
+    """What a script writes to stdout; `folder` is from `npm`."""
+    copied = folder / f"{os.getpid()}-{script.name}"  # modules are looked for beside the script
+    shutil.copy(script, copied)
+    try:
+        ran = subprocess.run(["node", str(copied), *words], capture_output=True, text=True, timeout=120)
+    finally:
+        copied.unlink()
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
