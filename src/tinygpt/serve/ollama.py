@@ -17,6 +17,7 @@ from tinygpt.core.errors import TinyGPTError, UnknownModel
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve import ollama_read as reading
 from tinygpt.serve import ollama_write as writing
+from tinygpt.serve.cards import capabilities
 from tinygpt.serve.endpoint import add
 from tinygpt.serve.fields import FieldError, Fields, document, read
 from tinygpt.serve.job import Chat, Desk, Event, ModelCard, Text
@@ -126,7 +127,7 @@ class Surface:
 
     def _chat(self, card: ModelCard, body: Fields, messages: list[dict[str, Any]]) -> Chat:
         think = reading.think(body)
-        if "thinking" not in writing.capabilities(card):
+        if "thinking" not in capabilities(card):
             if think:
                 raise FieldError(f'"{card.name}" does not support thinking', param="think")
             think = None
@@ -150,7 +151,7 @@ class Surface:
             raise FieldError("raw mode does not support template, system, or context", param="raw")
         if suffix and (system or context):
             raise body.wrong("suffix", "cannot be given together with 'system' or 'context'")
-        if suffix and "insert" not in writing.capabilities(card):
+        if suffix and "insert" not in capabilities(card):
             raise FieldError(f'"{card.name}" does not support insert', param="suffix")
         messages = [{"role": "system", "content": system}] if system else []
         chat = self._chat(card, body, [*messages, {"role": "user", "content": prompt}])

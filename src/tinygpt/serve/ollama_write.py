@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tinygpt.infer.config import SampleConfig
+from tinygpt.serve.cards import capabilities
 from tinygpt.serve.job import CallPart, Done, Event, ModelCard, Token
 
 NEVER = "9999-12-31T23:59:59Z"  # of a model that stays
@@ -37,18 +38,6 @@ def nanoseconds(seconds: float) -> int:
 
 
 # Models
-
-
-def capabilities(card: ModelCard) -> list[str]:
-    """What a model can do: as its card says, else as its template lets know."""
-    if (said := card.details.get("capabilities")) is not None:
-        return list(said)
-    found = ["completion"]
-    if "tools" in card.template:
-        found.append("tools")
-    if "enable_thinking" in card.template:
-        found.append("thinking")
-    return [*found, "embedding"]
 
 
 def details(card: ModelCard) -> dict[str, Any]:
