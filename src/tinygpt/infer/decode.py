@@ -55,9 +55,11 @@ class Decoder:
             self.read(tokens_BL[:, start : start + PREFILL], last=1)
         return self.model(tokens_BL[:, last:], self.cache, last=1)[:, 0]
 
-    def read(self, tokens_BL: mx.array, last: int = 0) -> mx.array:
-        """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many."""
-        logits_BLV = self.model(tokens_BL, self.cache, last=last)
+    def read(self, tokens_BL: mx.array, last: int = 0, **how: Any) -> mx.array:
+        """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many. how: what
+        else the model is told, as a tap."""
+        self.thaw()
+        logits_BLV = self.model(tokens_BL, self.cache, last=last, **how)
         mx.eval([layer.state for layer in self.cache])
         return logits_BLV
 
@@ -88,7 +90,7 @@ class Decoder:
 
     def filter(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; one may come twice."""
-        self._thaw()
+        self.thaw()
         index = mx.array(list(rows))
         for layer in self.cache:
             layer.filter(index)
@@ -97,7 +99,7 @@ class Decoder:
 
     def rewind(self, n_B: Sequence[int]) -> None:
         """Forget the last tokens of each row, so many of each."""
-        self._thaw()
+        self.thaw()
         for layer in self.cache:
             layer.rewind(n_B)
         self.pads = [pad + n - min(n_B) for pad, n in zip(self.pads, n_B, strict=True)]
@@ -108,7 +110,7 @@ class Decoder:
             return self.fixed.held
         return getattr(self.cache[0], "held", 0)  # caches of mlx-lm keep their padding themselves
 
-    def _thaw(self) -> None:
+    def thaw(self) -> None:
         """Let the caches have what the compiled step holds."""
         if self.fixed is not None:
             self.fixed.give_back(self.cache)
@@ -116,7 +118,7 @@ class Decoder:
 
     def _loosen(self) -> None:
         """Bring caches into the form of a batch."""
-        self._thaw()
+        self.thaw()
         for i, layer in enumerate(self.cache):
             if not hasattr(layer, "left_padding"):
                 self.cache[i] = layer.merge([layer])  # of mlx-lm

@@ -18,6 +18,8 @@ from tinygpt.core.errors import BusyError
 from tinygpt.infer.batch import Batch, choose, likeliest, sampler_of
 from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer, Piece, Request
+from tinygpt.infer.speculate._batch import SpeculativeBatch, recorder
+from tinygpt.infer.speculate._protocol import Drafter, Seen
 from tinygpt.infer.writer import Writer
 
 if TYPE_CHECKING:
@@ -38,11 +40,14 @@ class Limits:
 class Lane:
     """Requests of one engine."""
 
-    def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
-        self.engine, self.limits = engine, limits or Limits()
+    def __init__(
+        self, engine: Engine, limits: Limits | None = None, drafter: Drafter | None = None
+    ) -> None:
+        """drafter: guesses tokens, which the model then checks several at a time; see infer/speculate."""
+        self.engine, self.limits, self.drafter = engine, limits or Limits(), drafter
         self.waiting: deque[Answer] = deque()
         self._reading: _Reading | None = None
-        self._batches: dict[tuple[int, int], Batch] = {}  # by the kind of their caches
+        self._batches: dict[tuple[int, int], Batch | SpeculativeBatch] = {}  # by the kind of their caches
 
     @property
     def busy(self) -> bool:
@@ -54,6 +59,16 @@ class Lane:
         """Answers that have left the queue."""
         reading = len(self._reading.answers) if self._reading else 0
         return reading + sum(len(batch.rows) for batch in self._batches.values())
+
+    @property
+    def n_drafted(self) -> int:
+        """Tokens that were guessed for all answers so far."""
+        return sum(getattr(batch, "n_drafted", 0) for batch in self._batches.values())
+
+    @property
+    def n_accepted(self) -> int:
+        """Those of them that were right."""
+        return sum(getattr(batch, "n_accepted", 0) for batch in self._batches.values())
 
     def submit(
         self,
@@ -78,7 +93,8 @@ class Lane:
             self._reading = None
         if self._reading is not None and self._reading.advance(self.limits.chunk):
             done, self._reading = self._reading, None
-            self._batch(done.kind).extend(*done.result())
+            batch: Any = self._batch(done.kind)  # speculation hands its session over, too
+            batch.extend(*done.result())
         for batch in self._batches.values():
             if batch.rows:
                 batch.step()
@@ -133,11 +149,12 @@ class Lane:
                 break
             group.append(self.waiting.popleft())
         if group:
-            self._reading = _Reading(self.engine, group, kind)
+            self._reading = _Reading(self.engine, group, kind, self.drafter)
 
-    def _batch(self, kind: tuple[int, int]) -> Batch:
+    def _batch(self, kind: tuple[int, int]) -> Batch | SpeculativeBatch:
         if kind not in self._batches:
-            self._batches[kind] = Batch(self.engine.model)
+            model = self.engine.model
+            self._batches[kind] = SpeculativeBatch(model, self.drafter) if self.drafter else Batch(model)
         return self._batches[kind]
 
 
@@ -149,8 +166,10 @@ def _kind(request: Request) -> tuple[int, int]:
 class _Reading:
     """Prompts that are being read together, aligned at the right. Equal ones are read once."""
 
-    def __init__(self, engine: Engine, answers: list[Answer], kind: tuple[int, int]) -> None:
-        self.engine, self.answers, self.kind = engine, answers, kind
+    def __init__(
+        self, engine: Engine, answers: list[Answer], kind: tuple[int, int], drafter: Drafter | None = None
+    ) -> None:
+        self.engine, self.answers, self.kind, self._drafter = engine, answers, kind, drafter
         now = time.perf_counter()
         for answer in answers:
             answer.times.started = now
@@ -162,6 +181,7 @@ class _Reading:
         pad_id = engine.tokenizer.pad_id
         self._tokens_BL = mx.array([[pad_id] * n + ids for n, ids in zip(self._pads, prompts, strict=True)])
         self._decoder = Decoder(engine.model, self._pads, engine.fixed_step, sinks=kind[0], window=kind[1])
+        self._drafting = drafter.begin(self._pads) if drafter else None
         self._at = 0
         self._logits_BV: mx.array | None = None
 
@@ -169,7 +189,12 @@ class _Reading:
         """Read the next tokens, at most so many over all rows; whether all were read."""
         end = min(self._length, self._at + max(1, chunk // len(self._pads)))
         echo = any(answer.request.echo for answer in self.answers)
-        logits_BLV = self._decoder.read(self._tokens_BL[:, self._at : end], last=0 if echo else 1)
+        tokens_BL, seen = self._tokens_BL[:, self._at : end], Seen()
+        points = self._drafter.points if self._drafter else ()
+        how = {"tap": recorder(frozenset(points), seen)} if points else {}
+        logits_BLV = self._decoder.read(tokens_BL, last=0 if echo else 1, **how)
+        if self._drafting is not None:
+            self._drafting.read(tokens_BL, seen)
         if echo:
             self._report(logits_BLV, end)
         self._at, self._logits_BV = end, logits_BLV[:, -1]
@@ -195,12 +220,15 @@ class _Reading:
                 top = tuple(pairs)[: answer.request.logprobs or 0]
                 answer.prompt_logprobs.append((values[row][j], top))
 
-    def result(self) -> tuple[Decoder, Any]:
-        """The caches, one row an answer, and the first tokens."""
+    def result(self) -> tuple[Any, ...]:
+        """The caches, one row an answer, the first tokens, and the session of a drafter, if there is one."""
         logits_BV = self._logits_BV
         assert logits_BV is not None
         if self._row_of != list(range(len(self._pads))):
             self._decoder.filter(self._row_of)
             logits_BV = logits_BV[mx.array(self._row_of)]
+            if self._drafting is not None:
+                self._drafting.filter(self._row_of)
         sampler = sampler_of(self.answers, self.engine.model.config.vocab_size)
-        return self._decoder, choose(self.answers, sampler, logits_BV)
+        first = choose(self.answers, sampler, logits_BV)
+        return (self._decoder, first) if self._drafting is None else (self._decoder, first, self._drafting)

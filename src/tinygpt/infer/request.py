@@ -53,6 +53,7 @@ class Request:
     logprobs:  how many alternatives are reported beside each token's log-probability; None: neither. They are
                the model's own, before any rule.
     echo:      report the log-probabilities of the prompt's tokens too.
+    boundaries: lengths of the prompt's beginnings that other prompts are likely to share.
     """
 
     prompt: list[int]
@@ -62,6 +63,7 @@ class Request:
     logprobs: int | None = None
     echo: bool = False
     constraint: Constraint | None = None
+    boundaries: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
@@ -107,6 +109,8 @@ class Answer:
         self.logprob_sum = 0.0
         self.prompt_logprobs: list[tuple[float, Alternatives]] = []  # of prompt[1:], with `echo`
         self.n_cached = 0  # tokens of the prompt that were not read again
+        self.n_drafted = 0  # tokens that were guessed for it (see infer/speculate)
+        self.n_accepted = 0  # those of them that were right
         self.cancelled = False
         self.times = Times()
 

@@ -47,9 +47,11 @@ class History:
         self.counts_BV = self.counts_BV.at[mx.arange(tokens_B.shape[0]), tokens_B].add(1)
 
 
-def uniform(seed: int, step: int) -> float:
-    """The draw of token `step` under `seed`: a number in [0, 1) with 23 bits, the same on every machine."""
-    digest = hashlib.blake2b(f"{seed}:{step}".encode(), digest_size=4).digest()
+def uniform(seed: int, step: int, purpose: str = "") -> float:
+    """The draw of token `step` under `seed`: a number in [0, 1) with 23 bits, the same on every machine.
+
+    purpose: what it is drawn for beside the token itself, whose draws are independent of it."""
+    digest = hashlib.blake2b(f"{seed}:{step}{purpose and ':'}{purpose}".encode(), digest_size=4).digest()
     return (int.from_bytes(digest, "little") >> 9) / (1 << 23)
 
 

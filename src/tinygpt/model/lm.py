@@ -160,11 +160,12 @@ class LM(nn.Module):
         tap: Tap | None = None,
         last: int = 0,
         terms: Terms | None = None,
+        places: mx.array | None = None,
     ) -> mx.array:
         """Logits (B, L, V); `last`: only those after the last so many tokens. With `terms` layers compute as
-        in training."""
+        in training. places: (B, L) where in their texts the tokens stand, when not one after the other."""
         frame = Frame.of(tokens_BL, positions, segments, tap)
-        frame.terms = terms
+        frame.terms, frame.places = terms, places
         x_BLD = self._states(tokens_BL, cache, frame)
         of_head = None
         if cache is not None and self.head.key_width:

@@ -40,7 +40,7 @@ def parse(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise FieldError("the request has no body", hint="send a JSON object")
     try:
-        value = json.loads(body, parse_constant=_refuse)
+        value = json.loads(body, parse_constant=_refuse, parse_float=_number)
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -56,6 +56,13 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
 
 
 class Fields:
@@ -126,9 +133,7 @@ class Fields:
         try:
             value = float(value)
         except OverflowError:
-            value = math.inf
-        if not math.isfinite(value):
-            raise self.wrong(name, "is too large")
+            raise self.wrong(name, "is too large") from None
         return float(self._in(name, value, low, high))
 
     def _in(self, name: str, value: float, low: float | None, high: float | None) -> float:

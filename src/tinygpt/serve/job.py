@@ -32,6 +32,7 @@ class Job:
     n:        answers; `best_of`: of so many, the likeliest.
     logprobs: how many alternatives beside each token's log-probability; None: neither.
     user:     who asks, for the trace.
+    stream:   whether the answer is sent as it grows, for the records.
     """
 
     model: str = ""
@@ -44,6 +45,7 @@ class Job:
     ignore_stop_ids: bool = False
     user: str = ""
     request_id: str = ""
+    stream: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +175,10 @@ class Desk(Protocol):
     def chat(self, job: Chat) -> AsyncIterator[Event]: ...
 
     def text(self, job: Text) -> AsyncIterator[Event]: ...
+
+    async def prompt(self, job: Chat) -> list[int]:
+        """Ids of the prompt that a job's messages and tools make; nothing is written."""
+        ...
 
     async def embed(self, model: str, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
         """Mean-pooled hidden states of each input, and how many tokens were read."""

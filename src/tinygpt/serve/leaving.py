@@ -72,16 +72,21 @@ async def begin(request: Request, events: AsyncIterator[T]) -> Begun[T]:
         raise
 
 
-async def collect(request: Request, events: AsyncIterator[T]) -> list[T]:
-    """All events; Gone, with the iterator closed, where the client leaves before the last."""
+async def collect(
+    request: Request, pieces: AsyncIterator[T], events: AsyncIterator[Any] | None = None
+) -> list[T]:
+    """All pieces; Gone where the client leaves before the last. They are closed then, and so are the events that
+    they are made of."""
 
     async def gather() -> list[T]:
-        return [event async for event in events]
+        return [piece async for piece in pieces]
 
     try:
         return await stay(request, gather())
     finally:
-        await close(events)
+        await close(pieces)
+        if events is not None:
+            await close(events)  # a generator that was never started closes nothing
 
 
 async def close(events: AsyncIterator[Any]) -> None:
@@ -110,7 +115,7 @@ def stream(pieces: AsyncIterator[bytes], events: AsyncIterator[Any], media_type:
                 return
             finally:
                 await close(pieces)
-                await close(events)  # a generator that was never started closes nothing
+                await close(events)
 
     response = Stream(media_type=media_type, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
     del response.headers["content-length"]

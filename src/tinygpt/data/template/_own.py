@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinygpt.core.errors import DataError
@@ -59,8 +59,10 @@ class Own:
         messages: Sequence[Message],
         tools: Sequence[dict[str, Any]] | None = None,
         add_generation_prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
     ) -> list[Span]:
-        """The conversation as spans, or the prompt up to where the assistant begins to write."""
+        """The conversation as spans, or the prompt up to where the assistant begins to write. `variables`:
+        what the template may ask for beside the conversation, as enable_thinking."""
         chosen = self._choose(tools)
         marks = _marks(messages, tools)
         given = self.prepared(messages, tools)
@@ -69,11 +71,12 @@ class Own:
         changed = safe != given or listed != (list(tools) if tools else None)
 
         def write(some: Sequence[Message], ask: bool) -> tuple[str, list[tuple[int, int]]]:
-            return self._write(chosen, some, listed, ask)
+            return self._write(chosen, some, listed, ask, variables)
 
         text, blocks = write(safe, add_generation_prompt)
         if changed:
-            bare, _ = self._write(chosen, given, list(tools) if tools else None, add_generation_prompt)
+            plain = list(tools) if tools else None
+            bare, _ = self._write(chosen, given, plain, add_generation_prompt, variables)
             if text.translate(dict.fromkeys(map(ord, marks))) != bare:
                 raise DataError(
                     "the chat template does something else with text that spells control tokens",
@@ -181,12 +184,17 @@ class Own:
         return compiled(self.source)
 
     def _write(
-        self, template: Compiled, messages: Sequence[Message], tools: Any, ask: bool
+        self,
+        template: Compiled,
+        messages: Sequence[Message],
+        tools: Any,
+        ask: bool,
+        variables: Mapping[str, Any] | None = None,
     ) -> tuple[str, list[tuple[int, int]]]:
         try:
             return template.render(
                 **self.tokenizer.names, messages=list(messages), tools=tools, documents=None,
-                add_generation_prompt=ask,
+                add_generation_prompt=ask, **(variables or {}),
             )  # fmt: skip
         except Refused as refusal:
             raise DataError(

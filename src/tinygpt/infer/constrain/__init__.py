@@ -1,0 +1,1 @@
+"""Constraints: what an answer may consist of, enforced token by token."""

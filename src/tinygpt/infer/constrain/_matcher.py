@@ -1,0 +1,113 @@
+"""A grammar at work in one answer: masks over ids, steps forward, and steps back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinygpt.core.errors import ConfigError
+from tinygpt.infer.constrain import _bridge
+
+if TYPE_CHECKING:
+    import llguidance
+    import numpy as np
+
+    from tinygpt.data.tokenizer._protocol import Tokenizer
+
+KEPT = 64  # compiled grammars that are kept for each tokenizer
+SIZE = 1 << 18  # characters of a grammar
+# What one grammar and one step of it may cost: at the most some tens of milliseconds.
+LIMITS: dict[str, Any] = {"max_items_in_row": 30_000, "step_max_items": 400_000, "verbose_errors": False}
+
+
+class Matcher:
+    """See tinygpt.infer.request.Constraint. `take` refuses an id that the grammar does not allow, and then
+    nothing has changed."""
+
+    def __init__(self, matcher: llguidance.LLMatcher, words: int) -> None:
+        self._matcher, self._words = matcher, words
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer may end here."""
+        return self._matcher.is_accepting()
+
+    def mask(self) -> np.ndarray:
+        import numpy as np
+
+        mask = np.empty(self._words, np.int32)
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        if self._matcher.is_error():
+            raise ConfigError(
+                f"the grammar cannot go on: {_first_line(self._matcher.get_error())}",
+                hint="make it simpler: fewer alternatives, or smaller bounds",
+            )
+        if not mask.any():
+            raise ConfigError(
+                "the grammar has come to a dead end: no token goes on with it",
+                hint="the vocabulary has no bytes for what it asks, or its longest match leaves nothing over",
+            )
+        return mask
+
+    def take(self, token: int) -> None:
+        if self._matcher.try_consume_tokens([token]) != 1:
+            raise ConfigError(f"the grammar does not allow the id {token} here", hint="heed the mask")
+
+    def rollback(self, n: int) -> None:
+        if n and not self._matcher.rollback(n):
+            raise ConfigError(f"the grammar cannot go back {n} tokens: it has not come so far")
+
+
+def lark_entry(text: str) -> dict[str, Any]:
+    """A Lark grammar as `start` takes it."""
+    return {"lark_grammar": text}
+
+
+def start(
+    entry: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    stop_ids: frozenset[int] | None = None,
+    *,
+    lead: str | None = None,
+    what: str = "the grammar",
+) -> Matcher:
+    """A fresh matcher of a grammar, which is compiled once. ConfigError where it is wrong or too large.
+
+    entry: {"lark_grammar": text} or {"json_schema": schema}.
+    lead:  Lark rules that define `lead`, what stands before; None: nothing, but the space that decoding takes
+           away where the tokenizer has one.
+    """
+    bridge = _bridge.of(tokenizer, stop_ids or frozenset(tokenizer.stop_ids))
+    if lead is None and bridge.strips:
+        lead = 'lead: " "'
+    grammars: list[Any] = [{"name": "main", **entry}]
+    if lead is not None:
+        grammars.insert(0, lark_entry(f"start: lead @main\n{lead}"))
+    text = json.dumps({"grammars": grammars})
+    if len(text) > SIZE:
+        raise ConfigError(f"{what} has {len(text)} characters, at most {SIZE} are taken", hint="shorten it")
+    with bridge.lock:
+        if text not in bridge.compiled:
+            bridge.compiled[text] = _compiled(text, bridge, what)
+            while len(bridge.compiled) > KEPT:
+                bridge.compiled.popitem(last=False)
+        bridge.compiled.move_to_end(text)
+        return Matcher(bridge.compiled[text].deep_copy(), bridge.words)
+
+
+def _compiled(text: str, bridge: _bridge.Bridge, what: str) -> llguidance.LLMatcher:
+    library = _bridge.engine()
+    limits = library.LLParserLimits(**LIMITS)
+    matcher = library.LLMatcher(bridge.library, text, log_level=0, limits=limits)
+    if matcher.is_error():
+        raise ConfigError(f"{what} is not usable: {_first_line(matcher.get_error())}")
+    try:
+        Matcher(matcher.deep_copy(), bridge.words).mask()
+    except ConfigError as error:
+        raise ConfigError(f"no text fits {what}", hint="look for a rule that never ends") from error
+    return matcher
+
+
+def _first_line(message: str) -> str:
+    return " ".join(message.split("<state>")[0].split())[:300]

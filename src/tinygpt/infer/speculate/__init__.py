@@ -1,0 +1,1 @@
+"""Speculation: cheap guesses of the next tokens, which one pass of the model checks."""

@@ -1,0 +1,106 @@
+"""Taking back what a pass wrote into the caches beyond what stayed.
+
+Most caches forget (`Decoder.rewind`), and in those of a pass over a tree the nodes that stayed move together
+first. Caches that cannot forget, as rotating ones and those with tails, are copied before the pass, and what
+stayed is read again on the copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from tinygpt.core.backend import mx
+from tinygpt.infer.decode import Decoder
+from tinygpt.model.cache.full import KVCache
+
+
+def forgets(decoder: Decoder) -> bool:
+    """Whether all caches can take back any number of tokens, another of each row."""
+    return all(hasattr(c, "rewind") and c.is_trimmable() for c in decoder.cache)
+
+
+def branches(decoder: Decoder) -> bool:
+    """Whether the caches can take in a tree."""
+    return all(type(c) is KVCache and not c.tailed for c in decoder.cache)
+
+
+class Branching:
+    """A full cache that new tokens enter as a tree. N new nodes, S tokens with them."""
+
+    def __init__(self, cache: KVCache, lineage_BNN: mx.array) -> None:
+        self._cache, self._lineage = cache, lineage_BNN
+        self.held, self.offset, self.left_padding = cache.held, cache.offset, cache.left_padding
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append (B, G, N, K) and return all keys and values held."""
+        return self._cache.update_and_fetch(keys, values)
+
+    def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
+        """Each node reads the text, and the nodes that lead to it."""
+        assert window_size is None, "a tree reads all of the text"
+        rows, past = self._lineage.shape[0], mx.arange(self.held)
+        padding = mx.zeros((rows,), mx.int32) if self.left_padding is None else self.left_padding
+        text_BS = mx.broadcast_to(past >= padding[:, None], (rows, self.held))
+        text_BNS = mx.broadcast_to(text_BS[:, None], (rows, length, self.held))
+        return mx.concatenate([text_BNS, self._lineage], axis=2)[:, None]
+
+
+def keep_paths(decoder: Decoder, n: int, paths: Sequence[Sequence[int]]) -> None:
+    """Of the last n places, hold the nodes of each row's path alone."""
+    if any(list(path) != list(range(len(path))) for path in paths):
+        order_BN = mx.array([[*path, *(i for i in range(n) if i not in set(path))] for path in paths])
+        for layer in decoder.cache:
+            first = layer.held - n
+            for name in ("keys", "values"):
+                x = getattr(layer, name)
+                moved = mx.take_along_axis(x[:, :, first : layer.held], order_BN[:, None, :, None], axis=2)
+                x[:, :, first : layer.held] = moved
+    if any(len(path) < n for path in paths):
+        decoder.rewind([n - len(path) for path in paths])
+
+
+def copied(decoder: Decoder) -> Decoder:
+    """The same caches once more: what is written into the one does not show in the other."""
+    decoder.thaw()
+    other = copy.copy(decoder)
+    other.pads, other.cache = list(decoder.pads), [_copied(layer) for layer in decoder.cache]
+    return other
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, mx.array):
+        return value[...]  # arrays are written in place
+    if isinstance(value, dict):
+        return {name: _copied(x) for name, x in value.items()}
+    if isinstance(value, list):
+        return [_copied(x) for x in value]
+    if not hasattr(value, "update_and_fetch") and not hasattr(value, "state"):
+        return value
+    other = copy.copy(value)
+    for name, x in vars(value).items():
+        setattr(other, name, _copied(x))
+    return other
+
+
+def read_again(before: Decoder, tokens: Sequence[Sequence[int]]) -> Decoder:
+    """`before` after each row has read its own tokens, which need not be equally many."""
+    groups: dict[int, list[int]] = {}
+    for row, own in enumerate(tokens):
+        groups.setdefault(len(own), []).append(row)
+    if len(groups) == 1:
+        before.read(mx.array([list(own) for own in tokens]), last=1)
+        return before
+    parts: list[Decoder] = []
+    for rows in groups.values():
+        part = copied(before)
+        part.filter(rows)
+        part.read(mx.array([list(tokens[row]) for row in rows]), last=1)
+        parts.append(part)
+    whole, *rest = parts
+    for part in rest:
+        whole.extend(part)
+    order = [row for rows in groups.values() for row in rows]
+    whole.filter([order.index(row) for row in range(len(order))])
+    return whole

@@ -1,0 +1,154 @@
+"""Draft model: a smaller model with the same tokenizer writes a few tokens ahead.
+
+The draft writes k tokens one after the other, each a draw from its own probabilities q under the row's rules;
+one pass of the large model gives p after each of them. A drafted d stays with probability `min(1, p(d) /
+q(d))`; at the first that does not, the token comes from `max(p - q, 0)` normalised, and the text has exactly
+the law of the large model. A greedy row keeps what is the large model's likeliest token. With an acceptance
+rate a, a pass gives `(1 - a^(k+1)) / (1 - a)` tokens.
+
+Paper: Leviathan et al., ICML 2023, arXiv:2211.17192, algorithm 1; Chen et al. 2023, arXiv:2302.01318.
+Differs: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
+from tinygpt.infer.decode import Decoder
+from tinygpt.infer.request import Answer
+from tinygpt.infer.sampler import draw
+from tinygpt.infer.speculate._batch import check
+from tinygpt.infer.speculate._protocol import Proposal, Seen
+from tinygpt.model import ops
+
+if TYPE_CHECKING:
+    from tinygpt.infer.engine import Engine
+    from tinygpt.infer.speculate._verify import Rules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How far ahead the draft writes."""
+
+    tokens: Annotated[int, "Tokens drafted at once."] = 4
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ConfigError(f"a draft writes at least 1 token, got {self.tokens}")
+
+
+class Drafts:
+    """The session: the draft's own caches, a row for each of the batch's. They hold each text but for its
+    newest tokens, which are read when something is asked."""
+
+    def __init__(self, drafter: Draft, pads: Sequence[int]) -> None:
+        self._drafter = drafter
+        self._decoder = Decoder(drafter.engine.model, pads, drafter.engine.fixed_step)
+        self._pads, self._read = list(pads), 0
+        self._held: list[int] = [0] * len(self._pads)  # tokens of each text in the caches
+        self._ahead: list[int] | None = None  # tokens of each text and of its guess that were read for one
+
+    def read(self, tokens_BL: mx.array, seen: Seen) -> None:
+        """Read the same of the prompts."""
+        self._decoder.read(tokens_BL, last=1)
+        self._read += tokens_BL.shape[1]
+        self._held = [max(0, self._read - pad) for pad in self._pads]
+
+    def extend(self, other: Drafts) -> None:
+        """Take in the rows of another session."""
+        self._decoder.extend(other._decoder)
+        self._held += other._held
+
+    def filter(self, rows: Sequence[int]) -> None:
+        """Keep only these rows."""
+        self._decoder.filter(rows)
+        self._held = [self._held[row] for row in rows]
+
+    def propose(self, rows: Sequence[Answer], rules: Rules, most: Sequence[int]) -> Proposal | None:
+        """What the draft writes after each text."""
+        texts = [row.request.prompt + row.ids for row in rows]
+        K = self._drafter.most
+        if self._drafter.learned and max(map(len, texts)) + K > self._drafter.engine.context:
+            return None  # the draft has no positions for it
+        late = [text[held:] for text, held in zip(texts, self._held, strict=True)]
+        width = max(map(len, late))
+        filled = [own + [0] * (width - len(own)) for own in late]
+        logits_BLV = self._decoder.read(mx.array(filled))
+        ends = mx.array([len(own) - 1 for own in late])
+        logits_BV = mx.take_along_axis(logits_BLV, ends[:, None, None], axis=1)[:, 0]
+        if any(len(own) < width for own in late):
+            self._decoder.rewind([width - len(own) for own in late])
+        tokens: list[mx.array] = []
+        q: list[mx.array] = []
+        more_BV = mx.zeros((len(rows), rules.vocab_size))
+        for j in range(K):
+            ruled_B1V = rules.ruled(self._drafter.fitted(logits_BV)[:, None], more_BV[:, None])
+            token_B = ruled_B1V[:, 0].argmax(axis=-1)
+            if rules.sampled:
+                steps = [[len(row.ids) + j] for row in rows]
+                drawn_B = draw(ruled_B1V[:, 0], rules.draws(steps, "draft")[:, 0])
+                token_B = mx.where(rules.greedy_B1[:, 0], token_B, drawn_B)
+                q.append(ops.softmax(ruled_B1V[:, 0].astype(mx.float32)))
+            tokens.append(token_B)
+            if rules.remembers:
+                more_BV = more_BV + (token_B[:, None] == mx.arange(rules.vocab_size))
+            if j + 1 < K:
+                logits_BV = self._decoder.step(token_B)
+        self._ahead = [len(text) for text in texts]
+        return Proposal(
+            tokens=mx.stack(tokens, axis=1), counts=list(most), q=mx.stack(q, axis=1) if q else None
+        )
+
+    def settle(self, seen: Seen, paths: Sequence[Sequence[int]]) -> None:
+        """Forget the guesses that were wrong."""
+        if self._ahead is None:
+            return
+        read = self._drafter.most - 1  # the last guess was not
+        right = [min(len(path) - 1, read) for path in paths]
+        if any(n < read for n in right):
+            self._decoder.rewind([read - n for n in right])
+        self._held = [n + more for n, more in zip(self._ahead, right, strict=True)]
+        self._ahead = None
+
+
+class Draft:
+    """The drafter. `engine` is the draft's own."""
+
+    points = frozenset[str]()
+    note = ""
+
+    def __init__(self, engine: Engine, vocab_size: int, config: Config) -> None:
+        self.engine, self._vocab_size, self.most = engine, vocab_size, config.tokens
+        self.learned = getattr(getattr(engine.model.config, "position", None), "name", "") == "learned"
+
+    def begin(self, pads: Sequence[int]) -> Drafts:
+        """A session."""
+        return Drafts(self, pads)
+
+    def fitted(self, logits_BV: mx.array) -> mx.array:
+        """The draft's logits for the ids of the large model; what the draft lacks never comes."""
+        lacking = self._vocab_size - logits_BV.shape[1]
+        if lacking <= 0:
+            return logits_BV[:, : self._vocab_size]
+        return mx.pad(logits_BV, [(0, 0), (0, lacking)], constant_values=-float("inf"))
+
+
+def build(engine: Engine, config: Config | None = None, *, draft: Engine) -> Draft:
+    """A drafter for an engine out of a smaller one; ConfigError where they do not go together."""
+    check(engine.model)
+    check(draft.model)
+    ours, theirs = engine.tokenizer, draft.tokenizer
+    if ours.hash != theirs.hash:
+        raise ConfigError(
+            "the draft has another tokenizer than the model", hint="draft with a model of the same family"
+        )
+    if not all(hasattr(c, "rewind") and c.is_trimmable() for c in draft.model.make_cache()):
+        raise ConfigError(
+            "the draft's caches cannot forget wrong guesses",
+            hint="draft with a model whose layers keep all their tokens: no windows, no tails, run by tinygpt itself",
+        )
+    return Draft(draft, engine.model.config.vocab_size, config or Config())

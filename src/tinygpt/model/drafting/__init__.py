@@ -1,0 +1,1 @@
+"""Modules that learn to guess a model's next tokens, beside it."""

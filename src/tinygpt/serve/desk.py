@@ -1,0 +1,416 @@
+"""The desk: jobs in, events out; between them a model's template, a lane of its engine, and a parser.
+
+What does not need the device is done beside the loop (rendering, grammars) or on it (taking answers apart);
+only the worker's thread touches arrays. A job is refused before its first event, and closing its iterator
+ends its work at the next token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tinygpt.core.errors import ConfigError
+from tinygpt.infer.request import Constraint, Request
+from tinygpt.serve import calls, embed, fim, formats, prompts, toolbox
+from tinygpt.serve.bridge import Feed
+from tinygpt.serve.formats import Formats
+from tinygpt.serve.job import Chat, Delta, Done, Event, Format, Job, ModelCard, Text
+from tinygpt.serve.rows import Row
+from tinygpt.serve.stream import Parser
+
+if TYPE_CHECKING:
+    from tinygpt.infer.engine import Engine
+    from tinygpt.serve.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Turn:
+    """What an answer continues: ids, its constraints (one an answer), and how its text is taken apart."""
+
+    ids: list[int]
+    stop_ids: frozenset[int]
+    constraints: Sequence[Constraint | None]
+    boundaries: tuple[int, ...] = ()
+    parser: Callable[[], Parser | None] = lambda: None
+
+
+class FrontDesk:
+    """See `job.Desk`.
+
+    tools:   offered in every conversation. metrics: where answers with tools leave a line.
+    grammar: the format of answers that name none and call no tools.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        tools: toolbox.Toolbox | None = None,
+        metrics: toolbox.Metrics | None = None,
+        grammar: Format | None = None,
+    ) -> None:
+        self.registry, self.tools, self.metrics, self.grammar = registry, tools, metrics, grammar
+        self._formats = Formats()
+
+    def close(self) -> None:
+        """End the threads of the desk; the registry is its owner's."""
+        self._formats.close()
+
+    # Conversations
+
+    async def chat(self, job: Chat) -> AsyncIterator[Event]:
+        """The answers to a conversation; see `Desk`."""
+        count = _count(job)
+        begun = time.perf_counter()
+        async with self.registry.use(job.model) as served:
+            engine, load = served.engine, time.perf_counter() - begun
+            turn = await self._chat_turn(engine, job, job.messages, count)
+            own = self._own(job)
+            rows = [
+                Row(index=i, tokenizer=engine.tokenizer, report=job.logprobs is not None, own=own, load=load)
+                for i in range(count)
+            ]
+            async with Feed(self.registry.worker, served.lane) as feed:
+                await self._begin(feed, engine, job, turn, rows)
+                best = _Best(job)
+                while best.waits:
+                    for index, piece in await feed.next():
+                        row = rows[index]
+                        if index in best.ended:
+                            continue
+                        for delta in row.take(piece):
+                            if best.passes(delta):
+                                yield delta
+                        full = row.parser is not None and row.parser.full
+                        if full and piece.finish_reason is None:
+                            feed.drop(index)
+                        elif piece.finish_reason is None:
+                            continue
+                        if row.asked and not row.n_calls and await self._hop(feed, engine, job, row):
+                            continue
+                        self._count(job, row)
+                        for event in best.end(row):
+                            yield event
+
+    async def _chat_turn(
+        self, engine: Engine, job: Chat, messages: Sequence[Mapping[str, Any]], n: int
+    ) -> _Turn:
+        """What this conversation asks of the model."""
+        shown = list(self.tools.shown(job.tools) if self.tools else job.tools)
+        names = [calls.name_of(tool) for tool in shown]
+        wanted = formats.choice_of(job.tool_choice, names)
+        if job.tool_choice == "none":
+            shown = []
+        form = job.format or (None if shown else self.grammar)
+        if form is not None and shown and wanted is None:
+            raise ConfigError(
+                "an answer in a response format cannot call tools as well",
+                hint='set tool_choice to "none" or "required", or leave the format out',
+            )
+        given = [dict(message) for message in messages]
+        if self.tools and self.tools.deferred and shown:
+            given.insert(0, {"role": "system", "content": self.tools.catalogue()})
+        free = wanted is None and (form is None or job.think is True)
+        prompt = await asyncio.to_thread(
+            prompts.of_chat, engine, given, shown,
+            think=job.think, prefill=job.prefill and messages is job.messages, answer_only=not free,
+        )  # fmt: skip
+        stop_ids = _stop_ids(engine, job)
+        listed = calls.forms(prompt.source, engine.tokenizer.special) if shown else []
+        constraints: Sequence[Constraint | None] = [None] * n
+        if wanted is not None:
+            listed, constraints = await self._forced(engine, job, shown, wanted, listed, stop_ids, n)
+        elif form is not None:
+            after = prompt.think[1] if prompt.opened else None
+            constraints = await self._formats.of(engine, form, stop_ids, n, after)
+        parser = functools.partial(
+            Parser, prompt.think, opened=prompt.opened, forms=listed, tools=shown, parallel=job.parallel
+        )
+        return _Turn(
+            ids=prompt.ids, stop_ids=stop_ids, constraints=constraints, boundaries=prompt.boundaries,
+            parser=parser,
+        )  # fmt: skip
+
+    async def _forced(
+        self,
+        engine: Engine,
+        job: Chat,
+        shown: Sequence[Mapping[str, Any]],
+        wanted: tuple[str, ...],
+        listed: list[calls.Form],
+        stop_ids: frozenset[int],
+        n: int,
+    ) -> tuple[list[calls.Form], Sequence[Constraint]]:
+        """Constraints under which an answer is a call of one of these tools, and the form of it."""
+        tools = [dict(tool) for tool in shown if calls.name_of(tool) in wanted]
+        spec = {"tools": tools, "parallel": job.parallel}
+        return listed, await self._formats.compiled(engine, "tools", spec, stop_ids, n)
+
+    def _own(self, job: Chat) -> str:
+        """The tool that the desk answers itself in this conversation, or ""."""
+        clients = {calls.name_of(tool) for tool in job.tools}
+        deferred = self.tools is not None and self.tools.deferred and job.tool_choice != "none"
+        return toolbox.INFO if deferred and toolbox.INFO not in clients else ""
+
+    async def _hop(self, feed: Feed, engine: Engine, job: Chat, row: Row) -> bool:
+        """Answer the calls of the desk's own tool and let the model go on; False where it may not."""
+        assert self.tools is not None and row.answer is not None
+        left = job.config.max_tokens - row.usage().completion_tokens
+        if row.hops >= toolbox.HOPS or left < 1:
+            return False
+        asked = row.asked[: toolbox.HOPS - row.hops]
+        row.hops += len(asked)
+        row.messages += [
+            {
+                "role": "assistant",
+                "content": row.written.rstrip(),
+                "tool_calls": [{"id": f"call{i:05d}", **call} for i, call in enumerate(asked)],
+            },
+            *(
+                {
+                    "role": "tool",
+                    "tool_call_id": f"call{i:05d}",
+                    "name": call["name"],
+                    "content": self.tools.info(call["arguments"])
+                    + ("\n" + toolbox.ENOUGH if row.hops >= toolbox.HOPS else ""),
+                }
+                for i, call in enumerate(asked)
+            ),
+        ]
+        turn = await self._chat_turn(engine, job, [*job.messages, *row.messages], 1)
+        again = replace(job, config=replace(job.config, max_tokens=left, seed=row.answer.request.seed))
+        await self._begin(feed, engine, again, turn, [row], seeded=True)
+        return True
+
+    def _count(self, job: Chat, row: Row) -> None:
+        if self.metrics is not None and self.tools is not None:
+            usage = row.usage()
+            self.metrics.write(
+                self.tools.mode, row.hops, usage.prompt_tokens, usage.completion_tokens, job.stream
+            )
+
+    # Texts
+
+    async def text(self, job: Text) -> AsyncIterator[Event]:
+        """What goes on from a text; see `Desk`."""
+        count = _count(job)
+        if job.score_only and not job.echo:
+            raise ConfigError("an answer of 0 tokens without 'echo' is nothing")
+        if job.suffix is not None and job.echo:
+            raise ConfigError("'suffix' and 'echo' do not go together")
+        begun = time.perf_counter()
+        async with self.registry.use(job.model) as served:
+            engine, load = served.engine, time.perf_counter() - begun
+            turn = await self._text_turn(engine, job, count)
+            told = job.logprobs is not None
+            rows = [
+                Row(index=i, tokenizer=engine.tokenizer, report=told, stops=job.echo, load=load)
+                for i in range(count)
+            ]
+            async with Feed(self.registry.worker, served.lane) as feed:
+                await self._begin(feed, engine, job, turn, rows, echo=job.echo and told)
+                best, opened = _Best(job), set[int]()
+                while best.waits:
+                    for index, piece in await feed.next():
+                        row = rows[index]
+                        deltas = [] if job.score_only else row.take(piece)
+                        if job.echo and index not in opened:
+                            opened.add(index)
+                            deltas.insert(0, _echoed(engine, job, turn, row))
+                        for delta in deltas:
+                            if best.passes(delta):
+                                yield delta
+                        if piece.finish_reason is not None:
+                            for event in best.end(row):
+                                yield _scored(event) if job.score_only else event
+
+    async def _text_turn(self, engine: Engine, job: Text, n: int) -> _Turn:
+        stop_ids = _stop_ids(engine, job)
+        ids = list(job.prompt) if not isinstance(job.prompt, str) else []
+        if job.suffix is not None:
+            before = job.prompt if isinstance(job.prompt, str) else engine.tokenizer.decode(ids)
+            middle, ends = fim.prompt(engine.tokenizer, before, job.suffix)
+            bos = engine.tokenizer.bos_id
+            ids, stop_ids = ([] if bos is None else [bos]) + middle, stop_ids | ends
+        elif isinstance(job.prompt, str):
+            ids = await asyncio.to_thread(engine.encode, job.prompt)
+        form = None if job.score_only else job.format or self.grammar
+        constraints: Sequence[Constraint | None] = [None] * n
+        if form is not None:
+            constraints = await self._formats.of(engine, form, stop_ids, n)
+        return _Turn(ids=ids, stop_ids=stop_ids, constraints=constraints)
+
+    async def _begin(
+        self,
+        feed: Feed,
+        engine: Engine,
+        job: Job,
+        turn: _Turn,
+        rows: Sequence[Row],
+        *,
+        echo: bool = False,
+        seeded: bool = False,
+    ) -> None:
+        """Queue a turn of these rows."""
+        config = job.config.seeded()
+        logprobs = 0 if job.logprobs is None and (job.best_of or 0) > job.n else job.logprobs
+        score = isinstance(job, Text) and job.score_only
+        makes: dict[int, Callable[[], Request]] = {}
+        for k, row in enumerate(rows):
+            seed = config.seed if seeded else _seed(config.seed, row.index)
+            makes[row.index] = functools.partial(
+                _request, engine, turn, replace(config, seed=seed), turn.constraints[k], logprobs, echo, score
+            )
+        answers = await feed.submit(makes)
+        for row in rows:
+            row.begin(answers[row.index], turn.parser())
+
+    # The rest
+
+    async def embed(self, model: str, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
+        """Mean-pooled hidden states of length 1, and how many tokens were read; see serve/embed.py."""
+        async with self.registry.use(model) as served:
+            engine = served.engine
+
+            def encoded() -> list[list[int]]:
+                return [engine.encode(text) if isinstance(text, str) else list(text) for text in inputs]
+
+            rows = await asyncio.to_thread(encoded)
+            embed.check(engine, rows)
+            found: list[list[float]] = [[] for _ in rows]
+            for group in embed.groups(rows):
+                work = functools.partial(embed.embed, engine, [rows[i] for i in group])
+                vectors = await asyncio.wrap_future(self.registry.worker.call(work))
+                for i, vector in zip(group, vectors, strict=True):
+                    found[i] = vector
+            return found, sum(map(len, rows))
+
+    async def tokenize(self, model: str, text: str, *, special: bool = True) -> list[int]:
+        """Ids of a text; `special`: with bos, as a prompt has it, where the tokenizer has one. Names of
+        control tokens in it are text."""
+        async with self.registry.use(model) as served:
+            tokenizer = served.engine.tokenizer
+            bos = [tokenizer.bos_id] if special and tokenizer.bos_id is not None else []
+            return bos + await asyncio.to_thread(tokenizer.encode, text)
+
+    async def detokenize(self, model: str, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens spelled out."""
+        async with self.registry.use(model) as served:
+            tokenizer = served.engine.tokenizer
+            if (wrong := next((i for i in ids if not 0 <= i < tokenizer.vocab_size), None)) is not None:
+                raise ConfigError(f"there is no id {wrong}: they go from 0 to {tokenizer.vocab_size - 1}")
+            return await asyncio.to_thread(tokenizer.decode, list(ids))
+
+    def models(self) -> list[ModelCard]:
+        """Every model that may be asked for."""
+        return self.registry.cards()
+
+    async def card(self, model: str) -> ModelCard:
+        """One of them; UnknownModel."""
+        return self.registry.card(model)
+
+    async def load(self, model: str, keep: float | None = None) -> None:
+        """See `Desk.load`."""
+        await self.registry.load(model, keep)
+
+
+class _Best:
+    """Which events are passed on: all at once, or those of the likeliest once all answers are there."""
+
+    def __init__(self, job: Job) -> None:
+        self.n, self.all = job.n, max(job.n, job.best_of or 0)
+        self.ended: set[int] = set()
+        self._held: dict[int, list[Delta]] = {}
+        self._rows: list[Row] = []
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer grows."""
+        return len(self.ended) < self.all
+
+    def passes(self, delta: Delta) -> bool:
+        if self.all == self.n:
+            return True
+        self._held.setdefault(delta.index, []).append(delta)
+        return False
+
+    def end(self, row: Row) -> list[Event]:
+        """The events that the end of an answer lets through."""
+        self.ended.add(row.index)
+        self._rows.append(row)
+        if self.all == self.n:
+            return [row.done()]
+        if self.waits:
+            return []
+        ranked = sorted(self._rows, key=lambda row: (-_likelihood(row), row.index))[: self.n]
+        return [
+            replace(event, index=place)
+            for place, row in enumerate(ranked)
+            for event in (*self._held.get(row.index, ()), row.done())
+        ]
+
+
+def _likelihood(row: Row) -> float:
+    """Mean log-probability of an answer's tokens, its end included."""
+    answer = row.answer
+    assert answer is not None
+    return answer.logprob_sum / max(1, len(answer.ids) + (answer.finish_reason == "stop"))
+
+
+def _count(job: Job) -> int:
+    """Answers that are written."""
+    if job.n < 1:
+        raise ConfigError(f"'n' must be at least 1, got {job.n}")
+    if job.best_of is not None and job.best_of < job.n:
+        raise ConfigError(f"'best_of' ({job.best_of}) must not be less than 'n' ({job.n})")
+    return max(job.n, job.best_of or 0)
+
+
+def _stop_ids(engine: Engine, job: Job) -> frozenset[int]:
+    usual = frozenset[int]() if job.ignore_stop_ids else engine.stop_ids
+    return usual | frozenset(job.stop_ids or ())
+
+
+def _seed(seed: int | None, index: int) -> int:
+    assert seed is not None
+    return seed + index
+
+
+def _request(
+    engine: Engine,
+    turn: _Turn,
+    config: Any,
+    constraint: Constraint | None,
+    logprobs: int | None,
+    echo: bool,
+    score: bool,
+) -> Request:
+    """On the device's thread. Where only the prompt is scored it may fill the context."""
+    full = score and len(turn.ids) > 1 and len(turn.ids) == engine.context
+    request = engine.request(
+        turn.ids[:-1] if full else turn.ids,
+        replace(config, max_tokens=1) if score else config,
+        stop_ids=turn.stop_ids,
+        logprobs=logprobs,
+        echo=echo,
+        constraint=constraint,
+    )
+    changes: dict[str, Any] = {"prompt": list(turn.ids), "room": 0} if full else {}
+    return replace(request, boundaries=turn.boundaries, **changes)
+
+
+def _echoed(engine: Engine, job: Text, turn: _Turn, row: Row) -> Delta:
+    """The prompt as an answer's beginning."""
+    text = job.prompt if isinstance(job.prompt, str) else engine.tokenizer.decode(turn.ids)
+    return Delta(index=row.index, text=text, tokens=row.prompt() if row.report else ())
+
+
+def _scored(event: Event) -> Event:
+    if isinstance(event, Done):
+        return replace(event, finish_reason="length", usage=replace(event.usage, completion_tokens=0))
+    return event

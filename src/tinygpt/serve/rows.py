@@ -1,0 +1,122 @@
+"""One answer on its way to a client: from pieces of a lane to events of a job."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tinygpt.infer.request import Answer, Piece
+from tinygpt.serve import report
+from tinygpt.serve.job import CallPart, Delta, Done, Token, Usage
+from tinygpt.serve.stream import Parser, Part
+
+if TYPE_CHECKING:
+    from tinygpt.data.tokenizer._protocol import Tokenizer
+
+
+@dataclass(kw_only=True)
+class Row:
+    """Answer `index` of a job, in one turn or in several.
+
+    parser:   takes its text apart; None: all is text.
+    report:   whether tokens are told. stops: the token that ends the answer is told, too.
+    own:      name of the tool whose calls the server answers itself, or "".
+    asked:    such calls of this turn; `hops`: of all turns that were answered.
+    """
+
+    index: int
+    tokenizer: Tokenizer
+    answer: Answer | None = None
+    parser: Parser | None = None
+    report: bool = False
+    stops: bool = False
+    own: str = ""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)  # of turns that are over
+    hops: int = 0
+    n_calls: int = 0
+    written: str = ""  # of this turn, without reasoning
+    thought: int = 0  # tokens of reasoning
+    before: Usage = field(default_factory=Usage)  # what earlier turns took
+    load: float = 0.0
+
+    def take(self, piece: Piece) -> list[Delta]:
+        """What a piece adds."""
+        assert self.answer is not None
+        ended, stop = piece.finish_reason is not None, piece.token in self.answer.request.stop_ids
+        if self.parser is None:
+            parts = [Part("text", piece.text)] if piece.text else []
+        else:
+            self.thought += self.parser.reasoning and not stop
+            parts = self.parser.feed(piece.text)
+            parts += self.parser.finish() if ended else []
+        deltas = [delta for part in parts if (delta := self._delta(part)) is not None]
+        if self.report and piece.token >= 0 and (self.stops or not stop):
+            tokens = (report.token(self.tokenizer, piece.token, piece.logprob, piece.top),)
+            if deltas:
+                deltas[0] = Delta(
+                    index=self.index, text=deltas[0].text, reasoning=deltas[0].reasoning,
+                    calls=deltas[0].calls, tokens=tokens,
+                )  # fmt: skip
+            else:
+                deltas.append(Delta(index=self.index, tokens=tokens))
+        return deltas
+
+    def begin(self, answer: Answer, parser: Parser | None) -> None:
+        """A turn begins; the one before is over."""
+        if self.answer is not None:
+            self.before = self.usage()
+        self.answer, self.parser = answer, parser
+        self.asked, self.written = [], ""
+
+    def prompt(self) -> tuple[Token, ...]:
+        """The report of the prompt's tokens."""
+        assert self.answer is not None
+        return report.of_prompt(self.tokenizer, self.answer.request.prompt, self.answer.prompt_logprobs)
+
+    def usage(self) -> Usage:
+        """Of all turns so far: what was read and written, and the time of it."""
+        answer, before = self.answer, self.before
+        assert answer is not None
+        times = answer.times
+        started, first = times.started or times.ended, times.first or times.ended
+        return Usage(
+            prompt_tokens=before.prompt_tokens + len(answer.request.prompt),
+            cached_tokens=before.cached_tokens + answer.n_cached,
+            completion_tokens=before.completion_tokens + len(answer.ids),
+            reasoning_tokens=self.thought,
+            tool_info_hops=self.hops,
+            load_seconds=self.load,
+            wait_seconds=before.wait_seconds + max(0.0, started - times.queued),
+            prompt_seconds=before.prompt_seconds + max(0.0, first - started),
+            write_seconds=before.write_seconds + max(0.0, times.ended - first),
+        )
+
+    def done(self) -> Done:
+        """The end of this answer."""
+        answer = self.answer
+        assert answer is not None
+        reason = "length" if answer.finish_reason == "length" else "stop"
+        if self.n_calls and reason == "stop":
+            reason = "tool_calls"
+        return Done(
+            index=self.index, finish_reason=reason, usage=self.usage(), stop_text=answer.stop_text,
+            seed=answer.request.seed,
+        )  # fmt: skip
+
+    def _delta(self, part: Part) -> Delta | None:
+        if part.kind == "reasoning":
+            return Delta(index=self.index, reasoning=part.text)
+        if part.kind == "text":
+            self.written += part.text
+            return Delta(index=self.index, text=part.text)
+        if self.own and part.name == self.own:
+            self.asked.append({"name": part.name, "arguments": json.loads(part.text)})
+            return None
+        call = CallPart(
+            index=self.n_calls, id=f"call_{secrets.token_hex(12)}", name=part.name, arguments=part.text
+        )
+        self.n_calls += 1
+        return Delta(index=self.index, calls=(call,))
