@@ -69,15 +69,14 @@ def job(f: Fields, settings: Settings, id: str) -> Text:
         if logprobs is None
         else (None if logprobs < 0 else 0)
     )
-    common = ask.common(f, settings.limits, most or 1)
+    common = ask.common(f, settings.limits, most or 1, id)
     best_of = f.integer("best_of", 1, settings.limits.answers)
     if best_of is not None and best_of < common["n"]:
         raise f.wrong("best_of", f"must be at least 'n', which is {common['n']}")
     if f.flag("stream") and best_of is not None and best_of > common["n"]:
         raise f.wrong("best_of", "cannot be streamed: the best is known at the end")
     return Text(
-        prompt="", suffix=suffix, echo=echo, score_only=most == 0, logprobs=logprobs, best_of=best_of,
-        request_id=id, **common,
+        prompt="", suffix=suffix, echo=echo, score_only=most == 0, logprobs=logprobs, best_of=best_of, **common,
     )  # fmt: skip
 
 
@@ -103,8 +102,8 @@ async def fill(request: Request, f: Fields, desk: Desk, settings: Settings) -> R
     prompt = f.text("prompt")
     if prompt is None:
         raise f.wrong("prompt", "is required")
-    common = ask.common(f, settings.limits, budget(f, FIM_TOKENS))
-    asked = Text(prompt=prompt, suffix=f.text("suffix") or None, request_id=id, **common)
+    common = ask.common(f, settings.limits, budget(f, FIM_TOKENS), id)
+    asked = Text(prompt=prompt, suffix=f.text("suffix") or None, **common)
     form = ChatForm(id, card, n=asked.n, usage=with_usage, logprobs=False)
     return await respond(request, [desk.text(asked)], form, streamed=streamed)
 
