@@ -16,8 +16,8 @@ HEAD = """# Odd requests, and what they answer: Ollama, Anthropic, Responses
 Each row is a test (tests/unit/test_serve_ollama.py, test_serve_anthropic.py, test_serve_responses.py). An error has the
 form of its surface: Ollama's is `{"error": "..."}`, Anthropic's `{"type": "error", "error": {"type", "message"}}`, that of
 /v1/responses OpenAI's object. The answer column holds a part of the message, or what a good answer shows. This page is
-written by `python tests/odd_ollama.py`. The served models are `tiny`, which has a chat template and a context of 128, and
-`base`, which has no template and fills in the middle.
+written by `python tests/odd_ollama.py`. The served models are `tiny`, which reasons and has a context of 128, and
+`base`, which fills in the middle.
 
 Without effect, since every client may send them: Ollama's options of how a model is laid out (`num_ctx`, `num_gpu`,
 `num_thread`, `num_batch`, `num_keep`, `use_mmap` and their like), `shift` and `truncate` beside a prompt (one that does not
@@ -110,7 +110,7 @@ def _ollama() -> list[Odd]:
         Odd(generate, text | {"template": "{{ .Prompt }}"}, 400, "'template' cannot be given"),
         Odd(generate, text | {"suffix": "x"}, 400, '"tiny" does not support insert'),
         Odd(generate, text | {"model": "base", "suffix": "x"}, 200, '"response": "Hello"'),
-        Odd(generate, text | {"model": "base", "system": "s"}, 400, "'base' has no chat template"),
+        Odd(generate, text | {"model": "base", "suffix": "x", "system": "s"}, 400, "cannot be given together"),
         Odd(generate, text | {"context": ["a"]}, 400, "'context' must be the list of ids"),
         Odd(generate, text | {"images": ["aGk="]}, 400, "read text only"),
         Odd(generate, text | {"prompt": ["hi"]}, 400, "'prompt' must be a string, got a list"),

@@ -140,7 +140,9 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
     found = []
     for tool in body.objects("tools", MOST_TOOLS):
         if (type_ := tool.needed("type")) != "function":
-            raise tool.wrong("type", f"must be 'function': this server runs no tools, and knows no '{type_[:80]}'")
+            raise tool.wrong(
+                "type", f"must be 'function': this server runs no tools, and knows no '{type_[:80]}'"
+            )
         function: dict[str, Any] = {"name": tool.needed("name")}
         if description := tool.text("description"):
             function["description"] = description
@@ -211,7 +213,10 @@ def _messages(items: Sequence[Item], earlier: Sequence[Message]) -> list[Message
         match item.text("type", "message"):
             case "message":
                 role = item.choice("role", ROLES, "")
-                message = {"role": "system" if role == "developer" else role, "content": _text(item, "content")}
+                message = {
+                    "role": "system" if role == "developer" else role,
+                    "content": _text(item, "content"),
+                }
                 if role == "assistant":
                     _assistant(found, text=message["content"])
                 else:
@@ -234,7 +239,9 @@ def _messages(items: Sequence[Item], earlier: Sequence[Message]) -> list[Message
     return found
 
 
-def _assistant(found: list[Message], *, text: str = "", reasoning: str = "", call: Item | None = None) -> None:
+def _assistant(
+    found: list[Message], *, text: str = "", reasoning: str = "", call: Item | None = None
+) -> None:
     """Add to the assistant's message, or begin one."""
     if not found or found[-1]["role"] != "assistant":
         found.append({"role": "assistant", "content": ""})
@@ -282,4 +289,3 @@ def _one_system(messages: list[Message]) -> list[Message]:
         return messages
     content = "\n\n".join(message["content"] for message in messages[:head])
     return [{"role": "system", "content": content}, *messages[head:]]
-
