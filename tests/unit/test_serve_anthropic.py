@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+from fastapi.testclient import TestClient
+
 import fake_desk
 import nano
 import odd_ollama
-import pytest
 from fake_desk import USAGE, FakeDesk, app, calls, served, text
-from fastapi.testclient import TestClient
-
 from tinygpt.core.errors import BusyError
 from tinygpt.serve import anthropic as surface
 from tinygpt.serve.job import Chat, Delta, Format
@@ -58,18 +58,29 @@ def test_odd_requests_answer_as_the_table_says(odd: odd_ollama.Odd):
 
 
 def test_settings_reach_the_job():
-    found = job(temperature=0, top_p=0.5, top_k=3, stop_sequences=["x"], system=[{"type": "text", "text": "s"}],
-                metadata={"user_id": "u"})  # fmt: skip
+    found = job(
+        temperature=0,
+        top_p=0.5,
+        top_k=3,
+        stop_sequences=["x"],
+        system=[{"type": "text", "text": "s"}],
+        metadata={"user_id": "u"},
+    )
     assert (found.config.temperature, found.config.top_p, found.config.top_k) == (0, 0.5, 3)
     assert (found.config.max_tokens, found.config.stop, found.user) == (50, ("x",), "u")
     assert found.messages == [{"role": "system", "content": "s"}, *HI]
 
 
-@pytest.mark.parametrize("choice, wanted, parallel", [
-    (None, "auto", True), ({"type": "auto"}, "auto", True), ({"type": "none"}, "none", True),
-    ({"type": "any", "disable_parallel_tool_use": True}, "required", False),
-    ({"type": "tool", "name": "get"}, {"name": "get"}, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "choice, wanted, parallel",
+    [
+        (None, "auto", True),
+        ({"type": "auto"}, "auto", True),
+        ({"type": "none"}, "none", True),
+        ({"type": "any", "disable_parallel_tool_use": True}, "required", False),
+        ({"type": "tool", "name": "get"}, {"name": "get"}, True),
+    ],
+)
 def test_choices_of_tools(choice: Any, wanted: Any, parallel: bool):
     found = job(tools=[TOOL], tool_choice=choice)
     assert (found.tool_choice, found.parallel) == (wanted, parallel)
@@ -77,32 +88,48 @@ def test_choices_of_tools(choice: Any, wanted: Any, parallel: bool):
     assert found.tools == [{"type": "function", "function": function}]
 
 
-@pytest.mark.parametrize("thinking, model, wanted", [
-    (None, "tiny", None), ({"type": "adaptive"}, "tiny", None), ({"type": "disabled"}, "tiny", False),
-    ({"type": "enabled", "budget_tokens": 20}, "tiny", True),
-    ({"type": "enabled", "budget_tokens": 20}, "base", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "thinking, model, wanted",
+    [
+        (None, "tiny", None),
+        ({"type": "adaptive"}, "tiny", None),
+        ({"type": "disabled"}, "tiny", False),
+        ({"type": "enabled", "budget_tokens": 20}, "tiny", True),
+        ({"type": "enabled", "budget_tokens": 20}, "base", None),
+    ],
+)
 def test_thinking_is_asked_of_models_that_can(thinking: Any, model: str, wanted: bool | None):
     assert job(thinking=thinking, model=model).think is wanted
 
 
 def test_a_conversation_with_tools_becomes_what_templates_take():
-    found = job(messages=[
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": [
-            {"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": "Well."},
-            {"type": "tool_use", "id": "t1", "name": "get", "input": {"a": 1}},
-            {"type": "tool_use", "id": "t2", "name": "put", "input": {}},
-        ]},
-        {"role": "user", "content": [
-            {"type": "tool_result", "tool_use_id": "t2", "content": "no", "is_error": True},
-            {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "5"}]},
-            {"type": "text", "text": "go on"},
-        ]},
-        {"role": "user", "content": "please"},
-    ]).messages  # fmt: skip
-    made = [{"type": "function", "id": "t1", "function": {"name": "get", "arguments": {"a": 1}}},
-            {"type": "function", "id": "t2", "function": {"name": "put", "arguments": {}}}]  # fmt: skip
+    found = job(
+        messages=[
+            {"role": "user", "content": "a"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "x"},
+                    {"type": "text", "text": "Well."},
+                    {"type": "tool_use", "id": "t1", "name": "get", "input": {"a": 1}},
+                    {"type": "tool_use", "id": "t2", "name": "put", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "t2", "content": "no", "is_error": True},
+                    {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "5"}]},
+                    {"type": "text", "text": "go on"},
+                ],
+            },
+            {"role": "user", "content": "please"},
+        ]
+    ).messages
+    made = [
+        {"type": "function", "id": "t1", "function": {"name": "get", "arguments": {"a": 1}}},
+        {"type": "function", "id": "t2", "function": {"name": "put", "arguments": {}}},
+    ]
     assert found == [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "Well.", "reasoning_content": "hm", "tool_calls": made},
@@ -125,13 +152,16 @@ def test_a_schema_becomes_a_format(where: dict[str, Any]):
     assert found.format == Format(kind="schema", value=schema)
 
 
-@pytest.mark.parametrize("script, max_tokens, wanted", [
-    (text("a"), 50, ("end_turn", None)),
-    (text("a", stop_text="END"), 50, ("stop_sequence", "END")),
-    (text("a", reason="length"), USAGE.completion_tokens, ("max_tokens", None)),
-    (text("a", reason="length"), 50, ("model_context_window_exceeded", None)),
-    (calls(("get", "{}")), 50, ("tool_use", None)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "script, max_tokens, wanted",
+    [
+        (text("a"), 50, ("end_turn", None)),
+        (text("a", stop_text="END"), 50, ("stop_sequence", "END")),
+        (text("a", reason="length"), USAGE.completion_tokens, ("max_tokens", None)),
+        (text("a", reason="length"), 50, ("model_context_window_exceeded", None)),
+        (calls(("get", "{}")), 50, ("tool_use", None)),
+    ],
+)
 def test_why_an_answer_ended(script: list[Any], max_tokens: int, wanted: tuple[str, str | None]):
     desk = FakeDesk(lambda _: script)
     whole = post(desk, max_tokens=max_tokens).json()
@@ -146,10 +176,20 @@ def test_a_stream_has_blocks_one_after_another():
     types = [(event["type"], event.get("index")) for event in found]
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
     assert types == [
-        ("message_start", None), ("ping", None), *((name, 0) for name in block),
-        (block[0], 1), (block[1], 1), (block[1], 1), (block[2], 1),
-        (block[0], 2), (block[1], 2), (block[1], 2), (block[2], 2), ("message_delta", None), ("message_stop", None),
-    ]  # fmt: skip
+        ("message_start", None),
+        ("ping", None),
+        *((name, 0) for name in block),
+        (block[0], 1),
+        (block[1], 1),
+        (block[1], 1),
+        (block[2], 1),
+        (block[0], 2),
+        (block[1], 2),
+        (block[1], 2),
+        (block[2], 2),
+        ("message_delta", None),
+        ("message_stop", None),
+    ]
     started = [event["content_block"]["type"] for event in found if event["type"] == block[0]]
     assert started == ["thinking", "text", "tool_use"]
     pieces = [

@@ -6,13 +6,13 @@ import json
 import socket
 from typing import Any
 
+import pytest
+from fastapi.testclient import TestClient
+
 import fake_desk
 import nano
 import odd_ollama
-import pytest
 from fake_desk import FakeDesk, app, calls, served, text, token
-from fastapi.testclient import TestClient
-
 from tinygpt.core.errors import BusyError
 from tinygpt.serve import ollama as surface
 from tinygpt.serve.job import Chat, Delta, Format, Text
@@ -50,9 +50,20 @@ def test_the_docs_hold_the_table():
 
 
 def test_options_become_settings():
-    found = job(options={"num_predict": 7, "temperature": 0, "top_k": 3, "top_p": 0.5, "min_p": 0.1, "seed": 4,
-                         "repeat_penalty": 1.5, "presence_penalty": 0.25, "frequency_penalty": -0.5,
-                         "stop": ["x", "y"]}).config  # fmt: skip
+    found = job(
+        options={
+            "num_predict": 7,
+            "temperature": 0,
+            "top_k": 3,
+            "top_p": 0.5,
+            "min_p": 0.1,
+            "seed": 4,
+            "repeat_penalty": 1.5,
+            "presence_penalty": 0.25,
+            "frequency_penalty": -0.5,
+            "stop": ["x", "y"],
+        }
+    ).config
     assert (found.max_tokens, found.temperature, found.top_k, found.top_p, found.min_p) == (7, 0, 3, 0.5, 0.1)
     assert (found.repetition_penalty, found.presence_penalty, found.frequency_penalty) == (1.5, 0.25, -0.5)
     assert (found.seed, found.stop) == (4, ("x", "y"))
@@ -76,9 +87,19 @@ def test_a_repeat_last_n_of_nothing_turns_the_penalty_off():
     assert job(options={"repeat_penalty": 2, "repeat_last_n": -1}).config.repetition_penalty == 2
 
 
-@pytest.mark.parametrize("said, wanted", [
-    (1800, 1800), (0.5, 0.5), ("5m", 300), ("1h30m", 5400), ("250ms", 0.25), (-1, -1), ("-1m", -1), ("30", 30),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "said, wanted",
+    [
+        (1800, 1800),
+        (0.5, 0.5),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("250ms", 0.25),
+        (-1, -1),
+        ("-1m", -1),
+        ("30", 30),
+    ],
+)
 def test_keep_alive_is_seconds(said: Any, wanted: float):
     desk = FakeDesk()
     job(desk, keep_alive=said)
@@ -108,10 +129,14 @@ def test_messages_become_what_templates_take():
     ]
     assert job(messages=messages).messages == [
         {"role": "system", "content": "s"},
-        {"role": "assistant", "content": "", "reasoning_content": "hm",
-         "tool_calls": [{"type": "function", "function": {"name": "get", "arguments": {"a": 1}}}]},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "hm",
+            "tool_calls": [{"type": "function", "function": {"name": "get", "arguments": {"a": 1}}}],
+        },
         {"role": "tool", "content": "5", "name": "get"},
-    ]  # fmt: skip
+    ]
 
 
 def test_a_last_message_of_the_assistants_is_gone_on_with():

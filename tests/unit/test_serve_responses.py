@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+from fastapi.testclient import TestClient
+
 import fake_desk
 import nano
 import odd_ollama
-import pytest
 from fake_desk import FakeDesk, app, calls, served, text, token
-from fastapi.testclient import TestClient
-
 from tinygpt.core.errors import BusyError
 from tinygpt.serve import responses as surface
 from tinygpt.serve.job import Chat, Delta, Format
@@ -63,9 +63,17 @@ def test_an_error_names_its_field():
 
 
 def test_settings_reach_the_job():
-    found = job(temperature=0, top_p=0.5, max_output_tokens=7, instructions="s", reasoning={"effort": "low"},
-                text={"format": {"type": "json_schema", "name": "a", "schema": {"type": "object"}}},
-                parallel_tool_calls=False, top_logprobs=2, safety_identifier="u")  # fmt: skip
+    found = job(
+        temperature=0,
+        top_p=0.5,
+        max_output_tokens=7,
+        instructions="s",
+        reasoning={"effort": "low"},
+        text={"format": {"type": "json_schema", "name": "a", "schema": {"type": "object"}}},
+        parallel_tool_calls=False,
+        top_logprobs=2,
+        safety_identifier="u",
+    )
     assert (found.config.temperature, found.config.top_p, found.config.max_tokens) == (0, 0.5, 7)
     assert found.messages == [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
     assert found.format == Format(kind="schema", value={"type": "object"}) and found.think is True
@@ -76,25 +84,41 @@ def test_settings_reach_the_job():
     assert job(include=["message.output_text.logprobs"]).logprobs == 0
 
 
-@pytest.mark.parametrize("choice, wanted, names", [
-    (None, "auto", ["get", "put"]), ("none", "none", ["get", "put"]), ("required", "required", ["get", "put"]),
-    ({"type": "function", "name": "put"}, {"name": "put"}, ["get", "put"]),
-    ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "put"}]}, "required", ["put"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "choice, wanted, names",
+    [
+        (None, "auto", ["get", "put"]),
+        ("none", "none", ["get", "put"]),
+        ("required", "required", ["get", "put"]),
+        ({"type": "function", "name": "put"}, {"name": "put"}, ["get", "put"]),
+        (
+            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "put"}]},
+            "required",
+            ["put"],
+        ),
+    ],
+)
 def test_choices_of_tools(choice: Any, wanted: Any, names: list[str]):
     found = job(tools=[TOOL, TOOL | {"name": "put"}], tool_choice=choice)
     assert found.tool_choice == wanted and [tool["function"]["name"] for tool in found.tools] == names
 
 
 def test_items_become_what_templates_take():
-    found = job(input=[
-        {"role": "developer", "content": "d"},
-        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
-        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
-        {"role": "assistant", "content": [{"type": "output_text", "text": "Well."}]},
-        {"type": "function_call", "call_id": "c1", "name": "get", "arguments": '{"a": 1}'},
-        {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "5"}]},
-    ], instructions="s").messages  # fmt: skip
+    found = job(
+        input=[
+            {"role": "developer", "content": "d"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
+            {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "Well."}]},
+            {"type": "function_call", "call_id": "c1", "name": "get", "arguments": '{"a": 1}'},
+            {
+                "type": "function_call_output",
+                "call_id": "c1",
+                "output": [{"type": "input_text", "text": "5"}],
+            },
+        ],
+        instructions="s",
+    ).messages
     call = {"type": "function", "id": "c1", "function": {"name": "get", "arguments": {"a": 1}}}
     assert found == [
         {"role": "system", "content": "s\n\nd"},
@@ -146,14 +170,27 @@ def test_a_stream_says_what_the_whole_says():
     found = events(FakeDesk(lambda _: script), top_logprobs=1)
     names = [event["type"].removeprefix("response.") for event in found]
     assert names == [
-        "created", "in_progress",
-        "output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.done",
-        "content_part.done", "output_item.done",
-        "output_item.added", "content_part.added", "output_text.delta", "output_text.done",
-        "content_part.done", "output_item.done",
-        "output_item.added", "function_call_arguments.delta", "function_call_arguments.delta",
-        "function_call_arguments.done", "output_item.done", "completed",
-    ]  # fmt: skip
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+        "completed",
+    ]
     response = found[-1]["response"]
     done = [event["item"] for event in found if event["type"] == "response.output_item.done"]
     assert response["output"] == done and response["status"] == "completed"

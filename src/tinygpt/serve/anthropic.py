@@ -1,8 +1,8 @@
 """Anthropic's surface: POST /v1/messages and its count of tokens.
 
-Differences that a client can see: `cache_control` has no effect (every prompt is looked up in the prefix cache),
-nor have `effort`, `budget_tokens`, `context_management` and `service_tier`; models that cannot reason are not told to; a thinking block
-has no signature, and none is asked for.
+Differences that a client can see: `cache_control` has no effect (every prompt is looked up in the prefix
+cache), nor have `effort`, `budget_tokens`, `context_management` and `service_tier`; models that cannot reason
+are not told to; a thinking block has no signature, and none is asked for.
 """
 
 from __future__ import annotations

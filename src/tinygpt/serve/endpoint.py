@@ -1,8 +1,8 @@
-"""A route: a function of the request, what OpenAPI says of it, and nobody to answer when the client has left."""
+"""A route: a function of the request, what OpenAPI says of it, and no answer when the client has left."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import TinyGPTError
@@ -31,8 +31,10 @@ def add(
     extra: dict[str, Any] | None = None,
     media_type: str = "application/json",
 ) -> None:
-    """Let `work` answer requests for `path`, and `error` where it raises one of ours; `methods`: one or several, with spaces. The first line of its
-    docstring is what OpenAPI says; a HEAD beside a GET is not listed. Each {name} in the path is a text."""
+    """Let `work` answer requests for `path`, and `error` where it raises one of ours.
+
+    methods: one or several, with spaces; a HEAD is not listed. The first line of work's docstring is what
+    OpenAPI says of it, and each {name} in the path is a text."""
     from fastapi import Request
     from fastapi.responses import Response
 

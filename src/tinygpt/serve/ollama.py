@@ -1,8 +1,8 @@
 """Ollama's surface: every client of /api/* plugs in unchanged.
 
 As Ollama 0.14, with these differences: `num_ctx` and other options of how a model is laid out have no effect
-(an open model has its layout), a prompt that does not fit is an error and is never cut, `template` is refused,
-and models are not pulled, made or deleted over the network.
+(an open model has its layout), a prompt that does not fit is an error and is never cut, `template` is
+refused, and models are not pulled, made or deleted over the network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Ollama's clients read: lines of an answer, and models as /api/tags, /api/show and /api/ps list them."""
+"""What Ollama's clients read: lines of an answer, and models as /api/tags, show and ps list them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """OpenAI's newer surface: POST /v1/responses, and responses that are kept to be asked for or gone on with.
 
-Differences that a client can see: responses are kept in memory, the latest ones, and not for 30 days; a level of
-`reasoning.effort` other than "none" is a yes; `verbosity`, `service_tier` and keys of prompt caches have no
-effect; tools are functions, since this server runs none.
+Differences that a client can see: responses are kept in memory, the latest ones, and not for 30 days; a level
+of `reasoning.effort` other than "none" is a yes; `verbosity`, `service_tier` and keys of prompt caches have
+no effect; tools are functions, since this server runs none.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request. messages: the conversation without `instructions`; items: what `input` brought; echo: settings
-    that the response repeats."""
+    """A request. messages: the conversation without `instructions`; items: what `input` brought; echo: what
+    the response repeats of the settings."""
 
     job: Chat
     messages: list[Message]
@@ -43,8 +43,8 @@ def ask(
     find: Callable[[str], Item | None],
     most: int | None,
 ) -> Asked:
-    """A request read. earlier: the messages of `previous_response_id`; find: an item that is referred to by its
-    id; most: tokens of an answer where the request says nothing, None: what the context holds."""
+    """A request read. earlier: the messages of `previous_response_id`; find: an item that is referred to by
+    its id; most: tokens of an answer where the request says nothing, None: what the context holds."""
     for name in REFUSED:
         body.refuse(name, "cannot be done by this server")
     body.refuse("truncation", "must be 'disabled': no input is left out", but=("disabled",))
@@ -202,8 +202,8 @@ def _items(body: Fields, find: Callable[[str], Item | None]) -> list[Item]:
 
 
 def _messages(items: Sequence[Item], earlier: Sequence[Message]) -> list[Message]:
-    """Messages as templates take them: what an assistant said, thought and called between two turns of others is
-    one message."""
+    """Messages as templates take them: what an assistant said, thought and called between two turns of others
+    is one message."""
     called = {
         call["id"]: call["function"]["name"] for message in earlier for call in message.get("tool_calls", ())
     }
