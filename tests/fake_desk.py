@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from tinygpt.core.errors import BusyError, ConfigError, TinyGPTError, UnknownModel
+from tinygpt.core.errors import UnknownModel
 from tinygpt.serve.job import CallPart, Chat, Delta, Done, Event, ModelCard, Text, Token, Usage
 
 CARD = ModelCard(
     name="tiny", created=1_760_000_000, context=128, size_bytes=4_200_000, n_parameters=1_234_567,
-    digest="sha256:" + "ab" * 32, family="llama", template="{{ messages }} tools enable_thinking", loaded=True,
-    memory_bytes=5_000_000, details={"hidden_size": 32, "num_hidden_layers": 2},
+    digest="sha256:" + "ab" * 32, family="llama", template="chatml", loaded=True,
+    memory_bytes=5_000_000, details={
+        "hidden_size": 32, "num_hidden_layers": 2, "template": "{{ messages }}",
+        "capabilities": ["completion", "tools", "thinking", "embedding"],
+    },
 )  # fmt: skip
-BASE = replace(CARD, name="base", template="", loaded=False, details={"capabilities": ["completion", "insert"]})
+BASE = replace(CARD, name="base", loaded=False, details={"capabilities": ["completion", "insert"]})
 USAGE = Usage(
     prompt_tokens=11, cached_tokens=3, completion_tokens=5, reasoning_tokens=2, load_seconds=0.5,
     prompt_seconds=0.25, write_seconds=0.125,
@@ -27,7 +31,10 @@ USAGE = Usage(
 
 def text(*pieces: str, reason: str = "stop", stop_text: str | None = None) -> list[Event]:
     """The events of an answer of these pieces."""
-    return [*(Delta(text=piece) for piece in pieces), Done(finish_reason=reason, usage=USAGE, stop_text=stop_text)]
+    return [
+        *(Delta(text=piece) for piece in pieces),
+        Done(finish_reason=reason, usage=USAGE, stop_text=stop_text),
+    ]
 
 
 def calls(*found: tuple[str, str], reason: str = "tool_calls", before: str = "") -> list[Event]:
@@ -35,7 +42,9 @@ def calls(*found: tuple[str, str], reason: str = "tool_calls", before: str = "")
     events: list[Event] = [Delta(text=before)] if before else []
     for i, (name, arguments) in enumerate(found):
         half = len(arguments) // 2
-        events.append(Delta(calls=(CallPart(index=i, id=f"call_{i}", name=name, arguments=arguments[:half]),)))
+        events.append(
+            Delta(calls=(CallPart(index=i, id=f"call_{i}", name=name, arguments=arguments[:half]),))
+        )
         events.append(Delta(calls=(CallPart(index=i, arguments=arguments[half:]),)))
     return [*events, Done(finish_reason=reason, usage=USAGE)]
 
@@ -108,17 +117,10 @@ class Settings:
 
 def app(module: ModuleType, desk: FakeDesk, settings: Any = None) -> Any:
     """The surface alone, with errors as the whole server has them."""
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI
 
     found = FastAPI()
     found.include_router(module.routes(desk, settings or Settings()))
-
-    def handle(request: Request, error: Any) -> Any:
-        status = 404 if isinstance(error, UnknownModel) else 503 if isinstance(error, BusyError) else 400
-        return module.error(status, str(error), param=getattr(error, "param", None))
-
-    for kind in (TinyGPTError, ConfigError, UnknownModel):
-        found.add_exception_handler(kind, handle)
     return found
 
 
@@ -143,3 +145,11 @@ def served(app: Any) -> Generator[str]:
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+@functools.cache
+def client(module: ModuleType) -> Any:
+    """One client for all tests that leave nothing behind."""
+    from fastapi.testclient import TestClient
+
+    return TestClient(app(module, FakeDesk()))

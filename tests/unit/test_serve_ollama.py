@@ -6,13 +6,13 @@ import json
 import socket
 from typing import Any
 
+import pytest
+from fastapi.testclient import TestClient
+
 import fake_desk
 import nano
 import odd_ollama
-import pytest
 from fake_desk import FakeDesk, app, calls, served, text, token
-from fastapi.testclient import TestClient
-
 from tinygpt.core.errors import BusyError
 from tinygpt.serve import ollama as surface
 from tinygpt.serve.job import Chat, Delta, Format, Text
@@ -37,7 +37,7 @@ def job(desk: FakeDesk | None = None, **body: Any) -> Chat:
 def test_odd_requests_answer_as_the_table_says(odd: odd_ollama.Odd):
     method, path = odd.request.split()
     content = odd.body if isinstance(odd.body, bytes) else json.dumps(odd.body).encode()
-    reply = TestClient(app(surface, FakeDesk())).request(method, path, content=content)
+    reply = fake_desk.client(surface).request(method, path, content=content)
     assert reply.status_code == odd.status, reply.text
     said = reply.json()
     assert odd.says in (said["error"] if odd.status != 200 else json.dumps(said))
@@ -50,9 +50,20 @@ def test_the_docs_hold_the_table():
 
 
 def test_options_become_settings():
-    found = job(options={"num_predict": 7, "temperature": 0, "top_k": 3, "top_p": 0.5, "min_p": 0.1, "seed": 4,
-                         "repeat_penalty": 1.5, "presence_penalty": 0.25, "frequency_penalty": -0.5,
-                         "stop": ["x", "y"]}).config  # fmt: skip
+    found = job(
+        options={
+            "num_predict": 7,
+            "temperature": 0,
+            "top_k": 3,
+            "top_p": 0.5,
+            "min_p": 0.1,
+            "seed": 4,
+            "repeat_penalty": 1.5,
+            "presence_penalty": 0.25,
+            "frequency_penalty": -0.5,
+            "stop": ["x", "y"],
+        }
+    ).config
     assert (found.max_tokens, found.temperature, found.top_k, found.top_p, found.min_p) == (7, 0, 3, 0.5, 0.1)
     assert (found.repetition_penalty, found.presence_penalty, found.frequency_penalty) == (1.5, 0.25, -0.5)
     assert (found.seed, found.stop) == (4, ("x", "y"))
@@ -76,9 +87,19 @@ def test_a_repeat_last_n_of_nothing_turns_the_penalty_off():
     assert job(options={"repeat_penalty": 2, "repeat_last_n": -1}).config.repetition_penalty == 2
 
 
-@pytest.mark.parametrize("said, wanted", [
-    (1800, 1800), (0.5, 0.5), ("5m", 300), ("1h30m", 5400), ("250ms", 0.25), (-1, -1), ("-1m", -1), ("30", 30),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "said, wanted",
+    [
+        (1800, 1800),
+        (0.5, 0.5),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("250ms", 0.25),
+        (-1, -1),
+        ("-1m", -1),
+        ("30", 30),
+    ],
+)
 def test_keep_alive_is_seconds(said: Any, wanted: float):
     desk = FakeDesk()
     job(desk, keep_alive=said)
@@ -108,10 +129,14 @@ def test_messages_become_what_templates_take():
     ]
     assert job(messages=messages).messages == [
         {"role": "system", "content": "s"},
-        {"role": "assistant", "content": "", "reasoning_content": "hm",
-         "tool_calls": [{"type": "function", "function": {"name": "get", "arguments": {"a": 1}}}]},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "hm",
+            "tool_calls": [{"type": "function", "function": {"name": "get", "arguments": {"a": 1}}}],
+        },
         {"role": "tool", "content": "5", "name": "get"},
-    ]  # fmt: skip
+    ]
 
 
 def test_a_last_message_of_the_assistants_is_gone_on_with():
@@ -120,7 +145,10 @@ def test_a_last_message_of_the_assistants_is_gone_on_with():
 
 
 def test_think_format_tools_and_logprobs_reach_the_job():
-    tool = {"type": "function", "function": {"name": "f", "description": None, "parameters": {"type": "object"}}}
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "description": None, "parameters": {"type": "object"}},
+    }
     found = job(think="low", format={"type": "object"}, tools=[tool], logprobs=True, top_logprobs=2)
     assert found.think is True and found.logprobs == 2
     assert found.format == Format(kind="schema", value={"type": "object"})
@@ -141,8 +169,9 @@ def test_the_last_line_says_why_and_how_long():
     said = post(desk, "/api/generate", model="tiny", prompt="x", stream=False)
     assert (said["done"], said["done_reason"], said["response"]) == (True, "length", "a")
     assert (said["prompt_eval_count"], said["eval_count"]) == (11, 5)
-    assert (said["load_duration"], said["prompt_eval_duration"]) == (500_000_000, 250_000_000)
-    assert said["eval_duration"] == 125_000_000 and said["total_duration"] > 0
+    assert 500_000_000 <= said["load_duration"] < 5_000_000_000
+    assert (said["prompt_eval_duration"], said["eval_duration"]) == (250_000_000, 125_000_000)
+    assert said["total_duration"] > 0
 
 
 def test_stream_is_the_default_and_joins_to_the_whole():
@@ -181,13 +210,12 @@ def test_generate_goes_through_the_template_unless_raw():
     assert isinstance(third, Text) and (third.prompt, third.suffix) == ("x", "y")
 
 
-@pytest.mark.parametrize("model", ["tiny", "base"])
-def test_a_context_comes_back_and_is_gone_on_with(model: str):
-    desk = FakeDesk()
+def test_a_context_comes_back_and_is_gone_on_with():
+    desk, model = FakeDesk(), "tiny"
     first = post(desk, "/api/generate", model=model, prompt="x", stream=False)
     assert first["context"] == [1, ord("x"), *map(ord, "Hello")]
     second = post(desk, "/api/generate", model=model, prompt="y", context=first["context"], stream=False)
-    new = [1, ord("y")] if model == "tiny" else [ord("y")]
+    new = [1, ord("y")]
     assert desk.jobs[-1].prompt == first["context"] + new
     assert second["context"] == first["context"] + new + list(map(ord, "Hello"))
     assert "context" not in post(desk, "/api/generate", model=model, prompt="x", raw=True, stream=False)
@@ -207,7 +235,9 @@ def test_show_is_as_continue_reads_it():
     import re
 
     desk = FakeDesk()
-    tiny, base = (post(desk, "/api/show", **{key: name}) for key, name in (("model", "tiny"), ("name", "base")))
+    tiny, base = (
+        post(desk, "/api/show", **{key: name}) for key, name in (("model", "tiny"), ("name", "base"))
+    )
     for line in tiny["parameters"].split("\n"):
         assert re.match(r'^(\S+)\s+(".*"|\S+)$', line)
     assert ".Suffix" in base["template"] and ".Suffix" not in tiny["template"]
@@ -222,7 +252,9 @@ def test_an_error_in_the_middle_is_a_line():
         yield Delta(text="a")
         raise BusyError("the server is ending")
 
-    reply = TestClient(app(surface, FakeDesk(script))).post("/api/chat", json={"model": "tiny", "messages": HI})
+    reply = TestClient(app(surface, FakeDesk(script))).post(
+        "/api/chat", json={"model": "tiny", "messages": HI}
+    )
     lines = [json.loads(line) for line in reply.text.splitlines()]
     assert lines[0]["message"]["content"] == "a" and lines[1:] == [{"error": "the server is ending"}]
 
@@ -232,7 +264,9 @@ def test_an_error_before_the_first_event_is_a_status():
         raise BusyError("too many")
         yield
 
-    reply = TestClient(app(surface, FakeDesk(script))).post("/api/chat", json={"model": "tiny", "messages": HI})
+    reply = TestClient(app(surface, FakeDesk(script))).post(
+        "/api/chat", json={"model": "tiny", "messages": HI}
+    )
     assert (reply.status_code, reply.json()) == (503, {"error": "too many"})
 
 
@@ -243,7 +277,9 @@ def test_the_job_ends_when_the_client_leaves(streamed: bool):
     with served(app(surface, desk)) as url:
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            client.sendall(
+                b"POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+            )
             if streamed:
                 assert client.recv(100)
         assert desk.closed.acquire(timeout=10)
@@ -258,10 +294,13 @@ def test_the_root_and_the_version():
     assert client.post("/api/chat/api/show", json={}).status_code == 404
 
 
+@pytest.mark.wide  # the client alone takes seconds to import
 def test_ollamas_own_client():
     ollama = nano.require("ollama")
     tool = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
-    desk = FakeDesk(lambda job: calls(("get", '{"a": 1}')) if getattr(job, "tools", ()) else text("Hel", "lo"))
+    desk = FakeDesk(
+        lambda job: calls(("get", '{"a": 1}')) if getattr(job, "tools", ()) else text("Hel", "lo")
+    )
     with served(app(surface, desk)) as url:
         client = ollama.Client(host=url)
         assert [model.model for model in client.list().models] == ["tiny", "base"]
@@ -277,4 +316,3 @@ def test_ollamas_own_client():
         with pytest.raises(ollama.ResponseError, match="model 'nope' not found") as error:
             client.chat("nope", HI)
         assert error.value.status_code == 404
-

@@ -1,8 +1,8 @@
 """Anthropic's surface: POST /v1/messages and its count of tokens.
 
-Differences that a client can see: `cache_control` has no effect (every prompt is looked up in the prefix cache),
-nor have `effort`, `budget_tokens`, `context_management` and `service_tier`; models that cannot reason are not told to; a thinking block
-has no signature, and none is asked for.
+Differences that a client can see: `cache_control` has no effect (every prompt is looked up in the prefix
+cache), nor have `effort`, `budget_tokens`, `context_management` and `service_tier`; models that cannot reason
+are not told to; a thinking block has no signature, and none is asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt.core.errors import BusyError, TinyGPTError
 from tinygpt.serve import anthropic_read as reading
 from tinygpt.serve import anthropic_write as writing
+from tinygpt.serve.cards import opened
 from tinygpt.serve.endpoint import add
 from tinygpt.serve.fields import document, read
 from tinygpt.serve.job import Desk, Done, Event
@@ -41,7 +42,8 @@ def error(status: int, message: str, *, code: str | None = None, param: str | No
     """An error in Anthropic's form; its type follows from the status."""
     from fastapi.responses import JSONResponse
 
-    return JSONResponse(_error(status, message), status_code=status)
+    headers = {"retry-after": "1"} if status in (429, 503) else None
+    return JSONResponse(_error(status, message), status_code=status, headers=headers)
 
 
 def routes(desk: Desk, settings: Settings) -> APIRouter:
@@ -53,7 +55,7 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         """Go on with a conversation."""
         body = await read(request)
         name = body.needed("model")
-        card = await desk.card(name)
+        card = await opened(request, desk, name)
         job = reading.chat(body, card)
         answer = writing.Answer(name, job, hide=reading.hides_thinking(body))
         events = desk.chat(job)
@@ -70,7 +72,7 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     async def count(request: Request) -> Response:
         """Count the tokens of a conversation."""
         body = await read(request)
-        card = await desk.card(body.needed("model"))
+        card = await opened(request, desk, body.needed("model"))
         job = reading.chat(body, card, counting=True)
         return JSONResponse({"input_tokens": len(await stay(request, desk.prompt(job)))})
 
@@ -84,12 +86,14 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         "top_k": "integer", "stream": "boolean", "metadata": "object",
     }  # fmt: skip
     whole = document(["model", "messages", "max_tokens"], **fields, **more)
-    add(router, "POST", "/v1/messages", create, whole)
-    add(router, "POST", "/v1/messages/count_tokens", count, document(["model", "messages"], **fields))
+    add(router, error, "POST", "/v1/messages", create, whole)
+    add(router, error, "POST", "/v1/messages/count_tokens", count, document(["model", "messages"], **fields))
     return router
 
 
-async def _stream(answer: writing.Answer, events: AsyncIterator[Event], n_prompt: int) -> AsyncIterator[bytes]:
+async def _stream(
+    answer: writing.Answer, events: AsyncIterator[Event], n_prompt: int
+) -> AsyncIterator[bytes]:
     """An answer as server-sent events. What goes wrong in the middle is an event, since a status was sent."""
     yield writing.sse({"type": "message_start", "message": answer.message(n_prompt=n_prompt)})
     yield writing.sse({"type": "ping"})

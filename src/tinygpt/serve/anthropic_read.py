@@ -97,7 +97,9 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
     found = []
     for tool in body.objects("tools", MOST_TOOLS):
         if (type_ := tool.text("type", "custom")) != "custom":
-            raise tool.wrong("type", f"must be 'custom': this server runs no tools, and knows no '{type_[:80]}'")
+            raise tool.wrong(
+                "type", f"must be 'custom': this server runs no tools, and knows no '{type_[:80]}'"
+            )
         schema = tool.object("input_schema")
         if schema is None:
             raise tool.wrong("input_schema", "is required")
@@ -170,7 +172,9 @@ def _text(fields: Fields, name: str) -> str:
 
 def _text_block(block: Fields) -> str:
     if (type_ := block.text("type", "")) != "text":
-        raise block.wrong("type", f"must be 'text' here, got '{type_[:80]}': the models of this server read text")
+        raise block.wrong(
+            "type", f"must be 'text' here, got '{type_[:80]}': the models of this server read text"
+        )
     return _string(block, "text")
 
 
@@ -233,4 +237,3 @@ def _assistant(turn: Fields, called: dict[str, str]) -> list[Message]:
     if calls:
         message["tool_calls"] = calls
     return [message]
-

@@ -48,7 +48,7 @@ class Answer:
         } | (self._stop(done) if done else {})
 
     def _stop(self, done: Done) -> dict[str, Any]:
-        """Why it ended. An answer shorter than was allowed that is cut nevertheless has filled the context."""
+        """Why it ended. One that is cut before it may be has filled the context."""
         if done.finish_reason == "tool_calls":
             reason = "tool_use"
         elif done.finish_reason == "length":
@@ -96,7 +96,7 @@ class Answer:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """A call's arguments. Those of an answer that was cut off are no JSON; what is whole is not known then."""
+    """A call's arguments. Those of an answer that was cut off are no JSON; none of it is known then."""
     try:
         value = json.loads(text or "{}")
     except ValueError:

@@ -120,8 +120,8 @@ def make_app(
 ) -> App:
     """The application of a server.
 
-    prepare: opens what is to be there before /ready says yes; while it runs the server answers. failed: called
-    where it raised, the reason in `state.failed`. traces: where requests leave their times."""
+    prepare: opens what is to be there before /ready says yes; while it runs the server answers. failed:
+    called where it raised, the reason in `state.failed`. traces: where requests leave their times."""
     from fastapi import FastAPI
 
     metrics = metrics or Metrics()
@@ -263,9 +263,12 @@ def _own_routes(api: Any, state: State, gate: Gate, metrics: Metrics, registry: 
     not_yet = {503: {"description": "Not yet, or not any more."}}
     add = api.add_api_route
     for path, call, said in (
-        ("/", root, text), ("/health", health, facts), ("/ready", ready, facts | not_yet), ("/metrics", figures, text),
-    ):  # fmt: skip
-        add(path, call, methods=["GET", "HEAD"], tags=tags, response_class=Response, responses=said,
+        ("/", root, text),
+        ("/health", health, facts),
+        ("/ready", ready, facts | not_yet),
+        ("/metrics", figures, text),
+    ):
+        add(path, call, methods=["GET", "HEAD"], tags=tags, response_class=Response, responses=said, response_model=None,
             operation_id=path.strip("/") or "root")  # fmt: skip
 
 

@@ -1,11 +1,13 @@
-"""A route: a function of the request, what OpenAPI says of it, and nobody to answer when the client has left."""
+"""A route: a function of the request, what OpenAPI says of it, and no answer when the client has left."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve.leaving import GONE, Gone
+from tinygpt.serve.openai.errors import facts
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, Request
@@ -22,20 +24,25 @@ ERRORS = {
 
 def add(
     router: APIRouter,
+    error: Callable[..., Response],
     methods: str,
     path: str,
     work: Callable[[Request], Awaitable[Response]],
     extra: dict[str, Any] | None = None,
     media_type: str = "application/json",
 ) -> None:
-    """Let `work` answer requests for `path`; `methods`: one or several, with spaces. The first line of its
-    docstring is what OpenAPI says; a HEAD beside a GET is not listed. Each {name} in the path is a text."""
+    """Let `work` answer requests for `path`, and `error` where it raises one of ours.
+
+    methods: one or several, with spaces; a HEAD is not listed. The first line of work's docstring is what
+    OpenAPI says of it, and each {name} in the path is a text."""
     from fastapi import Request
     from fastapi.responses import Response
 
     async def answer(request: Any) -> Response:
         try:
             return await work(request)
+        except TinyGPTError as wrong:
+            return error(**facts(wrong))
         except Gone:
             return Response(status_code=GONE)
 
@@ -52,7 +59,8 @@ def add(
             summary=(work.__doc__ or work.__name__).partition("\n")[0].rstrip("."),
             response_model=None,
             response_class=Response,
-            responses={200: {"content": {media_type: {}}}} | {n: {"description": t} for n, t in ERRORS.items()},
+            responses={200: {"content": {media_type: {}}}}
+            | {n: {"description": t} for n, t in ERRORS.items()},
             openapi_extra=extra,
             include_in_schema=method != "HEAD",
         )

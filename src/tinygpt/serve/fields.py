@@ -1,4 +1,4 @@
-"""A request's JSON read field by field: what has the wrong type or range is one clear line, null is the default."""
+"""A request's JSON read field by field: a wrong type or range is one clear line, null is the default."""
 
 from __future__ import annotations
 

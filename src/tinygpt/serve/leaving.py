@@ -75,8 +75,8 @@ async def begin(request: Request, events: AsyncIterator[T]) -> Begun[T]:
 async def collect(
     request: Request, pieces: AsyncIterator[T], events: AsyncIterator[Any] | None = None
 ) -> list[T]:
-    """All pieces; Gone where the client leaves before the last. They are closed then, and so are the events that
-    they are made of."""
+    """All pieces; Gone where the client leaves before the last. They are closed then, and so are the events
+    that they are made of."""
 
     async def gather() -> list[T]:
         return [piece async for piece in pieces]

@@ -1,12 +1,13 @@
 """Ollama's surface: every client of /api/* plugs in unchanged.
 
 As Ollama 0.14, with these differences: `num_ctx` and other options of how a model is laid out have no effect
-(an open model has its layout), a prompt that does not fit is an error and is never cut, `template` is refused,
-and models are not pulled, made or deleted over the network.
+(an open model has its layout), a prompt that does not fit is an error and is never cut, `template` is
+refused, and models are not pulled, made or deleted over the network.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -17,7 +18,7 @@ from tinygpt.core.errors import TinyGPTError, UnknownModel
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve import ollama_read as reading
 from tinygpt.serve import ollama_write as writing
-from tinygpt.serve.cards import capabilities
+from tinygpt.serve.cards import capabilities, opened
 from tinygpt.serve.endpoint import add
 from tinygpt.serve.fields import FieldError, Fields, document, read
 from tinygpt.serve.job import Chat, Desk, Event, ModelCard, Text
@@ -45,7 +46,8 @@ def error(status: int, message: str, *, code: str | None = None, param: str | No
 def _json(value: Any, status: int = 200) -> Response:
     from fastapi.responses import JSONResponse
 
-    return JSONResponse(value, status_code=status)
+    headers = {"retry-after": "1"} if status in (429, 503) else None
+    return JSONResponse(value, status_code=status, headers=headers)
 
 
 class Surface:
@@ -60,6 +62,11 @@ class Surface:
             return await self.desk.card(name)
         except UnknownModel as wrong:
             raise UnknownModel(f"model '{name}' not found", hint=wrong.hint) from None
+
+    async def open(self, request: Request, name: str) -> ModelCard:
+        """The same of a model that is in memory now."""
+        _ = await self.find(name)
+        return await opened(request, self.desk, name)
 
     # What there is
 
@@ -91,23 +98,24 @@ class Surface:
         """Go on with a conversation; without messages, load the model or let go of it."""
         body, start = await read(request), time.perf_counter()
         name = reading.model(body)
-        card, keep = await self.find(name), reading.keep_alive(body)
-        messages = reading.messages(body)
-        answer = writing.Answer(name, chat=True)
-        job = self._chat(card, body, messages)
+        keep, messages = reading.keep_alive(body), reading.messages(body)
         if not messages:
-            return await self._loaded(card, keep, answer)
+            return await self._loaded(request, await self.find(name), keep, writing.Answer(name, chat=True))
+        card = await self.open(request, name)
+        answer = writing.Answer(name, chat=True, load_seconds=time.perf_counter() - start)
+        job = self._chat(card, body, messages)
         return await self._answer(request, body, start, card, keep, answer, self.desk.chat(job))
 
     async def generate(self, request: Request) -> Response:
         """Answer a prompt; without one, load the model or let go of it."""
         body, start = await read(request), time.perf_counter()
         name = reading.model(body)
-        card, keep = await self.find(name), reading.keep_alive(body)
-        answer = writing.Answer(name, chat=False)
+        keep = reading.keep_alive(body)
+        if not (body.text("prompt") or body.text("suffix")):
+            return await self._loaded(request, await self.find(name), keep, writing.Answer(name, chat=False))
+        card = await self.open(request, name)
+        answer = writing.Answer(name, chat=False, load_seconds=time.perf_counter() - start)
         job, ids = await self._generate(card, body)
-        if job is None:
-            return await self._loaded(card, keep, answer)
         events = self.desk.chat(job) if isinstance(job, Chat) else self.desk.text(job)
         return await self._answer(request, body, start, card, keep, answer, events, ids)
 
@@ -140,9 +148,9 @@ class Surface:
             prefill=last.get("role") == "assistant" and not last.get("tool_calls"),
         )
 
-    async def _generate(self, card: ModelCard, body: Fields) -> tuple[Chat | Text | None, list[int] | None]:
-        """The job of /api/generate (None: there is no prompt), and the ids of its prompt, for the `context`
-        that comes back; None where none does."""
+    async def _generate(self, card: ModelCard, body: Fields) -> tuple[Chat | Text, list[int] | None]:
+        """The job of /api/generate, and the ids of its prompt, for the `context` that comes back; None where
+        none does."""
         reading.only_empty(body, "template", "cannot be given: the model's own chat template is used")
         prompt, suffix = body.text("prompt", ""), body.text("suffix", "")
         system, context = body.text("system", ""), reading.context(body)
@@ -156,25 +164,20 @@ class Surface:
         messages = [{"role": "system", "content": system}] if system else []
         chat = self._chat(card, body, [*messages, {"role": "user", "content": prompt}])
         settings = self._settings(card, body)
-        if not prompt and not suffix:
-            return None, None
         if suffix:
             return Text(**settings, prompt=prompt, suffix=suffix), None
         if raw:
             return Text(**settings, prompt=prompt), None
-        if not card.template:
-            if system:
-                raise body.wrong("system", f"cannot be given: '{card.name}' has no chat template")
-            ids = await self.desk.tokenize(card.name, prompt, special=not context)
-        else:
-            ids = await self.desk.prompt(chat)
-        if card.template and not context:
+        ids = await self.desk.prompt(chat)
+        if not context:
             return chat, ids
         return Text(**settings, prompt=context + ids), context + ids
 
-    async def _loaded(self, card: ModelCard, keep: float | None, answer: writing.Answer) -> Response:
+    async def _loaded(
+        self, request: Request, card: ModelCard, keep: float | None, answer: writing.Answer
+    ) -> Response:
         """What a request without a prompt does."""
-        await self.desk.load(card.name, keep)
+        await stay(request, self.desk.load(card.name, keep))
         return _json(answer.line(done=True, done_reason="unload" if keep == 0 else "load"))
 
     async def _answer(
@@ -343,21 +346,22 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     embeddings = document(
         ["model"], model="string", prompt="string", options="object", keep_alive="number|string"
     )
-    add(router, "GET HEAD", "/", surface.root, media_type="text/plain")
-    add(router, "GET HEAD", "/api/version", surface.version)
-    add(router, "GET HEAD", "/api/tags", surface.tags)
-    add(router, "GET", "/api/ps", surface.ps)
-    add(router, "POST", "/api/show", surface.show, name)
-    add(router, "POST", "/api/chat", surface.chat, chat, NDJSON)
-    add(router, "POST", "/api/generate", surface.generate, generate, NDJSON)
-    add(router, "POST", "/api/embed", surface.embed, embed)
-    add(router, "POST", "/api/embeddings", surface.embeddings, embeddings)
-    add(router, "POST", "/api/pull", surface.pull, name, NDJSON)
-    add(router, "POST", "/api/push", surface.push, name)
-    add(router, "POST", "/api/create", surface.create, name)
-    add(router, "DELETE", "/api/delete", surface.delete, name)
+    put = functools.partial(add, router, error)
+    put("GET HEAD", "/", surface.root, media_type="text/plain")
+    put("GET HEAD", "/api/version", surface.version)
+    put("GET HEAD", "/api/tags", surface.tags)
+    put("GET", "/api/ps", surface.ps)
+    put("POST", "/api/show", surface.show, name)
+    put("POST", "/api/chat", surface.chat, chat, NDJSON)
+    put("POST", "/api/generate", surface.generate, generate, NDJSON)
+    put("POST", "/api/embed", surface.embed, embed)
+    put("POST", "/api/embeddings", surface.embeddings, embeddings)
+    put("POST", "/api/pull", surface.pull, name, NDJSON)
+    put("POST", "/api/push", surface.push, name)
+    put("POST", "/api/create", surface.create, name)
+    put("DELETE", "/api/delete", surface.delete, name)
     copy = document(["source", "destination"], source="string", destination="string")
-    add(router, "POST", "/api/copy", surface.copy, copy)
-    add(router, "HEAD", "/api/blobs/{digest}", surface.no_blob)
-    add(router, "POST", "/api/blobs/{digest}", surface.refuse_blob)
+    put("POST", "/api/copy", surface.copy, copy)
+    put("HEAD", "/api/blobs/{digest}", surface.no_blob)
+    put("POST", "/api/blobs/{digest}", surface.refuse_blob)
     return router

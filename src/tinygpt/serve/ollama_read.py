@@ -18,7 +18,7 @@ MOST_ALTERNATIVES = 20
 LEVELS = ("low", "medium", "high", "max")
 ROLES = ("system", "user", "assistant", "tool")
 
-# Options of how a model is laid out in memory. Clients send them unasked; a model that is open has its layout.
+# Options of how a model is laid out in memory. Clients send them unasked; an open model has its layout.
 WITHOUT_EFFECT = {
     "numa": bool, "num_ctx": int, "num_batch": int, "num_gpu": int, "main_gpu": int, "low_vram": bool,
     "f16_kv": bool, "logits_all": bool, "vocab_only": bool, "use_mmap": bool, "use_mlock": bool,

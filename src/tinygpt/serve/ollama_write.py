@@ -1,4 +1,4 @@
-"""What Ollama's clients read: lines of an answer, and models as /api/tags, /api/show and /api/ps list them."""
+"""What Ollama's clients read: lines of an answer, and models as /api/tags, show and ps list them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def shown(card: ModelCard) -> Line:
     filling in the middle, so it is there exactly where that works."""
     can = capabilities(card)
     parameters = f"num_ctx {card.context}\ntemperature {SampleConfig().temperature}"
-    template = card.template.replace(".Suffix", ". Suffix")
+    template = str(card.details.get("template", card.template)).replace(".Suffix", ". Suffix")
     if "insert" in can:
         template += "{# .Suffix #}"
     family = card.family or "tinygpt"
@@ -172,8 +172,8 @@ class Calls:
 class Answer:
     """Writes the events of one answer as lines. chat: /api/chat's form, else /api/generate's."""
 
-    def __init__(self, model: str, *, chat: bool) -> None:
-        self.model, self.chat = model, chat
+    def __init__(self, model: str, *, chat: bool, load_seconds: float = 0.0) -> None:
+        self.model, self.chat, self.load_seconds = model, chat, load_seconds
         self.text = ""
         self._calls = Calls()
 
@@ -207,7 +207,7 @@ class Answer:
             done=True,
             done_reason="length" if event.finish_reason == "length" else "stop",
             total_duration=nanoseconds(seconds),
-            load_duration=nanoseconds(usage.load_seconds),
+            load_duration=nanoseconds(self.load_seconds + usage.load_seconds),
             prompt_eval_count=usage.prompt_tokens,
             prompt_eval_duration=nanoseconds(usage.prompt_seconds),
             eval_count=usage.completion_tokens,
@@ -224,5 +224,3 @@ class Answer:
         whole = self.line(text, thinking, calls)
         last = {key: value for key, value in lines[-1].items() if key not in ("message", "response")}
         return whole | last | ({"logprobs": found} if found else {})
-
-

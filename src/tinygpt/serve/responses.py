@@ -1,8 +1,8 @@
 """OpenAI's newer surface: POST /v1/responses, and responses that are kept to be asked for or gone on with.
 
-Differences that a client can see: responses are kept in memory, the latest ones, and not for 30 days; a level of
-`reasoning.effort` other than "none" is a yes; `verbosity`, `service_tier` and keys of prompt caches have no
-effect; tools are functions, since this server runs none.
+Differences that a client can see: responses are kept in memory, the latest ones, and not for 30 days; a level
+of `reasoning.effort` other than "none" is a yes; `verbosity`, `service_tier` and keys of prompt caches have
+no effect; tools are functions, since this server runs none.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve import responses_read as reading
 from tinygpt.serve import responses_write as writing
+from tinygpt.serve.cards import opened
 from tinygpt.serve.endpoint import add
 from tinygpt.serve.fields import FieldError, Fields, document, read
 from tinygpt.serve.job import Desk, Done, Event
 from tinygpt.serve.leaving import begin, collect, stay, stream
+from tinygpt.serve.openai.errors import error
 from tinygpt.serve.responses_store import Kept, Store
 
 if TYPE_CHECKING:
@@ -25,18 +27,9 @@ if TYPE_CHECKING:
 
     from tinygpt.serve.limits import Settings
 
+__all__ = ["error", "routes"]
+
 EVENTS = "text/event-stream"
-CODES = {404: "not_found", 413: "request_too_large", 429: "rate_limit_exceeded"}
-
-
-def error(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Response:
-    """An error in OpenAI's form."""
-    from fastapi.responses import JSONResponse
-
-    kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(status)
-    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    found = {"message": message, "type": kind, "param": param, "code": code or CODES.get(status)}
-    return JSONResponse({"error": found}, status_code=status)
 
 
 class Surface:
@@ -45,8 +38,8 @@ class Surface:
     def __init__(self, desk: Desk, settings: Settings) -> None:
         self.desk, self.settings, self.store = desk, settings, Store()
 
-    async def _ask(self, body: Fields) -> reading.Asked:
-        card = await self.desk.card(body.needed("model"))
+    async def _ask(self, request: Request, body: Fields) -> reading.Asked:
+        card = await opened(request, self.desk, body.needed("model"))
         earlier = []
         if previous := body.text("previous_response_id"):
             if (kept := self.store.get(previous)) is None:
@@ -63,7 +56,7 @@ class Surface:
         from fastapi.responses import JSONResponse
 
         body = await read(request)
-        asked = await self._ask(body)
+        asked = await self._ask(request, body)
         answer = writing.Answer(body.needed("model"), asked.echo, asked.store)
         events = self.desk.chat(asked.job)
         if asked.job.stream:
@@ -103,7 +96,7 @@ class Surface:
         """Count the tokens of an input."""
         from fastapi.responses import JSONResponse
 
-        asked = await self._ask(await read(request))
+        asked = await self._ask(request, await read(request))
         ids = await stay(request, self.desk.prompt(asked.job))
         return JSONResponse({"object": "response.input_tokens", "input_tokens": len(ids)})
 
@@ -164,10 +157,10 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         truncation="string", max_tool_calls="integer", safety_identifier="string",
     )  # fmt: skip
     one = "/v1/responses/{response_id}"
-    add(router, "POST", "/v1/responses", surface.create, body)
-    add(router, "POST", "/v1/responses/input_tokens", surface.count, body)
-    add(router, "GET", one, surface.retrieve)
-    add(router, "DELETE", one, surface.delete)
-    add(router, "GET", f"{one}/input_items", surface.items)
-    add(router, "POST", f"{one}/cancel", surface.cancel)
+    add(router, error, "POST", "/v1/responses", surface.create, body)
+    add(router, error, "POST", "/v1/responses/input_tokens", surface.count, body)
+    add(router, error, "GET", one, surface.retrieve)
+    add(router, error, "DELETE", one, surface.delete)
+    add(router, error, "GET", f"{one}/input_items", surface.items)
+    add(router, error, "POST", f"{one}/cancel", surface.cancel)
     return router

@@ -26,8 +26,8 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request. messages: the conversation without `instructions`; items: what `input` brought; echo: settings
-    that the response repeats."""
+    """A request. messages: the conversation without `instructions`; items: what `input` brought; echo: what
+    the response repeats of the settings."""
 
     job: Chat
     messages: list[Message]
@@ -43,8 +43,8 @@ def ask(
     find: Callable[[str], Item | None],
     most: int | None,
 ) -> Asked:
-    """A request read. earlier: the messages of `previous_response_id`; find: an item that is referred to by its
-    id; most: tokens of an answer where the request says nothing, None: what the context holds."""
+    """A request read. earlier: the messages of `previous_response_id`; find: an item that is referred to by
+    its id; most: tokens of an answer where the request says nothing, None: what the context holds."""
     for name in REFUSED:
         body.refuse(name, "cannot be done by this server")
     body.refuse("truncation", "must be 'disabled': no input is left out", but=("disabled",))
@@ -140,7 +140,9 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
     found = []
     for tool in body.objects("tools", MOST_TOOLS):
         if (type_ := tool.needed("type")) != "function":
-            raise tool.wrong("type", f"must be 'function': this server runs no tools, and knows no '{type_[:80]}'")
+            raise tool.wrong(
+                "type", f"must be 'function': this server runs no tools, and knows no '{type_[:80]}'"
+            )
         function: dict[str, Any] = {"name": tool.needed("name")}
         if description := tool.text("description"):
             function["description"] = description
@@ -200,8 +202,8 @@ def _items(body: Fields, find: Callable[[str], Item | None]) -> list[Item]:
 
 
 def _messages(items: Sequence[Item], earlier: Sequence[Message]) -> list[Message]:
-    """Messages as templates take them: what an assistant said, thought and called between two turns of others is
-    one message."""
+    """Messages as templates take them: what an assistant said, thought and called between two turns of others
+    is one message."""
     called = {
         call["id"]: call["function"]["name"] for message in earlier for call in message.get("tool_calls", ())
     }
@@ -211,7 +213,10 @@ def _messages(items: Sequence[Item], earlier: Sequence[Message]) -> list[Message
         match item.text("type", "message"):
             case "message":
                 role = item.choice("role", ROLES, "")
-                message = {"role": "system" if role == "developer" else role, "content": _text(item, "content")}
+                message = {
+                    "role": "system" if role == "developer" else role,
+                    "content": _text(item, "content"),
+                }
                 if role == "assistant":
                     _assistant(found, text=message["content"])
                 else:
@@ -234,7 +239,9 @@ def _messages(items: Sequence[Item], earlier: Sequence[Message]) -> list[Message
     return found
 
 
-def _assistant(found: list[Message], *, text: str = "", reasoning: str = "", call: Item | None = None) -> None:
+def _assistant(
+    found: list[Message], *, text: str = "", reasoning: str = "", call: Item | None = None
+) -> None:
     """Add to the assistant's message, or begin one."""
     if not found or found[-1]["role"] != "assistant":
         found.append({"role": "assistant", "content": ""})
@@ -282,4 +289,3 @@ def _one_system(messages: list[Message]) -> list[Message]:
         return messages
     content = "\n\n".join(message["content"] for message in messages[:head])
     return [{"role": "system", "content": content}, *messages[head:]]
-

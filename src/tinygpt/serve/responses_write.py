@@ -140,7 +140,9 @@ class Answer:
         at = {"output_index": block.index}
         inner = {"item_id": self._ids[block.index], **at}
         part = {**inner, "content_index": 0}
-        name = {"reasoning": "reasoning_text", "text": "output_text"}.get(block.kind, "function_call_arguments")
+        name = {"reasoning": "reasoning_text", "text": "output_text"}.get(
+            block.kind, "function_call_arguments"
+        )
         match step.do:
             case "open":
                 yield self._event("response.output_item.added", **at, item=self._item(block, "in_progress"))

@@ -2,9 +2,9 @@
 
 A file holds {request_id, route, model, status, started, total_ms, prompt_tokens, generated_tokens,
 cache {enabled, hit, prefix_tokens}, spans [{name, answer, start_ms, ms}], tokens [{answer, index, model_ms,
-constraint_ms, decode_ms}]}; `tinygpt infer-heatmap` draws it. Times count from the request's arrival. A token's
-time is that since the one before it: in its constraint, in making text of it (decode), and the rest, which is
-the model's. No file holds what was asked or answered.
+constraint_ms, decode_ms}]}; `tinygpt infer-heatmap` draws it. Times count from the request's arrival. A
+token's time is that since the one before it: in its constraint, in handing it on (decode), and the rest,
+which is the model's. No file holds what was asked or answered.
 """
 
 from __future__ import annotations
