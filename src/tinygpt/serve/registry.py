@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from tinygpt.core.errors import BusyError, UnknownModel, nearest
 from tinygpt.infer.lane import Lane
 from tinygpt.infer.worker import Worker
+from tinygpt.serve import cards
 from tinygpt.serve.job import ModelCard
 from tinygpt.serve.trace import CURRENT
 
@@ -90,7 +91,10 @@ class Served:
     @property
     def card(self) -> ModelCard:
         """The model as listings show it, now."""
-        return replace(self.opened, loaded=True, memory_bytes=self.own_bytes, expires=self.expires)
+        details = {**self.opened.details, **cards.facts(self.engine)}
+        return replace(
+            self.opened, loaded=True, memory_bytes=self.own_bytes, expires=self.expires, details=details
+        )
 
 
 class Registry:

@@ -32,6 +32,9 @@ class Watched:
     def text(self, job: Text) -> AsyncIterator[Event]:
         return self._watch(job, self._desk.text(job))
 
+    async def prompt(self, job: Chat) -> list[int]:
+        return await self._desk.prompt(job)
+
     async def embed(self, model: str, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
         return await self._desk.embed(model, inputs)
 
