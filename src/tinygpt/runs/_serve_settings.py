@@ -129,7 +129,8 @@ class Config:
             adapters.append(_served.Adapter(name=name, path=path, weight=weight))
         return _served.Source(
             models=models, folder=self.models_dir, adapters=adapters, force=self.force,
-            packing=_served.packing(self.quantize, self.quantize_group), context=self.max_context, stops=self.eos_stop,
+            packing=_served.packing(self.quantize, self.quantize_group),
+            context=self.max_context, stops=self.eos_stop,
         )  # fmt: skip
 
     @property

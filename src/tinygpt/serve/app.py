@@ -269,8 +269,8 @@ def _own_routes(api: Any, state: State, gate: Gate, metrics: Metrics, registry: 
         ("/metrics", figures, text),
     ):
         add(
-            path, call, methods=["GET"], tags=tags, response_class=Response, response_model=None, responses=said,
-            operation_id=path.strip("/") or "root",
+            path, call, methods=["GET"], tags=tags, response_class=Response, response_model=None,
+            responses=said, operation_id=path.strip("/") or "root",
         )  # fmt: skip
 
 
