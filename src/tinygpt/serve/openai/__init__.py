@@ -6,12 +6,10 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from tinygpt.core.errors import TinyGPTError
-from tinygpt.serve.endpoint import add, document
-from tinygpt.serve.fields import Fields, read
+from tinygpt.serve.fields import Fields, document, read
 from tinygpt.serve.job import Desk
 from tinygpt.serve.limits import Settings
-from tinygpt.serve.openai import chat, completions, errors, listing
+from tinygpt.serve.openai import chat, completions, listing
 from tinygpt.serve.openai.errors import error
 
 if TYPE_CHECKING:
@@ -36,10 +34,14 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     """Every route of this surface."""
     from fastapi import APIRouter
 
+    from tinygpt.serve.endpoint import add  # which itself needs this package's errors
+
     router = APIRouter(tags=["OpenAI"])
     for path, (handler, required, fields) in POSTS.items():
         media = f"{JSON} text/event-stream" if "stream" in fields else JSON
-        add(router, "POST", path, _posted(handler, desk, settings), document(required, **fields), media)
+        add(
+            router, error, "POST", path, _posted(handler, desk, settings), document(required, **fields), media
+        )
 
     async def models(request: Request) -> Response:
         """Every served model."""
@@ -53,10 +55,10 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         """Control tokens and template."""
         return await listing.tokenizer_info(desk, request.query_params.get("model", ""))
 
-    add(router, "GET", "/v1/models", models)
-    add(router, "GET", "/v1/models/{name:path}", _kept(model))
+    add(router, error, "GET", "/v1/models", models)
+    add(router, error, "GET", "/v1/models/{name:path}", model)
     for path in ("/tokenizer_info", "/v1/tokenizer_info"):
-        add(router, "GET", path, _kept(tokenizer_info))
+        add(router, error, "GET", path, tokenizer_info)
     return router
 
 
@@ -67,17 +69,4 @@ def _posted(handler: Handler, desk: Desk, settings: Settings) -> Callable[[Reque
     async def work(request: Request) -> Response:
         return await handler(request, await read(request), desk, settings)
 
-    return _kept(work)
-
-
-def _kept(work: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """The same, with errors of ours in OpenAI's form: here they still know which field is wrong."""
-
-    @functools.wraps(work)
-    async def answer(request: Request) -> Response:
-        try:
-            return await work(request)
-        except TinyGPTError as problem:
-            return error(**errors.facts(problem))
-
-    return answer
+    return work
