@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -247,14 +248,17 @@ def _digest(folder: Path, entries: Mapping[str, Any]) -> str:
 
 
 def warm(lane: Lane) -> None:
-    """Have a lane's model compile what it decodes with, before a request waits for it."""
+    """Have a lane's model compile what it reads and decodes with, before a request waits for it."""
     engine = lane.engine
     prompt = engine.encode("")
+    with contextlib.suppress(
+        TinyGPTError, ValueError
+    ):  # a template may refuse a conversation that is so short
+        prompt = engine.encode_chat([{"role": "user", "content": "1"}]) if engine.template else prompt
     room = int(min(WARM, engine.context - len(prompt)))
     if room > 0:
-        lane.submit(
-            engine.request(prompt, SampleConfig(temperature=0.0, max_tokens=room, seed=0), stop_ids=())
-        )
+        config = SampleConfig(temperature=0.0, max_tokens=room, seed=0)
+        lane.submit(engine.request(prompt, config, stop_ids=()))
         lane.drain()
 
 
