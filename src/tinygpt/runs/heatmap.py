@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,7 @@ from typing import Annotated, Any
 
 from tinygpt.core import files
 from tinygpt.core.errors import ConfigError, DataError
-
-SHADES = " .:-=+*#%@"  # of a token in text, from the fastest to the slowest
-PARTS = ("model_ms", "constraint_ms", "decode_ms")
+from tinygpt.runs._heatmap_page import PARTS, page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +34,7 @@ def run(config: Config) -> dict[str, Any]:
     found = [read(path) for path in paths(config.traces)]
     result = {"summary": summary(found), "requests": [] if config.summary else found}
     if config.html is not None:
-        files.write_text(config.html, page(found))
+        files.write_text(config.html, page(found, result["summary"]))
     return result
 
 
@@ -102,57 +99,3 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
         return None
     ordered = sorted(values)
     return {f"p{q}": ordered[max(0, -(-q * len(ordered) // 100) - 1)] for q in (50, 90, 99, 100)}
-
-
-def bar(trace: dict[str, Any], answer: int) -> str:
-    """A letter for each token of an answer after its first: the darker, the slower beside the slowest."""
-    times = [t["ms"] for t in trace["tokens"] if t["answer"] == answer and t["index"]]
-    most = max(times, default=0.0) or 1.0
-    return "".join(SHADES[min(len(SHADES) - 1, int(ms / most * len(SHADES)))] for ms in times)
-
-
-def answers(trace: dict[str, Any]) -> list[int]:
-    """The numbers of a request's answers."""
-    return sorted({t["answer"] for t in trace["tokens"]})
-
-
-def page(traces: Sequence[dict[str, Any]]) -> str:
-    """A page that shows each request's spans on a line, and its tokens as squares; it loads nothing."""
-    parts = [_request(trace) for trace in traces]
-    style = (
-        "body{font:14px system-ui;margin:2em;max-width:70em}.b{position:relative;height:1.4em;background:#eee}"
-        ".b i{position:absolute;height:100%;font-size:11px;overflow:hidden;white-space:nowrap}"
-        ".t b{display:inline-block;width:11px;height:11px;margin:1px}h2{font-size:1em;margin:1.5em 0 .3em}"
-    )
-    figures = html.escape(json.dumps(summary(traces), indent=2))
-    return (
-        f"<!doctype html><meta charset=utf-8><title>Requests</title><style>{style}</style>"
-        f"<h1>{len(traces)} requests</h1><details><summary>Figures</summary><pre>{figures}</pre></details>"
-        + "".join(parts)
-    )
-
-
-def _request(trace: dict[str, Any]) -> str:
-    total = float(trace["total_ms"]) or 1.0
-    title = f"{trace['route']} · {trace.get('model') or '-'} · {total:.1f} ms · {trace['request_id']}"
-    bars = "".join(_span(span, i, total) for i, span in enumerate(trace["spans"]))
-    rows = "".join(f"<div class=t>{_squares(trace, answer)}</div>" for answer in answers(trace))
-    return f"<h2>{html.escape(title)}</h2><div class=b>{bars}</div>{rows}"
-
-
-def _span(span: dict[str, Any], i: int, total: float) -> str:
-    left, width = 100 * float(span.get("start_ms") or 0) / total, 100 * float(span.get("ms") or 0) / total
-    name = html.escape(f"{span['name']} {float(span.get('ms') or 0):.1f} ms", quote=True)
-    style = f"left:{left:.2f}%;width:{width:.2f}%;background:hsl({(i * 67) % 360},60%,75%)"
-    return f'<i title="{name}" style="{style}">{name}</i>'
-
-
-def _squares(trace: dict[str, Any], answer: int) -> str:
-    tokens = [t for t in trace["tokens"] if t["answer"] == answer]
-    most = max((t["ms"] for t in tokens if t["index"]), default=0.0) or 1.0
-    found: list[str] = []
-    for t in tokens:
-        light = 92 - 55 * min(1.0, t["ms"] / most)
-        said = ", ".join(f"{p.removesuffix('_ms')} {float(t.get(p) or 0):.2f}" for p in PARTS)
-        found.append(f'<b title="{t["index"]}: {said} ms" style="background:hsl(15,80%,{light:.0f}%)"></b>')
-    return "".join(found)

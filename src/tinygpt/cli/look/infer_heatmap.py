@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output, table
-from tinygpt.runs.heatmap import Config, answers, bar, run
+from tinygpt.runs._heatmap_page import answers, bar
+from tinygpt.runs.heatmap import Config, run
 
 
 def call(config: Config, out: Output) -> None:
