@@ -138,6 +138,7 @@ class Models:
             model = twin(loaded.model)
             tokenizer = self._dress(model, tokenizer, worn, loaded.path)
         mx.eval(model.parameters())
+        n_bytes = own_bytes(model, under)  # now: a compiled step puts new handles on the same arrays
         engine = Engine(model, tokenizer, _pieces.template_of(tokenizer))
         if self.source.context is not None:
             engine.context = min(engine.context, self.source.context)
@@ -158,7 +159,7 @@ class Models:
         )
         lane = self.lane(card, engine)
         warm(lane)
-        return Opened(engine=engine, lane=lane, card=card, own_bytes=own_bytes(model, under))
+        return Opened(engine=engine, lane=lane, card=card, own_bytes=n_bytes)
 
     def check(self) -> None:
         """Refuse what is not there, before anything is opened."""
