@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from asgi import FakeDesk, fake_registry, surface
 
+from asgi import FakeDesk, fake_registry, surface
 from tinygpt.core.errors import ConfigError
 from tinygpt.serve import connection, security
 from tinygpt.serve.app import App, make_app
@@ -154,6 +154,7 @@ def test_connections_beyond_the_most_are_told() -> None:
     run(go())
 
 
+@pytest.mark.wide
 def test_a_client_that_does_not_read_is_left() -> None:
     async def go() -> None:
         desk = FakeDesk(["x" * 65536] * 2000)
