@@ -58,7 +58,8 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
         log = live.log.read_text()
         assert "POST /v1/chat/completions 200" in log and "a-secret-key" not in log and "Traceback" not in log
     found = command("infer-heatmap", tmp_path / "traces", "--json")
-    (request,) = json.loads(found.stdout)["requests"]
+    request, refused = json.loads(found.stdout)["requests"]
+    assert (refused["status"], refused["tokens"]) == (400, [])
     assert (request["generated_tokens"], len(request["tokens"]), request["model"]) == (6, 6, "tiny")
     assert [span["name"] for span in request["spans"]] == ["read", "queue", "prefill", "decode", "write"]
 
