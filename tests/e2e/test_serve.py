@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 
 from serving import Live, serve, tiny_chat_model
+from tinygpt.core.errors import TinyGPTError
+from tinygpt.core.events import Events
+from tinygpt.runs._serve_settings import Config
+from tinygpt.runs.serve import run
 
 HELLO = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 6, "temperature": 0}
 
@@ -66,29 +70,43 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
 
 def test_what_cannot_be_served_is_said_at_once(tmp_path: Path) -> None:
     model = tiny_chat_model(tmp_path)
-    for words, said in (
-        ((tmp_path / "none",), "there is nothing at"),
-        ((model, "--host", "0.0.0.0"), "no key is set"),
-        ((model, "--quantize", "7"), "bits a weight"),
-        ((model, "--lora", tmp_path / "none"), "there is nothing at"),
-        ((model, f"tiny={model}"), "two models are called"),
-        ((model, "--keep-alive", "soon"), "is no time"),
-        ((model, "--tool-mode", "deferred"), "means nothing without --tools"),
-        ((), "no model was given"),
+    for settings, said in (
+        ({"model": (str(tmp_path / "none"),)}, "there is nothing at"),
+        ({"host": "0.0.0.0"}, "no key is set"),
+        ({"quantize": "7"}, "bits a weight"),
+        ({"quantize_group": 64}, "means nothing without --quantize"),
+        ({"lora": (str(tmp_path / "none"),)}, "there is nothing at"),
+        ({"lora": ("a=x", "a=y")}, "two adapters are called"),
+        ({"lora": ("a=x",), "lora_weight": (1.0, 2.0)}, "2 numbers for 1 adapters"),
+        ({"model": (str(model), f"tiny={model}")}, "two models are called"),
+        ({"keep_alive": "soon"}, "is no time"),
+        ({"tool_mode": "deferred"}, "means nothing without --tools"),
+        ({"port": 70000}, "at most 65535"),
+        ({"model": ()}, "no model was given"),
     ):
-        found = command("serve", *words, "--port", 0, "--no-lock")
-        assert found.returncode == 2 and said in found.stderr, (words, found)
-        assert not found.stdout and "Traceback" not in found.stderr
+        with pytest.raises(TinyGPTError, match=said):
+            run(Config(**{"model": (str(model),), "port": 0, "lock": False} | settings), Events(), print)
+    found = command("serve", model, "--host", "0.0.0.0", "--no-lock")
+    assert found.returncode == 2 and "no key is set" in found.stderr and not found.stdout
 
 
-@pytest.mark.parametrize("words", [("--models-dir", "."), ("--models-dir", ".", "--json")])
-def test_a_folder_of_models(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_folder_of_models(tmp_path: Path) -> None:
     tiny_chat_model(tmp_path)
-    run = [sys.executable, "-m", "tinygpt", "serve", *words, "--port", "0", "--no-lock"]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, cwd=tmp_path, text=True) as process:
+    words = [
+        sys.executable,
+        "-m",
+        "tinygpt",
+        "serve",
+        "--models-dir",
+        ".",
+        "--port",
+        "0",
+        "--no-lock",
+        "--json",
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=tmp_path, text=True) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        url = json.loads(line)["url"] if "--json" in words else line.split()[-1]
+        url = json.loads(process.stdout.readline())["url"]
         status, listed = ask(Live(url, 0, process, tmp_path, tmp_path), "/v1/models")  # type: ignore[arg-type]
         assert status == 200 and [one["id"] for one in listed["data"]] == ["tiny"]
         process.send_signal(signal.SIGINT)
