@@ -85,7 +85,12 @@ def test_what_cannot_be_served_is_said_at_once(tmp_path: Path) -> None:
         ({"model": ()}, "no model was given"),
     ):
         with pytest.raises(TinyGPTError, match=said):
-            run(Config(**{"model": (str(model),), "port": 0, "lock": False} | settings), Events(), print)
+            run(
+                Config(**{"model": (str(model),), "port": 0, "lock": False} | settings),
+                Events(),
+                print,
+                print,
+            )
     found = command("serve", model, "--host", "0.0.0.0", "--no-lock")
     assert found.returncode == 2 and "no key is set" in found.stderr and not found.stdout
 

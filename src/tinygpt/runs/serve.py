@@ -30,8 +30,12 @@ SPARE_FILES = 128  # open files that are no connections
 GB = 1e9
 
 
-def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Serve until SIGINT or SIGTERM. `tell` hears {url, host, port, models} once the socket listens."""
+Log = Callable[[str], None]
+
+
+def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], log: Log) -> None:
+    """Serve until SIGINT or SIGTERM. `tell` hears {url, host, port, models} once the socket listens, `log` a
+    line for each request."""
     settings = settings_of(config)
     models = _served.Models(config.source, Lanes(config, events), events)
     models.check()
@@ -45,7 +49,7 @@ def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None]) 
             tell(
                 {"url": f"http://{shown}:{port}", "host": host, "port": port, "models": list(models.known())}
             )
-            asyncio.run(_serve(config, settings, models, sock, events))
+            asyncio.run(_serve(config, settings, models, sock, events, log))
         finally:
             sock.close()
 
@@ -79,7 +83,7 @@ def desk_of(config: Config, registry: Registry) -> FrontDesk:
 
 
 async def _serve(
-    config: Config, settings: Settings, models: _served.Models, sock: Any, events: Events
+    config: Config, settings: Settings, models: _served.Models, sock: Any, events: Events, log: Log
 ) -> None:
     metrics = Metrics()
     with Watching(metrics) as worker:
@@ -94,7 +98,7 @@ async def _serve(
         desk = desk_of(config, registry)
         app: App = make_app(
             desk, registry, settings, surfaces(), metrics=metrics, prepare=prepare,
-            failed=lambda: server.end(), traces=traces,
+            failed=lambda: server.end(), log=log, traces=traces,
         )  # fmt: skip
         server = _running(app, sock, settings)
         metrics.gauge("tinygpt_connections", "Open connections.", lambda: [({}, server.n_connections)])

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,11 +117,13 @@ def make_app(
     prepare: Callable[[], Awaitable[None]] | None = None,
     failed: Callable[[], None] | None = None,
     traces: Folder | None = None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> App:
     """The application of a server.
 
     prepare: opens what is to be there before /ready says yes; while it runs the server answers. failed:
-    called where it raised, the reason in `state.failed`. traces: where requests leave their times."""
+    called where it raised, the reason in `state.failed`. traces: where requests leave their times. log: hears a line for
+    each request, and what failed."""
     from fastapi import FastAPI
 
     metrics = metrics or Metrics()
@@ -156,11 +157,11 @@ def make_app(
 
     def done(record: Record) -> None:
         if settings.log and not (record.path in QUIET and record.status == 200):
-            print(record.line(), file=sys.stderr, flush=True)
+            log(record.line())
         if traces is not None and record.answers:
             asyncio.get_running_loop().run_in_executor(None, traces.write, record)
 
-    gate = Gate(api, settings, metrics, refuse, done, tracing=traces is not None)
+    gate = Gate(api, settings, metrics, refuse, done, tracing=traces is not None, log=log)
     _figures(metrics, registry, gate)
     _own_routes(api, state, gate, metrics, registry)
     _handlers(api, refuse)

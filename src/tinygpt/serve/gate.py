@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -39,7 +38,7 @@ class Gate:
     """An ASGI application around that of the surfaces.
 
     refuse: writes an error in the form of the surface that a path belongs to. done: called with the record of
-    each request once it is over. tracing: whether records keep the times of tokens."""
+    each request once it is over. tracing: whether records keep the times of tokens. log: hears what failed."""
 
     def __init__(
         self,
@@ -50,9 +49,11 @@ class Gate:
         done: Callable[[Record], None],
         *,
         tracing: bool = False,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
         self.refuse, self.done, self.tracing = refuse, done, tracing
+        self.log = log
         self.keys = security.Keys(settings.keys)
         self.draining = False
         self.n_open = 0
@@ -94,8 +95,7 @@ class _Passage:
             if not record.gone or task is None or task.uncancel():
                 raise
         except Exception:
-            print(f"request {record.request_id} failed:", file=sys.stderr)
-            traceback.print_exc()
+            gate.log(f"request {record.request_id} failed:\n{traceback.format_exc()}")
             if not self.started:
                 await self._answer(500, "the server made a mistake; its log says more", "internal_error")
         finally:

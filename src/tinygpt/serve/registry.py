@@ -1,5 +1,4 @@
-"""The models that a server has: opened when one is first asked for, several at once, dropped when memory is
-short or nobody has used one for a while.
+"""The models of a server, opened at first use and dropped when memory is short or nobody uses them.
 
 A name is that of a model, or "model+adapter" (also with several adapters): such a one has an engine and a
 lane of its own and shares its base's arrays, so the base stays as long as it does. "" is the default model,

@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from tinygpt.cli._options import from_config
@@ -28,7 +29,10 @@ def call(config: Config, out: Output) -> None:
             end="" if out.json else "\n",
         )
 
-    run(config, out.events(), tell)
+    def log(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    run(config, out.events(), tell, log)
 
 
 main = from_config(
