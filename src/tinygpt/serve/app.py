@@ -122,8 +122,8 @@ def make_app(
     """The application of a server.
 
     prepare: opens what is to be there before /ready says yes; while it runs the server answers. failed:
-    called where it raised, the reason in `state.failed`. traces: where requests leave their times. log: hears a line for
-    each request, and what failed."""
+    called where it raised, the reason in `state.failed`. traces: where requests leave their times. log: hears
+    a line for each request, and what failed."""
     from fastapi import FastAPI
 
     metrics = metrics or Metrics()

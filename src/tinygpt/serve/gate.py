@@ -38,7 +38,8 @@ class Gate:
     """An ASGI application around that of the surfaces.
 
     refuse: writes an error in the form of the surface that a path belongs to. done: called with the record of
-    each request once it is over. tracing: whether records keep the times of tokens. log: hears what failed."""
+    each request once it is over. tracing: whether records keep the times of tokens. log: hears what
+    failed."""
 
     def __init__(
         self,
