@@ -24,7 +24,7 @@ from tinygpt.core.errors import ConfigError
 
 C = TypeVar("C")
 WIDEST = 60  # letters of a list of names in a help page; what does not fit is left to completion
-WHOLE = {"stop"}  # texts in which a comma may be meant; lists of names and patterns are split at commas
+WHOLE = {"stop", "model", "lora"}  # texts with commas of their own; names and patterns are split at them
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

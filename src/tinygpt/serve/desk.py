@@ -252,6 +252,11 @@ class FrontDesk:
 
     # The rest
 
+    async def prompt(self, job: Chat) -> list[int]:
+        """Ids of the prompt of a conversation; see `Desk`."""
+        async with self.registry.use(job.model) as served:
+            return (await self._chat_turn(served.engine, job, job.messages, 0)).ids
+
     async def embed(self, model: str, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
         """Mean-pooled hidden states of length 1, and how many tokens were read; see serve/embed.py."""
         async with self.registry.use(model) as served:

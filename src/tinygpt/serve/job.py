@@ -176,6 +176,10 @@ class Desk(Protocol):
 
     def text(self, job: Text) -> AsyncIterator[Event]: ...
 
+    async def prompt(self, job: Chat) -> list[int]:
+        """Ids of the prompt that a job's messages and tools make; nothing is written."""
+        ...
+
     async def embed(self, model: str, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
         """Mean-pooled hidden states of each input, and how many tokens were read."""
         ...

@@ -1,5 +1,4 @@
-"""The models that a server has: opened when one is first asked for, several at once, dropped when memory is
-short or nobody has used one for a while.
+"""The models of a server, opened at first use and dropped when memory is short or nobody uses them.
 
 A name is that of a model, or "model+adapter" (also with several adapters): such a one has an engine and a
 lane of its own and shares its base's arrays, so the base stays as long as it does. "" is the default model,
@@ -22,7 +21,9 @@ from typing import TYPE_CHECKING, Protocol
 from tinygpt.core.errors import BusyError, UnknownModel, nearest
 from tinygpt.infer.lane import Lane
 from tinygpt.infer.worker import Worker
+from tinygpt.serve import cards
 from tinygpt.serve.job import ModelCard
+from tinygpt.serve.trace import CURRENT
 
 if TYPE_CHECKING:
     from tinygpt.data.template._choice import Template
@@ -89,7 +90,10 @@ class Served:
     @property
     def card(self) -> ModelCard:
         """The model as listings show it, now."""
-        return replace(self.opened, loaded=True, memory_bytes=self.own_bytes, expires=self.expires)
+        details = {**self.opened.details, **cards.facts(self.engine)}
+        return replace(
+            self.opened, loaded=True, memory_bytes=self.own_bytes, expires=self.expires, details=details
+        )
 
 
 class Registry:
@@ -171,6 +175,8 @@ class Registry:
 
         UnknownModel where there is none; BusyError where all memory is in use; what opening raises."""
         served = await self._get(name)
+        if (record := CURRENT.get()) is not None:
+            record.model = served.name
         self._pin(served)
         try:
             yield served

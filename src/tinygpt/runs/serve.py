@@ -1,0 +1,119 @@
+"""Serve models to clients of OpenAI's, Ollama's and Anthropic's APIs, until the process is asked to end.
+
+The socket listens before anything is opened, so /health answers while models load; the models named on the
+command line are opened and warm before /ready says yes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tinygpt import __version__
+from tinygpt.core.errors import DependencyError
+from tinygpt.core.events import Events
+from tinygpt.core.lock import gpu_lock
+from tinygpt.runs import _constrained, _served
+from tinygpt.runs._lanes import Lanes
+from tinygpt.runs._serve_settings import Config
+from tinygpt.serve import connection, security, toolbox
+from tinygpt.serve.app import App, make_app, surfaces
+from tinygpt.serve.desk import FrontDesk
+from tinygpt.serve.job import Format
+from tinygpt.serve.limits import Limits, Settings
+from tinygpt.serve.metrics import Metrics
+from tinygpt.serve.registry import Registry
+from tinygpt.serve.trace import Folder, Watching
+
+SPARE_FILES = 128  # open files that are no connections
+GB = 1e9
+
+
+Log = Callable[[str], None]
+
+
+def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], log: Log) -> None:
+    """Serve until SIGINT or SIGTERM. `tell` hears {url, host, port, models} once the socket listens, `log` a
+    line for each request."""
+    settings = settings_of(config)
+    models = _served.Models(config.source, Lanes(config, events), events)
+    models.check()
+    if config.api_key is not None:
+        events.note("--api-key can be seen by every user of this machine: better a file", "warning")
+    with gpu_lock("serve", wait=config.wait, enabled=config.lock, events=events):
+        sock = connection.listen(config.host, config.port)
+        try:
+            host, port = sock.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            tell(
+                {"url": f"http://{shown}:{port}", "host": host, "port": port, "models": list(models.known())}
+            )
+            asyncio.run(_serve(config, settings, models, sock, events, log))
+        finally:
+            sock.close()
+
+
+def settings_of(config: Config) -> Settings:
+    """How the server behaves; ConfigError where everybody could use it."""
+    keys = security.read_keys(config.api_key, config.api_key_file)
+    security.refuse_open(config.host, keys)
+    own = () if security.is_loopback(config.host) else (config.host,)
+    limits = Limits()
+    files = connection.raise_file_limit(limits.connections + SPARE_FILES)
+    limits = Limits(connections=max(8, min(limits.connections, files - SPARE_FILES)))
+    return Settings(
+        limits=limits, keys=keys, hosts=(*own, *config.allow_host), origins=config.cors_origin,
+        grace=config.grace, log=config.access_log, version=__version__,
+    )  # fmt: skip
+
+
+def desk_of(config: Config, registry: Registry) -> FrontDesk:
+    """Who answers the surfaces' jobs."""
+    grammar = None
+    if config.grammar is not None:
+        kind, value = _constrained.of_file(config.grammar)
+        grammar = Format(kind=kind, value=value)
+    return FrontDesk(
+        registry,
+        tools=None if config.tools is None else toolbox.load(config.tools, config.tool_mode),
+        metrics=None if config.tool_metrics_out is None else toolbox.Metrics(config.tool_metrics_out),
+        grammar=grammar,
+    )
+
+
+async def _serve(
+    config: Config, settings: Settings, models: _served.Models, sock: Any, events: Events, log: Log
+) -> None:
+    metrics = Metrics()
+    with Watching(metrics) as worker:
+        memory = int(config.memory_limit * GB) or None
+        registry = Registry(worker, models.open, models.known, memory=memory, keep=config.keep)
+
+        async def prepare() -> None:
+            for name in config.source.models:
+                await registry.load(name)
+
+        traces = None if config.traces is None else Folder(config.traces, lambda t: events.note(t, "warning"))
+        desk = desk_of(config, registry)
+        app: App = make_app(
+            desk, registry, settings, surfaces(), metrics=metrics, prepare=prepare,
+            failed=lambda: server.end(), log=log, traces=traces,
+        )  # fmt: skip
+        server = _running(app, sock, settings)
+        metrics.gauge("tinygpt_connections", "Open connections.", lambda: [({}, server.n_connections)])
+        try:
+            await server.serve()
+        finally:
+            desk.close()
+        if app.state.failed is not None:
+            raise app.state.failed
+
+
+def _running(app: App, sock: Any, settings: Settings) -> connection.Running:
+    try:
+        return connection.Running(
+            app, sock, settings.limits, grace=settings.grace, drain=app.drain, cut=app.cut
+        )
+    except ImportError as error:
+        raise DependencyError("uvicorn", "serve", "a server") from error

@@ -1,0 +1,175 @@
+"""What chats and completions ask in the same words: sampling, stopping, and what an answer must be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from tinygpt.infer.config import SampleConfig
+from tinygpt.serve.fields import FieldError, Fields
+from tinygpt.serve.job import Format
+from tinygpt.serve.limits import Limits
+
+LONGEST = 2**31 - 1  # no context is longer
+SEEDS = 2**63
+FORMATS = ("text", "json_object", "json_schema", "grammar")
+# Rules that this build may have beside those of every SampleConfig: field -> (low, high).
+MORE_RULES = {"typical_p": (0, 1), "xtc_probability": (0, 1), "xtc_threshold": (0, 1)}
+SAMPLING = {
+    "temperature": "number", "top_p": "number", "top_k": "integer", "min_p": "number",
+    "repetition_penalty": "number", "presence_penalty": "number", "frequency_penalty": "number",
+    "seed": "integer", "logit_bias": "object", "stop": "string|array", "stop_token_ids": "array",
+    "ignore_eos": "boolean", "n": "integer", "user": "string", **dict.fromkeys(MORE_RULES, "number"),
+    "guided_json": "object|string|boolean", "guided_regex": "string", "guided_choice": "array",
+    "guided_grammar": "string", "grammar": "string", "json_schema": "object",
+    "structured_outputs": "object", "response_format": "object",
+}  # fmt: skip
+
+
+def common(f: Fields, limits: Limits, max_tokens: int, id: str) -> dict[str, Any]:
+    """The fields of a Job that every kind of request has."""
+    return {
+        "model": f.text("model", ""),
+        "config": sampling(f, limits, max_tokens),
+        "n": f.integer("n", 1, limits.answers, 1),
+        "format": wanted(f, limits),
+        "stop_ids": _ids(f, "stop_token_ids", limits),
+        "ignore_stop_ids": f.flag("ignore_eos"),
+        "stream": f.flag("stream"),
+        "request_id": id,
+        "user": f.text("user", "") or f.text("safety_identifier", ""),
+    }
+
+
+def sampling(f: Fields, limits: Limits, max_tokens: int) -> SampleConfig:
+    """How tokens are chosen; what is not said is as OpenAI's reference says it."""
+    top_k = f.integer("top_k", -1, LONGEST, 0) or 0
+    seed = f.integer("seed", -SEEDS, 2 * SEEDS - 1)
+    known = {field.name: field.default for field in dataclasses.fields(SampleConfig)}
+    more: dict[str, Any] = {}
+    for name, (low, high) in MORE_RULES.items():
+        if name in known:
+            more[name] = f.number(name, low, high, known[name])
+        else:
+            f.refuse(name, "cannot be done by this server", but=(0, 1))
+    f.refuse("use_beam_search", "cannot be done: sample, or ask for best_of")
+    return SampleConfig(
+        temperature=f.number("temperature", 0, 2, 1.0),
+        top_p=f.number("top_p", 0, 1, 1.0),
+        top_k=max(0, top_k),  # vLLM's clients say -1 for all
+        min_p=f.number("min_p", 0, 1, 0.0),
+        repetition_penalty=f.number("repetition_penalty", 0.01, 100, 1.0),
+        presence_penalty=f.number("presence_penalty", -2, 2, 0.0),
+        frequency_penalty=f.number("frequency_penalty", -2, 2, 0.0),
+        logit_bias=_biases(f, limits),
+        seed=None if seed is None else seed % SEEDS,
+        max_tokens=max_tokens,
+        stop=f.texts("stop", limits.stops),
+        **more,
+    )
+
+
+def _biases(f: Fields, limits: Limits) -> tuple[str, ...]:
+    given = f.object("logit_bias")
+    if given is None:
+        return ()
+    if len(given.data) > limits.biases:
+        raise f.wrong("logit_bias", f"may have at most {limits.biases} entries")
+    found: list[str] = []
+    for id in given.data:
+        if not (id.isascii() and id.isdigit() and len(id) < 10):
+            raise given.wrong(id[:40], "is no token id")
+        found.append(f"{int(id)}={given.number(id, -100, 100, 0.0)}")
+    return tuple(found)
+
+
+def _ids(f: Fields, name: str, limits: Limits) -> list[int] | None:
+    value = f.any(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > limits.stops or not all(is_id(id) for id in value):
+        raise f.wrong(name, f"must be a list of at most {limits.stops} token ids")
+    return value
+
+
+def is_id(value: Any) -> bool:
+    """Whether a JSON value can be a token id."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LONGEST
+
+
+def wanted(f: Fields, limits: Limits) -> Format | None:
+    """What the answer must be, in OpenAI's words, vLLM's or llama.cpp's; at most one of them."""
+    found: dict[str, Format | None] = {}
+    if (asked := f.object("response_format")) is not None:
+        found["response_format"] = _response_format(asked)
+    _guided(f, limits, found, "guided_", "guided_grammar")
+    if (asked := f.object("structured_outputs")) is not None:
+        _guided(asked, limits, found, "", "grammar")
+        if asked.flag("json_object"):
+            found["structured_outputs.json_object"] = Format(kind="json")
+    if "grammar" in f:
+        found["grammar"] = _grammar(f, "grammar")
+    if "json_schema" in f:
+        found["json_schema"] = _schema(f, "json_schema")
+    said = {name: format for name, format in found.items() if format is not None}
+    if len(said) > 1:
+        names = list(said)
+        raise FieldError(f"'{names[0]}' and '{names[1]}' cannot both say what the answer is", param=names[1])
+    for name, format in said.items():
+        if (size := len(json.dumps(format.value))) > limits.schema_bytes:
+            raise FieldError(f"'{name}' has {size} bytes, at most {limits.schema_bytes} may be", param=name)
+        return format
+    return None
+
+
+def _guided(f: Fields, limits: Limits, found: dict[str, Format | None], prefix: str, grammar: str) -> None:
+    if (name := f"{prefix}json") in f:
+        found[f.where(name)] = _schema(f, name)
+    if (name := f"{prefix}regex") in f:
+        found[f.where(name)] = Format(kind="regex", value=f.needed(name))
+    if (name := f"{prefix}choice") in f:
+        if not isinstance(f.any(name), list):
+            raise f.wrong(name, "must be a list of strings")
+        texts = f.texts(name, limits.prompts)
+        if not texts:
+            raise f.wrong(name, "is empty: no answer is possible")
+        found[f.where(name)] = Format(kind="choice", value=list(texts))
+    if grammar in f:
+        found[f.where(grammar)] = _grammar(f, grammar)
+
+
+def _response_format(f: Fields) -> Format | None:
+    match f.choice("type", FORMATS, ""):
+        case "json_object":  # llama.cpp and Together put a schema beside it
+            return _schema(f, "schema") if "schema" in f else Format(kind="json")
+        case "json_schema":
+            inner = f.object("json_schema")
+            if inner is None:
+                raise f.wrong("json_schema", "is required")
+            inner.needed("name")
+            inner.flag("strict")  # a schema is kept to either way
+            return _schema(inner, "schema") if "schema" in inner else Format(kind="json")
+        case "grammar":
+            return _grammar(f, "grammar")
+        case _:
+            return None
+
+
+def _schema(f: Fields, name: str) -> Format:
+    """A JSON Schema, as an object, as true, or as text that is one of these."""
+    value = f.any(name)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as problem:
+            raise f.wrong(name, f"is no JSON Schema: {problem}") from None
+    if not isinstance(value, dict) and value is not True:
+        raise f.wrong(name, "must be a JSON Schema, which is an object")
+    return Format(kind="schema", value=value)
+
+
+def _grammar(f: Fields, name: str) -> Format:
+    """A grammar: GBNF where its rules are written with ::=, otherwise Lark."""
+    text = f.needed(name)
+    return Format(kind="gbnf" if "::=" in text else "lark", value=text)

@@ -1,0 +1,118 @@
+"""The real `tinygpt serve`: it starts, answers, refuses, leaves traces and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import Live, serve, tiny_chat_model
+from tinygpt.core.errors import TinyGPTError
+from tinygpt.core.events import Events
+from tinygpt.runs._serve_settings import Config
+from tinygpt.runs.serve import run
+
+HELLO = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 6, "temperature": 0}
+
+
+def ask(live: Live, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(live.url + path, data, headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            text, status = reply.read().decode(), reply.status
+    except urllib.error.HTTPError as error:
+        text, status = error.read().decode(), error.code
+    return status, json.loads(text) if text.startswith("{") else text
+
+
+def command(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tinygpt", *map(str, words)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, **env},
+    )  # fmt: skip
+
+
+def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
+    model = tiny_chat_model(tmp_path)
+    keys = tmp_path / "keys"
+    keys.write_text("a-secret-key\n")
+    flags = ("--api-key-file", keys, "--trace-dir", tmp_path / "traces", "--max-context", 200)
+    shown = {"authorization": "Bearer a-secret-key"}
+    with serve(model, tmp_path, *flags, "--quantize", "8", "--quantize-group", "32", "--no-eos-stop") as live:
+        assert ask(live, "/health")[1]["status"] == "ok"
+        assert ask(live, "/v1/chat/completions", HELLO)[0] == 401
+        status, said = ask(live, "/v1/chat/completions", HELLO, shown)
+        assert status == 200 and said["usage"]["completion_tokens"] == 6
+        long = {"messages": [{"role": "user", "content": "x" * 300}]}
+        assert ask(live, "/v1/chat/completions", long, shown)[0] == 400
+        assert ask(live, "/api/chat", {**HELLO, "model": "none"}, shown)[0] == 404
+        assert "tinygpt_answer_tokens_total 6" in ask(live, "/metrics", None, shown)[1]
+        assert ask(live, "/v1/models", None, {"host": "evil.example", **shown})[0] == 403
+        live.process.send_signal(signal.SIGTERM)
+        assert live.process.wait(30) == 0
+        log = live.log.read_text()
+        assert "POST /v1/chat/completions 200" in log and "a-secret-key" not in log and "Traceback" not in log
+    found = command("infer-heatmap", tmp_path / "traces", "--json")
+    request, refused = json.loads(found.stdout)["requests"]
+    assert (refused["status"], refused["tokens"]) == (400, [])
+    assert (request["generated_tokens"], len(request["tokens"]), request["model"]) == (6, 6, "tiny")
+    assert [span["name"] for span in request["spans"]] == ["read", "queue", "prefill", "decode", "write"]
+
+
+def test_what_cannot_be_served_is_said_at_once(tmp_path: Path) -> None:
+    model = tiny_chat_model(tmp_path)
+    for settings, said in (
+        ({"model": (str(tmp_path / "none"),)}, "there is nothing at"),
+        ({"host": "0.0.0.0"}, "no key is set"),
+        ({"quantize": "7"}, "bits a weight"),
+        ({"quantize_group": 64}, "means nothing without --quantize"),
+        ({"lora": (str(tmp_path / "none"),)}, "there is nothing at"),
+        ({"lora": ("a=x", "a=y")}, "two adapters are called"),
+        ({"lora": ("a=x",), "lora_weight": (1.0, 2.0)}, "2 numbers for 1 adapters"),
+        ({"model": (str(model), f"tiny={model}")}, "two models are called"),
+        ({"keep_alive": "soon"}, "is no time"),
+        ({"tool_mode": "deferred"}, "means nothing without --tools"),
+        ({"port": 70000}, "at most 65535"),
+        ({"model": ()}, "no model was given"),
+    ):
+        with pytest.raises(TinyGPTError, match=said):
+            run(
+                Config(**{"model": (str(model),), "port": 0, "lock": False} | settings),
+                Events(),
+                print,
+                print,
+            )
+    found = command("serve", model, "--host", "0.0.0.0", "--no-lock")
+    assert found.returncode == 2 and "no key is set" in found.stderr and not found.stdout
+
+
+def test_a_folder_of_models(tmp_path: Path) -> None:
+    tiny_chat_model(tmp_path)
+    words = [
+        sys.executable,
+        "-m",
+        "tinygpt",
+        "serve",
+        "--models-dir",
+        ".",
+        "--port",
+        "0",
+        "--no-lock",
+        "--json",
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=tmp_path, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        status, listed = ask(Live(url, 0, process, tmp_path, tmp_path), "/v1/models")  # type: ignore[arg-type]
+        assert status == 200 and [one["id"] for one in listed["data"]] == ["tiny"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
