@@ -99,19 +99,23 @@ def test_openai_logprobs(client: Any, live: Live) -> None:
     ).choices
     found = choice.logprobs.token_logprobs
     assert found[0] is None and len(found) == len(ids) + 1  # the prompt, and the one token that came
-    expected = _logprobs(live.model, ids)
+    expected, _ = _logprobs(live.model, ids)
     assert found[1:-1] == pytest.approx(expected, abs=1e-4)
     assert max(choice.logprobs.top_logprobs[-1].values()) == found[-1]  # greedy, and the same float
+    ended = client.completions.create(
+        model=NAME, prompt=ids, max_tokens=1, logprobs=1, echo=True, logit_bias={"256": 100}
+    ).choices[0]
+    assert len(ended.logprobs.tokens) == len(ids) + 1  # also where the one token is the end
 
 
-def _logprobs(model: Path, ids: list[int]) -> list[float]:
-    """Those of ids[1:] in a plain pass of the model, in this process."""
+def _logprobs(model: Path, ids: list[int]) -> tuple[list[float], list[int]]:
+    """Of ids[1:] in a plain pass of the model in this process: log-probabilities, and the likeliest ids."""
     from tinygpt.core.backend import mx
     from tinygpt.model import checkpoint
 
     logits = checkpoint.load(model).model(mx.array([ids]))[0]
     logp = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-    return [float(logp[i, id]) for i, id in enumerate(ids[1:])]
+    return [float(logp[i, id]) for i, id in enumerate(ids[1:])], logp.argmax(axis=-1)[:-1].tolist()
 
 
 def test_openai_models_and_errors(client: Any) -> None:
@@ -204,8 +208,8 @@ def test_langchain(live: Live) -> None:
 
 TASKS = {
     "loc_mc": {
-        "output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_choice": "{{c}}", "doc_to_target": 0,
-        "metric_list": [{"metric": "acc"}],
+        "output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_choice": "{{c}}",
+        "doc_to_target": 0, "metric_list": [{"metric": "acc"}],
     },
     "loc_gen": {
         "output_type": "generate_until", "doc_to_text": "{{q}}", "doc_to_target": "{{c[0]}}",
@@ -242,21 +246,15 @@ def test_lm_eval_completions(live: Live, tasks: Path) -> None:
     done = _evaluate(
         "local-completions", tasks, list(TASKS), base_url=url, tokenizer_backend="remote", max_length=1024
     )
+    assert len(done["samples"]["loc_mc"]) == len(done["samples"]["loc_gen"]) == 2
     for sample in done["samples"]["loc_mc"]:
-        for (context, continuation), (found, greedy) in zip(
-            (r[0] if isinstance(r[0], tuple | list) and len(r[0]) == 2 else r for r in _arguments(sample)),
-            (r[0] for r in sample["resps"]),
+        for (context, continuation), ((found, greedy),) in zip(
+            sample["arguments"], sample["resps"], strict=True
         ):
-            ids = list((context + continuation).encode())
-            expected = _logprobs(live.model, ids)[len(context.encode()) - 1 :]
-            assert float(found) == pytest.approx(sum(expected), abs=1e-3)
-            assert str(greedy) in ("True", "False")
-    assert len(done["samples"]["loc_gen"]) == 2
-
-
-def _arguments(sample: Any) -> list[tuple[str, str]]:
-    given = sample["arguments"]
-    return [tuple(one.values()) for one in given.values()] if isinstance(given, dict) else list(given)
+            ids, start = list((context + continuation).encode()), len(context.encode())
+            logp, likeliest = _logprobs(live.model, ids)
+            assert found == pytest.approx(sum(logp[start - 1 :]), abs=1e-3)
+            assert greedy == (likeliest[start - 1 :] == ids[start:])
 
 
 def test_lm_eval_chat(live: Live, tasks: Path) -> None:

@@ -33,8 +33,8 @@ def add(
 ) -> None:
     """Let `work` answer requests for `path`, and `error` where it raises one of ours.
 
-    methods: one or several, with spaces; a HEAD is not listed. The first line of work's docstring is what
-    OpenAPI says of it, and each {name} in the path is a text."""
+    methods, media_type: one or several, with spaces; a HEAD is not listed. The first line of work's docstring
+    is what OpenAPI says of it, and each {name} in the path is a text."""
     from fastapi import Request
     from fastapi.responses import Response
 
@@ -47,7 +47,7 @@ def add(
             return Response(status_code=GONE)
 
     answer.__annotations__ = {"request": Request}  # fastapi reads it, and here alone the name is known
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    names = [part[1:-1].partition(":")[0] for part in path.split("/") if part.startswith("{")]
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     extra = {**(extra or {}), **({"parameters": parameters} if names else {})}
     for method in methods.split():
@@ -59,7 +59,7 @@ def add(
             summary=(work.__doc__ or work.__name__).partition("\n")[0].rstrip("."),
             response_model=None,
             response_class=Response,
-            responses={200: {"content": {media_type: {}}}}
+            responses={200: {"content": {kind: {} for kind in media_type.split()}}}
             | {n: {"description": t} for n, t in ERRORS.items()},
             openapi_extra=extra,
             include_in_schema=method != "HEAD",

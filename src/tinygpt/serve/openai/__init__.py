@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve.fields import Fields, document, read
 from tinygpt.serve.job import Desk
-from tinygpt.serve.leaving import GONE, Gone
 from tinygpt.serve.limits import Settings
-from tinygpt.serve.openai import chat, completions, errors, listing
+from tinygpt.serve.openai import chat, completions, listing
 from tinygpt.serve.openai.errors import error
 
 if TYPE_CHECKING:
@@ -28,80 +26,47 @@ POSTS: dict[str, tuple[Handler, tuple[str, ...], dict[str, str]]] = {
     "/v1/embeddings": (listing.embeddings, ("input",), listing.EMBEDDINGS),
     **dict.fromkeys(("/tokenize", "/v1/tokenize"), (listing.tokenize, (), listing.TOKENIZE)),
     **dict.fromkeys(("/detokenize", "/v1/detokenize"), (listing.detokenize, ("tokens",), listing.DETOKENIZE)),
-}  # fmt: skip
-STREAMED = {"text/event-stream": {"schema": {"type": "string"}}}
+}
+JSON = "application/json"
 
 
 def routes(desk: Desk, settings: Settings) -> APIRouter:
     """Every route of this surface."""
     from fastapi import APIRouter
 
+    from tinygpt.serve.endpoint import add  # which itself needs this package's errors
+
     router = APIRouter(tags=["OpenAI"])
     for path, (handler, required, fields) in POSTS.items():
-        about = document(required, **fields)
-        made = functools.partial(_posted, handler, desk, settings)
-        _add(router, "POST", path, made, handler.__doc__, about, streams="stream" in fields)
+        media = f"{JSON} text/event-stream" if "stream" in fields else JSON
+        add(
+            router, error, "POST", path, _posted(handler, desk, settings), document(required, **fields), media
+        )
 
     async def models(request: Request) -> Response:
+        """Every served model."""
         return await listing.models(desk)
 
     async def model(request: Request) -> Response:
+        """One model."""
         return await listing.model(desk, request.path_params["name"])
 
     async def tokenizer_info(request: Request) -> Response:
+        """Control tokens and template."""
         return await listing.tokenizer_info(desk, request.query_params.get("model", ""))
 
-    named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    _add(router, "GET", "/v1/models", models, "Every served model.")
-    _add(router, "GET", "/v1/models/{name:path}", model, "One model.", {"parameters": [named]})
+    add(router, error, "GET", "/v1/models", models)
+    add(router, error, "GET", "/v1/models/{name:path}", model)
     for path in ("/tokenizer_info", "/v1/tokenizer_info"):
-        _add(router, "GET", path, tokenizer_info, listing.tokenizer_info.__doc__)
+        add(router, error, "GET", path, tokenizer_info)
     return router
 
 
-async def _posted(handler: Handler, desk: Desk, settings: Settings, request: Request) -> Response:
-    return await handler(request, await read(request), desk, settings)
+def _posted(handler: Handler, desk: Desk, settings: Settings) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that is given the body's fields."""
 
+    @functools.wraps(handler)
+    async def work(request: Request) -> Response:
+        return await handler(request, await read(request), desk, settings)
 
-def _add(
-    router: APIRouter,
-    method: str,
-    path: str,
-    handler: Callable[[Request], Awaitable[Response]],
-    summary: str | None,
-    about: dict[str, Any] | None = None,
-    *,
-    streams: bool = False,
-) -> None:
-    """One route; errors of ours become OpenAI's error object."""
-    from fastapi import Request
-    from fastapi.responses import Response
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except TinyGPTError as problem:
-            return error(**errors.facts(problem))
-        except Gone:
-            return Response(status_code=GONE)
-
-    # FastAPI reads annotations as objects, and these names are known in here only
-    answer.__annotations__ = {"request": Request, "return": Response}
-    wrong = {
-        status: {"description": why}
-        for status, why in ((400, "wrong"), (404, "no such model"), (503, "busy"))
-    }
-    good: dict[str, Any] = {"description": "the answer", "content": {"application/json": {}}}
-    if streams:
-        good["content"] |= STREAMED
-    router.add_api_route(
-        path,
-        answer,
-        methods=[method],
-        name=f"openai {method} {path}",
-        summary=(summary or "").partition("\n")[0],
-        response_class=Response,
-        response_model=None,
-        responses={200: good, **wrong},
-        openapi_extra=about,
-    )
+    return work

@@ -27,7 +27,7 @@ SAMPLING = {
 }  # fmt: skip
 
 
-def common(f: Fields, limits: Limits, max_tokens: int) -> dict[str, Any]:
+def common(f: Fields, limits: Limits, max_tokens: int, id: str) -> dict[str, Any]:
     """The fields of a Job that every kind of request has."""
     return {
         "model": f.text("model", ""),
@@ -36,6 +36,8 @@ def common(f: Fields, limits: Limits, max_tokens: int) -> dict[str, Any]:
         "format": wanted(f, limits),
         "stop_ids": _ids(f, "stop_token_ids", limits),
         "ignore_stop_ids": f.flag("ignore_eos"),
+        "stream": f.flag("stream"),
+        "request_id": id,
         "user": f.text("user", "") or f.text("safety_identifier", ""),
     }
 

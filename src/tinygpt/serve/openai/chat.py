@@ -29,7 +29,7 @@ DOCUMENT = {
 def job(f: Fields, card: ModelCard, settings: Settings, id: str) -> Chat:
     """The body as a job. FieldError names the field that is wrong."""
     common = ask.common(
-        f, settings.limits, budget(f, settings.default_max_tokens or card.context or ask.LONGEST)
+        f, settings.limits, budget(f, settings.default_max_tokens or card.context or ask.LONGEST), id
     )
     top = f.integer("top_logprobs", 0, settings.limits.alternatives)
     logprobs = f.flag("logprobs")
@@ -52,7 +52,6 @@ def job(f: Fields, card: ModelCard, settings: Settings, id: str) -> Chat:
         think=_think(f),
         prefill=_prefill(f, conversation[-1]["role"]),
         logprobs=(top or 0) if logprobs else None,
-        request_id=id,
         **common,
     )
 

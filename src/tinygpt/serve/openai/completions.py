@@ -62,23 +62,23 @@ def job(f: Fields, settings: Settings, id: str) -> Text:
     suffix = f.text("suffix") or None
     if suffix is not None and echo:
         raise f.wrong("suffix", "and 'echo' exclude each other")
-    # vLLM's and OpenAI's clients send a number; true, as in chats, is the token itself
-    logprobs = int(f.flag("logprobs")) - 1 if isinstance(f.any("logprobs"), bool) else None
-    logprobs = (
-        f.integer("logprobs", 0, settings.limits.alternatives)
-        if logprobs is None
-        else (None if logprobs < 0 else 0)
-    )
-    common = ask.common(f, settings.limits, most or 1)
+    common = ask.common(f, settings.limits, most or 1, id)
     best_of = f.integer("best_of", 1, settings.limits.answers)
     if best_of is not None and best_of < common["n"]:
         raise f.wrong("best_of", f"must be at least 'n', which is {common['n']}")
     if f.flag("stream") and best_of is not None and best_of > common["n"]:
         raise f.wrong("best_of", "cannot be streamed: the best is known at the end")
     return Text(
-        prompt="", suffix=suffix, echo=echo, score_only=most == 0, logprobs=logprobs, best_of=best_of,
-        request_id=id, **common,
+        prompt="", suffix=suffix, echo=echo, score_only=most == 0, best_of=best_of,
+        logprobs=_alternatives(f, settings.limits.alternatives), **common,
     )  # fmt: skip
+
+
+def _alternatives(f: Fields, most: int) -> int | None:
+    """`logprobs`: how many alternatives, or as chats say it, whether."""
+    if isinstance(f.any("logprobs"), bool):
+        return 0 if f.flag("logprobs") else None
+    return f.integer("logprobs", 0, most)
 
 
 async def answer(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
@@ -103,8 +103,8 @@ async def fill(request: Request, f: Fields, desk: Desk, settings: Settings) -> R
     prompt = f.text("prompt")
     if prompt is None:
         raise f.wrong("prompt", "is required")
-    common = ask.common(f, settings.limits, budget(f, FIM_TOKENS))
-    asked = Text(prompt=prompt, suffix=f.text("suffix") or None, request_id=id, **common)
+    common = ask.common(f, settings.limits, budget(f, FIM_TOKENS), id)
+    asked = Text(prompt=prompt, suffix=f.text("suffix") or None, **common)
     form = ChatForm(id, card, n=asked.n, usage=with_usage, logprobs=False)
     return await respond(request, [desk.text(asked)], form, streamed=streamed)
 
