@@ -22,7 +22,7 @@ CARD = ModelCard(
 
 
 class FakeDesk:
-    """Says the words of `words`; `full` makes it too busy; each word takes one of `gate`, where that is set."""
+    """Says `words`, each of which takes one of `gate`, where that is set; `full` makes it too busy."""
 
     def __init__(self, words: Sequence[str] = ("one", " two")) -> None:
         self.words, self.full = words, False

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi import FakeDesk, ask, fake_registry, surface
 
+from asgi import FakeDesk, ask, fake_registry, surface
 from tinygpt.core.errors import ConfigError
 from tinygpt.serve.app import App, make_app
 from tinygpt.serve.limits import Limits, Settings
@@ -42,7 +42,8 @@ def test_every_error_has_the_form_of_its_surface() -> None:
             ("POST", "/v1/chat", b'{"x": "\\ud800"}', 400), ("POST", "/v1/chat", b"[" * 65 + b"]" * 65, 400),
             ("POST", "/v1/chat", {"model": "other"}, 404), ("POST", "/v1/nothing", b"", 404),
             ("GET", "/v1/chat", b"", 405), ("POST", "/v1/broken", b"{}", 500),
-            ("POST", "/v1/chat", CHAT | {"n": 17}, 400), ("POST", "/v1/chat", CHAT | {"stop": ["a"] * 33}, 400),
+            ("POST", "/v1/chat", CHAT | {"n": 17}, 400),
+            ("POST", "/v1/chat", CHAT | {"stop": ["a"] * 33}, 400),
         ]  # fmt: skip
         for method, path, body, status in odd:
             for root, name in (("/v1", "openai"), ("/api", "ollama")):
@@ -98,7 +99,8 @@ def test_names_and_pages_that_may_use_the_server() -> None:
 
     async def go() -> None:
         for host, status in (
-            ("127.0.0.1:80", 200), ("localhost", 200), ("[::1]:80", 200), ("192.168.1.5", 200), ("BOX.lan:1", 200),
+            ("127.0.0.1:80", 200), ("localhost", 200), ("[::1]:80", 200), ("192.168.1.5", 200),
+            ("BOX.lan:1", 200),
             ("evil.example", 403), ("localhost.evil.example", 403), ("a@localhost", 403), ("box.lan/x", 403),
         ):  # fmt: skip
             reply = await ask(served, "POST", "/v1/chat", CHAT, {"host": host})

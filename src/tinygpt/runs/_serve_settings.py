@@ -11,6 +11,7 @@ from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.runs import _served
 from tinygpt.serve import security
+from tinygpt.serve.toolbox import MODES
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 TRACES = Path("/tmp/tinygpt-traces")
@@ -50,6 +51,18 @@ class Config:
     prefill_chunk: Annotated[
         int, "Tokens of prompts read at once, between two tokens of the other answers."
     ] = 2048
+    grammar: Annotated[
+        Path | None, "File that answers follow which name no format: Lark, GBNF or a JSON Schema."
+    ] = None
+    tools: Annotated[Path | None, "JSON file of tools that every conversation is offered."] = None
+    tool_mode: Annotated[
+        str, "full: prompts show all of --tools; deferred: a line for each, looked up when needed."
+    ] = "full"
+    tool_metrics_out: Annotated[Path | None, "JSONL file with a line for each answer with --tools."] = None
+    draft_model: Annotated[
+        Path | None, "Small model that guesses ahead for the first one, which checks several tokens at once."
+    ] = None
+    draft_tokens: Annotated[int, "Tokens that --draft-model guesses at once."] = 4
     eos_stop: Annotated[bool, "End an answer at the model's stop tokens."] = True
     api_key: Annotated[
         str | None, f"Key that clients must show; seen by other users: better {security.ENV} or a file."
@@ -85,7 +98,15 @@ class Config:
             raise ConfigError("--trace-infer has a folder of its own", hint="give --trace-dir alone")
         if self.memory_limit < 0:
             raise ConfigError(f"'memory_limit' must not be negative, got {self.memory_limit}")
-        refuse_idle(self, {"force": "lora"})
+        if self.tool_mode not in MODES:
+            raise ConfigError(f"'tool_mode' must be one of {', '.join(MODES)}, got '{self.tool_mode}'")
+        needs = {
+            "force": "lora",
+            "tool_mode": "tools",
+            "tool_metrics_out": "tools",
+            "draft_tokens": "draft_model",
+        }
+        refuse_idle(self, needs)
         _ = self.source, self.keep, self.traces
 
     @property
@@ -108,7 +129,8 @@ class Config:
             adapters.append(_served.Adapter(name=name, path=path, weight=weight))
         return _served.Source(
             models=models, folder=self.models_dir, adapters=adapters, force=self.force,
-            packing=_served.packing(self.quantize, self.quantize_group), context=self.max_context,
+            packing=_served.packing(self.quantize, self.quantize_group),
+            context=self.max_context, stops=self.eos_stop,
         )  # fmt: skip
 
     @property

@@ -46,7 +46,8 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What is served: models by name, folders in which all are, and what is done to each when it opens."""
+    """What is served: models by name, a folder in which all are, and what is done to each when it opens.
+    stops: whether the model's stop tokens end an answer."""
 
     models: Mapping[str, Path]
     folder: Path | None = None
@@ -54,6 +55,7 @@ class Source:
     force: bool = False
     packing: Packing | None = None
     context: int | None = None
+    stops: bool = True
 
 
 def named(text: str) -> tuple[str, Path]:
@@ -79,10 +81,11 @@ def name_of(path: Path) -> str:
 
 @dataclass(eq=False)
 class Models:
-    """The `known` and `open_` of a registry. lane: makes the lane of an engine that was just opened."""
+    """The `known` and `open_` of a registry. lane: makes the lane of a model's engine that was just opened;
+    the card says what it is."""
 
     source: Source
-    lane: Callable[[str, Engine], Lane]
+    lane: Callable[[ModelCard, Engine], Lane]
     events: Events
     _known: tuple[float, dict[str, ModelCard]] = (-math.inf, {})
     _cards: dict[Path, tuple[int, ModelCard]] = field(default_factory=dict[Path, tuple[int, ModelCard]])
@@ -137,21 +140,23 @@ class Models:
         engine = Engine(model, tokenizer, _pieces.template_of(tokenizer))
         if self.source.context is not None:
             engine.context = min(engine.context, self.source.context)
+        if not self.source.stops:
+            engine.stop_ids = frozenset()
         if base is None:
             self._bare[engine] = (loaded, plain)
-        lane = self.lane(name, engine)
-        warm(lane)
+        own = self._card(root, path)
+        how = self.source.packing
         card = replace(
-            self.known().get(name) or self._card(root, path),
+            own,
             name=name,
             base=root if wanted else "",
             adapters=tuple(wanted),
             context=int(engine.context),
             template=engine.template.name if engine.template else "",
-            quantization=str(self.source.packing)
-            if self.source.packing
-            else self._card(root, path).quantization,
+            quantization=str(how) if how else own.quantization,
         )
+        lane = self.lane(card, engine)
+        warm(lane)
         return Opened(engine=engine, lane=lane, card=card, own_bytes=own_bytes(model, under))
 
     def check(self) -> None:

@@ -14,14 +14,13 @@ from tinygpt import __version__
 from tinygpt.core.errors import DependencyError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
-from tinygpt.infer.engine import Engine
-from tinygpt.infer.lane import Lane
-from tinygpt.infer.lane import Limits as LaneLimits
-from tinygpt.runs import _served
+from tinygpt.runs import _constrained, _served
+from tinygpt.runs._lanes import Lanes
 from tinygpt.runs._serve_settings import Config
-from tinygpt.serve import connection, security
+from tinygpt.serve import connection, security, toolbox
 from tinygpt.serve.app import App, make_app, surfaces
-from tinygpt.serve.job import Desk
+from tinygpt.serve.desk import FrontDesk
+from tinygpt.serve.job import Format
 from tinygpt.serve.limits import Limits, Settings
 from tinygpt.serve.metrics import Metrics
 from tinygpt.serve.registry import Registry
@@ -34,7 +33,7 @@ GB = 1e9
 def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None]) -> None:
     """Serve until SIGINT or SIGTERM. `tell` hears {url, host, port, models} once the socket listens."""
     settings = settings_of(config)
-    models = _served.Models(config.source, lane_of(config), events)
+    models = _served.Models(config.source, Lanes(config, events), events)
     models.check()
     if config.api_key is not None:
         events.note("--api-key can be seen by every user of this machine: better a file", "warning")
@@ -65,21 +64,18 @@ def settings_of(config: Config) -> Settings:
     )  # fmt: skip
 
 
-def lane_of(config: Config) -> Callable[[str, Engine], Lane]:
-    """Makes the lane of a model that was opened."""
-
-    def lane(_: str, engine: Engine) -> Lane:
-        limits = LaneLimits(rows=config.max_rows, chunk=config.prefill_chunk, waiting=config.queue)
-        return Lane(engine, limits)
-
-    return lane
-
-
-def desk_of(config: Config, registry: Registry) -> Desk:
+def desk_of(config: Config, registry: Registry) -> FrontDesk:
     """Who answers the surfaces' jobs."""
-    from tinygpt.serve import desk  # pyright: ignore
-
-    return desk.make(registry)
+    grammar = None
+    if config.grammar is not None:
+        kind, value = _constrained.of_file(config.grammar)
+        grammar = Format(kind=kind, value=value)
+    return FrontDesk(
+        registry,
+        tools=None if config.tools is None else toolbox.load(config.tools, config.tool_mode),
+        metrics=None if config.tool_metrics_out is None else toolbox.Metrics(config.tool_metrics_out),
+        grammar=grammar,
+    )
 
 
 async def _serve(
@@ -95,13 +91,17 @@ async def _serve(
                 await registry.load(name)
 
         traces = None if config.traces is None else Folder(config.traces, lambda t: events.note(t, "warning"))
+        desk = desk_of(config, registry)
         app: App = make_app(
-            desk_of(config, registry), registry, settings, surfaces(), metrics=metrics, prepare=prepare,
+            desk, registry, settings, surfaces(), metrics=metrics, prepare=prepare,
             failed=lambda: server.end(), traces=traces,
         )  # fmt: skip
         server = _running(app, sock, settings)
         metrics.gauge("tinygpt_connections", "Open connections.", lambda: [({}, server.n_connections)])
-        await server.serve()
+        try:
+            await server.serve()
+        finally:
+            desk.close()
         if app.state.failed is not None:
             raise app.state.failed
 

@@ -268,8 +268,10 @@ def _own_routes(api: Any, state: State, gate: Gate, metrics: Metrics, registry: 
         ("/ready", ready, facts | not_yet),
         ("/metrics", figures, text),
     ):
-        add(path, call, methods=["GET", "HEAD"], tags=tags, response_class=Response, responses=said, response_model=None,
-            operation_id=path.strip("/") or "root")  # fmt: skip
+        add(
+            path, call, methods=["GET"], tags=tags, response_class=Response, response_model=None,
+            responses=said, operation_id=path.strip("/") or "root",
+        )  # fmt: skip
 
 
 def _figures(metrics: Metrics, registry: Registry, gate: Gate) -> None:

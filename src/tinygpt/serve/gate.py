@@ -154,6 +154,10 @@ class _Passage:
                 self._gone.set()
                 task.cancel()
 
+        if (
+            self.scope["method"] == "HEAD"
+        ):  # answered as GET is; what serves the connection leaves the body out
+            self.scope = {**self.scope, "method": "GET"}
         watcher = asyncio.create_task(watch())
         try:
             await self.gate.app(self.scope, self._replayed, self._out)

@@ -277,7 +277,7 @@ class Folder:
             files.write_text(
                 self.path / f"{when}-{record.request_id}.json", json.dumps(record.facts()) + "\n"
             )
-        except OSError as error:
+        except (OSError, DataError) as error:
             with self._lock:
                 self.n_lost += 1
                 first = self.n_lost == 1
