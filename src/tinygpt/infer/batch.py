@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tinygpt.core.backend import mx
+from tinygpt.core.backend import mx, on_cpu
+from tinygpt.core.errors import TinyGPTError
 from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer
 from tinygpt.infer.sampler import Sampler
 from tinygpt.model import ops
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tinygpt.model.lm import LM
 
 LEAVE = 0.75  # finished rows are carried along until so few are left: leaving copies the caches
@@ -103,10 +106,25 @@ def _allowed(rows: Sequence[Answer], vocab_size: int) -> mx.array | None:
     masks = np.full((len(rows), words), -1, np.int32)
     for i, row in enumerate(rows):
         if row.request.constraint is not None and row.finish_reason is None:
-            mask = row.request.constraint.mask()
+            try:
+                mask = row.request.constraint.mask()
+            except TinyGPTError as error:  # this answer's grammar has no way on; the others have
+                row.fail(error)
+                continue
             masks[i, : len(mask)], masks[i, len(mask) :] = mask, 0
-    bits = mx.array(masks)[:, :, None] >> mx.arange(32, dtype=mx.int32)
-    return ((bits & 1) == 1).reshape(len(rows), -1)[:, :vocab_size]
+    return unpacked(masks, vocab_size)
+
+
+def unpacked(masks: np.ndarray, vocab_size: int) -> mx.array:
+    """(B, V) truth values of packed words (B, ceil(V / 32)). An accelerator is sent the words, 1/8 of the bytes;
+    on a CPU numpy unpacks them with no array of 32-bit numbers between."""
+    import numpy as np
+
+    if on_cpu():
+        bits = np.unpackbits(masks.view(np.uint8), axis=1, count=vocab_size, bitorder="little")
+        return mx.array(bits.view(np.bool_))
+    bits_BWN = mx.array(masks)[:, :, None] >> mx.arange(32, dtype=mx.int32)
+    return ((bits_BWN & 1) == 1).reshape(len(masks), -1)[:, :vocab_size]
 
 
 class Batch:

@@ -148,23 +148,29 @@ class Engine:
         *,
         stop_ids: Sequence[int] | frozenset[int] | None = None,
         logprobs: bool = False,
+        constraint: Constraint | None = None,
     ) -> Iterator[Piece]:
         """Stream one answer; the last piece has a finish_reason. The seed is `config.seed`: call
         `config.seeded()` before to know a fresh one.
 
-        logprobs: also give log p of each token under the model itself, before any rule.
+        logprobs: also give log p of each token under the model itself, before any rule. constraint: a fresh
+        one; an answer that cannot go on under it raises its error.
         """
-        request = self.request(prompt, config, stop_ids=stop_ids, logprobs=0 if logprobs else None)
+        request = self.request(
+            prompt, config, stop_ids=stop_ids, logprobs=0 if logprobs else None, constraint=constraint
+        )
         return self._stream(request)
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         pieces: deque[Piece] = deque()
         lane = Lane(self)
-        lane.submit(request, pieces.append)
+        answer = lane.submit(request, pieces.append)
         while lane.busy:
             lane.step()
             while pieces:
                 yield pieces.popleft()
+        if answer.error is not None:
+            raise answer.error
 
     def generate_batch(
         self,
@@ -196,6 +202,9 @@ class Engine:
             if events is not None and done > told:
                 told = done
                 events.emit(Progress(task="generate", done=done, total=len(requests), unit="prompts"))
+        for answer in answers:
+            if answer is not None and answer.error is not None:
+                raise answer.error
         return [Completion.of(answer, logprobs) for answer in answers if answer is not None]
 
     # Scores

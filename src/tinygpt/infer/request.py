@@ -112,6 +112,7 @@ class Answer:
         self.n_drafted = 0  # tokens that were guessed for it (see infer/speculate)
         self.n_accepted = 0  # those of them that were right
         self.cancelled = False
+        self.error: BaseException | None = None  # what broke it, where finish_reason is "error"
         self.times = Times()
 
     def cancel(self) -> None:
@@ -159,7 +160,7 @@ class Answer:
     def fail(self, error: BaseException) -> None:
         """End because the lane broke."""
         if self.finish_reason is None:
-            self.finish_reason, self.times.ended = "error", time.perf_counter()
+            self.finish_reason, self.error, self.times.ended = "error", error, time.perf_counter()
             if self._failed is not None:
                 self._failed(error)
 

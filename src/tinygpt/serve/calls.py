@@ -211,8 +211,10 @@ def _value(text: str, types: set[str] | None, plain: bool = False) -> Any:
 
 
 def _in_string(text: str) -> bool:
-    """Whether JSON that is read so far ends inside of a string."""
-    return len(re.findall(r'"', re.sub(r"\\.", "", text, flags=re.DOTALL))) % 2 == 1
+    """Whether JSON that is read so far ends inside of a string, which may go on: a raw line end would break
+    it."""
+    quotes = re.split('"', re.sub(r"\\.", "__", text, flags=re.DOTALL))
+    return len(quotes) % 2 == 0 and "\n" not in quotes[-1]
 
 
 TAGGED = Form(TAG, TAG_END, _tagged)

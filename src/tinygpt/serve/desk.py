@@ -20,7 +20,7 @@ from tinygpt.serve import calls, embed, fim, formats, prompts, toolbox
 from tinygpt.serve.bridge import Feed
 from tinygpt.serve.formats import Formats
 from tinygpt.serve.job import Chat, Delta, Done, Event, Format, Job, ModelCard, Text
-from tinygpt.serve.rows import Row
+from tinygpt.serve.rows import Best, Row
 from tinygpt.serve.stream import Parser
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class FrontDesk:
             ]
             async with Feed(self.registry.worker, served.lane) as feed:
                 await self._begin(feed, engine, job, turn, rows)
-                best = _Best(job)
+                best = Best(job)
                 while best.waits:
                     for index, piece in await feed.next():
                         row = rows[index]
@@ -214,7 +214,7 @@ class FrontDesk:
             ]
             async with Feed(self.registry.worker, served.lane) as feed:
                 await self._begin(feed, engine, job, turn, rows, echo=job.echo and told)
-                best, opened = _Best(job), set[int]()
+                best, opened = Best(job), set[int]()
                 while best.waits:
                     for index, piece in await feed.next():
                         row = rows[index]
@@ -322,49 +322,6 @@ class FrontDesk:
     async def load(self, model: str, keep: float | None = None) -> None:
         """See `Desk.load`."""
         await self.registry.load(model, keep)
-
-
-class _Best:
-    """Which events are passed on: all at once, or those of the likeliest once all answers are there."""
-
-    def __init__(self, job: Job) -> None:
-        self.n, self.all = job.n, max(job.n, job.best_of or 0)
-        self.ended: set[int] = set()
-        self._held: dict[int, list[Delta]] = {}
-        self._rows: list[Row] = []
-
-    @property
-    def waits(self) -> bool:
-        """Whether an answer grows."""
-        return len(self.ended) < self.all
-
-    def passes(self, delta: Delta) -> bool:
-        if self.all == self.n:
-            return True
-        self._held.setdefault(delta.index, []).append(delta)
-        return False
-
-    def end(self, row: Row) -> list[Event]:
-        """The events that the end of an answer lets through."""
-        self.ended.add(row.index)
-        self._rows.append(row)
-        if self.all == self.n:
-            return [row.done()]
-        if self.waits:
-            return []
-        ranked = sorted(self._rows, key=lambda row: (-_likelihood(row), row.index))[: self.n]
-        return [
-            replace(event, index=place)
-            for place, row in enumerate(ranked)
-            for event in (*self._held.get(row.index, ()), row.done())
-        ]
-
-
-def _likelihood(row: Row) -> float:
-    """Mean log-probability of an answer's tokens, its end included."""
-    answer = row.answer
-    assert answer is not None
-    return answer.logprob_sum / max(1, len(answer.ids) + (answer.finish_reason == "stop"))
 
 
 def _count(job: Job) -> int:

@@ -6,12 +6,13 @@ Where a model reasons first, the form begins after that: until the end of its re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import ConfigError, TinyGPTError, UnsupportedError
-from tinygpt.core.family import Family
+from tinygpt.infer.constrained import KINDS as CONSTRAINTS
+from tinygpt.infer.constrained import constraint
 from tinygpt.infer.request import Constraint
 from tinygpt.serve.job import Format
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 SECONDS = 10.0  # for compiling: a grammar of usual size takes milliseconds
 KINDS = ("json", "schema", "regex", "choice", "lark", "gbnf")
-CONSTRAINTS = Family("tinygpt.infer.constrain", verb="compile")
 
 
 class Formats:
@@ -54,12 +54,11 @@ class Formats:
         after: str | None = None,
     ) -> list[Constraint]:
         """`of` for any family of infer/constrain and its own form of a specification."""
-        if not stop_ids:
-            raise ConfigError("an answer in a format ends with a stop id", hint="do not ignore these")
-        compile_ = _compiler(kind)
+        if kind not in CONSTRAINTS.names():
+            raise UnsupportedError(f"this build has no constraints of the kind '{kind}'")
 
         def work() -> list[Constraint]:
-            made = [compile_(spec, engine.tokenizer, stop_ids=stop_ids) for _ in range(n)]
+            made = [constraint(kind, spec, engine.tokenizer, stop_ids=stop_ids) for _ in range(n)]
             return [After(c, after, engine.tokenizer, stop_ids) for c in made] if after else made
 
         waiting = asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -77,20 +76,6 @@ class Formats:
     def close(self) -> None:
         """End the threads, once what they compile is compiled."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def has(kind: str) -> bool:
-    """Whether there are constraints of this kind."""
-    try:
-        return kind in CONSTRAINTS.names()
-    except ModuleNotFoundError:
-        return False
-
-
-def _compiler(kind: str) -> Callable[..., Constraint]:
-    if not has(kind):
-        raise UnsupportedError(f"this build has no constraints of the kind '{kind}'")
-    return CONSTRAINTS.load(kind).compile
 
 
 class After:

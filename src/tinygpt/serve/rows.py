@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.infer.request import Answer, Piece
 from tinygpt.serve import report
-from tinygpt.serve.job import CallPart, Delta, Done, Token, Usage
+from tinygpt.serve.job import CallPart, Delta, Done, Event, Job, Token, Usage
 from tinygpt.serve.stream import Parser, Part
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ class Row:
         if self.report and piece.token >= 0 and (self.stops or not stop):
             tokens = (report.token(self.tokenizer, piece.token, piece.logprob, piece.top),)
             if deltas:
-                deltas[0] = Delta(
-                    index=self.index, text=deltas[0].text, reasoning=deltas[0].reasoning,
-                    calls=deltas[0].calls, tokens=tokens,
-                )  # fmt: skip
+                deltas[0] = replace(deltas[0], tokens=tokens)
             else:
                 deltas.append(Delta(index=self.index, tokens=tokens))
         return deltas
@@ -87,6 +84,8 @@ class Row:
             cached_tokens=before.cached_tokens + answer.n_cached,
             completion_tokens=before.completion_tokens + len(answer.ids),
             reasoning_tokens=self.thought,
+            drafted_tokens=before.drafted_tokens + answer.n_drafted,
+            accepted_tokens=before.accepted_tokens + answer.n_accepted,
             tool_info_hops=self.hops,
             load_seconds=self.load,
             wait_seconds=before.wait_seconds + max(0.0, started - times.queued),
@@ -120,3 +119,46 @@ class Row:
         )
         self.n_calls += 1
         return Delta(index=self.index, calls=(call,))
+
+
+class Best:
+    """Which events are passed on: all at once, or those of the likeliest once all answers are there."""
+
+    def __init__(self, job: Job) -> None:
+        self.n, self.all = job.n, max(job.n, job.best_of or 0)
+        self.ended: set[int] = set()
+        self._held: dict[int, list[Delta]] = {}
+        self._rows: list[Row] = []
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer grows."""
+        return len(self.ended) < self.all
+
+    def passes(self, delta: Delta) -> bool:
+        if self.all == self.n:
+            return True
+        self._held.setdefault(delta.index, []).append(delta)
+        return False
+
+    def end(self, row: Row) -> list[Event]:
+        """The events that the end of an answer lets through."""
+        self.ended.add(row.index)
+        self._rows.append(row)
+        if self.all == self.n:
+            return [row.done()]
+        if self.waits:
+            return []
+        ranked = sorted(self._rows, key=lambda row: (-_likelihood(row), row.index))[: self.n]
+        return [
+            replace(event, index=place)
+            for place, row in enumerate(ranked)
+            for event in (*self._held.get(row.index, ()), row.done())
+        ]
+
+
+def _likelihood(row: Row) -> float:
+    """Mean log-probability of an answer's tokens, its end included."""
+    answer = row.answer
+    assert answer is not None
+    return answer.logprob_sum / max(1, len(answer.ids) + (answer.finish_reason == "stop"))

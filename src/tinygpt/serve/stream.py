@@ -119,10 +119,11 @@ class Parser:
             return self._give("text", text)
         if self._bare is not None and self._fresh and self._bare.begins is not None:
             text = self._held.lstrip(BLANK)
-            if not text or self._bare.begins(text):
+            if self._bare.begins(text) if text else not last:
                 self._state = "call" if last else "content"
                 self._form, self._before = self._bare, ""
                 return []
+            self._fresh = not text  # once it is text it stays text
         found = [(at, form) for form in self._marked if (at := self._held.find(form.begin)) >= 0]
         if found:
             at, form = min(found, key=lambda pair: pair[0])

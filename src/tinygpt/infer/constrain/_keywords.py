@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -48,28 +47,32 @@ INSTEAD = {
 }
 
 
-def check(schema: Any) -> None:
-    """ConfigError at the first place of a schema that cannot be enforced as it stands."""
+def check(schema: Any) -> dict[str, Any]:
+    """A copy of the schema in the words of the grammar engine; ConfigError at the first place that cannot be
+    enforced."""
     if schema is False:
         raise ConfigError("the JSON schema is false: it allows nothing")
     if schema is True:
-        return
+        return {}
     if not isinstance(schema, dict):
         raise ConfigError(f"a JSON schema must be an object, got {json.dumps(schema)[:40]}")
     try:
-        size = len(json.dumps(schema, allow_nan=False))
+        text = json.dumps(schema, allow_nan=False)
     except (ValueError, TypeError) as error:  # a circle, a number that JSON has no word for, another type
         raise ConfigError(f"the JSON schema is no JSON: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"the JSON schema is nested too deep, at most {DEPTH} levels are taken") from error
-    if size > SIZE:
+    if len(text) > SIZE:
         raise ConfigError(
-            f"the JSON schema has {size} characters, at most {SIZE} are taken", hint="leave descriptions out"
+            f"the JSON schema has {len(text)} characters, at most {SIZE} are taken",
+            hint="leave descriptions out",
         )
-    walk = _Walk(schema)
-    walk.see(schema, "", 0)
+    copy: dict[str, Any] = json.loads(text)
+    walk = _Walk(copy)
+    walk.see(copy, "", 0)
     if not walk.ends():
         raise ConfigError("the JSON schema allows no finite value", hint="a required part contains itself")
+    return copy
 
 
 class _Walk:
@@ -94,12 +97,12 @@ class _Walk:
         if id(schema) in self._seen:
             return
         self._seen[id(schema)] = schema
-        for key in schema:
+        for key in list(schema):
             self._keyword(schema, key, at)
         self._counted(schema, at)
         for key, value, place in self._below(schema, at):
             if key == "$ref":
-                self.see(self._target(value, at), value, depth + 1)
+                self.see(self._target(value, at), value[1:], depth + 1)
             else:
                 self.see(value, place, depth + 1)
 
@@ -117,6 +120,7 @@ class _Walk:
     def _keyword(self, schema: dict[str, Any], key: str, at: str) -> None:
         value = schema[key]
         if key == "uniqueItems" and value is False:
+            del schema[key]  # says nothing
             return
         if key not in ENFORCED and (not key.startswith("x-") or key == "x-guidance"):
             hint = INSTEAD.get(key) or nearest(key, ENFORCED).strip() or "leave it out, and check the answer"
@@ -133,6 +137,12 @@ class _Walk:
             raise _no(key, at, f"is not known in {self.draft}", 'leave "$schema" out')
         elif check := CHECKS.get(key):
             check(key, value, at)
+        if key == "pattern":
+            schema[key] = _pattern(value, key, at)
+        elif key == "patternProperties":
+            schema[key] = {_pattern(name, key, at): one for name, one in value.items()}
+        elif key == "oneOf" and "anyOf" not in schema and _differ(value):
+            schema["anyOf"] = schema.pop(key)
 
     def _counted(self, schema: dict[str, Any], at: str) -> None:
         """Keys that are not named may come twice, and then count once."""
@@ -191,6 +201,46 @@ class _Walk:
         first = items if isinstance(items, list) else schema.get("prefixItems", [])
         rest = schema.get("additionalItems", True) if isinstance(items, list) else items
         return [*first[:least], *([rest] if least > len(first) else [])]
+
+
+def _pattern(pattern: str, key: str, at: str) -> str:
+    """A pattern of ECMA-262 as the grammar engine reads it: there, classes may hold classes and operators."""
+    out, inside, chars = "", False, iter(pattern)
+    for char in chars:
+        if char == "\\":
+            out += char + next(chars, "")
+            continue
+        if inside and char in "[&~":
+            char = "\\" + char
+        elif inside and char == "-" and out.endswith("-"):
+            raise _no(key, at, f"{pattern!r} has '--' in a class", "escape the second one: \\-")
+        elif char in "[]":
+            inside = char == "["
+        out += char
+    return out
+
+
+def _differ(branches: list[Any]) -> bool:
+    """Whether the branches of a oneOf list their values, and no value is in two of them."""
+    seen: set[str] = set()
+    for branch in branches:
+        if not isinstance(branch, dict) or not ("const" in branch or isinstance(branch.get("enum"), list)):
+            return False
+        values = [branch["const"]] if "const" in branch else branch["enum"]
+        own = {json.dumps(_whole(value), sort_keys=True) for value in values}
+        if own & seen:
+            return False
+        seen |= own
+    return True
+
+
+def _whole(value: Any) -> Any:
+    """The value with 1.0 as 1, which JSON Schema says are equal."""
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _no(key: str, at: str, why: str, hint: str) -> ConfigError:
@@ -258,7 +308,7 @@ def _number(key: str, value: Any, at: str) -> None:
 
 def _count(key: str, value: Any, at: str) -> None:
     _number(key, value, at)
-    if value < 0 or value != math.floor(value) or value > COUNT:
+    if not isinstance(value, int) or not 0 <= value <= COUNT:
         raise _no(key, at, f"is {value!r}", f"a whole number from 0 to {COUNT} is taken")
 
 

@@ -96,6 +96,28 @@ def start(
         return Matcher(bridge.compiled[text].deep_copy(), bridge.words)
 
 
+def validate(entry: Mapping[str, Any], what: str) -> None:
+    """ConfigError where the grammar engine cannot take a grammar."""
+    library = _bridge.engine()
+    text = json.dumps({"grammars": [entry]})
+    wrong, messages = library.LLMatcher.validate_grammar_with_warnings(
+        text, limits=library.LLParserLimits(**LIMITS)
+    )
+    if wrong:
+        raise ConfigError(f"{what} is not usable: {_first_line(messages[0])}")
+
+
+def reasoning(tokenizer: Tokenizer, *, opened: bool) -> str:
+    """A `lead` for models that think before they answer: a block of thoughts, which is free text. opened: the
+    prompt has begun it, and it must be ended; otherwise it may be left out."""
+    names = {name: tokenizer.special[name] for name in tokenizer.control}
+    begin, end = (f"<[{names[t]}]>" if t in names else json.dumps(t) for t in ("<think>", "</think>"))
+    inner = f"THOUGHT {end}" if "</think>" in names else "ended"
+    rest = "THOUGHT: /(?s:.*)/" if "</think>" in names else "ended[lazy]: /(?s:.*)<\\/think>/"
+    block = f"{inner} GAP" if opened else f"/ ?/ ({begin} {inner} GAP)?"
+    return f"lead: {block}\n{rest}\nGAP: /[ \\n]{{0,4}}/"
+
+
 def _compiled(text: str, bridge: _bridge.Bridge, what: str) -> llguidance.LLMatcher:
     library = _bridge.engine()
     limits = library.LLParserLimits(**LIMITS)

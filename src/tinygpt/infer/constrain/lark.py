@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinygpt.core.errors import ConfigError
-from tinygpt.infer.constrain import _keywords, _matcher, schema
+from tinygpt.infer.constrain import _matcher, schema
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -41,8 +41,6 @@ def _checked(text: str) -> str:
             value, end = json.JSONDecoder().raw_decode(text, found.end())
         except ValueError as error:
             raise ConfigError(f"a %json of the grammar is not JSON: {error}") from error
-        _keywords.check(value)
-        prepared: Any = schema.prepared(value)
-        out += text[at : found.end()] + json.dumps(prepared)
+        out += text[at : found.end()] + json.dumps(schema.prepared(value))
         at = end
     return out + text[at:]

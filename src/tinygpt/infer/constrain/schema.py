@@ -33,11 +33,10 @@ def compile(
     """A constraint to JSON text that is valid under the schema, a dictionary or a truth value.
 
     ConfigError: the schema is wrong, too large, allows nothing, or has what cannot be enforced."""
-    _keywords.check(spec)
     entry = {"json_schema": prepared(spec)}
     return _matcher.start(entry, tokenizer, stop_ids, lead=lead, what="the JSON schema")
 
 
 def prepared(spec: Any) -> dict[str, Any]:
-    """A checked schema as the grammar engine takes it."""
-    return {**({} if spec is True else spec), "x-guidance": OPTIONS}
+    """A schema, checked, as the grammar engine takes it."""
+    return {**_keywords.check(spec), "x-guidance": OPTIONS}

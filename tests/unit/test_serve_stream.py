@@ -1,0 +1,215 @@
+"""Answers taken apart as they grow: the same parts however they are cut, no marks in the text."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from typing import Any
+
+import pytest
+
+from tinygpt.serve import calls
+from tinygpt.serve.stream import Parser
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": name,
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string"}, "days": {"type": "integer"}, "exact": {"type": "boolean"},
+                    "tags": {"type": "array"}, "at": {"type": ["number", "null"]},
+                },
+            },
+        },
+    }
+    for name in ("weather", "get_time")
+]  # fmt: skip
+CALL = {"city": "Übersee </tool_call>", "days": 3, "tags": ["a", {"b": None}]}
+WRITTEN = json.dumps(CALL, ensure_ascii=False)
+THINK = ("<think>", "</think>")
+
+# name: (what the template holds, the answer, its text, reasoning and calls)
+Case = tuple[str, str, str, str, list[tuple[str, Any]]]
+CASES: dict[str, Case] = {
+    "plain": ("<tool_call>", "1 < 2, <tool and </think>.\n\n", "1 < 2, <tool and </think>.\n\n", "", []),
+    "reasoning": ("", "\n<think>\nHm, <b>\n\nso.\n</think>\n\nYes.", "Yes.", "Hm, <b>\n\nso.", []),
+    "reasoning cut": ("", "<think>\nHm </thi", "", "Hm </thi", []),
+    "reasoning late": ("", "No <think>x</think>", "No <think>x</think>", "", []),
+    "hermes": (
+        "<tool_call>", f'I look.\n\n<tool_call>\n{{"name": "weather", "arguments": {WRITTEN}}}\n</tool_call>'
+        '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>\n',
+        "I look.", "", [("weather", CALL), ("get_time", {})],
+    ),
+    "hermes after reasoning": (
+        "<tool_call>", '<think>\nA.\n</think>\n\n<tool_call>\n{"name": "get_time", "arguments": {}}\n'
+        "</tool_call>", "", "A.", [("get_time", {})],
+    ),
+    "hermes without its end": (
+        "<tool_call>", '<tool_call>\n{"name": "get_time", "arguments": {"a": 1}}', "", "",
+        [("get_time", {"a": 1})],
+    ),
+    "hermes broken": (
+        "<tool_call>", 'So:\n<tool_call>\n{"name": "get_time", "arg\n</tool_call> <tool_call>{"name": '
+        '"weather", "arguments": {}}</tool_call>',
+        'So:\n<tool_call>\n{"name": "get_time", "arg\n</tool_call>', "",
+        [("weather", {})],
+    ),
+    "hermes cut": (
+        "<tool_call>", 'So: <tool_call>{"name": "get_ti', 'So: <tool_call>{"name": "get_ti', "", [],
+    ),
+    "qwen coder": (
+        "<tool_call>\n<function=", "Well.\n<tool_call>\n<function=weather>\n<parameter=city>\nA\n"
+        " </tool_call>B\n</parameter>\n<parameter=days>\n12\n</parameter>\n<parameter=exact>\nTrue\n</parameter>\n"
+        "<parameter=other>\n7\n</parameter>\n</function>\n</tool_call>", "Well.", "",
+        [("weather", {"city": "A\n </tool_call>B", "days": 12, "exact": True, "other": "7"})],
+    ),
+    "functions": (
+        "<tool_call><function=", '<function=get_time>{"city": "x"}</function> ok', "ok", "",
+        [("get_time", {"city": "x"})],
+    ),
+    "glm": (
+        "<tool_call><arg_key>", "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>12</arg_value>\n"
+        "<arg_key>days</arg_key>\n<arg_value>12</arg_value>\n</tool_call>", "", "",
+        [("weather", {"city": "12", "days": 12})],
+    ),
+    "mistral list": (
+        "[TOOL_CALLS]", f'[TOOL_CALLS] [{{"name": "weather", "arguments": {WRITTEN}}}]', "", "",
+        [("weather", CALL)],
+    ),
+    "mistral names": (
+        "[TOOL_CALLS]", 'Well.[TOOL_CALLS]weather[ARGS]{"days": 1}[TOOL_CALLS]get_time[ARGS]{}', "Well.", "",
+        [("weather", {"days": 1}), ("get_time", {})],
+    ),
+    "mistral broken": ("[TOOL_CALLS]", "A [TOOL_CALLS] [{]", "A [TOOL_CALLS] [{]", "", []),
+    "llama": (
+        "<|python_tag|>", '{"name": "weather", "parameters": {"days": 2}}; {"name": "get_time", '
+        '"parameters": {}}', "", "", [("weather", {"days": 2}), ("get_time", {})],
+    ),
+    "llama with its type": (
+        "<|python_tag|>", '{"type": "function", "name": "weather", "parameters": {"days": 2}}', "", "",
+        [("weather", {"days": 2})],
+    ),
+    "llama tag": (
+        "<|python_tag|>", '<|python_tag|>{"name": "weather", "parameters": {"days": 2}}', "", "",
+        [("weather", {"days": 2})],
+    ),
+    "llama json": ("<|python_tag|>", '{"names": ["weather"]} \n', '{"names": ["weather"]} \n', "", []),
+    "llama stranger": (
+        "<|python_tag|>", '{"name": "Anna", "parameters": {}}', '{"name": "Anna", "parameters": {}}', "", [],
+    ),
+    "pythonic": (
+        "<|tool_call_start|>", '<|tool_call_start|>[weather(city="a)]", days=2, exact=true), get_time()]'
+        "<|tool_call_end|>Done.", "Done.", "",
+        [("weather", {"city": "a)]", "days": 2, "exact": True}), ("get_time", {})],
+    ),
+    "pythonic bare": (
+        "[func_name1(params_name1=params_value1)]", "[weather(city='a', at=None)]", "", "",
+        [("weather", {"city": "a", "at": None})],
+    ),
+    "pythonic none": ("[func_name1(", "[see below] (1)", "[see below] (1)", "", []),
+}  # fmt: skip
+
+
+def _parser(source: str, **options: Any) -> Parser:
+    return Parser(THINK, forms=calls.forms(source, {}), tools=TOOLS, **options)
+
+
+def _parts(parser: Parser, pieces: list[str]) -> tuple[str, str, list[tuple[str, Any]]]:
+    parts = [part for piece in pieces for part in parser.feed(piece)] + parser.finish()
+    join = {kind: "".join(p.text for p in parts if p.kind == kind) for kind in ("text", "reasoning")}
+    found = [(p.name, json.loads(p.text)) for p in parts if p.kind == "call"]
+    return join["text"], join["reasoning"], found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_form_is_read_the_same_however_it_is_cut(name: str) -> None:
+    source, answer, *expected = CASES[name]
+    assert _parts(_parser(source), [answer]) == tuple(expected)
+    assert _parts(_parser(source), list(answer)) == tuple(expected)
+    rng = random.Random(name)
+    for _ in range(30):
+        cuts = sorted(rng.sample(range(len(answer)), rng.randint(1, len(answer) // 3)))
+        pieces = [answer[a:b] for a, b in zip([0, *cuts], [*cuts, len(answer)])]
+        assert _parts(_parser(source), pieces) == tuple(expected)
+
+
+def test_any_mixture_of_marks_is_read_the_same_however_it_is_cut() -> None:
+    rng = random.Random(5)
+    bits = ["<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "weather", "arguments": {}}',
+            "\n", " ", '"', "{", "a", "<", "[TOOL_CALLS]", "[ARGS]", "<function=weather>", "</function>",
+            "<|python_tag|>", "weather", "[weather()]", "[weather("]  # fmt: skip
+    sources = [
+        "<tool_call><function=",
+        "[TOOL_CALLS]",
+        "<|python_tag|>",
+        "<|tool_call_start|>",
+        "[func_name1(",
+    ]
+    for _ in range(400):
+        answer = "".join(rng.choice(bits) for _ in range(rng.randint(1, 14)))
+        source, opened = rng.choice(sources), rng.random() < 0.3
+        whole = _parts(_parser(source, opened=opened), [answer])
+        assert _parts(_parser(source, opened=opened), list(answer)) == whole, answer
+
+
+def test_text_is_given_out_as_soon_as_it_is_certain() -> None:
+    parser = _parser("<tool_call>")
+    assert [[p.text for p in parser.feed(t)] for t in ("Hi", " there", " <to", "p>", " <tool_call>")] == [
+        ["Hi"], [" there"], [], [" <top>"], []
+    ]  # fmt: skip
+
+
+def test_a_prompt_may_open_the_reasoning_and_one_call_may_be_the_most() -> None:
+    assert _parts(_parser("", opened=True), ["\nHm.\n</think>\n\nYes"]) == ("Yes", "Hm.", [])
+    two = '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>' * 2
+    parser = _parser("<tool_call>", parallel=False)
+    assert _parts(parser, list(two)) == ("", "", [("get_time", {})]) and parser.full
+    assert _parts(Parser(THINK), [two]) == (two, "", [])
+
+
+PEERS = {
+    "hermes": ("json_tools", "hermes after reasoning"),
+    "coder": ("qwen3_coder", "qwen coder"),
+    "glm": ("glm47", "glm"),
+    "list": ("mistral", "mistral list"),
+    "names": ("mistral", "mistral names"),
+    "pythonic": ("pythonic", "pythonic"),
+}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", PEERS)
+def test_ours_read_what_mlx_lm_reads(name: str) -> None:
+    import nano
+
+    nano.require("mlx_lm")
+    module, case = PEERS[name]
+    peer = importlib.import_module(f"mlx_lm.tool_parsers.{module}")
+    _, answer, _, _, expected = CASES[case]
+    answer = answer.replace(" </tool_call>B", "B")
+    body = answer.partition(peer.tool_call_start)[2]
+    body = body.rpartition(peer.tool_call_end)[0] if peer.tool_call_end else body
+    found = peer.parse_tool_call(body, TOOLS)
+    theirs = [(one["name"], one["arguments"]) for one in (found if isinstance(found, list) else [found])]
+    wanted = [(n, {k: str(v).replace(" </tool_call>B", "B") if k == "city" else v for k, v in a.items()})
+              for n, a in expected]  # fmt: skip
+    assert theirs == wanted
+
+
+@pytest.mark.parity
+def test_other_forms_are_read_by_mlx_lm() -> None:
+    import nano
+
+    nano.require("mlx_lm")
+    answer = (
+        'Well.<minimax:tool_call>\n<invoke name="weather">\n<parameter name="city">A</parameter>\n'
+        '<parameter name="days">2</parameter>\n</invoke>\n</minimax:tool_call>'
+    )
+    expected = ("Well.", "", [("weather", {"city": "A", "days": 2})])
+    assert _parts(_parser("<minimax:tool_call>"), list(answer)) == expected
+    broken = "<minimax:tool_call>what</minimax:tool_call>"
+    assert _parts(_parser("<minimax:tool_call>"), list(broken))[2] == []
