@@ -1,4 +1,4 @@
-"""Clients of Ollama's and Anthropic's surface and of /v1/responses, none of them adapted, against a live server."""
+"""Clients of Ollama's and Anthropic's surface and of /v1/responses, unadapted, against a live server."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_continues_adapters(live: Live, ollama: Any) -> None:
 
 
 def test_anthropic_messages(anthropic: Any, ollama: Any) -> None:
-    body = {"model": NAME, "max_tokens": 12, "messages": HI, "temperature": 0}
+    body = {"model": NAME, "max_tokens": 12, "messages": HI, "extra_body": {"temperature": 0}}
     whole = anthropic.messages.create(**body)
     assert whole.content[0].text == ollama.chat(NAME, HI, options=GREEDY).message.content
     with anthropic.messages.stream(**body) as stream:
@@ -184,7 +184,7 @@ def test_anthropic_tools(anthropic: Any) -> None:
     body = {
         "model": NAME,
         "max_tokens": 300,
-        "temperature": 0,
+        "extra_body": {"temperature": 0},
         "tools": [tool],
         "tool_choice": {"type": "any"},
     }
@@ -208,7 +208,7 @@ def test_anthropic_errors_are_its_own(anthropic: Any) -> None:
         anthropic.messages.create(model="nope", max_tokens=5, messages=HI)
     assert found.value.body["error"]["type"] == "not_found_error"
     with pytest.raises(errors.BadRequestError, match="'temperature' must be from 0 to 2"):
-        anthropic.messages.create(model=NAME, max_tokens=5, messages=HI, temperature=3)
+        anthropic.messages.create(model=NAME, max_tokens=5, messages=HI, extra_body={"temperature": 3})
 
 
 # Responses
