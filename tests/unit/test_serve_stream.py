@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 from typing import Any
@@ -63,7 +62,8 @@ CASES: dict[str, Case] = {
     ),
     "qwen coder": (
         "<tool_call>\n<function=", "Well.\n<tool_call>\n<function=weather>\n<parameter=city>\nA\n"
-        " </tool_call>B\n</parameter>\n<parameter=days>\n12\n</parameter>\n<parameter=exact>\nTrue\n</parameter>\n"
+        " </tool_call>B\n</parameter>\n<parameter=days>\n12\n</parameter>\n<parameter=exact>\nTrue\n"
+        "</parameter>\n"
         "<parameter=other>\n7\n</parameter>\n</function>\n</tool_call>", "Well.", "",
         [("weather", {"city": "A\n </tool_call>B", "days": 12, "exact": True, "other": "7"})],
     ),
@@ -131,7 +131,7 @@ def test_every_form_is_read_the_same_however_it_is_cut(name: str) -> None:
     assert _parts(_parser(source), [answer]) == tuple(expected)
     assert _parts(_parser(source), list(answer)) == tuple(expected)
     rng = random.Random(name)
-    for _ in range(30):
+    for _ in range(12):
         cuts = sorted(rng.sample(range(len(answer)), rng.randint(1, len(answer) // 3)))
         pieces = [answer[a:b] for a, b in zip([0, *cuts], [*cuts, len(answer)])]
         assert _parts(_parser(source), pieces) == tuple(expected)
@@ -149,7 +149,7 @@ def test_any_mixture_of_marks_is_read_the_same_however_it_is_cut() -> None:
         "<|tool_call_start|>",
         "[func_name1(",
     ]
-    for _ in range(400):
+    for _ in range(120):
         answer = "".join(rng.choice(bits) for _ in range(rng.randint(1, 14)))
         source, opened = rng.choice(sources), rng.random() < 0.3
         whole = _parts(_parser(source, opened=opened), [answer])
@@ -169,47 +169,3 @@ def test_a_prompt_may_open_the_reasoning_and_one_call_may_be_the_most() -> None:
     parser = _parser("<tool_call>", parallel=False)
     assert _parts(parser, list(two)) == ("", "", [("get_time", {})]) and parser.full
     assert _parts(Parser(THINK), [two]) == (two, "", [])
-
-
-PEERS = {
-    "hermes": ("json_tools", "hermes after reasoning"),
-    "coder": ("qwen3_coder", "qwen coder"),
-    "glm": ("glm47", "glm"),
-    "list": ("mistral", "mistral list"),
-    "names": ("mistral", "mistral names"),
-    "pythonic": ("pythonic", "pythonic"),
-}
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("name", PEERS)
-def test_ours_read_what_mlx_lm_reads(name: str) -> None:
-    import nano
-
-    nano.require("mlx_lm")
-    module, case = PEERS[name]
-    peer = importlib.import_module(f"mlx_lm.tool_parsers.{module}")
-    _, answer, _, _, expected = CASES[case]
-    answer = answer.replace(" </tool_call>B", "B")
-    body = answer.partition(peer.tool_call_start)[2]
-    body = body.rpartition(peer.tool_call_end)[0] if peer.tool_call_end else body
-    found = peer.parse_tool_call(body, TOOLS)
-    theirs = [(one["name"], one["arguments"]) for one in (found if isinstance(found, list) else [found])]
-    wanted = [(n, {k: str(v).replace(" </tool_call>B", "B") if k == "city" else v for k, v in a.items()})
-              for n, a in expected]  # fmt: skip
-    assert theirs == wanted
-
-
-@pytest.mark.parity
-def test_other_forms_are_read_by_mlx_lm() -> None:
-    import nano
-
-    nano.require("mlx_lm")
-    answer = (
-        'Well.<minimax:tool_call>\n<invoke name="weather">\n<parameter name="city">A</parameter>\n'
-        '<parameter name="days">2</parameter>\n</invoke>\n</minimax:tool_call>'
-    )
-    expected = ("Well.", "", [("weather", {"city": "A", "days": 2})])
-    assert _parts(_parser("<minimax:tool_call>"), list(answer)) == expected
-    broken = "<minimax:tool_call>what</minimax:tool_call>"
-    assert _parts(_parser("<minimax:tool_call>"), list(broken))[2] == []

@@ -84,7 +84,7 @@ def name_of(tool: Mapping[str, Any]) -> str:
 def _tagged(body: str, tools: Tools) -> list[Call]:
     text = body.strip()
     if text.startswith("{"):
-        if _in_string(text):
+        if _in_string(body):
             raise Unfinished("the call goes on")
         return _told(_calls.llama(_calls.PYTHON + text))
     if text.startswith(FUNCTION):

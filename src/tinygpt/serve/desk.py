@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import ConfigError
+from tinygpt.data.template import _calls, chatml
+from tinygpt.infer.constrain import tools as tools_
 from tinygpt.infer.request import Constraint, Request
 from tinygpt.serve import calls, embed, fim, formats, prompts, toolbox
 from tinygpt.serve.bridge import Feed
@@ -102,8 +104,8 @@ class FrontDesk:
     ) -> _Turn:
         """What this conversation asks of the model."""
         shown = list(self.tools.shown(job.tools) if self.tools else job.tools)
-        names = [calls.name_of(tool) for tool in shown]
-        wanted = formats.choice_of(job.tool_choice, names)
+        known = [*shown, *(self.tools.tools if self.tools and self.tools.deferred else ())]
+        wanted = formats.choice_of(job.tool_choice, [calls.name_of(tool) for tool in known])
         if job.tool_choice == "none":
             shown = []
         form = job.format or (None if shown else self.grammar)
@@ -115,41 +117,32 @@ class FrontDesk:
         given = [dict(message) for message in messages]
         if self.tools and self.tools.deferred and shown:
             given.insert(0, {"role": "system", "content": self.tools.catalogue()})
-        free = wanted is None and (form is None or job.think is True)
         prompt = await asyncio.to_thread(
             prompts.of_chat, engine, given, shown,
-            think=job.think, prefill=job.prefill and messages is job.messages, answer_only=not free,
+            think=job.think, prefill=job.prefill,
+            bare=form is not None or wanted is not None,
         )  # fmt: skip
         stop_ids = _stop_ids(engine, job)
         listed = calls.forms(prompt.source, engine.tokenizer.special) if shown else []
+        thoughts = "open" if prompt.opened else "may" if prompt.thinks else ""
         constraints: Sequence[Constraint | None] = [None] * n
-        if wanted is not None:
-            listed, constraints = await self._forced(engine, job, shown, wanted, listed, stop_ids, n)
+        strict = any((tool.get("function") or tool).get("strict") for tool in known)
+        if wanted is not None or (shown and strict):
+            source = prompt.source
+            if _calls.parser(source) is _calls.plain:  # of the forms that mlx_lm reads there is no grammar
+                source, listed = chatml.CHAT_TEMPLATE, [calls.TAGGED]
+            choice = "auto" if wanted is None else job.tool_choice
+            spec = tools_.Config(tools=known, choice=choice, parallel=job.parallel, template=source)
+            constraints = await self._formats.compiled(engine, "tools", spec, stop_ids, n, thoughts)
         elif form is not None:
-            after = prompt.think[1] if prompt.opened else None
-            constraints = await self._formats.of(engine, form, stop_ids, n, after)
+            constraints = await self._formats.of(engine, form, stop_ids, n, thoughts)
         parser = functools.partial(
-            Parser, prompt.think, opened=prompt.opened, forms=listed, tools=shown, parallel=job.parallel
+            Parser, prompt.think, opened=prompt.opened, forms=listed, tools=known, parallel=job.parallel
         )
         return _Turn(
             ids=prompt.ids, stop_ids=stop_ids, constraints=constraints, boundaries=prompt.boundaries,
             parser=parser,
         )  # fmt: skip
-
-    async def _forced(
-        self,
-        engine: Engine,
-        job: Chat,
-        shown: Sequence[Mapping[str, Any]],
-        wanted: tuple[str, ...],
-        listed: list[calls.Form],
-        stop_ids: frozenset[int],
-        n: int,
-    ) -> tuple[list[calls.Form], Sequence[Constraint]]:
-        """Constraints under which an answer is a call of one of these tools, and the form of it."""
-        tools = [dict(tool) for tool in shown if calls.name_of(tool) in wanted]
-        spec = {"tools": tools, "parallel": job.parallel}
-        return listed, await self._formats.compiled(engine, "tools", spec, stop_ids, n)
 
     def _own(self, job: Chat) -> str:
         """The tool that the desk answers itself in this conversation, or ""."""
@@ -161,28 +154,15 @@ class FrontDesk:
         """Answer the calls of the desk's own tool and let the model go on; False where it may not."""
         assert self.tools is not None and row.answer is not None
         left = job.config.max_tokens - row.usage().completion_tokens
-        if row.hops >= toolbox.HOPS or left < 1:
+        if row.hops + len(row.asked) > toolbox.HOPS or left < 1:
             return False
-        asked = row.asked[: toolbox.HOPS - row.hops]
-        row.hops += len(asked)
-        row.messages += [
-            {
-                "role": "assistant",
-                "content": row.written.rstrip(),
-                "tool_calls": [{"id": f"call{i:05d}", **call} for i, call in enumerate(asked)],
-            },
-            *(
-                {
-                    "role": "tool",
-                    "tool_call_id": f"call{i:05d}",
-                    "name": call["name"],
-                    "content": self.tools.info(call["arguments"])
-                    + ("\n" + toolbox.ENOUGH if row.hops >= toolbox.HOPS else ""),
-                }
-                for i, call in enumerate(asked)
-            ),
-        ]
-        turn = await self._chat_turn(engine, job, [*job.messages, *row.messages], 1)
+        row.hops += len(row.asked)
+        row.messages += toolbox.turn(self.tools, row.written, row.asked, last=row.hops >= toolbox.HOPS)
+        given, said = list(job.messages), list(row.messages)
+        if job.prefill:  # what was begun and what followed are one message
+            begun = given.pop().get("content") or ""
+            said[0] = {**said[0], "content": begun + said[0]["content"]}
+        turn = await self._chat_turn(engine, replace(job, prefill=False), [*given, *said], 1)
         again = replace(job, config=replace(job.config, max_tokens=left, seed=row.answer.request.seed))
         await self._begin(feed, engine, again, turn, [row], seeded=True)
         return True

@@ -35,12 +35,13 @@ PROBE = "\u2402"  # a request that nobody makes
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """think: the marks around reasoning. opened: the prompt ends inside of it. boundaries: see Request.
-    source: the template's Jinja text."""
+    """think: the marks around reasoning. opened: the prompt ends inside of it. thinks: the template knows of
+    reasoning. boundaries: see Request. source: the template's Jinja text, with a form for tools."""
 
     ids: list[int]
     think: tuple[str, str] = THINK
     opened: bool = False
+    thinks: bool = False
     boundaries: tuple[int, ...] = ()
     source: str = ""
 
@@ -57,10 +58,10 @@ def of_chat(
     *,
     think: bool | None = None,
     prefill: bool = False,
-    answer_only: bool = False,
+    bare: bool = False,
 ) -> Prompt:
-    """The prompt of a conversation. `prefill`: the last message is the answer's beginning. `answer_only`: no
-    reasoning may stand at the answer's beginning.
+    """The prompt of a conversation. `prefill`: the last message is the answer's beginning. `bare`: the answer
+    is under a grammar, which knows of reasoning in <think> alone.
 
     ConfigError where the conversation cannot be written."""
     template = engine.template
@@ -75,18 +76,19 @@ def of_chat(
             raise ConfigError("only an assistant's text can be continued", hint="it is the last message")
         begun = str(last.get("content") or "")
     source = source_of(template)
-    writer = _Writer(template, source, tools, _variables(source, False if answer_only or begun else think))
+    writer = _Writer(template, source, tools, _variables(source, False if begun else think))
     spans = writer.spans(messages)
     marks = next((m for m in MARKS if m[1] in source or set(m) <= engine.tokenizer.special.keys()), THINK)
     opened = join(spans).rstrip().endswith(marks[0])
-    if opened and (answer_only or begun):
+    if opened and (begun or (bare and marks != THINK)):
         spans, opened = [*spans, *_tag(engine, "\n", marks[1], "\n\n")], False
     if begun:
         blank = writer.blank(messages, spans, begun)
         spans.append(Span(blank + begun, learn=True))  # its own piece, as an answer is in training
     ids = encode(spans, engine.tokenizer)[0]
     return Prompt(
-        ids=ids, think=marks, opened=opened, source=source,
+        ids=ids, think=marks, opened=opened, thinks=marks[1] in source and think is not False and not begun,
+        source=chatml.CHAT_TEMPLATE if writer.formless else source,
         boundaries=writer.boundaries(messages, ids, engine),
     )  # fmt: skip
 

@@ -81,6 +81,20 @@ class Toolbox:
         return to_json(found.get("function") or found)
 
 
+def turn(box: Toolbox, text: str, asked: Sequence[Mapping[str, Any]], *, last: bool) -> list[dict[str, Any]]:
+    """The messages of a turn that asked for tools' information: what the model wrote, and the answers.
+    `last`: it may ask no more."""
+    ids = [f"call{i:05d}" for i in range(len(asked))]
+    said = [{"id": id, **call} for id, call in zip(ids, asked, strict=True)]
+    answers = [
+        {"role": "tool", "tool_call_id": id, "name": call["name"], "content": box.info(call["arguments"])}
+        for id, call in zip(ids, asked, strict=True)
+    ]
+    if last:
+        answers[-1]["content"] += "\n" + ENOUGH
+    return [{"role": "assistant", "content": text.rstrip(), "tool_calls": said}, *answers]
+
+
 def load(path: Path, mode: str = "full") -> Toolbox:
     """The tools of a JSON file: a list of them, or {"tools": [...]}."""
     try:
