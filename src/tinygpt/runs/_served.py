@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -137,6 +138,7 @@ class Models:
             model = twin(loaded.model)
             tokenizer = self._dress(model, tokenizer, worn, loaded.path)
         mx.eval(model.parameters())
+        n_bytes = own_bytes(model, under)  # now: a compiled step puts new handles on the same arrays
         engine = Engine(model, tokenizer, _pieces.template_of(tokenizer))
         if self.source.context is not None:
             engine.context = min(engine.context, self.source.context)
@@ -157,7 +159,7 @@ class Models:
         )
         lane = self.lane(card, engine)
         warm(lane)
-        return Opened(engine=engine, lane=lane, card=card, own_bytes=own_bytes(model, under))
+        return Opened(engine=engine, lane=lane, card=card, own_bytes=n_bytes)
 
     def check(self) -> None:
         """Refuse what is not there, before anything is opened."""
@@ -247,14 +249,17 @@ def _digest(folder: Path, entries: Mapping[str, Any]) -> str:
 
 
 def warm(lane: Lane) -> None:
-    """Have a lane's model compile what it decodes with, before a request waits for it."""
+    """Have a lane's model compile what it reads and decodes with, before a request waits for it."""
     engine = lane.engine
     prompt = engine.encode("")
+    with contextlib.suppress(
+        TinyGPTError, ValueError
+    ):  # a template may refuse a conversation that is so short
+        prompt = engine.encode_chat([{"role": "user", "content": "1"}]) if engine.template else prompt
     room = int(min(WARM, engine.context - len(prompt)))
     if room > 0:
-        lane.submit(
-            engine.request(prompt, SampleConfig(temperature=0.0, max_tokens=room, seed=0), stop_ids=())
-        )
+        config = SampleConfig(temperature=0.0, max_tokens=room, seed=0)
+        lane.submit(engine.request(prompt, config, stop_ids=()))
         lane.drain()
 
 

@@ -53,6 +53,7 @@ SURFACES = {
     "anthropic": ("/v1/messages",),
     "ollama": ("/api/", "/api"),
 }
+QUIET = {"/health", "/ready", "/metrics"}  # asked every few seconds by whatever watches the server
 STATUS: tuple[tuple[type[TinyGPTError], int], ...] = (
     (UnknownModel, 404),
     (BusyError, 503),
@@ -154,7 +155,7 @@ def make_app(
         api.include_router(surface.module.routes(watched, settings))
 
     def done(record: Record) -> None:
-        if settings.log:
+        if settings.log and not (record.path in QUIET and record.status == 200):
             print(record.line(), file=sys.stderr, flush=True)
         if traces is not None and record.answers:
             asyncio.get_running_loop().run_in_executor(None, traces.write, record)

@@ -1,0 +1,196 @@
+"""Models of a server say what they say in this process, with adapters over the arrays of one base."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_unflatten
+
+import nano
+from tinygpt.core.backend import mx
+from tinygpt.core.config import Pick
+from tinygpt.core.errors import ConfigError, UnknownModel
+from tinygpt.core.events import Events
+from tinygpt.data.tokenizer.byte import ByteTokenizer
+from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.engine import Engine
+from tinygpt.infer.lane import Lane
+from tinygpt.infer.worker import Worker
+from tinygpt.model import checkpoint
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.lm import LM, initialize
+from tinygpt.model.quantized import Packing
+from tinygpt.model.twin import own_bytes, twin
+from tinygpt.peft import _adapter
+from tinygpt.runs import _pieces, _served
+from tinygpt.serve.registry import Registry
+
+GREEDY = SampleConfig(temperature=0, max_tokens=12)
+ADAPTERS = {"lora": {"rank": 2}, "dora": {"rank": 2}, "ia3": {}}
+
+
+def _saved(folder: Path, seed: int = 3) -> Path:
+    config = ModelConfig(
+        vocab_size=260, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=128, initializer_range=0.25,
+    )  # fmt: skip
+    tokenizer = ByteTokenizer()
+    ids = {"eos": tokenizer.eos_id, "bos": tokenizer.bos_id, "pad": tokenizer.pad_id}
+    return checkpoint.save(
+        folder,
+        initialize(LM(config), seed),
+        write_tokenizer=tokenizer.save,
+        ids=ids,
+        stop_ids=tokenizer.stop_ids,
+    )
+
+
+def _adapter_of(base: Path, out: Path, name: str, seed: int) -> Path:
+    model = checkpoint.load(base).model
+    pick = Pick(name, ADAPTERS[name]).resolve(_adapter.PEFT, "peft")
+    _adapter.attach(model, pick, seed=seed)
+    learned = tree_flatten(model.trainable_parameters())
+    assert learned
+    keys = mx.random.split(mx.random.key(seed), len(learned))
+    noisy = [
+        (n, v + (0.5 * mx.random.normal(v.shape, key=k)).astype(v.dtype)) for (n, v), k in zip(learned, keys)
+    ]
+    model.update(tree_unflatten(noisy))
+    return _adapter.save_adapter(out, model, pick, base=base)
+
+
+def _text(engine: Engine) -> list[int]:
+    answer = engine.generate_batch([engine.encode("hello")], GREEDY, stop_ids=())
+    return answer[0].ids
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("served")
+    base = _saved(folder / "base")
+    found = {"base": base, "other": _saved(folder / "other", 4)}
+    for i, name in enumerate(ADAPTERS):
+        found[name] = _adapter_of(base, folder / name, name, i)
+    return found
+
+
+def _registry(worker: Worker, source: _served.Source) -> tuple[Registry, _served.Models]:
+    models = _served.Models(source, lambda card, engine: Lane(engine), Events())
+    models.check()
+    return Registry(worker, models.open, models.known), models
+
+
+def _measure_twins(registry: Registry) -> Any:
+    """That what adapted models hold is in memory once: all together take what their own bytes say."""
+
+    def measure() -> None:
+        gc.collect()
+        mx.clear_cache()
+        held, told = mx.get_active_memory(), registry.used_bytes
+        assert held < 1.2 * told + 100_000, (held, told)
+
+    return measure
+
+
+def _asked(source: _served.Source, names: list[str]) -> dict[str, tuple[list[int], Any, int]]:
+    """What each name says, its card and its own bytes, all of them open at once."""
+
+    async def go() -> dict[str, tuple[list[int], Any, int]]:
+        with Worker() as worker:
+            registry, _ = _registry(worker, source)
+            for name in names:
+                await registry.load(name)
+            await asyncio.wrap_future(worker.call(_measure_twins(registry)))
+            found = {}
+            for name in names:
+                async with registry.use(name) as served:
+                    ids = await asyncio.wrap_future(worker.call(lambda e=served.engine: _text(e)))
+                    found[name] = (ids, served.card, served.own_bytes)
+            await registry.close()
+            return found
+
+    return asyncio.run(go())
+
+
+def test_adapters_share_their_base_and_say_what_they_say_alone(made: dict[str, Path]) -> None:
+    adapters = [_served.Adapter(name=name, path=made[name]) for name in ADAPTERS]
+    source = _served.Source(models={"m": made["base"], "o": made["other"]}, adapters=adapters)
+    names = ["m+lora", "m", "m+dora", "m+ia3", "o", "m+lora+ia3"]
+    found = _asked(source, names)
+    for name, (ids, card, _) in found.items():
+        root, *worn = name.split("+")
+        path = made["base" if root == "m" else "other"]
+        loaded, tokenizer = _pieces.open_model(path, [made[each] for each in worn])
+        assert ids == _text(Engine(loaded.model, tokenizer)), name
+        assert (card.name, card.adapters, card.loaded) == (name, tuple(worn), True)
+    assert len({tuple(ids) for ids, _, _ in found.values()}) == len(names)
+    whole = found["m"][2]
+    assert all(found[name][2] < whole / 4 for name in names if "+" in name)
+
+
+def test_an_adapter_for_other_weights_is_not_offered(made: dict[str, Path]) -> None:
+    adapters = [_served.Adapter(name="lora", path=made["lora"])]
+    source = _served.Source(models={"m": made["base"], "o": made["other"]}, adapters=adapters)
+    with Worker() as worker:
+        registry, models = _registry(worker, source)
+        assert list(models.known()) == ["m", "o", "m+lora"]
+        with pytest.raises(UnknownModel):
+            registry.resolve("o+lora")
+
+
+def test_worn_adapters_are_on_every_answer_with_their_weights(made: dict[str, Path]) -> None:
+    worn = [
+        _served.Adapter(name="", path=made["lora"], weight=0.5),
+        _served.Adapter(name="ia3", path=made["ia3"]),
+    ]
+    found = _asked(_served.Source(models={"m": made["base"]}, adapters=worn), ["m", "m+ia3"])
+    for name, paths, weights in (("m", ["lora"], [0.5]), ("m+ia3", ["lora", "ia3"], [0.5, 1.0])):
+        loaded, tokenizer = _pieces.open_model(made["base"], [made[p] for p in paths], weights=weights)
+        assert found[name][0] == _text(Engine(loaded.model, tokenizer))
+
+
+@pytest.mark.parametrize(("text", "group"), [("8", 0), ("int4", 32), ("mxfp4", 0)])
+def test_packed_models_take_adapters_too(made: dict[str, Path], text: str, group: int) -> None:
+    packing = _served.packing(text, group)
+    assert isinstance(packing, Packing)
+    adapters = [_served.Adapter(name="lora", path=made["lora"])]
+    found = _asked(
+        _served.Source(models={"m": made["base"]}, adapters=adapters, packing=packing), ["m", "m+lora"]
+    )
+    for name, worn in (("m", []), ("m+lora", [made["lora"]])):
+        loaded, tokenizer = _pieces.open_model(made["base"], worn, packing=packing)
+        assert found[name][0] == _text(Engine(loaded.model, tokenizer))
+    assert found["m"][2] < 0.6 * own_bytes(checkpoint.load(made["base"]).model)
+
+
+def test_context_stops_and_folders(made: dict[str, Path]) -> None:
+    source = _served.Source(models={}, folder=made["base"].parent, context=20, stops=False)
+
+    async def go() -> None:
+        with Worker() as worker:
+            registry, models = _registry(worker, source)
+            assert list(models.known()) == ["base", "other"]  # adapters are no models
+            async with registry.use("") as served:
+                assert served.engine.context == 20 and not served.engine.stop_ids
+                with pytest.raises(ConfigError):
+                    served.engine.request([1] * 20, GREEDY)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("shape", nano.SHAPES)
+def test_a_twin_shares_arrays_and_nothing_else(shape: str) -> None:
+    model = nano.model(shape)
+    ids = mx.array(nano.tokens(1, 7))
+    before = np.array(model(ids))
+    other = twin(model)
+    assert own_bytes(other, model) == 0 and own_bytes(other) == own_bytes(model)
+    _adapter.attach(other, Pick("lora", {"rank": 2}).resolve(_adapter.PEFT, "peft"))
+    other.update({"model": {"embed_tokens": {"weight": mx.zeros_like(other.model.embed_tokens.weight)}}})
+    assert (np.array(model(ids)) == before).all() and not _adapter.adapters(model)
+    assert not np.allclose(np.array(other(ids)), before)
