@@ -186,7 +186,7 @@ def test_anthropic_tools(anthropic: Any) -> None:
         "max_tokens": 300,
         "extra_body": {"temperature": 0},
         "tools": [tool],
-        "tool_choice": {"type": "any"},
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
     }
     whole = anthropic.messages.create(**body, messages=HI)
     (call,) = [block for block in whole.content if block.type == "tool_use"]
@@ -239,7 +239,8 @@ def test_openai_responses_parse_and_tools(openai: Any) -> None:
     parsed = openai.responses.parse(model=NAME, input="hi", text_format=Answer, max_output_tokens=300)
     assert isinstance(parsed.output_parsed.on, bool)
     tool = {"type": "function", "name": "light", "parameters": SCHEMA, "strict": True}
-    body = {"model": NAME, "tools": [tool], "max_output_tokens": 300, "temperature": 0}
+    body: Any = {"model": NAME, "tools": [tool], "max_output_tokens": 300, "temperature": 0}
+    body["parallel_tool_calls"] = False
     called = openai.responses.create(**body, input="hi", tool_choice="required")
     (call,) = [item for item in called.output if item.type == "function_call"]
     assert call.name == "light" and set(json.loads(call.arguments)) == {"on"}
