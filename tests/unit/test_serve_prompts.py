@@ -1,5 +1,4 @@
-"""Prompts of conversations: roles and tools in a template's own words, reasoning, prefill, the shared part,
-and filling in the middle."""
+"""Prompts say roles, tools, reasoning, beginnings and gaps in the words of the model's own template."""
 
 from __future__ import annotations
 

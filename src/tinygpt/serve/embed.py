@@ -59,7 +59,8 @@ def embed(engine: Engine, rows: Sequence[Sequence[int]]) -> list[list[float]]:
     counts_B = mx.array([len(ids) for ids in rows])
     kept_BL = mx.arange(longest)[None] < counts_B[:, None]
     mean_BD = (states_BLD * kept_BL[..., None]).sum(axis=1) / counts_B[:, None]
-    return (mean_BD / mx.linalg.norm(mean_BD, axis=-1, keepdims=True)).tolist()
+    vectors: Any = (mean_BD / mx.linalg.norm(mean_BD, axis=-1, keepdims=True)).tolist()
+    return vectors
 
 
 def _states(model: Any, tokens_BL: mx.array) -> mx.array:

@@ -1,5 +1,4 @@
-"""Filling in the middle: a prompt of what stands before a gap and after it, in the tokens that a model has
-for it.
+"""Filling in the middle: what stands before a gap and after it, in the tokens that a model has for it.
 
     prefix-suffix-middle   <PRE> before <SUF> after <MID>      Qwen, StarCoder, CodeGemma, Granite, CodeLlama
     suffix-prefix          [SUFFIX] after [PREFIX] before      Codestral

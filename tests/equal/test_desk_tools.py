@@ -1,0 +1,113 @@
+"""Tools at the desk are called in the model's form, forced where asked, and looked up where deferred."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from desks import HI, TOKENIZER, TOOL, Scripted, calls_of, done_of, heard, opened, text_of
+from tinygpt.core.errors import ConfigError
+from tinygpt.infer.config import SampleConfig
+from tinygpt.serve import toolbox
+from tinygpt.serve.job import Chat, Delta
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
+ASK = 'I look.\n<tool_call>\n{"name": "get_tool_info", "arguments": {"name": "weather"}}\n</tool_call>'
+
+
+def test_random_weights_call_the_tool_that_must_be_called() -> None:
+    async def main() -> None:
+        async with opened() as (desk, _):
+            config = SampleConfig(temperature=1.0, seed=1, max_tokens=300)
+            for choice in ("required", {"name": "weather"}):
+                job = Chat(messages=HI, tools=[TOOL], tool_choice=choice, config=config, parallel=False)
+                events = await heard(desk.chat(job))
+                ((name, arguments),) = calls_of(events)
+                assert name == "weather" and set(arguments) == {"city"} and not text_of(events)
+                assert done_of(events).finish_reason == "tool_calls"
+
+    asyncio.run(main())
+
+
+def test_calls_are_read_and_one_may_be_the_most() -> None:
+    async def main() -> None:
+        config = SampleConfig(temperature=0, max_tokens=900)
+        async with opened(lambda: Scripted([f"<think>\nHm.\n</think>\n\nSo:\n{CALL}\n{CALL}"])) as (desk, _):
+            events = await heard(desk.chat(Chat(messages=HI, tools=[TOOL], config=config, logprobs=0)))
+            assert calls_of(events) == [("weather", {"city": "Ulm"})] * 2
+            assert text_of(events) == "So:" and done_of(events).finish_reason == "tool_calls"
+            assert "".join(e.reasoning for e in events if isinstance(e, Delta)) == "Hm."
+            ids = [p.id for e in events if isinstance(e, Delta) for p in e.calls]
+            assert len(set(ids)) == 2 and all(id.startswith("call_") for id in ids)
+            tokens = [t for e in events if isinstance(e, Delta) for t in e.tokens]
+            assert len(tokens) == done_of(events).usage.completion_tokens
+            assert 0 < done_of(events).usage.reasoning_tokens < 20
+            one = await heard(desk.chat(Chat(messages=HI, tools=[TOOL], config=config, parallel=False)))
+            assert len(calls_of(one)) == 1 and done_of(one).finish_reason == "tool_calls"
+            none = await heard(desk.chat(Chat(messages=HI, tools=[TOOL], config=config, tool_choice="none")))
+            assert text_of(none) == f"So:\n{CALL}\n{CALL}" and done_of(none).finish_reason == "stop"
+
+    asyncio.run(main())
+
+
+def test_deferred_tools_are_looked_up_at_most_three_times(tmp_path: Path) -> None:
+    (tmp_path / "tools.json").write_text(json.dumps({"tools": [TOOL, {"name": "a_tool"}]}))
+    box = toolbox.load(tmp_path / "tools.json", "deferred")
+    metrics = toolbox.Metrics(tmp_path / "metrics.jsonl")
+
+    async def main() -> None:
+        config = SampleConfig(temperature=0, max_tokens=900)
+        scripts = Scripted([ASK, CALL])
+        async with opened(lambda: scripts, tools=box, metrics=metrics) as (desk, _):
+            events = await heard(desk.chat(Chat(messages=HI, config=config, stream=True)))
+            assert calls_of(events) == [("weather", {"city": "Ulm"})] and text_of(events) == "I look."
+            done = done_of(events)
+            assert (done.finish_reason, done.usage.tool_info_hops) == ("tool_calls", 1)
+            assert done.usage.completion_tokens == len(ASK) + len(CALL)
+            assert done.usage.prompt_tokens == sum(
+                len(TOKENIZER.encode(p, special=True)) for p in scripts.prompts
+            )
+            first, second = scripts.prompts
+            assert "a_tool \u2014 no description\nweather \u2014 Weather of a city." in first
+            assert "Second line" not in first and '"maxLength": 5' in second.rpartition("<tool_response>")[2]
+        again = Scripted([ASK] * 4)
+        async with opened(lambda: again, tools=box, metrics=metrics) as (desk, _):
+            events = await heard(desk.chat(Chat(messages=HI, config=config)))
+            assert len(again.prompts) == 4 and not calls_of(events)
+            assert toolbox.ENOUGH in again.prompts[3] and toolbox.ENOUGH not in again.prompts[2]
+            done = done_of(events)
+            assert (done.finish_reason, done.usage.tool_info_hops) == ("stop", 3)
+            off = await heard(desk.chat(Chat(messages=HI, config=config, tool_choice="none")))
+            assert text_of(off) == ASK and "weather" not in again.prompts[-1]
+
+    asyncio.run(main())
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["get_tool_info_hops"], r["streaming"]) for r in rows] == [(1, True), (3, False), (0, False)]
+    assert {r["tool_mode"] for r in rows} == {"deferred"} and all(r["completion_tokens"] for r in rows)
+
+
+def test_tools_of_the_server_are_shown_in_full_unless_the_client_has_its_own() -> None:
+    box = toolbox.Toolbox((TOOL,))
+    mine = {"type": "function", "function": {"name": "weather", "description": "mine"}}
+    assert [toolbox.name_of(t) for t in box.shown([])] == ["weather"] and box.shown([mine]) == [mine]
+    with pytest.raises(ConfigError, match="two tools"):
+        toolbox.Toolbox((TOOL, TOOL))
+    with pytest.raises(ConfigError, match="tool_mode"):
+        toolbox.Toolbox((TOOL,), "half")
+
+
+def test_a_strict_tool_binds_the_call_and_not_the_text() -> None:
+    async def main() -> None:
+        strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+        config = SampleConfig(temperature=0, max_tokens=200)
+        script = CALL.replace("Ulm", "Dortmund")
+        async with opened(lambda: Scripted([f"So: {script}"])) as (desk, _):
+            events = await heard(desk.chat(Chat(messages=HI, tools=[strict], config=config)))
+            assert text_of(events) == "So:" and calls_of(events) == [("weather", {"city": "Dortm"})]
+            free = await heard(desk.chat(Chat(messages=HI, tools=[TOOL], config=config)))
+            assert calls_of(free) == [("weather", {"city": "Dortmund"})]
+
+    asyncio.run(main())
