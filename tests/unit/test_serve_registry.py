@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import nano
 import pytest
 
+import nano
 from tinygpt.core.errors import BusyError, UnknownModel
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer.worker import Worker

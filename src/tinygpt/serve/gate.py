@@ -111,6 +111,8 @@ class _Passage:
     async def _pass(self) -> None:
         gate, settings, headers = self.gate, self.gate.settings, self.headers
         host, origin, path = headers.get("host"), headers.get("origin"), self.scope["path"]
+        if sum(len(k) + len(v) for k, v in self.scope["headers"]) > settings.limits.header_bytes:
+            return await self._answer(431, "the headers are too large", "headers_too_large")
         if host is not None and not security.host_allowed(host, settings.hosts):
             message = f"this server does not go by the name {host[:80]!r}; --allow-host NAME lets it"
             return await self._answer(403, message, "host_not_allowed")
