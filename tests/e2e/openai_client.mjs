@@ -25,7 +25,9 @@ const parameters = {
   type: "object", properties: { on: { type: "boolean" } }, required: ["on"], additionalProperties: false,
 };
 const tools = [{ type: "function", function: { name: "light", parameters } }];
-const called = await client.chat.completions.create({ model, messages, tools, tool_choice: "required" });
+const called = await client.chat.completions.create({
+  model, messages, tools, tool_choice: "required", parallel_tool_calls: false,
+});
 seen.call = called.choices[0].message.tool_calls[0].function;
 seen.finish = called.choices[0].finish_reason;
 

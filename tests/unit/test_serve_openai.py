@@ -46,7 +46,7 @@ def _job(served: Served, **fields: Any) -> Chat:
     return job
 
 
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: f"{odd.path.rsplit('/')[-2]}: {odd.what}")
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: f"{odd.path.removeprefix('/v1/')}: {odd.what}")
 def test_odd_requests(served: Served, odd: Odd) -> None:
     reply = served.ask(odd.method, odd.path, odd.body)
     assert reply.status == odd.status, reply.body[:300]

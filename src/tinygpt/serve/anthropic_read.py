@@ -27,7 +27,7 @@ def chat(body: Fields, card: ModelCard, *, counting: bool = False) -> Chat:
     stops = body.any("stop_sequences")
     if stops is not None and not isinstance(stops, list):
         raise body.wrong("stop_sequences", f"must be a list of strings, got {kind(stops)}")
-    rules = {
+    rules: dict[str, Any] = {
         "temperature": body.number("temperature", 0, 2),
         "top_p": body.number("top_p", 0, 1),
         "top_k": body.integer("top_k", 0),

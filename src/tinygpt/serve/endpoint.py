@@ -50,6 +50,8 @@ def add(
     names = [part[1:-1].partition(":")[0] for part in path.split("/") if part.startswith("{")]
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     extra = {**(extra or {}), **({"parameters": parameters} if names else {})}
+    responses: dict[int | str, dict[str, Any]] = {n: {"description": text} for n, text in ERRORS.items()}
+    responses[200] = {"content": {media_type: {}}}
     for method in methods.split():
         router.add_api_route(
             path,
@@ -59,8 +61,7 @@ def add(
             summary=(work.__doc__ or work.__name__).partition("\n")[0].rstrip("."),
             response_model=None,
             response_class=Response,
-            responses={200: {"content": {kind: {} for kind in media_type.split()}}}
-            | {n: {"description": t} for n, t in ERRORS.items()},
+            responses=responses,
             openapi_extra=extra,
             include_in_schema=method != "HEAD",
         )

@@ -158,7 +158,7 @@ class Fields:
         value = self._typed(name, (str, list), "a string or a list of strings")
         if value is None:
             return ()
-        found = [value] if isinstance(value, str) else value
+        found: list[Any] = [value] if isinstance(value, str) else value
         if len(found) > most:
             raise self.wrong(name, f"may have at most {most} entries, got {len(found)}")
         for i, text in enumerate(found):

@@ -263,9 +263,9 @@ class Surface:
     async def pull(self, request: Request) -> Response:
         """Say whether a model is here."""
         body = await read(request)
-        streamed = body.flag("stream", True)
+        streamed, name = body.flag("stream", True), reading.model(body)
         try:
-            _ = await self.find(name := reading.model(body))
+            _ = await self.find(name)
         except UnknownModel:
             raise UnknownModel(f"model '{name}' not found: nothing is pulled here", hint=ADD) from None
         if not streamed:

@@ -48,7 +48,10 @@ def ask(
     for name in REFUSED:
         body.refuse(name, "cannot be done by this server")
     body.refuse("truncation", "must be 'disabled': no input is left out", but=("disabled",))
-    rules = {"temperature": body.number("temperature", 0, 2), "top_p": body.number("top_p", 0, 1)}
+    rules: dict[str, Any] = {
+        "temperature": body.number("temperature", 0, 2),
+        "top_p": body.number("top_p", 0, 1),
+    }
     length = body.integer("max_output_tokens", 1)
     tools = _tools(body)
     choice, allowed = _choice(body, tools)
