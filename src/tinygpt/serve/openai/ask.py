@@ -46,7 +46,7 @@ def sampling(f: Fields, limits: Limits, max_tokens: int) -> SampleConfig:
     """How tokens are chosen; what is not said is as OpenAI's reference says it."""
     top_k = f.integer("top_k", -1, LONGEST, 0) or 0
     seed = f.integer("seed", -SEEDS, 2 * SEEDS - 1)
-    known = {field.name: field.default for field in dataclasses.fields(SampleConfig)}
+    known: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(SampleConfig)}
     more: dict[str, Any] = {}
     for name, (low, high) in MORE_RULES.items():
         if name in known:
@@ -55,19 +55,24 @@ def sampling(f: Fields, limits: Limits, max_tokens: int) -> SampleConfig:
             f.refuse(name, "cannot be done by this server", but=(0, 1))
     f.refuse("use_beam_search", "cannot be done: sample, or ask for best_of")
     return SampleConfig(
-        temperature=f.number("temperature", 0, 2, 1.0),
-        top_p=f.number("top_p", 0, 1, 1.0),
+        temperature=_number(f, "temperature", 0, 2, 1.0),
+        top_p=_number(f, "top_p", 0, 1, 1.0),
         top_k=max(0, top_k),  # vLLM's clients say -1 for all
-        min_p=f.number("min_p", 0, 1, 0.0),
-        repetition_penalty=f.number("repetition_penalty", 0.01, 100, 1.0),
-        presence_penalty=f.number("presence_penalty", -2, 2, 0.0),
-        frequency_penalty=f.number("frequency_penalty", -2, 2, 0.0),
+        min_p=_number(f, "min_p", 0, 1, 0.0),
+        repetition_penalty=_number(f, "repetition_penalty", 0.01, 100, 1.0),
+        presence_penalty=_number(f, "presence_penalty", -2, 2, 0.0),
+        frequency_penalty=_number(f, "frequency_penalty", -2, 2, 0.0),
         logit_bias=_biases(f, limits),
         seed=None if seed is None else seed % SEEDS,
         max_tokens=max_tokens,
         stop=f.texts("stop", limits.stops),
         **more,
     )
+
+
+def _number(f: Fields, name: str, low: float, high: float, default: float) -> float:
+    value = f.number(name, low, high)
+    return default if value is None else value
 
 
 def _biases(f: Fields, limits: Limits) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ def messages(f: Fields, limits: Limits) -> list[Message]:
             case _:
                 plain = "system" if role == "developer" else role
                 message = {"role": plain, "content": _content(each, needed=True)}
-                if each.text("name"):
-                    message["name"] = each.text("name")
+                if name := each.text("name"):
+                    message["name"] = name
         found.append(message)
     return found
 
