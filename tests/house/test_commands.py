@@ -25,7 +25,8 @@ COMMANDS = list(_root.commands())
 FREE = {
     "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
     "--judge-name", "--map", "--model-name", "--name", "--no-decay", "--probe", "--prompt", "--reward-fn",
-    "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer", "--logit-bias"}  # fmt: skip
+    "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer",
+    "--logit-bias"}  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
     "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "

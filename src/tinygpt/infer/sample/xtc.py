@@ -1,4 +1,4 @@
-"""Exclude top choices (XTC): now and then drop all tokens that are likely enough but the least likely of them.
+"""Exclude top choices (XTC): now and then drop all tokens that are likely enough but the least likely one.
 
 With probability P, at each token: of those with `p_i >= t` all go but the least likely. Where fewer than two
 reach t, nothing does. So the model stays sensible and leaves the beaten track, where min-p and top-p cut the
