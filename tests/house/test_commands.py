@@ -26,7 +26,7 @@ FREE = {
     "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
     "--judge-name", "--map", "--model-name", "--name", "--no-decay", "--probe", "--prompt", "--reward-fn",
     "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer",
-    "--logit-bias"}  # fmt: skip
+    "--logit-bias", "--out-field", "--stop-id", "--url"}  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
     "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "
@@ -42,6 +42,7 @@ ORIGINAL = {
     "compare": "--adapter --lora, --corpus",
     "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
     "--sinks --streaming-llm-sink, --window --streaming-llm-window",
+    "generate": "--data, --out, --out-field, --max-tokens, --adapter --lora",
     "dpo": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, --beta, "
     "--loss-type, --gamma, --orpo-lambda, --lr, --layer-drop, --throttle, --lr-layer-decay --llrd",
     "bon": "--prompt, --tokens, --temperature, --n, --scan, --seed, --verifier, --corpus, --out",
