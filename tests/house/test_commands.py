@@ -26,7 +26,7 @@ FREE = {
     "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
     "--judge-name", "--map", "--model-name", "--name", "--no-decay", "--probe", "--prompt", "--reward-fn",
     "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer",
-    "--logit-bias", "--out-field", "--stop-id", "--url"}  # fmt: skip
+    "--logit-bias", "--out-field", "--stop-id", "--url",}  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
     "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "
@@ -52,7 +52,7 @@ ORIGINAL = {
     "eval": "--adapter --lora, --corpus",
     "run-bench": "--context --ctx, --tasks, --perplexity, --limit, --model-name, --out",
     "eval-compare": "--by, --sort",
-    "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-size",
+    "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
     "tokenize-train": "--corpus, --out, --vocab-size",
     "merge": "--out, --weights, --method, --density, --base, --dare-seed",
