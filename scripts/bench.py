@@ -25,10 +25,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench_streams import CONTESTANTS
+
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
-
-from bench_streams import CONTESTANTS
 
 # What is compared with mlx-lm: the contestant, and its figures.
 WRITING = {

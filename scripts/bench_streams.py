@@ -7,8 +7,6 @@ random ids, answers greedy and of a fixed length, for both sides. TINYGPT_BLAS d
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 import socket
 import statistics
 import subprocess
