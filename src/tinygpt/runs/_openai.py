@@ -132,17 +132,12 @@ class Client:
 
 
 def _after(text: str | None) -> float | None:
-    """Seconds that a Retry-After asks to wait: a number, or a date."""
-    if not text:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
+    """Seconds that a Retry-After asks to wait: a number, or a date; None where it says neither."""
+    with contextlib.suppress(TypeError, ValueError):
+        return max(0.0, float(text or ""))
+    with contextlib.suppress(TypeError, ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(text or "").timestamp() - time.time())
+    return None
 
 
 def _said(error: urllib.error.HTTPError) -> str:
