@@ -132,8 +132,10 @@ def served(model: Path, n: int, *, peer: bool = False) -> Figures:
     from tinygpt.runs._openai import Client
 
     with server(model, peer=peer) as (url, memory):
-        client = Client(url, tries=60, pause=lambda _: time.sleep(0.5))
-        load = Load(client, client.model(), chat=False, ignore_eos=not peer, gen_tokens=ANSWER)
+        client = Client(url)
+        # The peer's list of models is that of the hub's cache, and an error where there is none.
+        name = str(model) if peer else client.model()
+        load = Load(client, name, chat=False, ignore_eos=not peer, gen_tokens=ANSWER)
         load.at_once(n, 1, PROMPT // 4, 1 << 20)
         rates = []
         for seed in range(ROUNDS):
@@ -156,12 +158,16 @@ def server(model: Path, *, peer: bool) -> Iterator[tuple[str, Callable[[], float
         command = [sys.executable, "-c", start, "--model", str(model), "--port", str(port)]
     else:
         command = [sys.executable, "-m", "tinygpt", "serve", str(model), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
     try:
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            if process.poll() is not None:
+                sys.exit(f"the server ended with {process.returncode}")
+            time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1", lambda: peak_mb(process.pid)
     finally:
         process.terminate()
-        process.communicate()
+        process.wait()
 
 
 def peak_mb(pid: int) -> float:

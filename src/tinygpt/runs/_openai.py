@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from tinygpt.core.errors import ConfigError, RemoteError
@@ -110,7 +110,7 @@ class Client:
         return found
 
     @contextlib.contextmanager
-    def _open(self, path: str, body: dict[str, Any] | None) -> Iterator[Any]:
+    def _open(self, path: str, body: dict[str, Any] | None) -> Generator[Any]:
         key = os.environ.get("OPENAI_API_KEY", "")
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         data = None if body is None else json.dumps(body).encode()
