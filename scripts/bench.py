@@ -4,8 +4,9 @@
 
 Training: one step of a Llama-shaped model, 12 layers x 256, 512 tokens x 4 rows, float32, against PyTorch
 eager and against MLX as its wheel installs it. Tuning: LoRA (rank 8, all matrices of the blocks) on a base
-of 8 layers x 512, the same rows, against mlx-lm's own trainer. Decoding: tokens a second of one greedy
-stream against mlx-lm on the same weights, on our BLAS and on the wheel's. Every contestant runs in a process
+of 8 layers x 512, the same rows, against mlx-lm's own trainer. Writing (scripts/bench_streams.py), against
+mlx-lm on the same weights: one greedy stream, a long prompt, 8 and 32 answers together (its batch generator),
+and with --serve 8 and 32 clients of both servers. Every contestant runs in a process
 of its own, in turn, and its best run counts: that is what the machine can do when nothing disturbs it.
 Memory is the process's peak.
 """
@@ -24,9 +25,26 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench_streams import CONTESTANTS
+
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
 
+# What is compared with mlx-lm: the contestant, and its figures.
+WRITING = {
+    "single": {
+        "decode_tok_s": "one stream, tokens a second (higher is better)",
+        "prefill_tok_s": "a prompt of 512, tokens a second (higher is better)",
+        "peak_mb": "one stream, peak memory (lower is better)",
+    },
+    **{
+        name: {"tok_s": f"{what}, tokens a second (higher is better)"}
+        for name, what in {
+            "many-8": "8 answers together", "many-32": "32 answers together",
+            "served-8": "8 clients over HTTP", "served-32": "32 clients over HTTP",
+        }.items()
+    },
+}  # fmt: skip
 LAYERS, WIDTH, HEADS, LENGTH, ROWS, VOCAB = 12, 256, 8, 512, 4, 2000
 
 
@@ -146,37 +164,6 @@ def tune_peer(model: Path, steps: int) -> dict[str, float]:
     return {"tok_s": max(rates), "arrays_mb": mx.get_peak_memory() / 1e6}
 
 
-def decode(model: Path, tokens: int) -> dict[str, float]:
-    """Our engine, one greedy stream."""
-    from tinygpt.infer.config import SampleConfig
-    from tinygpt.runs.generate import open_engine
-
-    engine = open_engine(model)
-    config = SampleConfig(temperature=0.0, max_tokens=tokens, seed=0)
-    rates = []
-    for _ in range(4):
-        times = [time.perf_counter() for _ in engine.generate(list(range(1, 17)), config, stop_ids=())]
-        rates.append((len(times) - 1) / (times[-1] - times[0]))
-    return {"tok_s": max(rates[1:])}
-
-
-def decode_peer(model: Path, tokens: int) -> dict[str, float]:
-    """mlx-lm's generate_step on the same directory. TINYGPT_BLAS decides which BLAS it gets."""
-    from tinygpt.core.backend import mx, setup
-
-    setup()
-    from mlx_lm.generate import generate_step
-    from mlx_lm.utils import load_model
-
-    peer, _ = load_model(model)
-    rates = []
-    for _ in range(4):
-        prompt = mx.array(list(range(1, 17)))
-        times = [time.perf_counter() for _ in generate_step(prompt, peer, max_tokens=tokens)]
-        rates.append((len(times) - 1) / (times[-1] - times[0]))
-    return {"tok_s": max(rates[1:])}
-
-
 def tokenise() -> dict[str, float]:
     """MB of Python source a second through a 4096-token BPE, against the library alone on one text."""
     import sysconfig
@@ -253,8 +240,7 @@ def run_child(what: str, arguments: list[str]) -> None:
         "eager": lambda: eager(6),
         "tune": lambda: tune(Path(arguments[0]), 6),
         "tune-peer": lambda: tune_peer(Path(arguments[0]), 6),
-        "decode": lambda: decode(Path(arguments[0]), 200),
-        "decode-peer": lambda: decode_peer(Path(arguments[0]), 200),
+        **{name: lambda f=f: f(Path(arguments[0])) for name, f in CONTESTANTS.items()},
         "tokenise": tokenise,
         "help": help_ms,
     }
@@ -272,6 +258,7 @@ def main() -> None:
         "--quick", action="store_true", help="leave out plain MLX, whose step takes half a minute"
     )
     parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--serve", action="store_true", help="also clients of `tinygpt serve` and its peer")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each pair; the best counts")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -293,12 +280,14 @@ def main() -> None:
             keep("train: PyTorch eager", "seconds", min, child("eager"))  # type: ignore[arg-type]
             keep("tune: tinygpt", "tok_s", max, child("tune", str(base)))  # type: ignore[arg-type]
             keep("tune: mlx-lm, same BLAS", "tok_s", max, child("tune-peer", str(base)))  # type: ignore[arg-type]
-            keep("decode: tinygpt", "tok_s", max, child("decode", str(model)))  # type: ignore[arg-type]
-            keep("decode: mlx-lm, same BLAS", "tok_s", max, child("decode-peer", str(model)))  # type: ignore[arg-type]
+            for name in WRITING if given.serve else [n for n in WRITING if not n.startswith("served")]:
+                main_figure = "decode_tok_s" if name == "single" else "tok_s"
+                keep(f"{name}: tinygpt", main_figure, max, child(name, str(model)))  # type: ignore[arg-type]
+                keep(f"{name}: mlx-lm", main_figure, max, child(f"{name}-peer", str(model)))  # type: ignore[arg-type]
         if not given.quick:
             found["train: plain MLX"] = child("stock", blas="reference")
             found["tune: mlx-lm, its own BLAS"] = child("tune-peer", str(base), blas="reference")
-            found["decode: mlx-lm, its own BLAS"] = child("decode-peer", str(model), blas="reference")
+            found["single: mlx-lm, its own BLAS"] = child("single-peer", str(model), blas="reference")
         found["tokenise"] = child("tokenise")
         found["help"] = child("help")
     ratios = {
@@ -323,16 +312,16 @@ def main() -> None:
             "tune: mlx-lm, its own BLAS",
             "tok_s",
         ),
-        "decoding / mlx-lm, same BLAS (higher is better)": (
-            "decode: tinygpt",
-            "decode: mlx-lm, same BLAS",
-            "tok_s",
+        "one stream, tokens a second / mlx-lm as installed (higher is better)": (
+            "single: tinygpt",
+            "single: mlx-lm, its own BLAS",
+            "decode_tok_s",
         ),
-        "decoding / mlx-lm as installed (higher is better)": (
-            "decode: tinygpt",
-            "decode: mlx-lm, its own BLAS",
-            "tok_s",
-        ),
+        **{
+            f"{what} / mlx-lm, same BLAS": (f"{name}: tinygpt", f"{name}: mlx-lm", key)
+            for name, figures in WRITING.items()
+            for key, what in figures.items()
+        },
     }
     shown = {n: found[a][k] / found[b][k] for n, (a, b, k) in ratios.items() if a in found and b in found}
     if given.json:

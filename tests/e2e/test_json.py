@@ -18,6 +18,7 @@ LINES = {
     "automix": "--corpus a={at}/corpus.txt --corpus b={at}/rows.jsonl --target {at}/run/run.json --dry-run",
     "es": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --population 2 --batch 4 --no-compile",
     "sample": "{at}/run --prompt The --tokens 3 --n 2",
+    "generate": "{at}/run --data {at}/asked.jsonl --out {out} --max-tokens 3",
     "chat": "{wide} --max-tokens 3",
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
@@ -70,6 +71,8 @@ def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, t
 
     if name == "eval-compare" and not (trained / "rows-of-eval.jsonl").exists():
         good("eval", *words("eval"))
+    if name == "generate":
+        (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":
         given = ("--data", trained / "rows.jsonl", "--out", trained / "tuned", "--steps", 1, "--batch", 4)
         good("sft", trained / "run", *given, "--no-compile", "--no-lock")

@@ -149,14 +149,18 @@ def test_look_inside(root: Path) -> None:
 
 
 def test_a_model_is_timed(root: Path) -> None:
-    found = json.loads(
-        good("bench", root / "run", "--prompt-tokens", 4, "--gen-tokens", 4, "--n-runs", 2, "--json").out
-    )
-    assert len(found["runs"]) == 2 and found["summary"]["decode_tok_s"] > 0
-    many = good(
-        "bench", root / "run", "--batch-size", 3, "--prompt-tokens", 4, "--gen-tokens", 4, "--n-runs", 1
-    )
-    assert "tok_s" in many.out
+    sizes = ("--batch-sizes", "1,3", "--prompt-tokens", "4,6", "--gen-tokens", 4, "--n-runs", 2)
+    found = good("bench", root / "run", *sizes, "--json").json
+    assert found["cold_ttft_ms"] > found["load_ms"] > 0
+    assert [(s["prompt_tokens"], s["batch_size"]) for s in found["settings"]] == [
+        (4, 1), (4, 3), (6, 1), (6, 3)
+    ]  # fmt: skip
+    for one in found["settings"]:
+        assert [r["tokens"] for r in one["runs"]] == [4 * one["batch_size"]] * 2
+        assert one["ttft_ms_p50"] <= one["ttft_ms_p99"] and one["itl_ms_p50"] <= one["itl_ms_p99"]
+        assert one["decode_tok_s"] > 0 and one["peak_memory_bytes"] > 1e7
+    shown = good("bench", root / "run", "--batch-size", 3, *sizes[2:], "--no-cold")
+    assert "first token, ms (p50 p90 p99)" in shown.out and "cold" not in shown.out
 
 
 def test_tune_an_adapter_and_everything(root: Path) -> None:

@@ -40,6 +40,9 @@ CONFIGS = [
     SampleConfig(temperature=0.8, seed=5, max_tokens=25, top_p=0.9, repetition_penalty=1.2),
     SampleConfig(temperature=1.0, seed=6, max_tokens=14, stop=("a", "\x00")),
     SampleConfig(temperature=0, max_tokens=30, frequency_penalty=0.5, window=20, sinks=2),
+    SampleConfig(
+        temperature=1.0, seed=8, max_tokens=16, xtc_probability=0.5, xtc_threshold=0.02, typical_p=0.95
+    ),
     SampleConfig(temperature=0, max_tokens=17, logit_bias=("65=3", "66=3.0"), presence_penalty=0.4),
 ]
 

@@ -26,7 +26,8 @@ FREE = {
     "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
     "--judge-name", "--map", "--model-name", "--name", "--no-decay", "--probe", "--prompt", "--reward-fn",
     "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer", "--logit-bias",
-    "--regex", "--choices"}  # fmt: skip
+    "--regex", "--choices", "--out-field", "--url",
+}  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
     "train": "--lr --max-lr, --schedule --lr-schedule, --clip --grad-clip, --accumulate --accum, "
@@ -45,6 +46,7 @@ ORIGINAL = {
     "--draft-tokens --speculative-k, --heads",
     "train-heads": "--type, --corpus, --out, --steps, --lr, --batch, --context --ctx, --num-heads, "
     "--hidden-dim",
+    "generate": "--data, --out, --out-field, --max-tokens, --adapter --lora",
     "dpo": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, --beta, "
     "--loss-type, --gamma, --orpo-lambda, --lr, --layer-drop, --throttle, --lr-layer-decay --llrd",
     "bon": "--prompt, --tokens, --temperature, --n, --scan, --seed, --verifier, --corpus, --out",
@@ -54,7 +56,7 @@ ORIGINAL = {
     "eval": "--adapter --lora, --corpus",
     "run-bench": "--context --ctx, --tasks, --perplexity, --limit, --model-name, --out",
     "eval-compare": "--by, --sort",
-    "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-size",
+    "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
     "tokenize-train": "--corpus, --out, --vocab-size",
     "merge": "--out, --weights, --method, --density, --base, --dare-seed",

@@ -20,6 +20,7 @@ PEERS = {
     "top_k": (20, lambda v: process.TopKLogitsWarper(v)),
     "top_p": (0.85, lambda v: process.TopPLogitsWarper(v)),
     "min_p": (0.08, lambda v: process.MinPLogitsWarper(v)),
+    "typical_p": (0.6, lambda v: process.TypicalLogitsWarper(v)),
 }
 
 
@@ -45,6 +46,17 @@ def test_the_chain(seed: int) -> None:
         ours = RULES.load(name).apply(ours, history, value)
         theirs = peer(value)(torch.tensor(PROMPTS), theirs)
     np.testing.assert_allclose(np.array(ours), theirs.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.05, 0.5])
+def test_xtc_where_it_acts(threshold: float) -> None:
+    peer = require("mlx_lm.sample_utils").apply_xtc
+    logits_BV = mx.array(_logits(3))
+    # The peer's bar is open, ours closed, and it draws once for all rows: at probability 1 that is the same.
+    theirs = peer(logits_BV, 1.0, threshold, [])
+    history = History(PROMPTS, 50, seeds=[1, 2], counts=False)
+    ours = RULES.load("xtc").apply(logits_BV, history, 1.0, threshold)
+    assert mx.array_equal(ours, theirs) and (threshold < 0.5) == (not mx.array_equal(ours, logits_BV))
 
 
 def test_the_order_is_that_of_transformers() -> None:

@@ -16,7 +16,8 @@ from tinygpt.infer.config import SampleConfig
     [
         {"temperature": -0.1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 1.5}, {"min_p": 2.0},
         {"repetition_penalty": 0.0}, {"presence_penalty": float("inf")}, {"max_tokens": 0},
-        {"stop": ("a", "")},
+        {"stop": ("a", "")}, {"typical_p": 1.1}, {"top_n_sigma": -1.0}, {"xtc_probability": -0.1},
+        {"xtc_threshold": 0.6, "xtc_probability": 0.5}, {"xtc_threshold": 0.2},
     ],
 )  # fmt: skip
 def test_refuses_what_cannot_be(bad: dict[str, Any]) -> None:

@@ -45,27 +45,29 @@ def test_rows_draw_as_if_they_were_alone_each_under_its_own_config() -> None:
         SampleConfig(temperature=0.7, top_p=0.8, min_p=0.05, logit_bias=("4=2",)),
         SampleConfig(temperature=1.3, top_k=3),
         SampleConfig(temperature=1.0),
+        SampleConfig(temperature=0.9, xtc_probability=0.5, xtc_threshold=0.05, typical_p=0.9),
+        SampleConfig(temperature=1.1, xtc_probability=0.3, top_n_sigma=1.5),
     ]
-    prompts, seeds = [[1, 2], [3], [3], [5, 5], [6]], [11, 12, 11, 13, 14]
+    prompts, seeds = [[1, 2], [3], [3], [5, 5], [6], [7], [7]], [11, 12, 11, 13, 14, 15, 16]
     together = _sampler(configs, seeds, prompts)
     alone = [_sampler([c], [s], [p]) for c, s, p in zip(configs, seeds, prompts)]
     written: list[list[int]] = [[] for _ in seeds]
     for step in range(8):
-        logits_BV = mx.random.normal((5, 9), key=mx.random.key(step))
+        logits_BV = mx.random.normal((7, 9), key=mx.random.key(step))
         expected = [one(logits_BV[i : i + 1], [step]).item() for i, one in enumerate(alone)]
-        found = together(logits_BV, [step] * 5).tolist()
+        found = together(logits_BV, [step] * 7).tolist()
         assert found == expected
         for row, token in zip(written, found):
             row.append(token)
     # Made anew from what was written, for some of the rows, it goes on in the same way.
-    kept = [2, 0]
+    kept = [2, 0, 6, 5]
     again = Sampler(
         [configs[i] for i in kept], [seeds[i] for i in kept], [prompts[i] for i in kept], 9,
         [written[i] for i in kept],
     )  # fmt: skip
-    logits_BV = mx.random.normal((5, 9), key=mx.random.key(99))
+    logits_BV = mx.random.normal((7, 9), key=mx.random.key(99))
     expected = [alone[i](logits_BV[i : i + 1], [8]).item() for i in kept]
-    assert again(logits_BV[mx.array(kept)], [8, 8]).tolist() == expected
+    assert again(logits_BV[mx.array(kept)], [8] * 4).tolist() == expected
 
 
 def test_greedy_obeys_penalties_and_ignores_the_rest() -> None:
@@ -74,6 +76,22 @@ def test_greedy_obeys_penalties_and_ignores_the_rest() -> None:
     assert plain(logits_BV, [0]).item() == 1 and not plain.rules and plain.history is None
     punished = Sampler([SampleConfig(temperature=0, presence_penalty=0.5)], [0], [[0]], 3)
     assert [punished(logits_BV, [t]).item() for t in range(3)] == [1, 2, 1]
+
+
+def test_the_draws_of_xtc_are_the_rows_own() -> None:
+    config = SampleConfig(temperature=1.0, xtc_probability=0.5)
+    logits_BV = mx.log(mx.array([[0.6, 0.25, 0.15]]))
+    one = Sampler([config], [7], [[0]], 3)
+    assert one.history is not None and not hasattr(one.history, "counts_BV"), "nothing is counted for it"
+    found = []
+    for step in range(30):
+        kept = [z > -1e9 for z in one.ruled(logits_BV)[0].tolist()]
+        assert kept == ([False, False, True] if uniform(7, step, "xtc") < 0.5 else [True] * 3)
+        found.append(kept[0])
+        one(logits_BV, [step])
+    assert 5 < sum(found) < 25
+    greedy = Sampler([SampleConfig(temperature=0, xtc_probability=1.0)], [7], [[0]], 3)
+    assert greedy(logits_BV, [0]).item() == 0, "at temperature 0 no second token reaches the threshold"
 
 
 def test_only_what_is_allowed_comes() -> None:

@@ -67,6 +67,49 @@ def test_cutting_does_not_matter(text: str, stop: list[str], data: st.DataObject
         assert whole[0].startswith(shown)
 
 
+letters = st.text(alphabet="aé€🙂\n", max_size=14)
+
+
+@settings(max_examples=150, deadline=None)
+@given(letters, st.lists(st.text(alphabet="aé€🙂\n", min_size=1, max_size=4), max_size=4))
+def test_tokens_that_cut_characters_do_not_matter_either(text: str, stop: list[str]) -> None:
+    """One token a byte: characters come in up to four parts, and stop texts with them."""
+    writer, shown = Writer(ByteTokenizer().stream(), stop), ""
+    ends = [(text.find(s) + len(s), text.find(s), s) for s in stop if s in text]
+    # Up to the stop text that is whole first; of several that end together, the one that begins first.
+    answer = text[: min(ends)[1]] if ends else text
+    longest = max(map(len, stop), default=1)
+    for n, byte in enumerate(text.encode(), 1):
+        shown += writer.add(byte)
+        assert answer.startswith(shown), "nothing is shown that is not part of the answer"
+        if writer.stopped:
+            break
+        here = text.encode()[:n].decode(errors="ignore")
+        assert len(here) - len(shown) < longest, "no more is held back than a stop text may need"
+    assert not ends or shown == answer, "a stop text that is whole is seen at once"
+    shown += writer.flush()
+    assert shown == answer and writer.matched == (min(ends)[2] if ends else None)
+    assert not writer.stopped or writer.add(0x61) == writer.flush() == ""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(alphabet="ab", min_size=1, max_size=4), min_size=1, max_size=4), st.data())
+def test_a_stop_text_inside_what_was_held_back_is_found(stop: list[str], data: st.DataObject) -> None:
+    """Long tokens after a held beginning: the stop text may lie across, inside, or wholly after it."""
+    parts = data.draw(st.lists(st.text(alphabet="ab", max_size=6), max_size=6))
+    text = "".join(parts)
+    shown, stopped, pieces = _write(parts, stop)
+    ends = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
+    assert (shown, stopped) == ((text[: min(ends)[1]], True) if ends else (text, False))
+    assert all(shown.startswith("".join(pieces[:n])) for n in range(len(pieces)))
+
+
+def test_an_unfinished_character_may_complete_a_stop_text() -> None:
+    writer = Writer(ByteTokenizer().stream(), ["x\ufffd"])
+    assert [writer.add(b) for b in (0x61, 0x78, 0xC3)] == ["a", "", ""] and not writer.stopped
+    assert writer.flush() == "" and writer.matched == "x\ufffd"
+
+
 def test_characters_come_whole() -> None:
     tokenizer = ByteTokenizer()
     writer = Writer(tokenizer.stream(), ())

@@ -11,13 +11,14 @@ from typing import Annotated, Self
 from tinygpt.core.errors import ConfigError
 
 SINKS = 4  # four restore what a window alone loses (Xiao et al. 2024, table 2)
+XTC_THRESHOLD = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Knobs of generation. A field that is named like a file of infer/sample sets that rule, and the order of
-    these fields is the order in which the rules act (transformers' order). A rule at its neutral value costs
-    nothing."""
+    """Knobs of generation. A field that is named like a file of infer/sample, or whose name begins so, is a
+    knob of that rule; the first of them switches it. The order of these fields is the order in which the
+    rules act (transformers' order). A rule at its neutral value costs nothing."""
 
     repetition_penalty: Annotated[float, "Divide the odds of tokens already in prompt or answer; 1: off."] = (
         1.0
@@ -29,9 +30,17 @@ class SampleConfig:
         float, "Subtract this once for every time a token is in the answer; 0: off."
     ] = 0.0
     temperature: Annotated[float, "Below 1 sharper, above 1 flatter; 0: always the likeliest token."] = 0.8
+    top_n_sigma: Annotated[
+        float, "Keep tokens whose logit is at most n standard deviations below the largest; 0: all."
+    ] = 0.0
     top_k: Annotated[int, "Keep only the k likeliest tokens; 0: all."] = 0
     top_p: Annotated[float, "Keep the fewest likeliest tokens whose probability reaches p; 1: all."] = 1.0
     min_p: Annotated[float, "Drop tokens less likely than this share of the likeliest one; 0: none."] = 0.0
+    typical_p: Annotated[
+        float, "Keep the tokens nearest to the expected surprise until their probability reaches p; 1: all."
+    ] = 1.0
+    xtc_probability: Annotated[float, "How often the top choices are excluded (XTC); 0: never."] = 0.0
+    xtc_threshold: Annotated[float, "Probability from which a token is a top choice of XTC."] = XTC_THRESHOLD
     logit_bias: Annotated[
         tuple[str, ...], "ID=NUMBER: add this to the logit of a token's id, e.g. 42=-100; may be repeated."
     ] = ()
@@ -48,7 +57,10 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         positive = ("repetition_penalty",)
-        ranges = {"temperature": math.inf, "top_k": math.inf, "top_p": 1.0, "min_p": 1.0}
+        ranges = {
+            "temperature": math.inf, "top_n_sigma": math.inf, "top_k": math.inf, "top_p": 1.0, "min_p": 1.0,
+            "typical_p": 1.0, "xtc_probability": 1.0, "xtc_threshold": 0.5,
+        }  # fmt: skip
         for name in (*positive, *ranges, "presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
             if not math.isfinite(value) or (name in positive and value <= 0):
@@ -57,8 +69,12 @@ class SampleConfig:
         for name, top in ranges.items():
             value = getattr(self, name)
             if not 0 <= value <= top:
-                bounds = "at least 0" if top == math.inf else "from 0 to 1"
+                bounds = "at least 0" if top == math.inf else f"from 0 to {top:g}"
                 raise ConfigError(f"'{name}' must be {bounds}, got {value}")
+        if self.xtc_threshold != XTC_THRESHOLD and not self.xtc_probability:
+            raise ConfigError(
+                "'xtc_threshold' means nothing without 'xtc_probability'", hint="add one, or leave it out"
+            )
         _ = self.biases
         if self.max_tokens < 1:
             raise ConfigError(f"'max_tokens' must be at least 1, got {self.max_tokens}")

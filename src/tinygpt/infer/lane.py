@@ -86,8 +86,7 @@ class Lane:
             raise BusyError(f"{len(self.waiting)} requests wait already", hint="try again later")
         if self.drafter is not None and request.config.kv_bits:
             raise ConfigError(
-                "'kv_bits' does not go with speculation: tokens that are checked together are not packed as one "
-                "by one",
+                "'kv_bits' does not go with speculation: tokens that are checked together pack otherwise",
                 hint="use one of them",
             )
         self._admission.refuse_too_large(request)

@@ -19,16 +19,50 @@ from tinygpt.infer.config import SampleConfig
 from tinygpt.model import ops
 
 RULES = Family("tinygpt.infer.sample", verb="apply")
-ORDER = tuple(f.name for f in dataclasses.fields(SampleConfig) if f.name in RULES.names())
+
+
+def _knobs() -> dict[str, tuple[str, ...]]:
+    """The settings of each rule, in the order of the config: those named like it, or whose names begin so."""
+    found: dict[str, tuple[str, ...]] = {}
+    for setting in (f.name for f in dataclasses.fields(SampleConfig)):
+        for rule in RULES.names():
+            if setting == rule or setting.startswith(f"{rule}_"):
+                found[rule] = (*found.get(rule, ()), setting)
+    return found
+
+
+KNOBS = _knobs()  # the first knob of a rule switches it
+ORDER = tuple(KNOBS)
 PICKING = ORDER[ORDER.index("temperature") :]
 
 
+def uniform(seed: int, step: int, purpose: str = "") -> float:
+    """The draw of token `step` under `seed`: a number in [0, 1) with 23 bits, the same on every machine. What
+    else is drawn for a token has a purpose, and a number of its own."""
+    key = f"{seed}:{step}:{purpose}" if purpose else f"{seed}:{step}"
+    digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
+    return (int.from_bytes(digest, "little") >> 9) / (1 << 23)
+
+
 class History:
-    """What rules may know of the text so far. B rows, V vocabulary."""
+    """What rules may know of the text so far, and the numbers that they draw. B rows, V vocabulary.
+
+    seeds: one a row, for rules that draw. counts: whether tokens are counted, which costs (B, V) a step."""
 
     def __init__(
-        self, prompts: Sequence[Sequence[int]], vocab_size: int, answers: Sequence[Sequence[int]] = ()
+        self,
+        prompts: Sequence[Sequence[int]],
+        vocab_size: int,
+        answers: Sequence[Sequence[int]] = (),
+        seeds: Sequence[int] = (),
+        *,
+        counts: bool = True,
     ) -> None:
+        self._seeds = list(seeds)
+        self._steps = [len(ids) for ids in answers] if answers else [0] * len(prompts)
+        self._counts = counts
+        if not counts:
+            return
         rows = [row for row, ids in enumerate(prompts) for _ in ids]
         self.prompt_BV = mx.zeros((len(prompts), vocab_size), mx.bool_)
         self.prompt_BV[mx.array(rows), mx.array(list(itertools.chain(*prompts)))] = True
@@ -42,23 +76,22 @@ class History:
         """(B, V) whether a token is in the prompt or the answer."""
         return self.prompt_BV | (self.counts_BV > 0)
 
+    def uniform(self, purpose: str) -> mx.array:
+        """(B, 1): a number in [0, 1) for each row, keyed by its seed, its step and the purpose."""
+        pairs = zip(self._seeds, self._steps, strict=True)
+        return mx.array([uniform(seed, step, purpose) for seed, step in pairs])[:, None]
+
     def add(self, tokens_B: mx.array) -> None:
-        """Count one more token of each answer."""
-        self.counts_BV = self.counts_BV.at[mx.arange(tokens_B.shape[0]), tokens_B].add(1)
+        """One more token of each answer."""
+        self._steps = [step + 1 for step in self._steps]
+        if self._counts:
+            self.counts_BV = self.counts_BV.at[mx.arange(tokens_B.shape[0]), tokens_B].add(1)
 
     def stand(self, steps: Sequence[int], prompt_BV: mx.array | None, counts_BV: mx.array | None) -> None:
         """Be as at these steps of the answers, with these tokens in prompts and answers; None: as it is."""
         self._steps = list(steps)
         if prompt_BV is not None and counts_BV is not None:
             self.prompt_BV, self.counts_BV = prompt_BV, counts_BV
-
-
-def uniform(seed: int, step: int, purpose: str = "") -> float:
-    """The draw of token `step` under `seed`: a number in [0, 1) with 23 bits, the same on every machine.
-
-    purpose: what it is drawn for beside the token itself, whose draws are independent of it."""
-    digest = hashlib.blake2b(f"{seed}:{step}{purpose and ':'}{purpose}".encode(), digest_size=4).digest()
-    return (int.from_bytes(digest, "little") >> 9) / (1 << 23)
 
 
 class Sampler:
@@ -81,8 +114,9 @@ class Sampler:
         self.rules = [rule for name in ORDER if (rule := _Rule.of(name, configs)) is not None]
         if all(self._greedy):  # from temperature on no rule changes which token is likeliest
             self.rules = [rule for rule in self.rules if rule.name not in PICKING]
-        reads = any(rule.name not in PICKING for rule in self.rules)
-        self.history = History(prompts, vocab_size, answers) if reads else None
+        counts = any(rule.name not in PICKING for rule in self.rules)
+        reads = counts or any(rule.draws for rule in self.rules)
+        self.history = History(prompts, vocab_size, answers, seeds, counts=counts) if reads else None
 
     def __call__(
         self, logits_BV: mx.array, steps: Sequence[int], allowed_BV: mx.array | None = None
@@ -116,31 +150,38 @@ class Sampler:
 
 
 class _Rule:
-    """One rule with its value for each row: a number where all rows have the same."""
+    """One rule with its values for each row: numbers where all rows have the same."""
 
-    def __init__(self, name: str, apply: Any, values: Sequence[float], active: Sequence[bool]) -> None:
-        self.name, self._apply = name, apply
-        same = all(active) and len(set(values)) == 1
-        self.value: Any = values[0] if same else mx.array(values)[:, None]
+    def __init__(
+        self, name: str, module: Any, knobs: Sequence[Sequence[float]], active: Sequence[bool]
+    ) -> None:
+        self.name, self._apply = name, module.apply
+        self.draws: bool = getattr(module, "DRAWS", False)
+        self.values: list[Any] = [
+            values[0] if all(active) and len(set(values)) == 1 else mx.array(values)[:, None]
+            for values in knobs
+        ]
         self._active_B1 = None if all(active) else mx.array(active)[:, None]
 
     @classmethod
     def of(cls, name: str, configs: Sequence[SampleConfig]) -> _Rule | None:
         """None where no row asks for the rule."""
         rule = RULES.load(name)
-        values = [getattr(config, name) for config in configs]
-        # A greedy row heeds no rule that leaves the likeliest token what it is.
+        rows = [[getattr(config, knob) for knob in KNOBS[name]] for config in configs]
+        # At temperature 0 all of the probability is on the likeliest token, where no picking rule does
+        # anything.
         active = [
-            value != rule.NEUTRAL and not (config.greedy and name in PICKING)
-            for value, config in zip(values, configs, strict=True)
+            values[0] != rule.NEUTRAL and not (config.greedy and name in PICKING)
+            for values, config in zip(rows, configs, strict=True)
         ]
         if not any(active):
             return None
-        stand_in = next(value for value, on in zip(values, active) if on)
-        return cls(name, rule.apply, [v if on else stand_in for v, on in zip(values, active)], active)
+        stand_in = next(values for values, on in zip(rows, active) if on)
+        filled = [values if on else stand_in for values, on in zip(rows, active)]
+        return cls(name, rule, list(zip(*filled)), active)
 
     def __call__(self, logits_BV: mx.array, history: History | None) -> mx.array:
-        changed_BV = self._apply(logits_BV, history, self.value)
+        changed_BV = self._apply(logits_BV, history, *self.values)
         return changed_BV if self._active_B1 is None else mx.where(self._active_B1, changed_BV, logits_BV)
 
 

@@ -55,15 +55,17 @@ def of_file(path: Path) -> tuple[str, Any]:
     return ("gbnf" if "::=" in text else "lark"), text
 
 
-def maker(config: Constrained, tokenizer: Tokenizer) -> Callable[[], Constraint] | None:
-    """What gives a fresh constraint for every answer; None where answers are free. What is wrong with the
-    constraint is found here, before anything is answered."""
+def maker(
+    config: Constrained, tokenizer: Tokenizer, stop_ids: frozenset[int]
+) -> Callable[[], Constraint] | None:
+    """What gives a fresh constraint for every answer, which one of these ids ends; None where answers are
+    free. What is wrong with the constraint is found here, before anything is answered."""
     from tinygpt.infer.constrained import constraint
 
     if (format := config.format) is None:
         return None
-    constraint(*format, tokenizer)
-    return lambda: constraint(*format, tokenizer)
+    constraint(*format, tokenizer, stop_ids=stop_ids)
+    return lambda: constraint(*format, tokenizer, stop_ids=stop_ids)
 
 
 def _text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from tinygpt.core.family import Family
@@ -38,8 +39,12 @@ class Kind:
 
     def choose(self, name: str) -> str:
         """What to type to get a technique; "" when the command picks it."""
-        if self.option == "*":
-            return f"--{name.replace('_', '-')} VALUE"
+        if self.option == "*":  # the first knob of a sampling rule, which is named like it or begins so
+            from tinygpt.infer.config import SampleConfig
+
+            knobs = [f.name for f in dataclasses.fields(SampleConfig)]
+            knob = next((k for k in knobs if k == name or k.startswith(f"{name}_")), name)
+            return f"--{knob.replace('_', '-')} VALUE"
         setting = (
             f"--set {self.option}={name}"
             if "." in self.option

@@ -27,7 +27,8 @@ def page(traces: Sequence[dict[str, Any]], figures: dict[str, Any]) -> str:
     """A page that shows each request's spans on a line, and its tokens as squares; it loads nothing."""
     parts = [_request(trace) for trace in traces]
     style = (
-        "body{font:14px system-ui;margin:2em;max-width:70em}.b{position:relative;height:1.4em;background:#eee}"
+        "body{font:14px system-ui;margin:2em;max-width:70em}"
+        ".b{position:relative;height:1.4em;background:#eee}"
         ".b i{position:absolute;height:100%;font-size:11px;overflow:hidden;white-space:nowrap}"
         ".t b{display:inline-block;width:11px;height:11px;margin:1px}h2{font-size:1em;margin:1.5em 0 .3em}"
     )

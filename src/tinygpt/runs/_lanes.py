@@ -1,12 +1,16 @@
-"""The lanes of a server's models: how many answers at once, and what guesses ahead for them."""
+"""The lanes of a server's models: how many answers at once, what is kept of prompts, what guesses ahead."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from tinygpt.core import files
 from tinygpt.core.events import Events
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane, Limits
+from tinygpt.infer.prefix import Prefixes
+from tinygpt.infer.prefix_files import Folder
 from tinygpt.infer.speculate import draft
 from tinygpt.runs import _pieces
 from tinygpt.runs._serve_settings import Config
@@ -21,11 +25,33 @@ class Lanes:
     config: Config
     events: Events
     _draft: list[Engine] = field(default_factory=list[Engine])
+    _prefixes: list[Prefixes] = field(default_factory=list[Prefixes])
 
     def __call__(self, card: ModelCard, engine: Engine) -> Lane:
         config = self.config
         limits = Limits(rows=config.max_rows, chunk=config.prefill_chunk, waiting=config.queue)
-        return Lane(engine, limits, drafter=self._drafter(card, engine))
+        identity = " ".join((card.digest, card.quantization, *self._adapters(card)))
+        kept, drafter = self._kept(), self._drafter(card, engine)
+        return Lane(engine, limits, drafter=drafter, prefixes=kept, identity=identity)
+
+    def _kept(self) -> Prefixes | None:
+        """Beginnings of prompts, of all models together."""
+        config = self.config
+        if not config.prompt_cache:
+            return None
+        if not self._prefixes:
+            most = int(config.prompt_cache * 1e9)
+            folder = config.prompt_cache_dir
+            kept = None if folder is None else Folder(folder, most, self.events)
+            self._prefixes.append(Prefixes(most, folder=kept))
+        return self._prefixes[0]
+
+    def _adapters(self, card: ModelCard) -> list[str]:
+        """What is in the adapters of a model, since others may get their names."""
+        every = self.config.source.adapters
+        named = [a for name in card.adapters for a in every if a.name == name]
+        worn = [a for a in every if not a.name]
+        return [f"{a.weight:g} {_content(_pieces.model_path(a.path))}" for a in (*worn, *named)]
 
     def _drafter(self, card: ModelCard, engine: Engine) -> draft.Draft | None:
         config = self.config
@@ -35,3 +61,9 @@ class Lanes:
             loaded, tokenizer = _pieces.open_model(config.draft_model, events=self.events)
             self._draft.append(Engine(loaded.model, tokenizer))
         return draft.build(engine, draft.Config(tokens=config.draft_tokens), draft=self._draft[0])
+
+
+def _content(path: Path) -> str:
+    """Hashes of an adapter's tensors: a file of the original, or the files of a folder."""
+    found = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    return " ".join(map(files.sha256, found))

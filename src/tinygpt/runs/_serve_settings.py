@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
+from tinygpt.infer.config import SampleConfig
 from tinygpt.runs import _served
 from tinygpt.serve import security
 from tinygpt.serve.toolbox import MODES
@@ -63,6 +64,9 @@ class Config:
         Path | None, "Small model that guesses ahead for the first one, which checks several tokens at once."
     ] = None
     draft_tokens: Annotated[int, "Tokens that --draft-model guesses at once."] = 4
+    prompt_cache: Annotated[float, "GB for beginnings of prompts, which are not read again; 0: none."] = 1.0
+    prompt_cache_dir: Annotated[Path | None, "Folder in which they are kept for the next start."] = None
+    kv_bits: Annotated[int, "Bits of cached keys and values: 8, 4 or 2; 0: as they come."] = 0
     eos_stop: Annotated[bool, "End an answer at the model's stop tokens."] = True
     api_key: Annotated[
         str | None, f"Key that clients must show; seen by other users: better {security.ENV} or a file."
@@ -106,7 +110,8 @@ class Config:
             "tool_metrics_out": "tools",
             "draft_tokens": "draft_model",
         }
-        refuse_idle(self, needs)
+        refuse_idle(self, needs | {"prompt_cache_dir": "prompt_cache"})
+        _ = SampleConfig(kv_bits=self.kv_bits)
         _ = self.source, self.keep, self.traces
 
     @property
@@ -130,7 +135,7 @@ class Config:
         return _served.Source(
             models=models, folder=self.models_dir, adapters=adapters, force=self.force,
             packing=_served.packing(self.quantize, self.quantize_group),
-            context=self.max_context, stops=self.eos_stop,
+            context=self.max_context, stops=self.eos_stop, kv_bits=self.kv_bits,
         )  # fmt: skip
 
     @property

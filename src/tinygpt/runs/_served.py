@@ -21,6 +21,7 @@ from tinygpt.core.events import Events
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane
+from tinygpt.infer.request import Request
 from tinygpt.model import checkpoint
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.model.quantized import Packing
@@ -57,6 +58,7 @@ class Source:
     packing: Packing | None = None
     context: int | None = None
     stops: bool = True
+    kv_bits: int = 0
 
 
 def named(text: str) -> tuple[str, Path]:
@@ -78,6 +80,18 @@ def name_of(path: Path) -> str:
     while (real.name in WITHIN or real.name == "steps" or real.name.isdecimal()) and real.parent.name:
         real = real.parent
     return real.name.replace("+", "-").replace(":", "-").replace(" ", "-") or "model"
+
+
+class Packed(Engine):
+    """An engine whose answers keep their keys and values in so many bits, where they say nothing else."""
+
+    kv_bits = 0
+
+    def request(self, prompt: Sequence[int], config: SampleConfig | None = None, **more: Any) -> Request:
+        config = config or SampleConfig()
+        if self.kv_bits and not config.kv_bits and not config.window:  # a window is bounded as it is
+            config = replace(config, kv_bits=self.kv_bits)
+        return super().request(prompt, config, **more)
 
 
 @dataclass(eq=False)
@@ -139,7 +153,8 @@ class Models:
             tokenizer = self._dress(model, tokenizer, worn, loaded.path)
         mx.eval(model.parameters())
         n_bytes = own_bytes(model, under)  # now: a compiled step puts new handles on the same arrays
-        engine = Engine(model, tokenizer, _pieces.template_of(tokenizer))
+        engine = Packed(model, tokenizer, _pieces.template_of(tokenizer))
+        engine.kv_bits = self.source.kv_bits
         if self.source.context is not None:
             engine.context = min(engine.context, self.source.context)
         if not self.source.stops:

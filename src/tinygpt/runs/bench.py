@@ -1,8 +1,7 @@
-"""Time inference on a model: first token, prefill and decode speed, memory, over several runs."""
+"""Time inference: first token, prefill and decode speed, gaps between tokens, memory; here or of a server."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,95 +9,134 @@ from typing import Annotated, Any
 
 import tinygpt
 from tinygpt.core import backend
+from tinygpt.core.config import flag, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.infer.config import SampleConfig
-from tinygpt.infer.engine import Engine
-from tinygpt.runs import _pieces
+from tinygpt.runs import _bench_engine, _bench_plot, _pieces
 from tinygpt.runs._adapters import Adapters
+from tinygpt.runs._bench_url import Load
+from tinygpt.runs._engine import open_engine
+from tinygpt.runs._openai import Client
+from tinygpt.runs._streams import Stream, listed, measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Adapters):
     """What to time."""
 
-    model: Annotated[Path, "A model, run or specialist directory."]
-    batch_size: Annotated[int, "Prompts decoded together; 1: one stream."] = 1
-    prompt_tokens: Annotated[int, "Tokens of each prompt."] = 64
+    model: Annotated[Path, "A model, run or specialist directory; with --url the server's name for it."]
+    batch_sizes: Annotated[tuple[int, ...], "Numbers of streams that are written together, as 1,8,32."] = (1,)
+    prompt_tokens: Annotated[tuple[int, ...], "Lengths of prompts, as 64,1024; with --url in words."] = (64,)
     gen_tokens: Annotated[int, "Tokens of each answer."] = 64
-    n_runs: Annotated[int, "Runs that count."] = 5
+    n_runs: Annotated[int, "Runs that count; with --url requests of each client."] = 5
     warm_runs: Annotated[int, "Runs before them."] = 1
     seed: Annotated[int, "Seed of the random prompts."] = 0
+    cold: Annotated[bool, "Also time a fresh process up to its first token."] = True
+    url: Annotated[str, "Time a server instead, as http://127.0.0.1:8080/v1."] = ""
+    concurrency: Annotated[tuple[int, ...], "With --url: numbers of clients at once, as 1,8,32."] = ()
+    chat: Annotated[bool, "With --url: ask its chat, not its completions."] = False
+    ignore_eos: Annotated[bool, "With --url: have it write on past an end, where it knows that field."] = (
+        False
+    )
+    plot: Annotated[Path | None, "Picture of the figures to write: .png, .svg or .pdf."] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least_of = {"batch_size": 1, "prompt_tokens": 1, "gen_tokens": 2, "n_runs": 1, "warm_runs": 0}
+        least_of = {
+            "batch_sizes": 1, "prompt_tokens": 1, "concurrency": 1, "gen_tokens": 2, "n_runs": 1,
+            "warm_runs": 0,
+        }  # fmt: skip
         for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}")
+            given = getattr(self, name)
+            if any(value < least for value in (given if isinstance(given, tuple) else (given,))):
+                raise ConfigError(f"{flag(name)} must be at least {least}")
+        refuse_idle(self, {"concurrency": "url", "chat": "url", "ignore_eos": "url"})
+        if self.url and (self.adapter or self.batch_sizes != (1,)):
+            what = "--adapter" if self.adapter else "--batch-sizes"
+            raise ConfigError(f"{what} says nothing to a server", hint="use --concurrency for its load")
 
 
 def run(config: Config, events: Events) -> dict[str, Any]:
-    """Every run and the medians: ttft_ms, prefill and decode tokens a second, itl_ms between tokens."""
+    """Facts of what was timed, and `settings`: the figures for each length of prompts and number of streams.
+    See runs/_streams.py for what they mean."""
+    if config.plot is not None:
+        _bench_plot.plotter()  # refused before the work
+    found = _server(config, events) if config.url else _engine(config, events)
+    if config.plot is not None:
+        by = "concurrency" if config.url else "batch_size"
+        _bench_plot.draw(config.plot, found["settings"], by=by, title=f"{found['model']}")
+    return found
+
+
+def _engine(config: Config, events: Events) -> dict[str, Any]:
     began = time.perf_counter()
-    loaded, tokenizer = _pieces.open_model(config.model, **config.worn, events=events)
-    engine = Engine(loaded.model, tokenizer, _pieces.template_of(tokenizer))
+    engine = open_engine(config.model, config, events)
     load_ms = 1000 * (time.perf_counter() - began)
-    total = config.prompt_tokens + config.gen_tokens
+    total = max(config.prompt_tokens) + config.gen_tokens
     if total > engine.context:
         raise ConfigError(
             f"prompt and answer are {total} tokens, the context {engine.context}", hint="shorten one of them"
         )
-    prompts = _prompts(config, tokenizer.vocab_size)
-    runs: list[dict[str, float]] = []
-    for i in range(config.warm_runs + config.n_runs):
-        runs.append(
-            _one(engine, prompts[0], config) if config.batch_size == 1 else _many(engine, prompts, config)
-        )
-        events.emit(Progress(task="runs", done=i + 1, total=config.warm_runs + config.n_runs, unit="runs"))
-    counted = runs[config.warm_runs :]
-    return {
+    told = _Told(events, config.n_runs + config.warm_runs, config.prompt_tokens, config.batch_sizes)
+    settings: list[dict[str, Any]] = []
+    for length in config.prompt_tokens:
+        for size in config.batch_sizes:
+            runs: list[list[Stream]] = []
+            for i in range(config.warm_runs + config.n_runs):
+                asked = _bench_engine.prompts(size, length, engine.tokenizer.vocab_size, config.seed + i)
+                runs.append(_bench_engine.together(engine, asked, config.gen_tokens))
+                told.one_more()
+            counted = runs[config.warm_runs :]
+            sizes = {"batch_size": size, "prompt_tokens": length, "gen_tokens": config.gen_tokens}
+            # Of the process, so of all settings up to this one.
+            peak = {"peak_memory_bytes": backend.memory_peak()}
+            settings.append(sizes | measured(counted) | peak | {"runs": listed(counted)})
+    found: dict[str, Any] = {
         "tinygpt": tinygpt.__version__,
         "model": str(config.model),
-        "parameters": _pieces.n_parameters(loaded.model),
+        "parameters": _pieces.n_parameters(engine.model),
         "device": backend.setup().device,
         "blas": backend.setup().blas,
-        "batch_size": config.batch_size,
-        "prompt_tokens": config.prompt_tokens,
-        "gen_tokens": config.gen_tokens,
         "load_ms": load_ms,
-        "peak_memory_bytes": backend.memory_peak(),
-        "summary": {name: statistics.median(r[name] for r in counted) for name in counted[0]},
-        "runs": counted,
     }
+    if config.cold:
+        words = [str(config.model), *(f"--adapter={path}" for path in config.adapter)]
+        words += [f"--adapter-weight={w}" for w in config.adapter_weight]
+        found["cold_ttft_ms"] = _bench_engine.cold([*words, *(["--force"] if config.force else [])])
+    return found | {"settings": settings}
 
 
-def _prompts(config: Config, vocab_size: int) -> list[list[int]]:
-    import numpy as np
-
-    shape = (config.batch_size, config.prompt_tokens)
-    return np.random.default_rng(config.seed).integers(0, vocab_size, shape).tolist()
-
-
-def _one(engine: Engine, prompt: list[int], config: Config) -> dict[str, float]:
-    """One greedy stream: the time to its first token, then the gaps between tokens."""
-    settings = SampleConfig(temperature=0.0, max_tokens=config.gen_tokens, seed=0)
-    began = time.perf_counter()
-    times = [time.perf_counter() for _ in engine.generate(prompt, settings, stop_ids=())]
-    gaps = [b - a for a, b in zip(times, times[1:])]
-    first = times[0] - began
+def _server(config: Config, events: Events) -> dict[str, Any]:
+    client = Client(config.url, tries=1)
+    model = str(config.model) if str(config.model) != "." else client.model()
+    load = Load(client, model, config.chat, config.ignore_eos, config.gen_tokens)
+    clients = config.concurrency or (1,)
+    told = _Told(events, 1, config.prompt_tokens, clients)
+    settings: list[dict[str, Any]] = []
+    for length in config.prompt_tokens:
+        for n in clients:
+            first = config.seed + 1_000_003 * len(settings)  # no prompt comes twice: a cache would know it
+            for i in range(config.warm_runs):
+                load.at_once(n, 1, length, first + n * (config.n_runs + i))
+            streams = load.at_once(n, config.n_runs, length, first)
+            seen = sum(s.prompt_tokens for s in streams) / len(streams)
+            sizes = {"concurrency": n, "prompt_tokens": length, "gen_tokens": config.gen_tokens}
+            settings.append(sizes | {"prompt_tokens_seen": seen} | measured([streams]))
+            told.one_more()
     return {
-        "ttft_ms": 1000 * first,
-        "prefill_tok_s": len(prompt) / first,
-        "decode_tok_s": len(gaps) / (times[-1] - times[0]),
-        "itl_ms": 1000 * statistics.median(gaps),
-    }
+        "tinygpt": tinygpt.__version__, "url": client.url, "model": model, "warnings": load.warnings(),
+        "settings": settings,
+    }  # fmt: skip
 
 
-def _many(engine: Engine, prompts: list[list[int]], config: Config) -> dict[str, float]:
-    """A batch of greedy answers: tokens a second over all rows, reading the prompts included."""
-    settings = SampleConfig(temperature=0.0, max_tokens=config.gen_tokens, seed=0)
-    began = time.perf_counter()
-    answers = engine.generate_batch(prompts, settings, stop_ids=())
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "tok_s": sum(len(a.ids) for a in answers) / seconds}
+class _Told:
+    """Progress over runs of all settings."""
+
+    def __init__(self, events: Events, each: int, *settings: tuple[int, ...]) -> None:
+        self.events, self.done, self.total = events, 0, each
+        for one in settings:
+            self.total *= len(one)
+
+    def one_more(self) -> None:
+        self.done += 1
+        self.events.emit(Progress(task="runs", done=self.done, total=self.total, unit="runs"))

@@ -1,0 +1,211 @@
+"""Who answers rows: an engine in this process, or a server. Both take rows as they get room for them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tinygpt.core.errors import TinyGPTError
+from tinygpt.infer.config import SampleConfig
+from tinygpt.runs._openai import Client, Refused
+
+if TYPE_CHECKING:
+    from tinygpt.infer.engine import Engine
+    from tinygpt.infer.request import Answer, Constraint
+
+FATAL = (401, 403, 404, 405)  # what a server says to every row alike
+WINDOW = 4  # rows taken at once, for each that is being answered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One answer that is wanted: to a text that is continued, or to messages (`raw`: as the row has them, in
+    OpenAI's form)."""
+
+    number: int
+    sample: int
+    row: dict[str, Any]
+    sha: str
+    seed: int
+    text: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    raw: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """The answer to it; `error` where there is none, and `again` where another try may give one."""
+
+    text: str = ""
+    message: dict[str, Any] | None = None
+    finish_reason: str = ""
+    tokens: int | None = None
+    prompt_tokens: int | None = None
+    error: str = ""
+    again: bool = False
+
+
+class Local:
+    """An engine: so many answers are written together."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: SampleConfig,
+        stop_ids: frozenset[int],
+        batch: int,
+        constraint: Callable[[], Constraint] | None = None,
+    ) -> None:
+        """constraint: gives a fresh one for every answer."""
+        from tinygpt.infer.lane import Limits
+        from tinygpt.runs._engine import lane_of
+
+        self.engine, self._config, self._stop_ids = engine, config, stop_ids
+        self._constraint = constraint
+        self._lane, self._window = lane_of(engine, Limits(rows=batch)), WINDOW * batch
+
+    def answers(self, asks: Iterator[Ask], *, ordered: bool) -> Iterator[tuple[Ask, Told]]:
+        """Each with its answer; ordered: in their order, else as they end."""
+        growing: list[tuple[Ask, Answer | Told]] = []
+        more = True
+        try:
+            while more or growing:
+                while more and len(growing) < self._window:
+                    if (ask := next(asks, None)) is None:
+                        more = False
+                    else:
+                        growing.append((ask, self._start(ask)))
+                if self._lane.busy:
+                    self._lane.step()
+                for ask, answer in _ended(growing, _done, ordered):
+                    yield ask, self._told(ask, answer)
+        finally:
+            self._lane.end_all()
+
+    def _start(self, ask: Ask) -> Answer | Told:
+        """Its place in the queue; a row that cannot be answered is told of."""
+        try:
+            if ask.text is not None:
+                ids = self.engine.encode(ask.text)
+            else:
+                ids = self.engine.encode_chat(ask.messages or [], ask.tools)
+            config = replace(self._config, seed=ask.seed)
+            constraint = self._constraint() if self._constraint else None
+            return self._lane.submit(
+                self.engine.request(ids, config, stop_ids=self._stop_ids, constraint=constraint)
+            )
+        except TinyGPTError as error:
+            return Told(error=error.message)
+
+    def _told(self, ask: Ask, answer: Answer | Told) -> Told:
+        if isinstance(answer, Told):
+            return answer
+        message = None
+        if ask.messages is not None:
+            assert self.engine.template is not None
+            message = self.engine.template.parse(answer.text)
+        return Told(
+            text=answer.text,
+            message=message,
+            finish_reason=answer.finish_reason or "",
+            tokens=len(answer.ids),
+            prompt_tokens=len(answer.request.prompt),
+        )
+
+
+def _done(answer: Answer | Told) -> bool:
+    return isinstance(answer, Told) or answer.finish_reason is not None
+
+
+def _ended(growing: list[tuple[Ask, Any]], done: Any, ordered: bool) -> list[tuple[Ask, Any]]:
+    """Those that have ended, taken out of the list; ordered: only those before which all have."""
+    ended = [done(answer) for _, answer in growing]
+    if ordered:
+        n = ended.index(False) if False in ended else len(ended)
+        ended = [i < n for i in range(len(ended))]
+    found = [one for one, is_done in zip(growing, ended, strict=True) if is_done]
+    growing[:] = [one for one, is_done in zip(growing, ended, strict=True) if not is_done]
+    return found
+
+
+class Remote:
+    """A server: so many requests are made at once. `fields` are those of every request."""
+
+    def __init__(self, client: Client, fields: dict[str, Any], concurrency: int) -> None:
+        self._client, self._fields, self._concurrency = client, fields, concurrency
+        self._tasks: queue.SimpleQueue[tuple[Ask, Future[Told]] | None] = queue.SimpleQueue()
+
+    def answers(self, asks: Iterator[Ask], *, ordered: bool) -> Iterator[tuple[Ask, Told]]:
+        """As Local's. Raises Refused for what the server would say to every row."""
+        for _ in range(self._concurrency):  # daemons: what hangs must not keep the program from ending
+            threading.Thread(target=self._work, daemon=True).start()
+        growing: list[tuple[Ask, Future[Told]]] = []
+        more = True
+        try:
+            while more or growing:
+                while more and len(growing) < WINDOW * self._concurrency:
+                    if (ask := next(asks, None)) is None:
+                        more = False
+                    else:
+                        growing.append((ask, Future()))
+                        self._tasks.put(growing[-1])
+                running = [future for _, future in growing if not future.done()]
+                if len(running) == len(growing) or (ordered and running and not growing[0][1].done()):
+                    concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for ask, future in _ended(growing, Future.done, ordered):
+                    yield ask, future.result()
+        finally:
+            for _, future in growing:
+                future.cancel()
+            for _ in range(self._concurrency):
+                self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            ask, future = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._ask(ask))
+            except BaseException as error:  # the caller's to handle, on its own thread
+                future.set_exception(error)
+
+    def _ask(self, ask: Ask) -> Told:
+        body: dict[str, Any] = {**self._fields, "seed": ask.seed}
+        if ask.text is not None:
+            path, body = "/completions", body | {"prompt": ask.text}
+        else:
+            path, body = "/chat/completions", body | {"messages": ask.raw}
+            body |= {"tools": ask.tools} if ask.tools else {}
+        try:
+            return _read(self._client.post(path, body), ask)
+        except Refused as error:
+            if error.status in FATAL:
+                raise
+            return Told(error=error.message, again=error.status not in (400, 413, 422))
+        except TinyGPTError as error:
+            return Told(error=error.message, again=True)
+
+
+def _read(found: dict[str, Any], ask: Ask) -> Told:
+    """What a server's answer says."""
+    try:
+        choice = found["choices"][0]
+        message = None if ask.text is not None else dict(choice["message"])
+        text = str((choice["text"] if message is None else message.get("content")) or "")
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        return Told(error=f"the server's answer has no {error}", again=True)
+    usage = found.get("usage") or {}
+    return Told(
+        text=text,
+        message=message,
+        finish_reason=str(choice.get("finish_reason") or ""),
+        tokens=usage.get("completion_tokens"),
+        prompt_tokens=usage.get("prompt_tokens"),
+    )
