@@ -127,7 +127,7 @@ def test_eagles_guesses_are_as_good_as_the_source_allows() -> None:
 
 def _decoded(engine: Engine, drafter: Any) -> float:
     """Guesses a pass that were right, over texts drawn from the model."""
-    lane = Lane(engine, None, drafter)
+    lane = Lane(engine, drafter=drafter)
     for seed in range(12):
         config = SampleConfig(temperature=1.0, seed=seed, max_tokens=120)
         lane.submit(engine.request([seed, seed + 1], config, stop_ids=()))

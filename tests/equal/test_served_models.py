@@ -85,13 +85,17 @@ def _registry(worker: Worker, source: _served.Source) -> tuple[Registry, _served
     return Registry(worker, models.open, models.known), models
 
 
-def _measure_twins(registry: Registry) -> Any:
+def _held() -> int:
+    gc.collect()
+    mx.clear_cache()
+    return mx.get_active_memory()
+
+
+def _measure_twins(registry: Registry, before: int) -> Any:
     """That what adapted models hold is in memory once: all together take what their own bytes say."""
 
     def measure() -> None:
-        gc.collect()
-        mx.clear_cache()
-        held, told = mx.get_active_memory(), registry.used_bytes
+        held, told = _held() - before, registry.used_bytes
         assert held < 1.2 * told + 100_000, (held, told)
 
     return measure
@@ -103,9 +107,10 @@ def _asked(source: _served.Source, names: list[str]) -> dict[str, tuple[list[int
     async def go() -> dict[str, tuple[list[int], Any, int]]:
         with Worker() as worker:
             registry, _ = _registry(worker, source)
+            before = await asyncio.wrap_future(worker.call(_held))
             for name in names:
                 await registry.load(name)
-            await asyncio.wrap_future(worker.call(_measure_twins(registry)))
+            await asyncio.wrap_future(worker.call(_measure_twins(registry, before)))
             found = {}
             for name in names:
                 async with registry.use(name) as served:

@@ -73,7 +73,7 @@ def _drafter(kind: str, engine: Engine) -> Any:
 
 def _run(engine: Engine, requests: Sequence[Request], drafter: Any = None, **limits: int) -> list[Answer]:
     """Answers to requests that come now and then, while others are written."""
-    rng, lane = random.Random(5), Lane(engine, Limits(**{"rows": 5, "chunk": 16, **limits}), drafter)
+    rng, lane = random.Random(5), Lane(engine, Limits(**{"rows": 5, "chunk": 16, **limits}), drafter=drafter)
     answers = []
     for request in requests:
         answers.append(lane.submit(request))
@@ -262,7 +262,7 @@ def test_constraints_hold_for_guesses_too(kind: str) -> None:
 def test_cancelled_answers_end_and_the_others_go_on() -> None:
     engine = _engine()
     config = SampleConfig(temperature=0, max_tokens=40)
-    lane = Lane(engine, None, draft.build(engine, draft=_near(engine)))
+    lane = Lane(engine, drafter=draft.build(engine, draft=_near(engine)))
     gone, stays = (lane.submit(engine.request([i], config, stop_ids=())) for i in (1, 2))
     lane.step()
     lane.step()

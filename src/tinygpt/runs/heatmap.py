@@ -32,10 +32,10 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """{requests: [...], summary: {...}}; the page is written where one is wanted."""
     found = [read(path) for path in paths(config.traces)]
-    result = {"summary": summary(found), "requests": [] if config.summary else found}
+    figures = summary(found)
     if config.html is not None:
-        files.write_text(config.html, page(found, result["summary"]))
-    return result
+        files.write_text(config.html, page(found, figures))
+    return {"summary": figures, "requests": [] if config.summary else found}
 
 
 def paths(given: Sequence[str]) -> list[Path]:

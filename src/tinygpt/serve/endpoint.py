@@ -51,7 +51,7 @@ def add(
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     extra = {**(extra or {}), **({"parameters": parameters} if names else {})}
     responses: dict[int | str, dict[str, Any]] = {n: {"description": text} for n, text in ERRORS.items()}
-    responses[200] = {"content": {media_type: {}}}
+    responses[200] = {"content": {kind: {} for kind in media_type.split()}}
     for method in methods.split():
         router.add_api_route(
             path,

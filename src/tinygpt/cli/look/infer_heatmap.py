@@ -20,9 +20,8 @@ def call(config: Config, out: Output) -> None:
     def render() -> None:
         for one in found["requests"]:
             spans = ", ".join(f"{s['name']} {s['ms']:.1f}" for s in one["spans"])
-            print(
-                f"{one['request_id']} {one['route']} {one.get('model') or '-'}: {one['total_ms']:.1f} ms ({spans})"
-            )
+            who = f"{one['request_id']} {one['route']} {one.get('model') or '-'}"
+            print(f"{who}: {one['total_ms']:.1f} ms ({spans})")
             for answer in answers(one):
                 print(f"  [{bar(one, answer)}]")
         figures = found["summary"]
