@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs import _served
 from tinygpt.serve import security
-from tinygpt.serve.toolbox import MODES
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 TRACES = Path("/tmp/tinygpt-traces")
@@ -57,7 +56,8 @@ class Config:
     ] = None
     tools: Annotated[Path | None, "JSON file of tools that every conversation is offered."] = None
     tool_mode: Annotated[
-        str, "full: prompts show all of --tools; deferred: a line for each, looked up when needed."
+        Literal["full", "deferred"],
+        "full: prompts show all of --tools; deferred: a line for each, looked up when needed.",
     ] = "full"
     tool_metrics_out: Annotated[Path | None, "JSONL file with a line for each answer with --tools."] = None
     draft_model: Annotated[
@@ -102,8 +102,6 @@ class Config:
             raise ConfigError("--trace-infer has a folder of its own", hint="give --trace-dir alone")
         if self.memory_limit < 0:
             raise ConfigError(f"'memory_limit' must not be negative, got {self.memory_limit}")
-        if self.tool_mode not in MODES:
-            raise ConfigError(f"'tool_mode' must be one of {', '.join(MODES)}, got '{self.tool_mode}'")
         needs = {
             "force": "lora",
             "tool_mode": "tools",
