@@ -56,7 +56,7 @@ $(BASE): pyproject.toml uv.lock scripts/constraints.py | $(BIN)/pip
 	@touch $@
 
 $(DEV): pyproject.toml uv.lock scripts/constraints.py | $(BIN)/pip
-	$(call install,.[dev$(comma)test-parity])
+	$(call install,.[dev$(comma)test-parity$(comma)test-clients])
 	@touch $(BASE) $@
 
 $(BIN)/pip:
