@@ -32,8 +32,8 @@ def _model(folder: Path) -> Path:
 
 def _texts(config: Config) -> list[str]:
     texts = [""] * config.n
-    for i, piece in sample(config, "a"):
-        texts[i] += piece.text
+    for piece in sample(config, "a"):
+        texts[piece.index] += piece.text
     return texts
 
 

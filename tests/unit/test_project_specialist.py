@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from tinygpt.data.template import chatml
 from tinygpt.infer.engine import Piece
 from tinygpt.model import checkpoint
 from tinygpt.project import specialist
-from tinygpt.runs import _package, generate, inspect
+from tinygpt.runs import _conversation, _package, generate, inspect
 
 CARD = specialist.Card(
     name="adder-tiny", summary="It adds.", data="60 sums.", recipe={"command": "tinygpt quickstart"},
@@ -180,13 +181,28 @@ class Scripted:
         self.seen.append([m["content"] for m in messages if m["role"] == "user"])
         return [0] * sum(len(m["content"]) for m in messages)
 
-    def generate(self, ids: list[int], config: object) -> Iterator[Piece]:
-        yield Piece(text="ok", token=0)
+    def request(self, ids: list[int], config: object) -> list[int]:
+        return ids
+
+
+class AtOnce:
+    """A lane of it."""
+
+    def __init__(self, engine: Scripted) -> None:
+        self.engine = engine
+
+    def submit(self, request: list[int], deliver: Callable[[Piece], None]) -> SimpleNamespace:
+        deliver(Piece(text="ok", token=0, finish_reason="stop"))
+        return SimpleNamespace(finish_reason="stop")
+
+    def end_all(self) -> None:
+        """Nothing grows."""
 
 
 def test_a_message_that_is_too_long_costs_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Scripted()
-    monkeypatch.setattr(generate, "open_engine", lambda *_: engine)
+    monkeypatch.setattr(_conversation, "open_engine", lambda *_: engine)
+    monkeypatch.setattr(_conversation, "lane_of", AtOnce)
     talk = generate.Conversation(generate.ChatConfig(model=Path("m"), system="Add."))
     for letter in "abcd":  # 75 letters fit beside an answer
         assert "".join(talk.say(letter * 20)) == "ok"
@@ -204,7 +220,8 @@ def test_a_chat_shows_no_more_turns_than_training_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int, shown: list[str]
 ) -> None:
     engine = Scripted()
-    monkeypatch.setattr(generate, "open_engine", lambda *_: engine)
+    monkeypatch.setattr(_conversation, "open_engine", lambda *_: engine)
+    monkeypatch.setattr(_conversation, "lane_of", AtOnce)
     card = dataclasses.replace(CARD, turns=turns)
     model = checkpoint.save(tmp_path / "model", nano.model())
     folder = specialist.package(tmp_path / "p", model, card, [ROW], prompt="Add.")

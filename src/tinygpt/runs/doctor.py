@@ -20,8 +20,10 @@ EXTRAS = {
     "serve": "fastapi",
     "eval": "lm_eval",
     "parquet": "pyarrow",
+    "plot": "matplotlib",
     "reward": "jsonschema",
     "test-parity": "transformers",
+    "test-clients": "litellm",
 }
 # First NVIDIA driver that MLX's wheels run on, from MLX's installation page.
 DRIVERS = {"cuda13": (580,), "cuda12": (550, 54, 14)}
