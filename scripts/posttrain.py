@@ -4,8 +4,8 @@
 
 1. base   a tiny model from nothing, on requests of one step, every token learned (next-token prediction)
 2. sft    from that base on requests of one to three steps, answers only: LoRA, DoRA and all weights
-3. pairs  each tuned model answers training requests that it was not tuned on, four times each; where it is
-          right and wrong, one right answer is chosen over each wrong one
+3. pairs  each tuned model answers requests of several steps that no stage was trained on, four times each;
+          where it is right and wrong, the shortest right answer is chosen over each wrong one
 4. dpo    from each tuned model on its own pairs
 5. table  executed-state accuracy of all of them on the three held-out sets, mean and range over seeds
 
@@ -36,7 +36,8 @@ HOW = {
     "dora": ["--adapter", "dora", "--rank", "16", "--targets", "all-linear", "--lr", "4e-3"],
     "full": ["--full", "--lr", "1e-3"],
 }
-PREFER = {"lora": "1e-4", "dora": "1e-4", "full": "1e-5"}  # learning rates of dpo
+PREFER = {"lora": "1e-4", "dora": "1e-4", "full": "2e-5"}  # learning rates of dpo
+ALPHA = 1.0  # of the chosen answers' likelihood in dpo
 N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 2_000, 400, 4
 
 
@@ -49,9 +50,9 @@ def tinygpt(*words: object) -> None:
 
 def data(out: Path) -> None:
     """Rows of each stage, disjoint, and a tokenizer."""
-    tasks = world.splits(0, N_TASKS + N_PAIRS, N_HELD_OUT)["train"]
+    tasks = world.splits(0, N_TASKS, N_HELD_OUT)["train"]
     single = [t for t in tasks[: N_TASKS // 2] if len(t.gold) <= 1]
-    parts = {"base": single, "sft": tasks[N_TASKS // 2 : N_TASKS]}
+    parts = {"base": single, "sft": tasks[N_TASKS // 2 :]}
     for name, chosen in parts.items():
         rows.write(out / f"{name}.jsonl", ({"messages": world.to_messages(t)} for t in chosen))
     texts = [join(chatml.render(world.to_messages(t))) for t in tasks[:8000]]
@@ -90,7 +91,8 @@ def opened(out: Path, name: str) -> LocalEndpoint:
 
 def pairs(out: Path, how: str, seed: int) -> None:
     """Preference rows: a right and a wrong answer to one request, both written by the model itself."""
-    tasks = world.splits(0, N_TASKS + N_PAIRS, N_HELD_OUT)["train"][N_TASKS:]
+    unseen = world.splits(0, N_TASKS, N_HELD_OUT)["train"][: N_TASKS // 2]
+    tasks = [t for t in unseen if len(t.gold) > 1][:N_PAIRS]
     engine = opened(out, f"sft-{how}-{seed}").engine
     asked = [engine.encode_chat(world.to_messages(t)[:-1]) for t in tasks for _ in range(SAMPLES)]
     config = SampleConfig(temperature=1.0, max_tokens=160, seed=seed)
@@ -102,9 +104,8 @@ def pairs(out: Path, how: str, seed: int) -> None:
         wrong = {json.dumps(reply, sort_keys=True): reply for reply in written if reply not in right}
         n_right += len(right)
         prompt = world.to_messages(task)[:-1]
-        found += [
-            {"prompt": prompt, "chosen": right[:1], "rejected": [one]} for one in wrong.values() if right
-        ]
+        best = sorted(right, key=lambda reply: len(json.dumps(reply)))[:1]
+        found += [{"prompt": prompt, "chosen": best, "rejected": [one]} for one in wrong.values() if best]
     print(f"{how} {seed}: {len(found)} pairs, {n_right / len(asked):.0%} of answers right", flush=True)
     rows.write(out / f"pairs-{how}-{seed}.jsonl", found)
 
@@ -116,7 +117,7 @@ def dpo(out: Path, how: str, seed: int, steps: int) -> None:
     tinygpt(
         "dpo", *start, "--data", out / f"pairs-{how}-{seed}.jsonl", "--out", out / f"dpo-{how}-{seed}",
         "--steps", steps, "--batch", 8, "--context", demo.RECIPE.context, "--seed", seed, "--force",
-        "--lr", PREFER[how],
+        "--lr", PREFER[how], "--set", f"loss_type.alpha={ALPHA}",
     )  # fmt: skip
 
 

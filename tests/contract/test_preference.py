@@ -24,7 +24,12 @@ LOSSES = Family("tinygpt.train.preference", verb="losses")
 Numbers = dict[str, np.ndarray]
 # Other knobs than the defaults, so that each is in some formula.
 KNOBS: dict[str, list[dict[str, Any]]] = {
-    "dpo": [{}, {"beta": 0.4, "label_smoothing": 0.2}, {"label_smoothing": 0.3, "robust": True}],
+    "dpo": [
+        {},
+        {"beta": 0.4, "label_smoothing": 0.2},
+        {"label_smoothing": 0.3, "robust": True},
+        {"alpha": 0.7},
+    ],
     "ipo": [{}, {"beta": 0.3, "mean": False}],
     "simpo": [{}, {"beta": 2.5, "gamma": 0.3}],
     "orpo": [{}, {"odds": 0.7}],
@@ -44,7 +49,8 @@ def in_numpy(name: str, s: Numbers, c: Any) -> np.ndarray:
     if name == "dpo":
         z, e = c.beta * (w - l), c.label_smoothing
         right, wrong = -np.log(sigmoid(z)), -np.log(sigmoid(-z))
-        return ((1 - e) * right - e * wrong) / (1 - 2 * e) if c.robust else (1 - e) * right + e * wrong
+        found = ((1 - e) * right - e * wrong) / (1 - 2 * e) if c.robust else (1 - e) * right + e * wrong
+        return found - c.alpha * mean_w
     if name == "ipo":
         h = w / s["n_chosen"] - l / s["n_rejected"] if c.mean else w - l
         return (h - 1 / (2 * c.beta)) ** 2

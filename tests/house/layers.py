@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from house.tree import parse, sources
+from house.tree import blocks, parse, sources
 
 LEVELS = {
     "core": 0,
@@ -19,6 +19,7 @@ LEVELS = {
     "project": 5, "studio": 5,
     "cli": 6,
 }  # fmt: skip
+CALLED = ("Family", "import_module")  # calls whose first argument names a module
 BACKEND = "src/tinygpt/core/backend.py"
 # core/ is the standard library alone, but for the file that knows MLX and the one that finds a BLAS for it.
 CORE_MAY = {BACKEND: {"mlx"}, "src/tinygpt/core/_blas.py": {"scipy_openblas32"}}
@@ -43,7 +44,9 @@ def banned(root: Path) -> set[str]:
 
 def imports(root: Path, path: Path) -> Iterator[tuple[ast.stmt | ast.Call, str, bool]]:
     """(node, dotted module, inside a function or TYPE_CHECKING) of imports, import_module and Family."""
-    for node, inside in _inner(parse(path), False):
+    text = path.read_text(encoding="utf-8")
+    called = any(f"{word}(" in text for word in CALLED)
+    for node, inside in _inner(parse(path), called):
         match node:
             case ast.Import(names=names):
                 yield from ((node, a.name, inside) for a in names)
@@ -54,20 +57,19 @@ def imports(root: Path, path: Path) -> Iterator[tuple[ast.stmt | ast.Call, str, 
                     base = ".".join([*above, *([module] if module else [])])
                 yield from ((node, _module(root, base, a.name), inside) for a in names)
             case ast.Call(
-                func=ast.Name(id=called) | ast.Attribute(attr=called),
+                func=ast.Name(id=named) | ast.Attribute(attr=named),
                 args=[ast.Constant(value=str(name)), *_],
             ):
-                if called.endswith(("Family", "import_module")):
+                if named.endswith(CALLED):
                     yield node, name, inside
 
 
-def _inner(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
-    waiting = [(node, inside)]
+def _inner(tree: ast.Module, called: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Nodes, and whether they are run later than the module; expressions only where calls count."""
+    waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
     while waiting:
         node, inside = waiting.pop()
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Name | ast.Constant | ast.expr_context):
-                continue  # most of a tree, and no import is in them
+        for child in ast.iter_child_nodes(node) if called else blocks(node):
             lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             lazy = lazy or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
             yield child, inside

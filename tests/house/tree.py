@@ -61,6 +61,27 @@ def walk(root: Path, *folders: str, word: str) -> Iterator[tuple[str, ast.AST]]:
                 yield name, node
 
 
+def blocks(node: ast.AST) -> Iterator[ast.AST]:
+    """What stands in the blocks of a node: statements, handlers and cases. Expressions, which are most of a
+    tree, are left out."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        found = getattr(node, field, None)
+        if isinstance(found, list):
+            yield from found
+
+
+def statements(root: Path, *folders: str, word: str) -> Iterator[tuple[str, ast.AST]]:
+    """As `walk`, without expressions."""
+    for path in sources(root, *folders):
+        text = path.read_text(encoding="utf-8")
+        if word in text:
+            name, waiting = str(path.relative_to(root)), list(blocks(_parse(text)))
+            while waiting:
+                node = waiting.pop()
+                yield name, node
+                waiting += blocks(node)
+
+
 def first_line(path: Path) -> str:
     """Line 1 of a file's docstring, or ""."""
     text = path.read_text(encoding="utf-8")

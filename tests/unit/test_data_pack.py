@@ -52,7 +52,7 @@ def segments(batch: Batch) -> list[dict[str, list[Any]]]:
 
 
 @given(documents=documents, length=st.integers(1, 9), data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_cut_reads_every_token_once_and_never_over_a_border(documents: Any, length: int, data: Any) -> None:
     stream = np.array([t for d in documents for t in d], np.uint16)
     starts = np.cumsum([0] + [len(d) for d in documents[:-1]])
@@ -79,7 +79,7 @@ def test_cut_reads_every_token_once_and_never_over_a_border(documents: Any, leng
 
 
 @given(documents=documents, length=st.integers(1, 9), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_alone_is_the_same_with_one_document_a_row(documents: Any, length: int, data: Any) -> None:
     stream = np.array([t for d in documents for t in d], np.uint16)
     starts = np.cumsum([0] + [len(d) for d in documents[:-1]])
@@ -94,7 +94,7 @@ def test_alone_is_the_same_with_one_document_a_row(documents: Any, length: int, 
 
 
 @given(documents=documents, room=st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_fit_keeps_examples_whole(documents: Any, room: int) -> None:
     examples = [[*d, 7] for d in documents]
     length = max(len(e) for e in examples) - 1 + room
@@ -114,7 +114,7 @@ def test_fit_keeps_examples_whole(documents: Any, room: int) -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=60), length=st.integers(40, 64))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_fit_plan_needs_few_rows(sizes: list[int], length: int) -> None:
     plan = fit_plan(sizes, length)
     assert all(0 < sum(sizes[e] for e in row) <= length for row in plan)
