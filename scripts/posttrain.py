@@ -36,7 +36,7 @@ HOW = {
     "dora": ["--adapter", "dora", "--rank", "16", "--targets", "all-linear", "--lr", "4e-3"],
     "full": ["--full", "--lr", "1e-3"],
 }
-PREFER = {"lora": "1e-4", "dora": "1e-4", "full": "2e-5"}  # learning rates of dpo
+PREFER = {"lora": "1e-4", "dora": "1e-4", "full": "5e-5"}  # learning rates of dpo
 ALPHA = 1.0  # of the chosen answers' likelihood in dpo
 N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 2_000, 400, 4
 

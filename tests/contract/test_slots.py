@@ -149,6 +149,7 @@ def test_left_padded_rows_are_as_if_alone(model: LM) -> None:
     nano.close(last[1], run(model, IDS[0:1, :6])[0, -1:], 5e-6)
 
 
+@pytest.mark.wide
 def test_rows_that_come_and_go_are_as_if_alone(model: LM) -> None:
     texts = nano.tokens(3, 90, seed=6)
     ends = [5, 3, 70]
@@ -185,6 +186,7 @@ def test_rows_that_come_and_go_are_as_if_alone(model: LM) -> None:
     step(decoder, [0, 1])
 
 
+@pytest.mark.wide
 def test_as_many_tokens_as_are_spare_are_taken_back(model: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KVCache, "step", 8)  # so that windows move on
     texts, wrong, ends = nano.tokens(3, 70, seed=6), nano.tokens(3, 8, seed=7), [20, 16, 17]
