@@ -105,6 +105,7 @@ def test_cached_is_uncached(model: LM) -> None:
     nano.close(np.concatenate(parts, axis=1), whole, 5e-6)
 
 
+@pytest.mark.wide
 def test_a_cache_grows_past_its_blocks(model: LM) -> None:
     ids = nano.tokens(1, 100, seed=4)
     cache = model.make_cache()
@@ -112,6 +113,7 @@ def test_a_cache_grows_past_its_blocks(model: LM) -> None:
     nano.close(np.concatenate(parts, axis=1), run(model, ids), 5e-6)
 
 
+@pytest.mark.wide
 def test_a_trimmed_cache_is_a_shorter_one(model: LM) -> None:
     cache = model.make_cache()
     may = all(layer.is_trimmable() for layer in cache)  # asked of the empty cache, as mlx-lm does
@@ -254,6 +256,7 @@ def test_resumed_is_straight(slot: tuple[str, Pick], tmp_path: Path) -> None:
     nano.resumes(tmp_path / "step", make, lambda: fresh(slot), stops=(2, 3))
 
 
+@pytest.mark.wide
 def test_half_precision_stays_half(model: LM) -> None:
     full = run(model, IDS)
     model.update(tree_map(lambda w: w.astype(mx.bfloat16), model.parameters()))
@@ -271,6 +274,7 @@ def test_losses_are_those_of_the_logits(model: LM) -> None:
         nano.close(model.losses(ids, targets, **packed), wanted, 2e-5)
 
 
+@pytest.mark.wide
 def test_the_last_logits_are_those_of_all(model: LM) -> None:
     nano.close(run(model, IDS, last=2), run(model, IDS)[:, -2:], 2e-6)
 

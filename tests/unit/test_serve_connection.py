@@ -87,6 +87,7 @@ def test_requests_follow_each_other_on_a_connection() -> None:
     run(go())
 
 
+@pytest.mark.wide
 def test_heads_that_do_not_come_are_not_waited_for() -> None:
     async def go() -> None:
         async with live(header_time=0.1) as server:

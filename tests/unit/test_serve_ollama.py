@@ -34,6 +34,7 @@ def job(desk: FakeDesk | None = None, **body: Any) -> Chat:
 
 
 @pytest.mark.parametrize("odd", odd_ollama.OLLAMA, ids=lambda odd: f"{odd.request} {str(odd.body)[:60]}")
+@pytest.mark.wide
 def test_odd_requests_answer_as_the_table_says(odd: odd_ollama.Odd):
     method, path = odd.request.split()
     content = odd.body if isinstance(odd.body, bytes) else json.dumps(odd.body).encode()

@@ -47,6 +47,7 @@ def _job(served: Served, **fields: Any) -> Chat:
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: f"{odd.path.removeprefix('/v1/')}: {odd.what}")
+@pytest.mark.wide
 def test_odd_requests(served: Served, odd: Odd) -> None:
     reply = served.ask(odd.method, odd.path, odd.body)
     assert reply.status == odd.status, reply.body[:300]
