@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinygpt.core import files
 from tinygpt.data import bpe, rows
 from tinygpt.data.template import chatml
 from tinygpt.data.template._spans import join
@@ -128,7 +129,7 @@ def measure(out: Path, name: str) -> None:
     settings = suite.Config(n=N_HELD_OUT, max_tokens=160)
     scored = suite.score(opened(out, name), suite.examples_of(world, held_out), settings)
     scores = {r.subtask: r.score for r in scored.rows if r.subtask in world.HELD_OUT_SETS}
-    (out / name / "scores.json").write_text(json.dumps(scores))
+    files.write_text(out / name / "scores.json", json.dumps(scores))
     print(name, json.dumps(scores), flush=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,9 @@ def test_what_cannot_be_served_is_said_at_once(tmp_path: Path) -> None:
         ({"tool_mode": "deferred"}, "means nothing without --tools"),
         ({"port": 70000}, "at most 65535"),
         ({"model": ()}, "no model was given"),
+        ({"draft_model": model, "kv_bits": 8}, "does not go with --draft-model"),
+        ({"draft_model": model, "speculate": "ngram"}, "guess the same tokens"),
+        ({"kv_limit": -1.0}, "must not be negative"),
     ):
         with pytest.raises(TinyGPTError, match=said):
             run(
@@ -116,3 +120,48 @@ def test_a_folder_of_models(tmp_path: Path) -> None:
         assert status == 200 and [one["id"] for one in listed["data"]] == ["tiny"]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+
+
+TOLD = "Answer as briefly as you can, and never begin with an apology. " * 3
+TOLD_HI = {**HELLO, "messages": [{"role": "system", "content": TOLD}, *HELLO["messages"]], "max_tokens": 24}
+
+
+def chat(live: Live, **changes: Any) -> tuple[str, dict[str, Any]]:
+    """The text and the usage of an answer."""
+    status, said = ask(live, "/v1/chat/completions", TOLD_HI | changes)
+    assert status == 200, said
+    return said["choices"][0]["message"]["content"], said["usage"]
+
+
+def test_guesses_change_nothing_and_are_counted(tmp_path: Path) -> None:
+    model = tiny_chat_model(tmp_path)
+    with serve(model, tmp_path, "--no-lock") as live:
+        alone = chat(live)[0]
+    for flags in (("--draft-model", model, "--draft-tokens", 3), ("--speculate", "ngram")):
+        with serve(model, tmp_path, "--no-lock", *flags) as live:
+            assert chat(live)[0] == alone
+            figures = ask(live, "/metrics")[1]
+            drafted = re.search(r"^tinygpt_drafted_tokens_total (\d+)", figures, re.M)
+            assert drafted and int(drafted[1]) > 0, figures
+
+
+def test_prompts_are_kept_for_the_next_start(tmp_path: Path) -> None:
+    model, flags = tiny_chat_model(tmp_path), ("--no-lock", "--prompt-cache-dir", tmp_path / "kept")
+    with serve(model, tmp_path, *flags) as live:
+        first, usage = chat(live)
+        assert usage["prompt_tokens_details"]["cached_tokens"] == 0
+        live.process.send_signal(signal.SIGTERM)
+        assert live.process.wait(30) == 0
+    with serve(model, tmp_path, *flags) as live:
+        again, usage = chat(live)
+        assert usage["prompt_tokens_details"]["cached_tokens"] > len(TOLD)
+        assert again == first
+    with serve(model, tmp_path, *flags, "--kv-bits", "8") as live:  # what was kept is of other caches
+        assert chat(live)[1]["prompt_tokens_details"]["cached_tokens"] == 0
+
+
+def test_answers_wait_for_room(tmp_path: Path) -> None:
+    with serve(tiny_chat_model(tmp_path), tmp_path, "--no-lock", "--kv-limit", "0.001") as live:
+        assert chat(live)[1]["completion_tokens"] <= 24
+        status, said = ask(live, "/v1/chat/completions", {**TOLD_HI, "max_tokens": 3000})
+        assert status == 400 and "bytes of caches" in said["error"]["message"]

@@ -27,7 +27,7 @@ from tinygpt.model.drafting import heads as stored
 from tinygpt.model.drafting.features import Features
 from tinygpt.model.lm import LM, initialize
 from tinygpt.runs import _pieces, heads
-from tinygpt.runs._drafters import Speculation, drafter
+from tinygpt.runs._drafters import Drafters, Speculation
 from tinygpt.runs._held_out import held_out_loss
 from tinygpt.train.heads import HeadsLoss
 from tinygpt.train.loop import Plan, fit
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_bit_for_bit_and_its_heads_guess(tmp_path: Path, k
     assert all(np.array_equal(before[n], value) for n, value in nano.flat(engine.model).items())
     chosen = Speculation(heads=tmp_path / "straight", draft_tokens=3)
     plain = [p.token for p in engine.generate([1, 2], SampleConfig(seed=1, max_tokens=12), stop_ids=())]
-    engine.drafter = drafter(chosen, engine, base)
+    engine.drafter = Drafters(chosen, base)(engine)
     assert engine.drafter is not None and engine.drafter.most == 3
     again = [p.token for p in engine.generate([1, 2], SampleConfig(seed=1, max_tokens=12), stop_ids=())]
     assert again == plain and engine.drafter.told.drafted

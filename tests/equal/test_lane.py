@@ -139,6 +139,19 @@ def test_cancelled_answers_end_at_the_next_step_wherever_they_are() -> None:
     assert len(writing.ids) == n and len(stays.ids) == 50 and not reading.ids and not lane.busy
 
 
+def test_who_leaves_the_queue_makes_room_at_once() -> None:
+    engine, config = _engine(), SampleConfig(temperature=0, max_tokens=50)
+    lane = Lane(engine, Limits(rows=1, waiting=2))
+    lane.submit(engine.request([1], config, stop_ids=()))
+    lane.step()
+    head, gone = (lane.submit(engine.request([i], config)) for i in (2, 3))
+    gone.cancel()
+    after = lane.submit(engine.request([4], config))
+    assert (head.finish_reason, gone.finish_reason) == (None, "cancelled")
+    lane.drain()
+    assert head.ids and after.ids and not gone.ids
+
+
 def test_requests_that_cannot_be_served_are_refused() -> None:
     engine = _engine()
     with pytest.raises(ConfigError, match="the prompt holds the id 260"):

@@ -188,11 +188,11 @@ def test_dynamic_scaling_gives_each_packed_document_its_own_base() -> None:
 )
 def test_compiled_steps_equal_the_uncached_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "BLOCK", 4)  # several growths in a short text
-    monkeypatch.setattr(decode, "PREFILL", 3)
     model = nano.model(position=Pick(name))
     ids = IDS[0, :30].tolist()
     decoder = decode.Decoder(model, [0], decode.fixed_step(model))
-    logits = [decoder.prefill(mx.array([ids[:5]]))]
+    decoder.read(mx.array([ids[:3]]))
+    logits = [decoder.read(mx.array([ids[3:5]]), last=1)[:, 0]]
     logits += [decoder.step(mx.array([id])) for id in ids[5:]]
     nano.close(mx.concatenate(logits), run(model, IDS[:1, :30])[0, 4:], 5e-6)
     assert decoder.fixed is not None or name == "learned" or not compile_works()
@@ -203,7 +203,7 @@ def test_dynamic_scaling_in_compiled_steps(monkeypatch: pytest.MonkeyPatch) -> N
     model = dynamic(layers=1)
     ids = IDS[0, :40].tolist()
     decoder = decode.Decoder(model, [0], decode.fixed_step(model))
-    decoder.prefill(mx.array([ids[:15]]))
+    decoder.read(mx.array([ids[:15]]))
     for n in range(16, 41):
         got = decoder.step(mx.array([ids[n - 1]]))
         nano.close(got, run(as_if(model, n), IDS[:1, :n])[:, -1], 5e-6)

@@ -23,7 +23,6 @@ from tinygpt.model.cache.full import KVCache
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
 
-PREFILL = 512  # tokens of a prompt computed at once: bounds the scores' memory
 BLOCK = 64  # slots that fixed buffers grow by, or a quarter of their size: each size is a new trace
 
 
@@ -61,13 +60,6 @@ class Decoder:
         for layer in self.cache:
             if hasattr(layer, "spare"):
                 layer.spare = n
-
-    def prefill(self, tokens_BL: mx.array) -> mx.array:
-        """Read the prompts; logits (B, V) of what follows them."""
-        last = (tokens_BL.shape[1] - 1) // PREFILL * PREFILL
-        for start in range(0, last, PREFILL):
-            self.read(tokens_BL[:, start : start + PREFILL], last=1)
-        return self.model(tokens_BL[:, last:], self.cache, last=1)[:, 0]
 
     def read(self, tokens_BL: mx.array, last: int = 0, **how: Any) -> mx.array:
         """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many. how:

@@ -82,6 +82,7 @@ class Lane:
         failed: Callable[[BaseException], None] | None = None,
     ) -> Answer:
         """Queue a request; BusyError where too many wait. See Answer for deliver and failed."""
+        self._drop_cancelled()
         if self.limits.waiting is not None and len(self.waiting) >= self.limits.waiting:
             raise BusyError(f"{len(self.waiting)} requests wait already", hint="try again later")
         if self.drafter is not None and request.config.kv_bits:
@@ -142,8 +143,7 @@ class Lane:
 
     def _admit(self) -> None:
         """Take the next requests from the queue, as many as fit and can be read together."""
-        while self.waiting and self.waiting[0].cancelled:
-            self.waiting.popleft().end_cancelled()
+        self._drop_cancelled()
         if self._reading is not None or not self.waiting:
             return
         kind, group, hits = Kind.of(self.waiting[0].request), list[Answer](), list["Hit | None"]()
@@ -163,6 +163,14 @@ class Lane:
             return
         decoder, cached = admission.restored(group, hits, kind)
         self._reading = _Reading(self.engine, group, kind, decoder, cached, admission.known, self.drafter)
+
+    def _drop_cancelled(self) -> None:
+        """Let those leave the queue that nobody waits for."""
+        if any(answer.cancelled for answer in self.waiting):
+            for answer in self.waiting:
+                if answer.cancelled:
+                    answer.end_cancelled()
+            self.waiting = deque(answer for answer in self.waiting if answer.finish_reason is None)
 
     def _ended(self, kind: Kind) -> Callable[[Decoder, int, Answer], None] | None:
         """What keeps an answer that has ended, for the prompt that goes on from it."""
@@ -218,7 +226,8 @@ class _Reading:
         rows = zip(self._pads, rests, self._beyond, strict=True)
         self._tokens_BL = mx.array([[id] * pad + ids + [id] * n for pad, ids, n in rows])
         self._decoder = decoder or kind.decoder(engine, self._pads)
-        self._decoder.keep_spare(max(self._beyond))
+        self._spare = drafter.most if drafter else 0
+        self._decoder.keep_spare(max(self._spare, *self._beyond))
         self._drafter, self._drafting = drafter, drafter.begin(self._aligned) if drafter else None
         self._at, self._stops = 0, self._places()
         self._logits_BV: mx.array | None = None
@@ -262,7 +271,7 @@ class _Reading:
             at_B = mx.array([[logits_BLV.shape[1] - 1 - n] for n in self._beyond])
             self._logits_BV = mx.take_along_axis(logits_BLV, at_B[..., None], axis=1)[:, 0]
             self._decoder.rewind(self._beyond)
-            self._decoder.keep_spare(0)
+            self._decoder.keep_spare(self._spare)
         if self._known is not None and not echo:
             self._keep(self._known, end)
         return end == self._length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
@@ -38,19 +38,20 @@ class Speculation:
         False
     )
 
+    @property
+    def guessing(self) -> str:
+        """The flags that say who guesses; "" where nobody does."""
+        ways = (
+            ("--draft-model", self.draft_model is not None),
+            (f"--speculate {self.speculate}", self.speculate != "off"),
+            ("--heads", self.heads is not None),
+        )
+        return " and ".join(flag for flag, on in ways if on)
+
     def __post_init__(self) -> None:
-        ways = [
-            flag
-            for flag, on in (
-                ("--draft-model", self.draft_model is not None),
-                (f"--speculate {self.speculate}", self.speculate != "off"),
-                ("--heads", self.heads is not None),
-            )
-            if on
-        ]
-        if len(ways) > 1:
-            raise ConfigError(f"{' and '.join(ways)} all guess the same tokens", hint="leave one")
-        if self.draft_tokens is not None and (self.draft_tokens < 1 or not ways):
+        if " and " in self.guessing:
+            raise ConfigError(f"{self.guessing} guess the same tokens", hint="leave one")
+        if self.draft_tokens is not None and (self.draft_tokens < 1 or not self.guessing):
             raise ConfigError(
                 "--draft-tokens means nothing where nothing is guessed"
                 if self.draft_tokens >= 1
@@ -64,30 +65,43 @@ class Speculation:
         refuse_idle(self, {"force_heads": "heads"})
 
 
-def drafter(chosen: Speculation, engine: Engine, model: Path, events: Events | None = None) -> Drafter | None:
-    """What the settings ask for, of the engine of the model in this directory; None: nothing. ConfigError
-    where the model cannot be decoded so."""
-    size = {} if chosen.draft_tokens is None else {"tokens": chosen.draft_tokens}
-    if chosen.draft_model is not None:
-        loaded, tokenizer = _pieces.open_model(chosen.draft_model, events=events)
-        draft = SPECULATE.load("draft")
-        found = draft.build(engine, draft.Config(**size), draft=Engine(loaded.model, tokenizer))
-    elif chosen.heads is not None:
-        heads = stored.load(
-            _pieces.model_path(chosen.heads), base=_pieces.model_path(model), force=chosen.force_heads
-        )
-        way = SPECULATE.load(heads.facts.kind)
-        found = way.build(engine, way.Config(**size), heads=heads)
-    elif chosen.speculate == "mtp":
-        found = SPECULATE.load("mtp").build(engine)
-    elif chosen.speculate == "ngram":
-        lookup = SPECULATE.load("ngram")
-        found = lookup.build(engine, lookup.Config(**size))
-    else:
-        return None
-    if found.note and events is not None:
-        events.note(found.note)
-    return found
+@dataclass(eq=False)
+class Drafters:
+    """Makes the drafters of engines with the weights of one directory, adapters on them or not; what guesses
+    is read once."""
+
+    chosen: Speculation
+    model: Path
+    events: Events | None = None
+    _draft: Engine | None = None
+    _heads: Any = None
+
+    def __call__(self, engine: Engine) -> Drafter | None:
+        """What the settings ask for; None: nothing. ConfigError where the model cannot be decoded so."""
+        chosen = self.chosen
+        size = {} if chosen.draft_tokens is None else {"tokens": chosen.draft_tokens}
+        if chosen.draft_model is not None:
+            if self._draft is None:
+                loaded, tokenizer = _pieces.open_model(chosen.draft_model, events=self.events)
+                self._draft = Engine(loaded.model, tokenizer)
+            draft = SPECULATE.load("draft")
+            found = draft.build(engine, draft.Config(**size), draft=self._draft)
+        elif chosen.heads is not None:
+            if self._heads is None:
+                where, base = _pieces.model_path(chosen.heads), _pieces.model_path(self.model)
+                self._heads = stored.load(where, base=base, force=chosen.force_heads)
+            way = SPECULATE.load(self._heads.facts.kind)
+            found = way.build(engine, way.Config(**size), heads=self._heads)
+        elif chosen.speculate == "mtp":
+            found = SPECULATE.load("mtp").build(engine)
+        elif chosen.speculate == "ngram":
+            lookup = SPECULATE.load("ngram")
+            found = lookup.build(engine, lookup.Config(**size))
+        else:
+            return None
+        if found.note and self.events is not None:
+            self.events.note(found.note)
+        return found
 
 
 def tell(engine: Engine, events: Events | None) -> None:

@@ -11,27 +11,33 @@ from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane, Limits
 from tinygpt.infer.prefix import Prefixes
 from tinygpt.infer.prefix_files import Folder
-from tinygpt.infer.speculate import draft
+from tinygpt.infer.speculate._protocol import Drafter
 from tinygpt.runs import _pieces
+from tinygpt.runs._drafters import Drafters
 from tinygpt.runs._serve_settings import Config
 from tinygpt.serve.job import ModelCard
 
 
 @dataclass(eq=False)
 class Lanes:
-    """Makes the lane of each model that is opened, on the worker's thread. The draft model is for the first
-    model and its adapters: it has their tokenizer."""
+    """Makes the lane of each model that is opened, on the worker's thread. What guesses is for the first
+    model and its adapters: it was made for their tokens."""
 
     config: Config
     events: Events
-    _draft: list[Engine] = field(default_factory=list[Engine])
+    _drafters: Drafters | None = None
     _prefixes: list[Prefixes] = field(default_factory=list[Prefixes])
 
     def __call__(self, card: ModelCard, engine: Engine) -> Lane:
         config = self.config
-        limits = Limits(rows=config.max_rows, chunk=config.prefill_chunk, waiting=config.queue)
+        limits = Limits(
+            rows=config.max_rows, chunk=config.prefill_chunk, waiting=config.queue,
+            bytes=int(config.kv_limit * 1e9) or None,
+        )  # fmt: skip
         identity = " ".join((card.digest, card.quantization, *self._adapters(card)))
         kept, drafter = self._kept(), self._drafter(card, engine)
+        if kept is not None and drafter is not None and drafter.points:
+            self.events.note("the heads want to see all of a prompt: of this model, none is kept", "warning")
         return Lane(engine, limits, drafter=drafter, prefixes=kept, identity=identity)
 
     def _kept(self) -> Prefixes | None:
@@ -53,14 +59,13 @@ class Lanes:
         worn = [a for a in every if not a.name]
         return [f"{a.weight:g} {_content(_pieces.model_path(a.path))}" for a in (*worn, *named)]
 
-    def _drafter(self, card: ModelCard, engine: Engine) -> draft.Draft | None:
-        config = self.config
-        if config.draft_model is None or (card.base or card.name) != next(iter(config.source.models)):
+    def _drafter(self, card: ModelCard, engine: Engine) -> Drafter | None:
+        models = self.config.source.models
+        if not self.config.guessing or (card.base or card.name) != next(iter(models)):
             return None
-        if not self._draft:  # one for all lanes
-            loaded, tokenizer = _pieces.open_model(config.draft_model, events=self.events)
-            self._draft.append(Engine(loaded.model, tokenizer))
-        return draft.build(engine, draft.Config(tokens=config.draft_tokens), draft=self._draft[0])
+        if self._drafters is None:
+            self._drafters = Drafters(self.config, models[card.base or card.name], self.events)
+        return self._drafters(engine)
 
 
 def _content(path: Path) -> str:

@@ -11,6 +11,7 @@ from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs import _served
+from tinygpt.runs._drafters import Speculation
 from tinygpt.serve import security
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -18,7 +19,7 @@ TRACES = Path("/tmp/tinygpt-traces")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Speculation):
     """Settings of `serve`."""
 
     model: Annotated[
@@ -60,12 +61,11 @@ class Config:
         "full: prompts show all of --tools; deferred: a line for each, looked up when needed.",
     ] = "full"
     tool_metrics_out: Annotated[Path | None, "JSONL file with a line for each answer with --tools."] = None
-    draft_model: Annotated[
-        Path | None, "Small model that guesses ahead for the first one, which checks several tokens at once."
-    ] = None
-    draft_tokens: Annotated[int, "Tokens that --draft-model guesses at once."] = 4
     prompt_cache: Annotated[float, "GB for beginnings of prompts, which are not read again; 0: none."] = 1.0
     prompt_cache_dir: Annotated[Path | None, "Folder in which they are kept for the next start."] = None
+    kv_limit: Annotated[
+        float, "GB of keys and values that a model's answers may hold; others wait; 0: no bound."
+    ] = 0.0
     kv_bits: Annotated[int, "Bits of cached keys and values: 8, 4 or 2; 0: as they come."] = 0
     eos_stop: Annotated[bool, "End an answer at the model's stop tokens."] = True
     api_key: Annotated[
@@ -84,6 +84,7 @@ class Config:
     lock: Annotated[bool, "Hold the machine's lock, so that no training runs beside."] = True
 
     def __post_init__(self) -> None:
+        Speculation.__post_init__(self)
         if not self.model and self.models_dir is None:
             raise ConfigError("no model was given", hint="tinygpt serve MODEL, or --models-dir FOLDER")
         for name, least in (("max_rows", 1), ("queue", 0), ("prefill_chunk", 16), ("grace", 0), ("port", 0)):
@@ -100,15 +101,15 @@ class Config:
             )
         if self.trace_infer and self.trace_dir is not None:
             raise ConfigError("--trace-infer has a folder of its own", hint="give --trace-dir alone")
-        if self.memory_limit < 0:
-            raise ConfigError(f"'memory_limit' must not be negative, got {self.memory_limit}")
-        needs = {
-            "force": "lora",
-            "tool_mode": "tools",
-            "tool_metrics_out": "tools",
-            "draft_tokens": "draft_model",
-        }
+        for name in ("memory_limit", "prompt_cache", "kv_limit"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name):g}")
+        needs = {"force": "lora", "tool_mode": "tools", "tool_metrics_out": "tools"}
         refuse_idle(self, needs | {"prompt_cache_dir": "prompt_cache"})
+        if self.guessing and self.kv_bits:
+            raise ConfigError(
+                f"--kv-bits does not go with {self.guessing}: tokens checked together pack otherwise"
+            )
         _ = SampleConfig(kv_bits=self.kv_bits)
         _ = self.source, self.keep, self.traces
 

@@ -54,7 +54,7 @@ def sample(config: Config, prompt: str, events: Events | None = None) -> Iterato
     """Pieces of `n` answers, first those of the first; answer i has the seed `seed + i`. All of them are
     written at once. Of `best_of` each comes whole, the likeliest first."""
     engine = open_engine(config.model, config, events)
-    engine.drafter = _drafters.drafter(config, engine, config.model, events)
+    engine.drafter = _drafters.Drafters(config, config.model, events)(engine)
     stop_ids = config.stop_ids(engine)
     constraint = _constrained.maker(config, engine.tokenizer, stop_ids)
     assert config.seed is not None, "the caller shows the seed, so it draws it"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import ConfigError
 from tinygpt.data.template import _calls, chatml
+from tinygpt.infer.best import check
 from tinygpt.infer.constrain import tools as tools_
 from tinygpt.infer.request import Constraint, Request
 from tinygpt.serve import calls, embed, fim, formats, prompts, toolbox
@@ -306,10 +307,7 @@ class FrontDesk:
 
 def _count(job: Job) -> int:
     """Answers that are written."""
-    if job.n < 1:
-        raise ConfigError(f"'n' must be at least 1, got {job.n}")
-    if job.best_of is not None and job.best_of < job.n:
-        raise ConfigError(f"'best_of' ({job.best_of}) must not be less than 'n' ({job.n})")
+    check(job.n, job.best_of)
     return max(job.n, job.best_of or 0)
 
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tinygpt.infer.best import mean_logprob
 from tinygpt.infer.request import Answer, Piece
 from tinygpt.serve import report
 from tinygpt.serve.job import CallPart, Delta, Done, Event, Job, Token, Usage
@@ -151,7 +152,7 @@ class Best:
             return [row.done()]
         if self.waits:
             return []
-        ranked = sorted(self._rows, key=lambda row: (-_likelihood(row), row.index))[: self.n]
+        ranked = sorted(self._rows, key=_rank)[: self.n]
         return [
             replace(event, index=place)
             for place, row in enumerate(ranked)
@@ -159,8 +160,7 @@ class Best:
         ]
 
 
-def _likelihood(row: Row) -> float:
-    """Mean log-probability of an answer's tokens, its end included."""
-    answer = row.answer
-    assert answer is not None
-    return answer.logprob_sum / max(1, len(answer.ids) + (answer.finish_reason == "stop"))
+def _rank(row: Row) -> tuple[float, int]:
+    """The likeliest first; of equals the earlier."""
+    assert row.answer is not None
+    return -mean_logprob(row.answer), row.index

@@ -1,8 +1,8 @@
 """Taking back what a pass wrote into the caches beyond what stayed.
 
-Most caches forget (`Decoder.rewind`), and in those of a pass over a tree the nodes that stayed move together
-first. Caches that cannot forget, as rotating ones and those with tails, are copied before the pass, and what
-stayed is read again on the copy.
+Most caches forget (`Decoder.rewind`; windows and tails as much as they keep spare), and in those of a pass
+over a tree the nodes that stayed move together first. Caches that cannot forget, as recurrent states, are
+copied before the pass, and what stayed is read again on the copy.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from typing import Any
 from tinygpt.core.backend import mx
 from tinygpt.infer.decode import Decoder
 from tinygpt.model.cache.full import KVCache
+from tinygpt.model.cache.peers import is_plain
 
 
-def forgets(decoder: Decoder) -> bool:
-    """Whether all caches can take back any number of tokens, another of each row."""
-    if not all(c.is_trimmable() for c in decoder.cache):
-        return False
-    # mlx-lm's own take back equally many of all rows; those that drop old tokens may not any more, later.
-    alone = len(decoder.pads) == 1
-    return all(hasattr(c, "rewind") or (alone and type(c).__name__ == "KVCache") for c in decoder.cache)
+def forgets(decoder: Decoder, n: int) -> bool:
+    """Whether all caches can take back up to the n tokens of a pass to come, another number of each row."""
+    return all(
+        c.is_trimmable() or c.spare >= n if hasattr(c, "rewind") else is_plain(c) for c in decoder.cache
+    )
 
 
 def branches(decoder: Decoder) -> bool:
@@ -61,13 +60,8 @@ def keep_paths(decoder: Decoder, n: int, paths: Sequence[Sequence[int]]) -> None
                 x = getattr(layer, name)
                 moved = mx.take_along_axis(x[:, :, first : layer.held], order_BN[:, None, :, None], axis=2)
                 x[:, :, first : layer.held] = moved
-    if all(len(path) == n for path in paths):
-        return
-    if all(hasattr(c, "rewind") for c in decoder.cache):
+    if any(len(path) < n for path in paths):
         decoder.rewind([n - len(path) for path in paths])
-    else:
-        for layer in decoder.cache:
-            layer.trim(n - len(paths[0]))
 
 
 def copied(decoder: Decoder) -> Decoder:

@@ -114,7 +114,7 @@ class SpeculativeBatch:
             tokens_BN = mx.concatenate([tokens_BN, proposal.tokens.astype(tokens_BN.dtype)], axis=1)
         n = tokens_BN.shape[1]
         parents = tree or [list(range(n - 1))] * len(self.rows)
-        before = _back.copied(decoder) if n > 1 and not _back.forgets(decoder) else None
+        before = _back.copied(decoder) if not _back.forgets(decoder, n - 1) else None
         logits_BNV, seen = self._pass(tokens_BN, tree)
         mx.async_eval(logits_BNV)
         steps = [
