@@ -61,6 +61,23 @@ def test_compiled_step_equals_the_uncached_model(made: Engine, monkeypatch: pyte
     assert decoder.fixed is not None or made.model.config.position.name == "learned" or not compile_works()
 
 
+def test_compiled_step_of_rows_equals_the_uncached_model(
+    made: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "BLOCK", 4)
+    monkeypatch.setattr(decode, "SETTLED", 1)
+    texts = [list(range(60, 60 + n)) for n in (15, 20, 12)]
+    pads = [20 - len(text) for text in texts]
+    tokens_BL = mx.array([[0] * pad + text for pad, text in zip(pads, texts)])
+    decoder = decode.Decoder(made.model, pads, decode.fixed_step(made.model))
+    decoder.read(tokens_BL[:, :14])
+    logits = [decoder.step(tokens_BL[:, i]) for i in range(14, 20)]
+    for row, text in enumerate(texts):
+        plain_LV = made.model(mx.array([text]))[0, -6:]
+        assert mx.abs(mx.stack([one[row] for one in logits]) - plain_LV).max().item() < 1e-4
+    assert decoder.fixed is not None or made.model.config.position.name == "learned" or not compile_works()
+
+
 def test_compiled_step_sees_new_weights(made: Engine) -> None:
     config = SampleConfig(temperature=0, max_tokens=6)
     before = [p.token for p in made.generate([5, 6], config)]

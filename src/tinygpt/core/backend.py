@@ -263,11 +263,18 @@ def streams(n_rows: int) -> tuple[mx.Stream, ...]:
 @contextlib.contextmanager
 def shards(streams: tuple[mx.Stream, ...]) -> Generator[None]:
     """Within, a product uses threads / len(streams) threads. Evaluate inside: it holds for what runs now."""
+    with product_threads(max(1, setup().threads // len(streams))):
+        yield
+
+
+@contextlib.contextmanager
+def product_threads(n: int) -> Generator[None]:
+    """Within, a product uses n threads at most; 0: as many as there are. It holds for what runs now."""
     switch, threads = _state["set_threads"], setup().threads
-    if switch is None or len(streams) < 2:
+    if switch is None or not 0 < n < threads:
         yield
         return
-    switch(max(1, threads // len(streams)))
+    switch(n)
     try:
         yield
     finally:

@@ -3,8 +3,8 @@
 Two ways to step, equal up to rounding (tests/equal/test_decode.py):
 
 - as it comes: the model's own caches, any architecture, any number of rows;
-- one compiled step, for a single row and plain KV caches: the buffers have a fixed length and the position is
-  an array, so one trace serves many tokens and Python's work disappears (3M parameters, CPU: 0.7 of 3 ms).
+- one compiled step, for plain KV caches: the buffers have a fixed length and the position is an array, so one
+  trace serves many tokens and Python's work disappears.
 
 Shapes: B rows, L tokens, S cache slots, V vocabulary.
 """
@@ -23,6 +23,8 @@ from tinygpt.model.cache.full import KVCache
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
 
+SETTLED = 4  # steps with the same rows after which a step is compiled: about what that costs
+TRACES = 64  # compiled steps that are kept
 BLOCK = 64  # slots that fixed buffers grow by, or a quarter of their size: each size is a new trace
 
 
@@ -54,6 +56,7 @@ class Decoder:
             self.cache = quantized.make(model, kv_bits, padding) if kv_bits else model.make_cache(padding)
         self.keep_spare(spare)
         self.fixed: FixedStep | None = None
+        self._n_steps = 0  # with these rows
 
     def keep_spare(self, n: int) -> None:
         """From here on, hold so many tokens more than are needed, for `rewind`."""
@@ -71,16 +74,17 @@ class Decoder:
 
     def step(self, token_B: mx.array) -> mx.array:
         """Append one token to each row; logits (B, V) of the next."""
+        self._n_steps += 1
         if self.fixed is None and self._may_fix():
-            self.fixed = FixedStep(self._fixed_step, self.cache)
+            self.fixed = FixedStep(self._fixed_step, self.cache, self.pads)
         if self.fixed is not None:
             return self.fixed(token_B)
         return self.model(token_B[:, None], self.cache)[:, 0]
 
     def _may_fix(self) -> bool:
-        if len(self.pads) > 1 or not backend.compile_works():
+        if not backend.compile_works() or (len(self.pads) > 1 and self._n_steps <= SETTLED):
             return False
-        plain = all(type(c) is KVCache and not c.tailed and c.left_padding is None for c in self.cache)
+        plain = all(type(c) is KVCache and not c.tailed for c in self.cache)
         # Learned positions check their range on the host, which a trace cannot do.
         return plain and self.model.config.position.name != "learned"
 
@@ -92,7 +96,7 @@ class Decoder:
             one._loosen()
         for mine, theirs in zip(self.cache, other.cache, strict=True):
             mine.extend(theirs)
-        self.pads = pads
+        self.pads, self._n_steps = pads, 0
 
     def filter(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; one may come twice."""
@@ -100,7 +104,7 @@ class Decoder:
         index = mx.array(list(rows))
         for layer in self.cache:
             layer.filter(index)
-        self.pads = [self.pads[row] for row in rows]
+        self.pads, self._n_steps = [self.pads[row] for row in rows], 0
         self._tighten()
 
     def rewind(self, n_B: Sequence[int]) -> None:
@@ -188,14 +192,16 @@ def _rewind(layer: Any, n_B: Sequence[int]) -> None:
 
 
 class _Slots:
-    """One layer's cache in the compiled step: fixed buffers written at `offset`; a mask hides the rest."""
+    """One layer's cache in the compiled step: fixed buffers written at `held`; a mask hides the rest."""
 
-    def __init__(self, keys: mx.array, values: mx.array, at_B: mx.array, mask: mx.array) -> None:
-        self.keys, self.values, self.offset, self._mask = keys, values, at_B, mask
+    def __init__(
+        self, keys: mx.array, values: mx.array, at: mx.array, offset_B: mx.array, mask: mx.array
+    ) -> None:
+        self.keys, self.values, self.held, self.offset, self._mask = keys, values, at, offset_B, mask
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.keys = mx.slice_update(self.keys, keys, self.offset, (2,))
-        self.values = mx.slice_update(self.values, values, self.offset, (2,))
+        self.keys = mx.slice_update(self.keys, keys, self.held, (2,))
+        self.values = mx.slice_update(self.values, values, self.held, (2,))
         return self.keys, self.values
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
@@ -203,18 +209,18 @@ class _Slots:
 
 
 class FixedStep:
-    """The compiled step of one row, with the buffers it works on; continues what `cache` holds."""
+    """The compiled step with the buffers it works on; continues what `cache` holds of rows padded so."""
 
-    def __init__(self, step: Callable[..., Any], cache: Sequence[KVCache]) -> None:
+    def __init__(self, step: Callable[..., Any], cache: Sequence[KVCache], pads: Sequence[int]) -> None:
         self.held = cache[0].held
-        self.at = mx.array([self.held])
+        self.at, self.pads_B = mx.array([self.held]), mx.array(list(pads))
         self.buffers = [array for layer in cache for array in layer.state]
         self._step = step
 
     def __call__(self, token_B: mx.array) -> mx.array:
         if self.held == self.buffers[0].shape[2]:
             self._grow()
-        logits_BV, self.at, *self.buffers = self._step(token_B, self.at, *self.buffers)
+        logits_BV, self.at, *self.buffers = self._step(token_B, self.at, self.pads_B, *self.buffers)
         self.held += 1
         return logits_BV
 
@@ -233,13 +239,15 @@ class FixedStep:
 
 
 def fixed_step(model: LM) -> Callable[..., Any]:
-    """A model's compiled step: (token, at, *buffers) -> (logits, at + 1, *buffers). Make it once a model."""
+    """A model's compiled step: (token, at, pads, *buffers) -> (logits, at + 1, *buffers). Make it once a
+    model."""
 
-    def step(token_B: mx.array, at_B: mx.array, *buffers: mx.array) -> tuple[mx.array, ...]:
-        mask = (mx.arange(buffers[0].shape[2]) <= at_B)[None, None, None]
-        cache = [_Slots(k, v, at_B, mask) for k, v in zip(buffers[::2], buffers[1::2])]
+    def step(token_B: mx.array, at: mx.array, pads_B: mx.array, *buffers: mx.array) -> tuple[mx.array, ...]:
+        places = mx.arange(buffers[0].shape[2])
+        mask = ((places <= at) & (places >= pads_B[:, None]))[:, None, None]
+        cache = [_Slots(k, v, at, at - pads_B, mask) for k, v in zip(buffers[::2], buffers[1::2])]
         logits_BV = model(token_B[:, None], cache)[:, 0]
-        return (logits_BV, at_B + 1, *(x for layer in cache for x in (layer.keys, layer.values)))
+        return (logits_BV, at + 1, *(x for layer in cache for x in (layer.keys, layer.values)))
 
     # The weights are inputs, not constants of the trace: they may change between answers, as while training.
-    return backend.compile(step, inputs=model.state)
+    return backend.compile(step, max_traces=TRACES, inputs=model.state)

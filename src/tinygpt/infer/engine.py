@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mlx.utils import tree_flatten
+
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data.template._spans import encode
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from tinygpt.model.lm import LM
 
 Message = dict[str, Any]
+LARGE = 1 << 20  # entries of a matrix whose products with few rows are faster on several threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,14 @@ class Completion:
         )
 
 
+def _is_large(model: LM) -> bool:
+    """Whether most weights are in matrices whose products are faster on several threads of a CPU. Of small
+    ones the threads wait for each other, and Python has no core: 3M parameters, 2 cores: 2 to 3 times."""
+    sizes = [(x.size, x.shape) for _, x in tree_flatten(model.parameters()) if x.ndim > 1]
+    large = sum(size for size, shape in sizes if shape[-1] * shape[-2] >= LARGE)
+    return 2 * large >= sum(size for size, _ in sizes)
+
+
 class Engine:
     """A model, its tokenizer and its chat template (see data/template, or None)."""
 
@@ -59,6 +70,7 @@ class Engine:
         self.stop_ids = frozenset(tokenizer.stop_ids)
         self.context = model.config.reach
         self.drafter: Drafter | None = None  # what guesses for its lanes (see infer/speculate)
+        self.product_threads = 0 if _is_large(model) else 1
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ConfigError(
                 f"the tokenizer has {tokenizer.vocab_size} ids, the model only {model.config.vocab_size}",

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.backend import mx
+from tinygpt.core.backend import mx, product_threads
 from tinygpt.core.errors import BusyError, ConfigError
 from tinygpt.infer.admission import Admission, Limits
 from tinygpt.infer.batch import Batch, choose, likeliest, sampler_of
@@ -98,6 +98,10 @@ class Lane:
 
     def step(self) -> None:
         """Read a piece of a prompt, and write one token of every answer."""
+        with product_threads(self.engine.product_threads):
+            self._step()
+
+    def _step(self) -> None:
         self._admit()
         if self._reading is not None and all(answer.cancelled for answer in self._reading.answers):
             for answer in self._reading.answers:

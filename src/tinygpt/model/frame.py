@@ -69,7 +69,7 @@ class Frame:
         """Where the new tokens stand, as the first layer's cache tells."""
         self.offset = 0 if cache is None else cache.offset
         padding = getattr(cache, "left_padding", None)
-        # Caches of mlx-lm and of compiled steps know only the position; padding makes all rows equally long.
+        # Caches of mlx-lm know only the position; padding makes all rows equally long.
         self.held = getattr(cache, "held", self.offset if padding is None else (self.offset + padding)[:1])
 
     def real(self, n: int) -> mx.array:

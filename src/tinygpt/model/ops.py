@@ -16,9 +16,10 @@ import math
 from typing import Any
 
 from tinygpt.core.backend import has_cpu_forms, mx
-from tinygpt.model._blocked import blocked_attention, exp_minus, fused
+from tinygpt.model._blocked import blocked_attention, exp_minus, finite, fused
 
 Mask = str | None | mx.array
+FEW = 8192  # scores of single queries that MLX's own attention makes as fast
 
 
 def _cpu(x: mx.array) -> bool:
@@ -312,6 +313,23 @@ def _capped(
     return (p @ v_BGSK[:, :, None]).reshape(B, H, L, -1)
 
 
+def _one_query(
+    q_BH1K: mx.array, k_BGSK: mx.array, v_BGSK: mx.array, mask: Mask, bias: mx.array | None
+) -> mx.array:
+    """Attention of one scaled query a head: where rows are many, MLX's own spends its time in exp."""
+    (B, H, _, K), G = q_BH1K.shape, k_BGSK.shape[1]
+    scores = q_BH1K.reshape(B, G, H // G, K) @ k_BGSK.swapaxes(-1, -2)
+    if isinstance(mask, mx.array):
+        bias = _masked(mx.array(0.0) if bias is None else bias, mask)
+    if bias is not None:
+        bias = bias.reshape(*[1] * (4 - bias.ndim), *bias.shape)
+        heads = (G, H // G) if bias.shape[1] == H else (1, 1)
+        scores = scores + bias.reshape(bias.shape[0], *heads, bias.shape[3])
+    p = exp_minus(scores, finite(scores.max(axis=-1))[..., None])
+    share = 1 / mx.maximum(p.sum(axis=-1), 1e-30)  # the sum is 0 only where nothing may be attended to
+    return ((p @ v_BGSK) * share[..., None]).reshape(B, H, 1, -1)
+
+
 def attention(
     q_BHLK: mx.array,
     k_BGSK: mx.array,
@@ -352,6 +370,8 @@ def attention(
             mask = same if mask is None else same & mask
         if cap:
             return _capped(q_BHLK * scale, k_BGSK, v_BGSK, cap, mask, bias)
+        if _cpu(q_BHLK) and B * H * S > FEW:
+            return _one_query(q_BHLK * scale, k_BGSK, v_BGSK, mask, bias)
         if bias is not None:
             mask = _masked(bias, mask).astype(q_BHLK.dtype)
         return mx.fast.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, scale=scale, mask=mask)
