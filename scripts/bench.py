@@ -6,9 +6,11 @@ Training: one step of a Llama-shaped model, 12 layers x 256, 512 tokens x 4 rows
 eager and against MLX as its wheel installs it. Tuning: LoRA (rank 8, all matrices of the blocks) on a base
 of 8 layers x 512, the same rows, against mlx-lm's own trainer. Writing (scripts/bench_streams.py), against
 mlx-lm on the same weights: one greedy stream, a long prompt, 8 and 32 answers together (its batch generator),
-and with --serve 8 and 32 clients of both servers. Every contestant runs in a process
-of its own, in turn, and its best run counts: that is what the machine can do when nothing disturbs it.
-Memory is the process's peak.
+and with --serve 8 and 32 clients of both servers; the peer may keep products to one thread or not, whichever
+is better. Ourselves against ourselves (scripts/bench_engine.py): a prompt whose beginning is known, a draft
+model trained here, and what a constraint costs (scripts/bench_constrain.py). Every contestant runs in a
+process of its own, in turn, and its best run counts: that is what the machine can do when nothing disturbs
+it. Memory is the process's peak.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bench_engine
 from bench_streams import CONTESTANTS
 
 if TYPE_CHECKING:
@@ -223,14 +226,25 @@ def make_base(path: Path) -> None:
     checkpoint.save(path, initialize(LM(config), 0), write_tokenizer=byte.load().save)
 
 
-def child(what: str, *arguments: str, blas: str = "") -> dict[str, float]:
+def child(what: str, *arguments: str, **environ: str) -> dict[str, float]:
     """Run one contestant in a fresh process and add its peak memory."""
-    environment = {**os.environ, **({"TINYGPT_BLAS": blas} if blas else {})}
+    environment = {**os.environ, **environ}
     command = [sys.executable, __file__, "--child", what, *arguments]
     out = subprocess.run(command, capture_output=True, text=True, env=environment)
     if out.returncode:
         sys.exit(f"{what} failed:\n{out.stderr}")
     return json.loads(out.stdout.splitlines()[-1])
+
+
+def constraint() -> dict[str, float]:
+    """What a mask of a JSON Schema costs beside a step, at 150,000 ids."""
+    script = Path(__file__).with_name("bench_constrain.py")
+    out = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    if out.returncode:
+        sys.exit(f"{script.name} failed:\n{out.stderr}")
+    found = json.loads(out.stdout.splitlines()[-1])
+    step, mask, apply = (found[name][0] for name in ("step_ms", "mask_ms", "apply_ms"))
+    return {"without_ms": step, "with_ms": step + mask + apply}
 
 
 def run_child(what: str, arguments: list[str]) -> None:
@@ -240,7 +254,10 @@ def run_child(what: str, arguments: list[str]) -> None:
         "eager": lambda: eager(6),
         "tune": lambda: tune(Path(arguments[0]), 6),
         "tune-peer": lambda: tune_peer(Path(arguments[0]), 6),
-        **{name: lambda f=f: f(Path(arguments[0])) for name, f in CONTESTANTS.items()},
+        **{
+            name: lambda f=f: f(Path(arguments[0]))
+            for name, f in (CONTESTANTS | bench_engine.CONTESTANTS).items()
+        },
         "tokenise": tokenise,
         "help": help_ms,
     }
@@ -248,6 +265,48 @@ def run_child(what: str, arguments: list[str]) -> None:
     unit = 1 if sys.platform == "darwin" else 1024
     found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     print(json.dumps(found))
+
+
+def ratios() -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
+    """What is shown first: the figure of one contestant over that of another."""
+    same = {
+        "training step / PyTorch eager (lower is better)": (
+            "train: tinygpt", "train: PyTorch eager", "seconds",
+        ),
+        "training step / plain MLX (lower is better)": ("train: tinygpt", "train: plain MLX", "seconds"),
+        "LoRA, tokens a second / mlx-lm, same BLAS (higher is better)": (
+            "tune: tinygpt", "tune: mlx-lm, same BLAS", "tok_s",
+        ),
+        "LoRA, peak memory / mlx-lm, same BLAS (lower is better)": (
+            "tune: tinygpt", "tune: mlx-lm, same BLAS", "peak_mb",
+        ),
+        "LoRA, tokens a second / mlx-lm as installed (higher is better)": (
+            "tune: tinygpt", "tune: mlx-lm, its own BLAS", "tok_s",
+        ),
+        "one stream, tokens a second / mlx-lm as installed (higher is better)": (
+            "single: tinygpt", "single: mlx-lm, its own BLAS", "decode_tok_s",
+        ),
+        **{
+            f"{what} / mlx-lm, same BLAS": (f"{name}: tinygpt", f"{name}: mlx-lm", key)
+            for name, figures in WRITING.items()
+            for key, what in figures.items()
+        },
+    }  # fmt: skip
+    own = {
+        f"first token after {bench_engine.PROMPT} tokens, new / known (higher is better)": (
+            "prefix", "miss_ms", "hit_ms",
+        ),
+        "repetitive text, greedy, plain / with a draft (higher is better)": (
+            "draft", "plain_0_s", "draft_0_s",
+        ),
+        "the same at temperature 0.7 (higher is better)": ("draft", "plain_0.7_s", "draft_0.7_s"),
+        "a step at 150,000 ids, with a JSON Schema / without (lower is better)": (
+            "constraint", "with_ms", "without_ms",
+        ),
+    }  # fmt: skip
+    return {what: ((a, key), (b, key)) for what, (a, b, key) in same.items()} | {
+        what: ((of, a), (of, b)) for what, (of, a, b) in own.items()
+    }
 
 
 def main() -> None:
@@ -283,47 +342,27 @@ def main() -> None:
             for name in WRITING if given.serve else [n for n in WRITING if not n.startswith("served")]:
                 main_figure = "decode_tok_s" if name == "single" else "tok_s"
                 keep(f"{name}: tinygpt", main_figure, max, child(name, str(model)))  # type: ignore[arg-type]
-                keep(f"{name}: mlx-lm", main_figure, max, child(f"{name}-peer", str(model)))  # type: ignore[arg-type]
+                for threads in ({}, {"OPENBLAS_NUM_THREADS": "1"}):
+                    one = child(f"{name}-peer", str(model), **threads)
+                    keep(f"{name}: mlx-lm", main_figure, max, one)  # type: ignore[arg-type]
+        found["prefix"] = child("prefix", str(model))
         if not given.quick:
-            found["train: plain MLX"] = child("stock", blas="reference")
-            found["tune: mlx-lm, its own BLAS"] = child("tune-peer", str(base), blas="reference")
-            found["single: mlx-lm, its own BLAS"] = child("single-peer", str(model), blas="reference")
+            own = {"TINYGPT_BLAS": "reference"}
+            found["train: plain MLX"] = child("stock", **own)
+            found["tune: mlx-lm, its own BLAS"] = child("tune-peer", str(base), **own)
+            found["single: mlx-lm, its own BLAS"] = child("single-peer", str(model), **own)
+            pair = Path(scratch) / "pair"
+            pair.mkdir()
+            bench_engine.make_pair(pair)
+            found["draft"] = child("draft", str(pair))
+            found["constraint"] = constraint()
         found["tokenise"] = child("tokenise")
         found["help"] = child("help")
-    ratios = {
-        "training step / PyTorch eager (lower is better)": (
-            "train: tinygpt",
-            "train: PyTorch eager",
-            "seconds",
-        ),
-        "training step / plain MLX (lower is better)": ("train: tinygpt", "train: plain MLX", "seconds"),
-        "LoRA, tokens a second / mlx-lm, same BLAS (higher is better)": (
-            "tune: tinygpt",
-            "tune: mlx-lm, same BLAS",
-            "tok_s",
-        ),
-        "LoRA, peak memory / mlx-lm, same BLAS (lower is better)": (
-            "tune: tinygpt",
-            "tune: mlx-lm, same BLAS",
-            "peak_mb",
-        ),
-        "LoRA, tokens a second / mlx-lm as installed (higher is better)": (
-            "tune: tinygpt",
-            "tune: mlx-lm, its own BLAS",
-            "tok_s",
-        ),
-        "one stream, tokens a second / mlx-lm as installed (higher is better)": (
-            "single: tinygpt",
-            "single: mlx-lm, its own BLAS",
-            "decode_tok_s",
-        ),
-        **{
-            f"{what} / mlx-lm, same BLAS": (f"{name}: tinygpt", f"{name}: mlx-lm", key)
-            for name, figures in WRITING.items()
-            for key, what in figures.items()
-        },
+    shown = {
+        what: found[a][x] / found[b][y]
+        for what, ((a, x), (b, y)) in ratios().items()
+        if a in found and b in found
     }
-    shown = {n: found[a][k] / found[b][k] for n, (a, b, k) in ratios.items() if a in found and b in found}
     if given.json:
         print(json.dumps({"ratios": shown, "figures": found}))
         return
