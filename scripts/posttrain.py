@@ -137,8 +137,8 @@ def table(out: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
     """Mean and range over seeds."""
     print("| model | names | phrases | compositions |\n|---|---|---|---|")
     for name in names:
-        files = [out / (f"{name}-{s}" if name != "base" else name) / "scores.json" for s in seeds]
-        found = [json.loads(f.read_text()) for f in files if f.exists()]
+        scores = [out / (f"{name}-{s}" if name != "base" else name) / "scores.json" for s in seeds]
+        found = [json.loads(f.read_text()) for f in scores if f.exists()]
         if found:
             cells = []
             for key in world.HELD_OUT_SETS:

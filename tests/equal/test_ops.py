@@ -263,6 +263,29 @@ def test_attention_over_packed_documents(L) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(("H", "G"), [(4, 4), (4, 2), (3, 1)])
+@pytest.mark.parametrize("shape", [(33,), (1, 33), (2, 1, 1, 33), (2, 4, 1, 33), (1, 4, 1, 33), (1, 1)])
+def test_single_queries_of_many_rows(H, G, shape, monkeypatch) -> None:
+    """They have a form of their own, as soon as they are many."""
+    monkeypatch.setattr(ops, "FEW", 0)
+    shape = tuple(H if n == 4 else n for n in shape)
+    q, k, v = normal(2, H, 1, 32), normal(2, G, 33, 32, seed=1), normal(2, G, 33, 32, seed=2)
+    keep = mx.random.bernoulli(0.7, shape, key=mx.random.key(5)) | (mx.arange(shape[-1]) == 0)
+    bias = normal(*shape, seed=6)
+    for mask, left in ((None, None), ("causal", None), (keep, keep)):
+        for extra in (None, bias):
+            same_value_and_gradients(
+                lambda q, k, v, mask=mask, extra=extra: ops.attention(
+                    q, k, v, scale=0.3, mask=mask, bias=extra
+                ),
+                lambda q, k, v, left=left, extra=extra: plain_attention(q, k, v, 0.3, left, extra),
+                q, k, v,
+            )  # fmt: skip
+    close(ops.attention(q, k, v, scale=0.3, mask=bias), plain_attention(q, k, v, 0.3, bias=bias))
+    nothing = ops.attention(q, k, v, scale=0.3, mask=mx.zeros((2, 1, 1, 33), mx.bool_))
+    assert not mx.any(nothing).item()
+
+
 def test_attention_without_any_key_gives_zeros_and_finite_gradients() -> None:
     q, k, v = normal(1, 2, 5, 32), normal(1, 2, 6, 32, seed=1), normal(1, 2, 6, 32, seed=2)
     keep = mx.arange(5)[:, None] != mx.zeros((1, 6))
