@@ -74,6 +74,9 @@ class Config(Speculation):
     api_key_file: Annotated[Path | None, "File with one key a line; any of them opens."] = None
     allow_host: Annotated[tuple[str, ...], "Another name that browsers may know this server by; *: any."] = ()
     cors_origin: Annotated[tuple[str, ...], "Origin of pages whose scripts may use this server; *: any."] = ()
+    corrections_dir: Annotated[
+        Path | None, "Folder in which corrections that clients send (POST /v1/corrections) are kept."
+    ] = None
     trace_dir: Annotated[
         Path | None, "Write the times of each request into this folder; see infer-heatmap."
     ] = None
