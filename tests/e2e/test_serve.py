@@ -60,7 +60,9 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
         fix = {"intent": "hi", "original": "hm", "corrected": "hello", "model": "tiny"}
         status, kept = ask(live, "/v1/corrections", fix, shown)
         assert status == 200 and kept["ok"] and ask(live, "/v1/corrections", fix)[0] == 401
-        assert ask(live, "/v1/pace/route", {"user": "hi"}, shown)[1]["error"]["type"] == "invalid_request_error"
+        assert (
+            ask(live, "/v1/pace/route", {"user": "hi"}, shown)[1]["error"]["type"] == "invalid_request_error"
+        )
         assert "tinygpt_answer_tokens_total 6" in ask(live, "/metrics", None, shown)[1]
         assert ask(live, "/v1/models", None, {"host": "evil.example", **shown})[0] == 403
         live.process.send_signal(signal.SIGTERM)
