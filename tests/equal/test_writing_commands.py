@@ -1,4 +1,4 @@
-"""What `sample`, `chat` and `generate` share: packed weights, prompts that are kept, tokens that are guessed."""
+"""What `sample`, `chat` and `generate` share: packed weights, kept prompts, guessed tokens."""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ ORIGINAL = {
     "dpo": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, --beta, "
     "--loss-type, --gamma, --orpo-lambda, --lr, --layer-drop, --throttle, --lr-layer-decay --llrd",
     "bon": "--prompt, --tokens, --temperature, --n, --scan, --seed, --verifier, --corpus, --out",
-    "chat": "--draft-model --draft, --draft-tokens --speculative-k, --sinks --streaming-llm-sink, --window --streaming-llm-window",
+    "chat": "--draft-model --draft, --draft-tokens --speculative-k, --sinks --streaming-llm-sink, "
+    "--window --streaming-llm-window",
     "es": "--context --ctx, --corpus, --steps, --population, --sigma, --lr, --batch, --out",
     "automix": "--corpus, --proxy-runs, --proxy-steps, --max-iters, --ei-threshold, --seed, --dry-run, --out",
     "eval": "--adapter --lora, --corpus",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -47,12 +49,39 @@ def test_many_write_at_once_and_every_line_is_whole(tmp_path: Path) -> None:
     assert sorted(found) == sorted(f"{i} {j} " for i in range(8) for j in range(10))
 
 
+def test_who_writes_holds_the_lock(tmp_path: Path) -> None:
+    kept = Corrections(tmp_path)
+    writer = threading.Thread(target=kept.add, args=(ROW,))
+    with kept.path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writer.start()
+        writer.join(0.1)
+        assert writer.is_alive() and not kept.path.stat().st_size, "it does not wait for the other writer"
+    writer.join()
+    assert len(_rows(tmp_path)) == 1
+
+
 def test_what_is_full_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     small = Corrections(tmp_path, most_bytes=400)
     with pytest.raises(BusyError, match="at most 400 are kept"):
         for _ in range(10):
             small.add(ROW)
     assert 1 <= len(_rows(tmp_path)) <= 3 and (tmp_path / FILE).stat().st_size <= 400
+
+
+def test_what_the_disk_does_not_take_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Corrections(tmp_path)
+    kept.add(ROW)
+    before = kept.path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(BusyError, match="No space left"):
+            kept.add(ROW)
+    assert kept.path.read_bytes() == before
 
 
 def test_a_half_line_of_a_broken_process_spoils_no_other(tmp_path: Path) -> None:

@@ -71,8 +71,9 @@ class Corrections:
                         f"{self.path} holds {end} bytes, at most {self.most_bytes} are kept",
                         hint="move it elsewhere",
                     )
-                if end and (file.seek(end - 1), file.read(1))[1] != b"\n":
-                    line = b"\n" + line  # a process died while it wrote: the next line is whole all the same
+                file.seek(max(0, end - 1))
+                if end and file.read() != b"\n":  # a process died while it wrote
+                    line = b"\n" + line
                 try:
                     if file.write(line) != len(line):
                         raise OSError("the disk is full")

@@ -13,7 +13,7 @@ from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.model import checkpoint, quantized
+from tinygpt.model import checkpoint
 from tinygpt.runs import _pieces
 from tinygpt.train.preference._objective import answers, halves
 from tinygpt.train.state import arrays

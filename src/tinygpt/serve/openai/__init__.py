@@ -1,4 +1,4 @@
-"""OpenAI's surface: chats, completions, embeddings, models, the tokenizer as vLLM shows it, and corrections."""
+"""OpenAI's surface: chats, completions, embeddings, models, corrections, the tokenizer as vLLM shows it."""
 
 from __future__ import annotations
 
