@@ -157,6 +157,7 @@ SCHEMA = {"type": "object"}
         ({"guided_choice": ["a", "b"]}, Format(kind="choice", value=["a", "b"])),
         ({"guided_grammar": 'root ::= "a"'}, Format(kind="gbnf", value='root ::= "a"')),
         ({"grammar": 'start: "a"'}, Format(kind="lark", value='start: "a"')),
+        ({"grammar": ' {"type": "null"}'}, Format(kind="schema", value={"type": "null"})),
         ({"json_schema": SCHEMA}, Format(kind="schema", value=SCHEMA)),
         ({"structured_outputs": {"regex": "a"}}, Format(kind="regex", value="a")),
         ({"structured_outputs": {"json_object": True}}, Format(kind="json")),
