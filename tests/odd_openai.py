@@ -7,6 +7,7 @@ from typing import Any
 
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 FIM, TOKENIZE, DETOKENIZE = "/v1/fim/completions", "/v1/tokenize", "/v1/detokenize"
+FIXED, FIX = "/v1/corrections", {"intent": "light on", "original": "off", "corrected": "on"}
 HI = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "light", "parameters": {"type": "object"}}}
 OTHER = {"type": "function", "function": {"name": "door"}}
@@ -212,4 +213,11 @@ ODD = [
     Odd(TOKENIZE, "llama.cpp's `content`", {"content": "hi"}, 200, None, "[104,105]"),
     Odd(DETOKENIZE, "tokens are text", {"tokens": "hi"}, 400, "tokens"),
     Odd(DETOKENIZE, "tokens hold true", {"tokens": [True]}, 400, "tokens"),
+    Odd(FIXED, "no corrected", {"intent": "a", "original": "b"}, 400, "corrected"),
+    Odd(FIXED, "corrected is blank", FIX | {"corrected": " "}, 400, "corrected"),
+    Odd(FIXED, "original is empty", FIX | {"original": ""}, 200, None, '"ok":true'),
+    Odd(FIXED, "intent is a list", FIX | {"intent": ["a"]}, 400, "intent"),
+    Odd(FIXED, "a field that no correction has", FIX | {"rating": "good"}, 400, "rating"),
+    Odd(FIXED, "an input of 300 kB", FIX | {"input": "x" * 300_000}, 400, "input"),
+    Odd(FIXED, "model is null", FIX | {"model": None}, 200, None, '"ok":true'),
 ]  # fmt: skip

@@ -17,7 +17,7 @@ LINES = {
     "train": "--corpus {at}/corpus.txt --out {out} --steps 1 {nano}",
     "automix": "--corpus a={at}/corpus.txt --corpus b={at}/rows.jsonl --target {at}/run/run.json --dry-run",
     "es": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --population 2 --batch 4 --no-compile",
-    "sample": "{at}/run --prompt The --tokens 3 --n 2",
+    "sample": "{at}/run --prompt The --tokens 3 --n 2 --quantize 8 --quantize-group 32",
     "train-heads": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 2 --no-compile",
     "infer-heatmap": "{at}/trace.json",
     "generate": "{at}/run --data {at}/asked.jsonl --out {out} --max-tokens 3",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from e2e.shell import NANO, good, process, sentences, snapshot, sums, tinygpt
-from tinygpt.core import events
+from tinygpt.core import energy, events
 
 SLOT = NANO[-1:]  # --no-compile
 
@@ -159,8 +159,20 @@ def test_a_model_is_timed(root: Path) -> None:
         assert [r["tokens"] for r in one["runs"]] == [4 * one["batch_size"]] * 2
         assert one["ttft_ms_p50"] <= one["ttft_ms_p99"] and one["itl_ms_p50"] <= one["itl_ms_p99"]
         assert one["decode_tok_s"] > 0 and one["peak_memory_bytes"] > 1e7
-    shown = good("bench", root / "run", "--batch-size", 3, *sizes[2:], "--no-cold")
-    assert "first token, ms (p50 p90 p99)" in shown.out and "cold" not in shown.out
+        assert ("energy_per_token_j" in one) == (found["energy"] is not None)
+    assert found["energy"] or found["warnings"], "what cannot be counted is said"
+    shown = good("bench", root / "run", "--batch-size", 3, *sizes[2:], "--no-cold", "--no-energy")
+    assert "first token, ms (p50 p90 p99)" in shown.out and "cold" not in shown.out and not shown.err
+
+
+def test_joules_are_those_of_the_runs_that_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = iter([100.0, 106.0])  # one look before the first run that counts, one after the last
+    counter = energy.Counter(name="a counter", read=lambda: next(looked))
+    monkeypatch.setattr(energy, "meter", lambda *, gpu: (energy.Meter([counter]), ["no other"]))
+    words = ("--prompt-tokens", 4, "--gen-tokens", 4, "--n-runs", 3, "--warm-runs", 2, "--no-cold")
+    done = good("bench", root / "run", *words, "--json")
+    assert done.json["settings"][0]["energy_per_token_j"] == 6.0 / 12
+    assert (done.json["energy"], done.json["warnings"]) == ("a counter", ["no other"])
 
 
 def test_tune_an_adapter_and_everything(root: Path) -> None:

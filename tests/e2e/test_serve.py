@@ -47,6 +47,7 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-secret-key\n")
     flags = ("--api-key-file", keys, "--trace-dir", tmp_path / "traces", "--max-context", 200)
+    flags = (*flags, "--corrections-dir", tmp_path / "corrections")
     shown = {"authorization": "Bearer a-secret-key"}
     with serve(model, tmp_path, *flags, "--quantize", "8", "--quantize-group", "32", "--no-eos-stop") as live:
         assert ask(live, "/health")[1]["status"] == "ok"
@@ -56,12 +57,20 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
         long = {"messages": [{"role": "user", "content": "x" * 300}]}
         assert ask(live, "/v1/chat/completions", long, shown)[0] == 400
         assert ask(live, "/api/chat", {**HELLO, "model": "none"}, shown)[0] == 404
+        fix = {"intent": "hi", "original": "hm", "corrected": "hello", "model": "tiny"}
+        status, kept = ask(live, "/v1/corrections", fix, shown)
+        assert status == 200 and kept["ok"] and ask(live, "/v1/corrections", fix)[0] == 401
+        assert (
+            ask(live, "/v1/pace/route", {"user": "hi"}, shown)[1]["error"]["type"] == "invalid_request_error"
+        )
         assert "tinygpt_answer_tokens_total 6" in ask(live, "/metrics", None, shown)[1]
         assert ask(live, "/v1/models", None, {"host": "evil.example", **shown})[0] == 403
         live.process.send_signal(signal.SIGTERM)
         assert live.process.wait(30) == 0
         log = live.log.read_text()
         assert "POST /v1/chat/completions 200" in log and "a-secret-key" not in log and "Traceback" not in log
+    (row,) = (tmp_path / "corrections" / "corrections.jsonl").read_text().splitlines()
+    assert fix.items() <= json.loads(row).items() and json.loads(row)["id"] == kept["id"]
     found = command("infer-heatmap", tmp_path / "traces", "--json")
     request, refused = json.loads(found.stdout)["requests"]
     assert (refused["status"], refused["tokens"]) == (400, [])

@@ -28,6 +28,7 @@ from tinygpt.model.quantized import Packing
 from tinygpt.model.twin import own_bytes, twin
 from tinygpt.peft import _adapter
 from tinygpt.runs import _pieces, _served
+from tinygpt.runs._packs import Packs
 from tinygpt.serve.registry import Registry
 
 GREEDY = SampleConfig(temperature=0, max_tokens=12)
@@ -161,7 +162,7 @@ def test_worn_adapters_are_on_every_answer_with_their_weights(made: dict[str, Pa
 
 @pytest.mark.parametrize(("text", "group"), [("8", 0), ("int4", 32), ("mxfp4", 0)])
 def test_packed_models_take_adapters_too(made: dict[str, Path], text: str, group: int) -> None:
-    packing = _served.packing(text, group)
+    packing = Packs(quantize=text, quantize_group=group).packing
     assert isinstance(packing, Packing)
     adapters = [_served.Adapter(name="lora", path=made["lora"])]
     found = _asked(

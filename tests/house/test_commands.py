@@ -44,20 +44,26 @@ ORIGINAL = {
     "compare": "--adapter --lora, --corpus",
     "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
     "--sinks --streaming-llm-sink, --window --streaming-llm-window, --draft-model --draft, "
-    "--draft-tokens --speculative-k, --heads",
+    "--draft-tokens --speculative-k, --heads, --quantize, --quantize-group, --prompt-cache-dir, "
+    "--json-schema",
+    "serve": "--port, --host, --max-context, --adapter --lora, --adapter-weight --lora-weight, --quantize, "
+    "--quantize-group, --grammar, --tools, --tool-mode, --tool-metrics-out, --prompt-cache-dir, "
+    "--trace-infer, --trace-dir, --no-eos-stop, --draft-model, --corrections-dir",
+    "infer-heatmap": "--html",
     "train-heads": "--type, --corpus, --out, --steps, --lr, --batch, --context --ctx, --num-heads, "
     "--hidden-dim",
     "generate": "--data, --out, --out-field, --max-tokens, --adapter --lora",
     "dpo": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, --beta, "
     "--loss-type, --gamma, --orpo-lambda, --lr, --layer-drop, --throttle, --lr-layer-decay --llrd",
     "bon": "--prompt, --tokens, --temperature, --n, --scan, --seed, --verifier, --corpus, --out",
-    "chat": "--sinks --streaming-llm-sink, --window --streaming-llm-window",
+    "chat": "--draft-model --draft, --draft-tokens --speculative-k, --sinks --streaming-llm-sink, "
+    "--window --streaming-llm-window",
     "es": "--context --ctx, --corpus, --steps, --population, --sigma, --lr, --batch, --out",
     "automix": "--corpus, --proxy-runs, --proxy-steps, --max-iters, --ei-threshold, --seed, --dry-run, --out",
     "eval": "--adapter --lora, --corpus",
     "run-bench": "--context --ctx, --tasks, --perplexity, --limit, --model-name, --out",
     "eval-compare": "--by, --sort",
-    "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size",
+    "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size, --no-energy",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
     "tokenize-train": "--corpus, --out, --vocab-size",
     "merge": "--out, --weights, --method, --density, --base, --dare-seed",
@@ -133,7 +139,7 @@ def test_prose_wraps_and_examples_stay(
 
 @pytest.mark.parametrize("name", ORIGINAL)
 def test_names_of_the_original_work(name: str) -> None:
-    known = [set(p.opts) for p in parsed()[name].params]
+    known = [{*p.opts, *p.secondary_opts} for p in parsed()[name].params]
     for names in ORIGINAL[name].split(", "):
         assert any(set(names.split()) <= flags for flags in known), f"{name} {names}"
 

@@ -13,21 +13,23 @@ from typing import Any
 import pytest
 
 import nano
-from odd_openai import CHAT, EMBED, FIM, HI, ODD, TEXT, TOOL, Odd
+from odd_openai import CHAT, EMBED, FIM, FIX, FIXED, HI, ODD, TEXT, TOOL, Odd
 from scripted_desk import ScriptedDesk, Served, running
+from tinygpt.data.corrections import Corrections
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve.job import Chat, Format, Text
 from tinygpt.serve.limits import Settings
 
 
 @pytest.fixture(scope="module")
-def served() -> Generator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     fastapi = nano.require("fastapi")
     from tinygpt.serve import openai
 
     desk = ScriptedDesk()
     app = fastapi.FastAPI()
-    app.include_router(openai.routes(desk, Settings()))
+    settings = Settings(corrections=Corrections(tmp_path_factory.mktemp("corrections")))
+    app.include_router(openai.routes(desk, settings))
     with running(app, desk) as one:
         yield one
 
@@ -155,6 +157,7 @@ SCHEMA = {"type": "object"}
         ({"guided_choice": ["a", "b"]}, Format(kind="choice", value=["a", "b"])),
         ({"guided_grammar": 'root ::= "a"'}, Format(kind="gbnf", value='root ::= "a"')),
         ({"grammar": 'start: "a"'}, Format(kind="lark", value='start: "a"')),
+        ({"grammar": ' {"type": "null"}'}, Format(kind="schema", value={"type": "null"})),
         ({"json_schema": SCHEMA}, Format(kind="schema", value=SCHEMA)),
         ({"structured_outputs": {"regex": "a"}}, Format(kind="regex", value="a")),
         ({"structured_outputs": {"json_object": True}}, Format(kind="json")),
@@ -377,10 +380,14 @@ def test_what_openapi_says_is_there() -> None:
     from tinygpt.serve import openai
 
     app = fastapi.FastAPI()
-    app.include_router(openai.routes(ScriptedDesk(), Settings()))
+    desk = ScriptedDesk()
+    app.include_router(openai.routes(desk, Settings()))
     paths = app.openapi()["paths"]
-    assert {CHAT, TEXT, EMBED, FIM, "/v1/models", "/tokenize", "/v1/detokenize"} <= set(paths)
+    assert {CHAT, TEXT, EMBED, FIM, FIXED, "/v1/models", "/tokenize", "/v1/detokenize"} <= set(paths)
     chat = paths[CHAT]["post"]
     schema = chat["requestBody"]["content"]["application/json"]["schema"]
     assert schema["required"] == ["messages"] and schema["properties"]["n"]["type"] == ["integer", "null"]
     assert "text/event-stream" in chat["responses"]["200"]["content"]
+    with running(app, desk) as closed:  # the route is there, and says what it would need
+        reply = closed.ask("POST", FIXED, FIX)
+    assert reply.status == 404 and "--corrections-dir" in reply.json["error"]["message"]

@@ -46,6 +46,7 @@ def talk(config: ChatConfig, out: Output) -> None:
             print()
         if conversation.n_forgotten > before:
             print(f"({conversation.n_forgotten - before} oldest turns left the context)", file=sys.stderr)
+    conversation.end()
     if refused and not answered and not sys.stdin.isatty():
         raise DataError(f"none of {refused} messages was answered", hint="the errors are above")
 

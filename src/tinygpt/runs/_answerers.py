@@ -15,7 +15,7 @@ from tinygpt.infer.config import SampleConfig
 from tinygpt.runs._openai import Client, Refused
 
 if TYPE_CHECKING:
-    from tinygpt.infer.engine import Engine
+    from tinygpt.infer.lane import Lane
     from tinygpt.infer.request import Answer, Constraint
 
 FATAL = (401, 403, 404, 405)  # what a server says to every row alike
@@ -56,19 +56,16 @@ class Local:
 
     def __init__(
         self,
-        engine: Engine,
+        lane: Lane,
         config: SampleConfig,
         stop_ids: frozenset[int],
         batch: int,
         constraint: Callable[[], Constraint] | None = None,
     ) -> None:
-        """constraint: gives a fresh one for every answer."""
-        from tinygpt.infer.lane import Limits
-        from tinygpt.runs._engine import lane_of
-
-        self.engine, self._config, self._stop_ids = engine, config, stop_ids
+        """lane: takes so many rows at once. constraint: gives a fresh one for every answer."""
+        self.engine, self._config, self._stop_ids = lane.engine, config, stop_ids
         self._constraint = constraint
-        self._lane, self._window = lane_of(engine, Limits(rows=batch)), WINDOW * batch
+        self._lane, self._window = lane, WINDOW * batch
 
     def answers(self, asks: Iterator[Ask], *, ordered: bool) -> Iterator[tuple[Ask, Told]]:
         """Each with its answer; ordered: in their order, else as they end."""

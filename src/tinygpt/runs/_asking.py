@@ -17,8 +17,11 @@ from tinygpt.infer.config import SampleConfig
 from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._answerers import Ask
 from tinygpt.runs._constrained import Constrained
+from tinygpt.runs._drafters import Speculation
 from tinygpt.runs._engine import Ends
+from tinygpt.runs._packs import Packs
 from tinygpt.runs._predictions import Predictions, sha
+from tinygpt.runs._prompt_cache import PromptCache
 
 SHAPES = "{prompt}, {messages, tools?}; --map new=old renames columns"
 LOCAL = (
@@ -31,11 +34,16 @@ LOCAL = (
     "json_schema",
     "regex",
     "choices",
+    "quantize",
+    "draft_model",
+    "speculate",
+    "heads",
+    "prompt_cache_dir",
 )  # what no server is told
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SampleConfig, Adapters, Ends, Constrained):
+class Config(SampleConfig, Adapters, Packs, Ends, Speculation, Constrained, PromptCache):
     """Settings of `generate`."""
 
     model: Annotated[Path, "A model, run or specialist directory; with --url the server's name for it."]
@@ -60,7 +68,10 @@ class Config(SampleConfig, Adapters, Ends, Constrained):
     def __post_init__(self) -> None:
         SampleConfig.__post_init__(self)
         Adapters.__post_init__(self)
+        Packs.__post_init__(self)
+        Speculation.__post_init__(self)
         Constrained.__post_init__(self)
+        PromptCache.__post_init__(self)
         for name in ("n", "batch", "tries", "seconds"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name} must be positive, got {getattr(self, name)}")
@@ -68,7 +79,8 @@ class Config(SampleConfig, Adapters, Ends, Constrained):
             raise ConfigError(
                 "--n: answers at temperature 0 would be the same one", hint="raise --temperature"
             )
-        if self.url and (told := next((name for name in LOCAL if getattr(self, name)), None)):
+        said = (name for name in LOCAL if getattr(self, name) != getattr(type(self), name))
+        if self.url and (told := next(said, None)):
             raise ConfigError(f"{configs.flag(told)} says nothing to a server", hint="leave it out, or --url")
         if not self.out_field or self.out.is_dir():
             raise ConfigError(

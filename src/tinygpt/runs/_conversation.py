@@ -12,13 +12,16 @@ from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.request import Piece
-from tinygpt.runs import _package
+from tinygpt.runs import _drafters, _package
 from tinygpt.runs._adapters import Adapters
-from tinygpt.runs._engine import lane_of, open_engine
+from tinygpt.runs._drafters import Speculation
+from tinygpt.runs._engine import open_engine
+from tinygpt.runs._packs import Packs
+from tinygpt.runs._prompt_cache import PromptCache
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig(SampleConfig, Adapters):
+class ChatConfig(SampleConfig, Adapters, Packs, Speculation, PromptCache):
     """Settings of `chat`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
@@ -28,6 +31,9 @@ class ChatConfig(SampleConfig, Adapters):
     def __post_init__(self) -> None:
         SampleConfig.__post_init__(self)
         Adapters.__post_init__(self)
+        Packs.__post_init__(self)
+        Speculation.__post_init__(self)
+        PromptCache.__post_init__(self)
 
 
 class Conversation:
@@ -36,8 +42,10 @@ class Conversation:
 
     def __init__(self, config: ChatConfig, events: Events | None = None) -> None:
         self.config = config
-        self.engine = open_engine(config.model, config, events)
-        self.lane = lane_of(self.engine)  # one for all turns: what it remembers of a prefix is not read again
+        self.events = events
+        self.engine = open_engine(config.model, config, events, config.packing)
+        self.engine.drafter = _drafters.Drafters(config, config.model, events)(self.engine)
+        self.lane = config.lane(self.engine, config.model, config, events)  # one for all turns
         own = config.model / "prompt.md"
         system = config.system if config.system is not None else _read(own) if own.is_file() else ""
         self.start: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
@@ -49,6 +57,10 @@ class Conversation:
     def note(self) -> str:
         """What a person should know of how the conversation is written, or ""."""
         return self.engine.template.note if self.engine.template else ""
+
+    def end(self) -> None:
+        """Say what guessing came to, if anything guessed."""
+        _drafters.tell(self.engine, self.events)
 
     def reset(self) -> None:
         """Forget everything but the system prompt."""

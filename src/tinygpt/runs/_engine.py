@@ -10,13 +10,17 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane, Limits
+from tinygpt.model.quantized import Packing
 from tinygpt.runs import _pieces
 from tinygpt.runs._adapters import Adapters
 
 
-def open_engine(path: Path, worn: Adapters | None = None, events: Events | None = None) -> Engine:
-    """The engine of a model directory, with adapters on top if any are given."""
-    loaded, tokenizer = _pieces.open_model(path, **(worn or Adapters()).worn, events=events)
+def open_engine(
+    path: Path, worn: Adapters | None = None, events: Events | None = None, packing: Packing | None = None
+) -> Engine:
+    """The engine of a model directory, its matrices packed so, with adapters on top if any are given."""
+    worn = worn or Adapters()
+    loaded, tokenizer = _pieces.open_model(path, **worn.worn, packing=packing, events=events)
     return Engine(loaded.model, tokenizer, _pieces.template_of(tokenizer))
 
 

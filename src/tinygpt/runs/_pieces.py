@@ -18,7 +18,7 @@ from tinygpt.data.template import _choice
 from tinygpt.data.template._choice import Template
 from tinygpt.data.tokenizer import _beside, byte, hf
 from tinygpt.data.tokenizer._protocol import Tokenizer
-from tinygpt.model import checkpoint
+from tinygpt.model import checkpoint, quantized
 from tinygpt.model.checkpoint import Loaded
 from tinygpt.model.quantized import Packing
 from tinygpt.peft import _adapter, _open
@@ -167,6 +167,13 @@ def open_tokenizer(name: str) -> Tokenizer:
 def ids(tokenizer: Tokenizer) -> dict[str, int | None]:
     """What config.json should say of a tokenizer."""
     return {"eos": tokenizer.eos_id, "bos": tokenizer.bos_id, "pad": tokenizer.pad_id}
+
+
+def held(model: Any) -> str:
+    """In which dtypes and how packed a model's weights are in memory: the same files give other answers
+    under --qlora, or in bf16."""
+    weights: list[Any] = list(tree_flatten(model.parameters()))
+    return f"{sorted({str(w.dtype) for _, w in weights})} {quantized.packing(model)}"
 
 
 def n_parameters(module: Any) -> int:

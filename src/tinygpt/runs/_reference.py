@@ -13,7 +13,7 @@ from tinygpt.core import backend, files
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, Progress
-from tinygpt.model import checkpoint, quantized
+from tinygpt.model import checkpoint
 from tinygpt.runs import _pieces
 from tinygpt.train.preference._objective import answers, halves
 from tinygpt.train.state import arrays
@@ -37,7 +37,7 @@ def fill(
     `identity` says what the model is: with how its weights are held and the tokens it names the file.
     `dtype`: weights are read in it, where that is not their own."""
     parts = [part for part in (source, source.held_out) if part is not None]
-    key = hashlib.sha256(f"{VERSION} {identity} {held(model)} {dtype or ''}".encode())
+    key = hashlib.sha256(f"{VERSION} {identity} {_pieces.held(model)} {dtype or ''}".encode())
     for part in parts:
         for example in part.packed.examples:
             for answer in (example.first, example.second):
@@ -75,13 +75,6 @@ def _read(path: Any, n: int, events: Events) -> list[float] | None:
         return found
     events.note(f"{path} is damaged; the reference's log-probabilities are computed again", level="warning")
     return None
-
-
-def held(model: LM) -> str:
-    """In which dtypes and how packed a model's weights are in memory: the same files give other answers
-    under --qlora, or in bf16."""
-    weights: list[Any] = list(tree_flatten(model.parameters()))
-    return f"{sorted({str(w.dtype) for _, w in weights})} {quantized.packing(model)}"
 
 
 def _computed(

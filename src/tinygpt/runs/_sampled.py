@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from tinygpt.infer import best
 from tinygpt.infer.engine import Engine
+from tinygpt.infer.lane import Lane
 from tinygpt.infer.request import Alternatives, Answer, Piece, Request
-from tinygpt.runs._engine import lane_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,23 +26,25 @@ class Scored:
 @dataclass(frozen=True, kw_only=True)
 class Answered:
     """What `sample` gives: a piece of answer number `index` (0: the first), and with its last, which has a
-    finish_reason, what is told of all of it. `mean_logprob` is there where log-probabilities are."""
+    finish_reason, what is told of all of it. `mean_logprob` is there where log-probabilities are; n_cached:
+    tokens of the prompt that were kept and not read."""
 
     index: int
     text: str
     n_tokens: int
     finish_reason: str | None
     seed: int = 0
+    n_cached: int = 0
     mean_logprob: float | None = None
     tokens: list[Scored] | None = None
 
 
 def answers(
-    engine: Engine, requests: Sequence[Request], n: int, *, choose: bool, tell: bool
+    lane: Lane, requests: Sequence[Request], n: int, *, choose: bool, tell: bool
 ) -> Iterator[Answered]:
     """Pieces of the answers to these requests, first those of the first; all are written at once. choose:
     each of the n likeliest comes whole, the likeliest first. tell: with their tokens."""
-    lane = lane_of(engine)
+    engine = lane.engine
     heard, kept = list[deque[Piece]](), list[list[Piece]]()
     growing: list[Answer] = []
     for one in requests:
@@ -91,6 +93,7 @@ def _whole(
         n_tokens=n_tokens,
         finish_reason=answer.finish_reason,
         seed=answer.request.seed,
+        n_cached=answer.n_cached,
         tokens=scored,
         mean_logprob=None if answer.request.logprobs is None else best.mean_logprob(answer),
     )

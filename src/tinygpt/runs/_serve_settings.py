@@ -12,6 +12,8 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs import _served
 from tinygpt.runs._drafters import Speculation
+from tinygpt.runs._packs import Packs
+from tinygpt.runs._prompt_cache import PromptCache
 from tinygpt.serve import security
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -19,7 +21,7 @@ TRACES = Path("/tmp/tinygpt-traces")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Speculation):
+class Config(Speculation, Packs, PromptCache):
     """Settings of `serve`."""
 
     model: Annotated[
@@ -39,8 +41,6 @@ class Config(Speculation):
         tuple[float, ...], "How much each adapter counts, in their order; not given: 1 each."
     ] = ()
     force: Annotated[bool, "Also take an adapter that was trained on other weights than the model's."] = False
-    quantize: Annotated[str, "Pack matrices as they are read: 8, 6, 5, 4, 3, 2, mxfp4, mxfp8 or nvfp4."] = ""
-    quantize_group: Annotated[int, "Weights that share a scale; 0: the usual number."] = 0
     keep_alive: Annotated[
         str, "How long a model stays in memory after its last use, e.g. 5m; -1: for ever."
     ] = "-1"
@@ -61,8 +61,6 @@ class Config(Speculation):
         "full: prompts show all of --tools; deferred: a line for each, looked up when needed.",
     ] = "full"
     tool_metrics_out: Annotated[Path | None, "JSONL file with a line for each answer with --tools."] = None
-    prompt_cache: Annotated[float, "GB for beginnings of prompts, which are not read again; 0: none."] = 1.0
-    prompt_cache_dir: Annotated[Path | None, "Folder in which they are kept for the next start."] = None
     kv_limit: Annotated[
         float, "GB of keys and values that a model's answers may hold; others wait; 0: no bound."
     ] = 0.0
@@ -74,6 +72,9 @@ class Config(Speculation):
     api_key_file: Annotated[Path | None, "File with one key a line; any of them opens."] = None
     allow_host: Annotated[tuple[str, ...], "Another name that browsers may know this server by; *: any."] = ()
     cors_origin: Annotated[tuple[str, ...], "Origin of pages whose scripts may use this server; *: any."] = ()
+    corrections_dir: Annotated[
+        Path | None, "Folder in which corrections that clients send (POST /v1/corrections) are kept."
+    ] = None
     trace_dir: Annotated[
         Path | None, "Write the times of each request into this folder; see infer-heatmap."
     ] = None
@@ -85,6 +86,8 @@ class Config(Speculation):
 
     def __post_init__(self) -> None:
         Speculation.__post_init__(self)
+        Packs.__post_init__(self)
+        PromptCache.__post_init__(self)
         if not self.model and self.models_dir is None:
             raise ConfigError("no model was given", hint="tinygpt serve MODEL, or --models-dir FOLDER")
         for name, least in (("max_rows", 1), ("queue", 0), ("prefill_chunk", 16), ("grace", 0), ("port", 0)):
@@ -101,11 +104,10 @@ class Config(Speculation):
             )
         if self.trace_infer and self.trace_dir is not None:
             raise ConfigError("--trace-infer has a folder of its own", hint="give --trace-dir alone")
-        for name in ("memory_limit", "prompt_cache", "kv_limit"):
+        for name in ("memory_limit", "kv_limit"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name):g}")
-        needs = {"force": "lora", "tool_mode": "tools", "tool_metrics_out": "tools"}
-        refuse_idle(self, needs | {"prompt_cache_dir": "prompt_cache"})
+        refuse_idle(self, {"force": "lora", "tool_mode": "tools", "tool_metrics_out": "tools"})
         if self.guessing and self.kv_bits:
             raise ConfigError(
                 f"--kv-bits does not go with {self.guessing}: tokens checked together pack otherwise"
@@ -133,7 +135,7 @@ class Config(Speculation):
             adapters.append(_served.Adapter(name=name, path=path, weight=weight))
         return _served.Source(
             models=models, folder=self.models_dir, adapters=adapters, force=self.force,
-            packing=_served.packing(self.quantize, self.quantize_group),
+            packing=self.packing,
             context=self.max_context, stops=self.eos_stop, kv_bits=self.kv_bits,
         )  # fmt: skip
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import re
 import time
@@ -28,7 +26,7 @@ from tinygpt.model.quantized import Packing
 from tinygpt.model.shards import Shards
 from tinygpt.model.twin import own_bytes, twin
 from tinygpt.peft import _open
-from tinygpt.runs import _model_facts, _pieces
+from tinygpt.runs import _model_facts, _pieces, _prompt_cache
 from tinygpt.serve.job import ModelCard
 from tinygpt.serve.registry import Opened
 
@@ -245,22 +243,12 @@ def card_of(name: str, folder: Path, path: Path) -> ModelCard:
         context=int(context),
         size_bytes=int(facts["weights_bytes"]),
         n_parameters=int(facts["parameters"]),
-        digest=_digest(folder, entries),
+        digest=_prompt_cache.digest(folder, entries),
         family=str(data.get("model_type", "")),
         quantization=f"{quant.get('bits', '')} bits".strip() if quant else next(iter(facts["dtypes"]), ""),
         details={"path": str(path)}
         | ({"system": system.read_text(encoding="utf-8").strip()} if system.is_file() else {}),
     )
-
-
-def _digest(folder: Path, entries: Mapping[str, Any]) -> str:
-    """SHA-256 that names a model's weights: of its tensors' hashes where a manifest has them, else of names,
-    shapes and places, since hashing gigabytes at each start would be slow."""
-    if (folder / checkpoint.MANIFEST).is_file():
-        return checkpoint.identity(folder)
-    lines = [f"{n} {e.code} {e.shape} {e.file} {e.start} {e.end}" for n, e in sorted(entries.items())]
-    lines.append(json.dumps(checkpoint.read_json(folder / "config.json"), sort_keys=True))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def warm(lane: Lane) -> None:
@@ -276,15 +264,3 @@ def warm(lane: Lane) -> None:
         config = SampleConfig(temperature=0.0, max_tokens=room, seed=0)
         lane.submit(engine.request(prompt, config, stop_ids=()))
         lane.drain()
-
-
-def packing(text: str, group: int) -> Packing | None:
-    """How --quantize packs: a number of bits ("4", "int4"), or the name of a mode ("mxfp4")."""
-    if not text:
-        if group:
-            raise ConfigError("--quantize-group means nothing without --quantize", hint="add --quantize 4")
-        return None
-    bits = text.removeprefix("int")
-    if bits.isdecimal():
-        return Packing(bits=int(bits), group_size=group)
-    return Packing(mode=text, group_size=group)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tinygpt.core.events import Events, Progress
+
 RANKS = (50, 90, 99)
 
 
@@ -65,3 +67,16 @@ def listed(runs: Sequence[Sequence[Stream]]) -> list[dict[str, Any]]:
         for run in runs
         if any(stream.times for stream in run)
     ]
+
+
+class Told:
+    """Progress over runs of all settings."""
+
+    def __init__(self, events: Events, each: int, *settings: tuple[int, ...]) -> None:
+        self.events, self.done, self.total = events, 0, each
+        for one in settings:
+            self.total *= len(one)
+
+    def one_more(self) -> None:
+        self.done += 1
+        self.events.emit(Progress(task="runs", done=self.done, total=self.total, unit="runs"))

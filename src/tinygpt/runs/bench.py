@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tinygpt
-from tinygpt.core import backend
+from tinygpt.core import backend, energy
 from tinygpt.core.config import flag, refuse_idle
 from tinygpt.core.errors import ConfigError
-from tinygpt.core.events import Events, Progress
+from tinygpt.core.events import Events
 from tinygpt.runs import _bench_engine, _bench_plot, _pieces
 from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._bench_url import Load
 from tinygpt.runs._engine import open_engine
 from tinygpt.runs._openai import Client
-from tinygpt.runs._streams import Stream, listed, measured
+from tinygpt.runs._streams import Stream, Told, listed, measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Config(Adapters):
     warm_runs: Annotated[int, "Runs before them."] = 1
     seed: Annotated[int, "Seed of the random prompts."] = 0
     cold: Annotated[bool, "Also time a fresh process up to its first token."] = True
+    energy: Annotated[bool, "Also joules a token, where this machine's counters may be read."] = True
     url: Annotated[str, "Time a server instead, as http://127.0.0.1:8080/v1."] = ""
     concurrency: Annotated[tuple[int, ...], "With --url: numbers of clients at once, as 1,8,32."] = ()
     chat: Annotated[bool, "With --url: ask its chat, not its completions."] = False
@@ -77,20 +78,25 @@ def _engine(config: Config, events: Events) -> dict[str, Any]:
         raise ConfigError(
             f"prompt and answer are {total} tokens, the context {engine.context}", hint="shorten one of them"
         )
-    told = _Told(events, config.n_runs + config.warm_runs, config.prompt_tokens, config.batch_sizes)
+    told = Told(events, config.n_runs + config.warm_runs, config.prompt_tokens, config.batch_sizes)
+    meter, warnings = energy.meter(gpu=not backend.on_cpu()) if config.energy else (None, [])
     settings: list[dict[str, Any]] = []
     for length in config.prompt_tokens:
         for size in config.batch_sizes:
             runs: list[list[Stream]] = []
             for i in range(config.warm_runs + config.n_runs):
+                if meter is not None and i == config.warm_runs:
+                    meter.start()
                 asked = _bench_engine.prompts(size, length, engine.tokenizer.vocab_size, config.seed + i)
                 runs.append(_bench_engine.together(engine, asked, config.gen_tokens))
                 told.one_more()
             counted = runs[config.warm_runs :]
+            tokens = sum(stream.tokens for run in counted for stream in run)
+            joules = {} if meter is None else {"energy_per_token_j": meter.stop() / tokens}
             sizes = {"batch_size": size, "prompt_tokens": length, "gen_tokens": config.gen_tokens}
             # Of the process, so of all settings up to this one.
             peak = {"peak_memory_bytes": backend.memory_peak()}
-            settings.append(sizes | measured(counted) | peak | {"runs": listed(counted)})
+            settings.append(sizes | measured(counted) | joules | peak | {"runs": listed(counted)})
     found: dict[str, Any] = {
         "tinygpt": tinygpt.__version__,
         "model": str(config.model),
@@ -98,6 +104,8 @@ def _engine(config: Config, events: Events) -> dict[str, Any]:
         "device": backend.setup().device,
         "blas": backend.setup().blas,
         "load_ms": load_ms,
+        "energy": meter.source if meter is not None else None,
+        "warnings": warnings,
     }
     if config.cold:
         words = [str(config.model), *(f"--adapter={path}" for path in config.adapter)]
@@ -111,7 +119,7 @@ def _server(config: Config, events: Events) -> dict[str, Any]:
     model = str(config.model) if str(config.model) != "." else client.model()
     load = Load(client, model, config.chat, config.ignore_eos, config.gen_tokens)
     clients = config.concurrency or (1,)
-    told = _Told(events, 1, config.prompt_tokens, clients)
+    told = Told(events, 1, config.prompt_tokens, clients)
     settings: list[dict[str, Any]] = []
     for length in config.prompt_tokens:
         for n in clients:
@@ -127,16 +135,3 @@ def _server(config: Config, events: Events) -> dict[str, Any]:
         "tinygpt": tinygpt.__version__, "url": client.url, "model": model, "warnings": load.warnings(),
         "settings": settings,
     }  # fmt: skip
-
-
-class _Told:
-    """Progress over runs of all settings."""
-
-    def __init__(self, events: Events, each: int, *settings: tuple[int, ...]) -> None:
-        self.events, self.done, self.total = events, 0, each
-        for one in settings:
-            self.total *= len(one)
-
-    def one_more(self) -> None:
-        self.done += 1
-        self.events.emit(Progress(task="runs", done=self.done, total=self.total, unit="runs"))

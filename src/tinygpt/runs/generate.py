@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.infer import best
@@ -17,14 +18,16 @@ from tinygpt.runs._constrained import Constrained
 from tinygpt.runs._conversation import ChatConfig as ChatConfig
 from tinygpt.runs._conversation import Conversation as Conversation
 from tinygpt.runs._drafters import Speculation
-from tinygpt.runs._engine import Ends, open_engine
+from tinygpt.runs._engine import Ends, lane_of, open_engine
+from tinygpt.runs._packs import Packs
+from tinygpt.runs._prompt_cache import PromptCache
 from tinygpt.runs._sampled import Answered, answers
 
 ALTERNATIVES = 100  # most of them beside a token
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SampleConfig, Adapters, Ends, Speculation, Constrained):
+class Config(SampleConfig, Adapters, Packs, Ends, Speculation, Constrained, PromptCache):
     """Settings of `sample`."""
 
     model: Annotated[Path, "A model, run or specialist directory."]
@@ -39,7 +42,10 @@ class Config(SampleConfig, Adapters, Ends, Speculation, Constrained):
     def __post_init__(self) -> None:
         SampleConfig.__post_init__(self)
         Adapters.__post_init__(self)
+        Packs.__post_init__(self)
         Speculation.__post_init__(self)
+        PromptCache.__post_init__(self)
+        refuse_idle(self, {"prompt_cache": "prompt_cache_dir"})  # answers to one prompt read it once anyway
         Constrained.__post_init__(self)
         best.check(self.n, self.best_of, greedy=self.best_of is not None and self.greedy)
         if self.logprobs is not None and not 0 <= self.logprobs <= ALTERNATIVES:
@@ -53,7 +59,7 @@ class Config(SampleConfig, Adapters, Ends, Speculation, Constrained):
 def sample(config: Config, prompt: str, events: Events | None = None) -> Iterator[Answered]:
     """Pieces of `n` answers, first those of the first; answer i has the seed `seed + i`. All of them are
     written at once. Of `best_of` each comes whole, the likeliest first."""
-    engine = open_engine(config.model, config, events)
+    engine = open_engine(config.model, config, events, config.packing)
     engine.drafter = _drafters.Drafters(config, config.model, events)(engine)
     stop_ids = config.stop_ids(engine)
     constraint = _constrained.maker(config, engine.tokenizer, stop_ids)
@@ -65,7 +71,11 @@ def sample(config: Config, prompt: str, events: Events | None = None) -> Iterato
     requests = best.several(request, config.best_of or config.n)
     if constraint is not None:
         requests = [replace(one, constraint=constraint()) for one in requests]
-    yield from answers(
-        engine, requests, config.n, choose=config.best_of is not None, tell=config.logprobs is not None
-    )
+    kept = config.prompt_cache_dir
+    lane = lane_of(engine) if kept is None else config.lane(engine, config.model, config, events)
+    choose, tell = config.best_of is not None, config.logprobs is not None
+    for piece in answers(lane, requests, config.n, choose=choose, tell=tell):
+        if piece.index == 0 and piece.finish_reason is not None and kept is not None and events is not None:
+            events.note(f"{kept}: {piece.n_cached} of {len(request.prompt)} tokens of the prompt were there")
+        yield piece
     _drafters.tell(engine, events)

@@ -11,7 +11,8 @@ from tinygpt.core.errors import DataError, LockedError, RemoteError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import table
 from tinygpt.infer.config import SampleConfig
-from tinygpt.runs import _constrained, _pieces
+from tinygpt.infer.lane import Limits
+from tinygpt.runs import _constrained, _drafters, _pieces
 from tinygpt.runs._answerers import Ask, Local, Remote, Told
 from tinygpt.runs._asking import SHAPES, Config, Count, asks, fields
 from tinygpt.runs._engine import open_engine
@@ -47,6 +48,8 @@ def run(config: Config, events: Events) -> dict[str, Any]:
                 events.emit(Progress(task="generate", done=done, total=total * config.n, unit="answers"))
         finally:
             out.close()
+    if isinstance(answerer, Local):
+        _drafters.tell(answerer.engine, events)
     return _result(config, count, events)
 
 
@@ -74,11 +77,16 @@ def _answerer(config: Config, events: Events) -> tuple[Local | Remote, str]:
         client = Client(config.url, seconds=config.seconds, tries=config.tries)
         model = str(config.model) if str(config.model) != "." else client.model()
         return Remote(client, fields(config, model), config.batch), sha([told, client.url, model])
-    engine = open_engine(config.model, config, events)
+    engine = open_engine(config.model, config, events, config.packing)
+    engine.drafter = _drafters.Drafters(config, config.model, events)(engine)
+    lane = config.lane(engine, config.model, config, events, Limits(rows=config.batch))
     own = [_pieces.checkpoint.identity(_pieces.model_path(config.model)), *map(str, config.adapter)]
+    own += [str(config.packing)] if config.packing else []
+    if config.draft_model is not None and not config.greedy:  # other draws of the same law
+        own += [str(config.draft_model), str(config.draft_tokens)]
     ends = config.stop_ids(engine)
     return (
-        Local(engine, config, ends, config.batch, _constrained.maker(config, engine.tokenizer, ends)),
+        Local(lane, config, ends, config.batch, _constrained.maker(config, engine.tokenizer, ends)),
         sha([told, own, config.adapter_weight, sorted(ends), config.format]),
     )
 

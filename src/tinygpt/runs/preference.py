@@ -56,7 +56,7 @@ def run(config: Config, events: Events) -> Result:
         inputs["the reward"] = judged.hash
         made = _ranked.Made(Engine(model, tokenizer, template), judged, config.data, strict=config.strict)
         who = checkpoint.identity(base) + inputs.get("the start adapter", "") + tokenizer.hash
-        who += _reference.held(model)
+        who += _pieces.held(model)
         made.rank(
             config.sampling(directory.seed), config.samples, margin=config.reward_margin,
             identity=f"{who} {config.template}", events=events,

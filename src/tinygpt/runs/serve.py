@@ -14,6 +14,7 @@ from tinygpt import __version__
 from tinygpt.core.errors import DependencyError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
+from tinygpt.data.corrections import Corrections
 from tinygpt.runs import _constrained, _served
 from tinygpt.runs._lanes import Lanes
 from tinygpt.runs._serve_settings import Config
@@ -65,6 +66,7 @@ def settings_of(config: Config) -> Settings:
     return Settings(
         limits=limits, keys=keys, hosts=(*own, *config.allow_host), origins=config.cors_origin,
         grace=config.grace, log=config.access_log, version=__version__,
+        corrections=None if config.corrections_dir is None else Corrections(config.corrections_dir),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinygpt.core.errors import ConfigError, TinyGPTError
+from tinygpt.data.corrections import Corrections
 
 MIB = 1 << 20
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)  # texts, so that brackets in them do not count
@@ -58,6 +59,7 @@ class Settings:
     keys: what clients must show one of; none: nobody is asked. hosts: names by which browsers may know this
     server, beside IP addresses and localhost; "*": any. origins: of pages whose scripts may use it; "*": any.
     grace: seconds that answers may still take when the server is asked to end. queue: answers that may wait.
+    corrections: where those that clients send are kept; None: nowhere.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -69,6 +71,7 @@ class Settings:
     default_max_tokens: int | None = None
     log: bool = True
     version: str = ""
+    corrections: Corrections | None = None
 
 
 def read_json(body: bytes, limits: Limits) -> Any:

@@ -19,7 +19,7 @@ COLUMNS = {
     "batch_size": "streams", "concurrency": "clients", "prompt_tokens": "prompt",
     "ttft_ms": "first token, ms", "itl_ms": "between tokens, ms",
     "prefill_tok_s": "prefill tok/s", "decode_tok_s": "decode tok/s",
-    "tok_s": "all tok/s", "peak_memory_bytes": "memory so far",
+    "tok_s": "all tok/s", "energy_per_token_j": "J a token", "peak_memory_bytes": "memory so far",
 }  # fmt: skip
 
 

@@ -15,6 +15,6 @@ from tinygpt.runs.generate import ChatConfig
 
 ALSO = {
     "adapter": "lora", "adapter_weight": "lora_weight", "sinks": "streaming_llm_sink",
-    "window": "streaming_llm_window",
+    "window": "streaming_llm_window", "draft_model": "draft", "draft_tokens": "speculative_k",
 }  # fmt: skip
 main = from_config(ChatConfig, talk, arguments=("model",), also=ALSO, needs={"sinks": "window"})

@@ -29,5 +29,8 @@ def call(config: Config, out: Output) -> None:
 
 main = from_config(
     Config, call, arguments=("model",), needs={"sinks": "window", "seconds": "url", "tries": "url"},
-    also={"adapter": "lora", "adapter_weight": "lora_weight"}, spares={"url": "model"},
+    also={
+        "adapter": "lora", "adapter_weight": "lora_weight", "draft_model": "draft",
+        "draft_tokens": "speculative_k",
+    }, spares={"url": "model"},
 )  # fmt: skip

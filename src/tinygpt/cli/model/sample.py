@@ -38,6 +38,8 @@ def call(config: Config, out: Output) -> None:
             say(start + piece.text, end="" if piece.finish_reason is None else "\n")
         if piece.finish_reason is not None:
             answer |= {"finish_reason": piece.finish_reason, "seed": piece.seed}
+            if config.prompt_cache_dir is not None:
+                answer["cached_tokens"] = piece.n_cached
             if piece.mean_logprob is not None:
                 answer["mean_logprob"] = piece.mean_logprob
             if piece.tokens is not None:

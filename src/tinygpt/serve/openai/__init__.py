@@ -1,4 +1,4 @@
-"""OpenAI's surface: chats, completions, embeddings, models, and the tokenizer as vLLM shows it."""
+"""OpenAI's surface: chats, completions, embeddings, models, corrections, the tokenizer as vLLM shows it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from tinygpt.data import corrections as store
 from tinygpt.serve.fields import Fields, document, read
 from tinygpt.serve.job import Desk
 from tinygpt.serve.limits import Settings
-from tinygpt.serve.openai import chat, completions, listing
+from tinygpt.serve.openai import chat, completions, corrections, listing
 from tinygpt.serve.openai.errors import error
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ POSTS: dict[str, tuple[Handler, tuple[str, ...], dict[str, str]]] = {
     "/v1/completions": (completions.answer, ("prompt",), completions.DOCUMENT),
     "/v1/fim/completions": (completions.fill, ("prompt",), completions.FIM_DOCUMENT),
     "/v1/embeddings": (listing.embeddings, ("input",), listing.EMBEDDINGS),
+    "/v1/corrections": (corrections.answer, store.NEEDED, corrections.DOCUMENT),
     **dict.fromkeys(("/tokenize", "/v1/tokenize"), (listing.tokenize, (), listing.TOKENIZE)),
     **dict.fromkeys(("/detokenize", "/v1/detokenize"), (listing.detokenize, ("tokens",), listing.DETOKENIZE)),
 }

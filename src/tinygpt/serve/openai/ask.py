@@ -175,6 +175,9 @@ def _schema(f: Fields, name: str) -> Format:
 
 
 def _grammar(f: Fields, name: str) -> Format:
-    """A grammar: GBNF where its rules are written with ::=, otherwise Lark."""
+    """A grammar, as --grammar reads files: a JSON Schema where it begins with a brace, GBNF where its rules
+    are written with ::=, otherwise Lark."""
     text = f.needed(name)
+    if text.lstrip().startswith("{"):
+        return _schema(f, name)
     return Format(kind="gbnf" if "::=" in text else "lark", value=text)
