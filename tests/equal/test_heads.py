@@ -135,7 +135,10 @@ def test_eagles_guesses_are_as_good_as_the_source_allows(noise: float) -> None:
 
 def test_eagle_reads_noisy_features_in_training_alone() -> None:
     """Li et al.: U(-0.1, 0.1) on what is read; what is aimed at stays, and so does what is measured."""
-    features, sizes = Features(_source()), {"width": 32, "hidden": 64, "vocab_size": 260, "feature_scale": 0.3}
+    features, sizes = (
+        Features(_source()),
+        {"width": 32, "hidden": 64, "vocab_size": 260, "feature_scale": 0.3},
+    )
     made: Any = stored.build(stored.Facts(kind="eagle", **sizes), 3)
     objective, batch = HeadsLoss(made, features), arrays(Rows()[0])
     clean = objective.loss(batch)[0].item()

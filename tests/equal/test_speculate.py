@@ -214,7 +214,9 @@ def test_a_draft_may_have_other_padding(large: int, small: int) -> None:
         Engine(initialize(LM(ModelConfig(vocab_size=n, **sizes)), 1), ByteTokenizer()) for n in (large, small)
     )
     beyond = min(large, large - 20)
-    config = SampleConfig(temperature=0, max_tokens=20, logit_bias=tuple(f"{i}=1" for i in range(beyond, large)))
+    config = SampleConfig(
+        temperature=0, max_tokens=20, logit_bias=tuple(f"{i}=1" for i in range(beyond, large))
+    )
     drawn = SampleConfig(temperature=1.0, seed=4, max_tokens=20)
     requests = [engine.request([beyond, i], c, stop_ids=()) for i in range(3) for c in (config, drawn)]
     drafter = draft.build(engine, draft=other)

@@ -83,8 +83,8 @@ def answers(engine: Engine, drafter: Any = None) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     ("name", "dtype", "bits"),
-    [("stablelm", "bfloat16", 0), ("experts", "float16", 4), ("window", "float32", 0), ("state", "float32", 0),
-     ("griffin", "float32", 0)],
+    [("stablelm", "bfloat16", 0), ("experts", "float16", 4), ("window", "float32", 0),
+     ("state", "float32", 0), ("griffin", "float32", 0)],
 )  # fmt: skip
 def test_heads_learn_and_guess_beside_a_foreign_model(
     name: str, dtype: str, bits: int, tmp_path: Path
@@ -118,7 +118,9 @@ def test_heads_for_a_base_that_wears_an_adapter(tmp_path: Path) -> None:
     """Features are those of the base with it, so they fit it alone; texts are right either way."""
     path = base(tmp_path / "base", "stablelm", bits=4)
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": f"say {i}", "completion": f"{i}"}) + "\n" for i in range(8)))
+    rows.write_text(
+        "".join(json.dumps({"prompt": f"say {i}", "completion": f"{i}"}) + "\n" for i in range(8))
+    )
     tuned = sft.Config(base=path, data=(rows,), out=tmp_path / "tuned", steps=3, batch=4, lr=0.3, seed=1,
                        context=32, lock=False, compile=False)  # fmt: skip
     sft.run(tuned, Events(MemorySink()))
@@ -127,7 +129,9 @@ def test_heads_for_a_base_that_wears_an_adapter(tmp_path: Path) -> None:
     trained(path, tmp_path / "bare", "medusa")
     final = tmp_path / "heads" / "final"
     assert checkpoint.validate(final)["adapters"] == [str(adapter)]
-    found = [nano.flat(stored.load(run / "final", base=path)) for run in (tmp_path / "heads", tmp_path / "bare")]
+    found = [
+        nano.flat(stored.load(run / "final", base=path)) for run in (tmp_path / "heads", tmp_path / "bare")
+    ]
     assert any(not np.array_equal(found[0][n], found[1][n]) for n in found[0])
     for worn in ((), (adapter,)):
         loaded, tokenizer = _pieces.open_model(path, worn)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tinygpt.core.errors import ConfigError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.lane import Limits
 from tinygpt.infer.request import Piece
+from tinygpt.infer.speculate._protocol import Told
 from tinygpt.runs._engine import lane_of
-from tinygpt.runs._streams import Stream
+from tinygpt.runs._streams import Stream, one_run
 
 if TYPE_CHECKING:
     from tinygpt.infer.engine import Engine
+    from tinygpt.infer.speculate._protocol import Drafter
 
 
 def prompts(n: int, length: int, vocab_size: int, seed: int) -> list[list[int]]:
@@ -44,6 +47,32 @@ def together(engine: Engine, asked: Sequence[Sequence[int]], gen_tokens: int) ->
         Stream(began=began, times=times, tokens=len(times), prompt_tokens=len(ids))
         for ids, times in zip(asked, heard, strict=True)
     ]
+
+
+def repeated(
+    engine: Engine, drafter: Drafter | None, asked: Sequence[Sequence[Sequence[int]]], gen_tokens: int,
+    *, warm: int, done: Callable[[], None],
+) -> tuple[list[list[Stream]], dict[str, float]]:  # fmt: skip
+    """The runs that count, after `warm` others, and what guessing came to: acceptance, the share of guesses
+    that were right; tokens_per_pass; speed_ratio, decoding beside that without guesses, which each run does
+    first with the same prompts: the median."""
+    runs: list[list[Stream]] = []
+    ratios: list[float] = []
+    for i, prompts_of_run in enumerate(asked):
+        before = one_run(together(engine, prompts_of_run, gen_tokens)) if drafter is not None else {}
+        if drafter is not None and i == warm:
+            drafter.told = Told()
+        engine.drafter = drafter
+        runs.append(together(engine, prompts_of_run, gen_tokens))
+        engine.drafter = None
+        after = one_run(runs[-1])
+        if i >= warm and "decode_tok_s" in before and "decode_tok_s" in after:
+            ratios.append(after["decode_tok_s"] / before["decode_tok_s"])
+        done()
+    told = Told() if drafter is None else drafter.told
+    found = {"acceptance": told.accepted / told.drafted} if told.drafted else {}
+    found |= {"tokens_per_pass": 1 + told.accepted / told.passes} if told.passes else {}
+    return runs[warm:], found | ({"speed_ratio": statistics.median(ratios)} if ratios else {})
 
 
 def cold(words: Sequence[str]) -> float:

@@ -76,7 +76,8 @@ class Config(TrainSettings):
             )
         if self.type == "medusa" and self.feature_noise is not None:
             raise ConfigError(
-                "--feature-noise is EAGLE's: Medusa's heads read no features of their own", hint="leave it out"
+                "--feature-noise is EAGLE's: Medusa's heads read no features of their own",
+                hint="leave it out",
             )
         if self.num_heads is not None and self.num_heads < 1:
             raise ConfigError(f"--num-heads must be at least 1, got {self.num_heads}")

@@ -82,9 +82,7 @@ class HeadsLoss:
         embedded_BLD = self._features.embed(batch["targets"]).astype(mx.float32)
         return [self.module(features_BLD, mx.stop_gradient(embedded_BLD), segments=batch["segments"])]
 
-    def _loss(
-        self, batch: Tensors, features_BLD: mx.array, made: list[mx.array]
-    ) -> tuple[mx.array, Tensors]:
+    def _loss(self, batch: Tensors, features_BLD: mx.array, made: list[mx.array]) -> tuple[mx.array, Tensors]:
         real_BL = real_targets(batch)
         if self.module.facts.kind == "eagle":
             return self._eagle(made[0], features_BLD, self.weights(batch))
