@@ -26,13 +26,14 @@ from tinygpt.model.config import ModelConfig
 from tinygpt.model.drafting import heads as stored
 from tinygpt.model.drafting.features import Features
 from tinygpt.model.lm import LM, initialize
+from tinygpt.model.noise import Noise, row_keys
 from tinygpt.runs import _pieces, heads
 from tinygpt.runs._drafters import Drafters, Speculation
 from tinygpt.runs._held_out import held_out_loss
 from tinygpt.train.heads import HeadsLoss
 from tinygpt.train.loop import Plan, fit
 from tinygpt.train.optim import adamw
-from tinygpt.train.update import Gradient
+from tinygpt.train.update import Gradient, arrays
 
 STATES, STAY, JUMP = 16, 0.9, 5
 """The source: after state s comes s + 1 with probability STAY, else s + JUMP."""
@@ -84,7 +85,7 @@ class Rows:
         )  # fmt: skip
 
 
-def _trained(kind: Any, steps: int) -> tuple[Any, Features, dict[str, float]]:
+def _trained(kind: Any, steps: int, noise: float = 0.0) -> tuple[Any, Features, dict[str, float]]:
     features = Features(_source())
     scales = features.scales(mx.array(Rows()[0].tokens))
     facts = stored.Facts(
@@ -92,12 +93,16 @@ def _trained(kind: Any, steps: int) -> tuple[Any, Features, dict[str, float]]:
         feature_scale=scales[0], embedding_scale=scales[1],
     )  # fmt: skip
     made = stored.build(facts, 3)
+    made.noise = Noise(features=noise)
     objective = HeadsLoss(made, features)
+    before = held_out_loss(objective, Rows(10_000), 4)(0)
     update = Gradient(
         objective, adamw.build(adamw.Config(weight_decay=0.0)), lambda step: 2e-2 * (1.01 - step / steps)
     )
     fit(Rows(), update, Plan(steps=steps), Events(MemorySink()))
-    return made, features, held_out_loss(objective, Rows(10_000), 4)(steps)
+    found = held_out_loss(objective, Rows(10_000), 4)(steps)
+    assert found["loss"] < 0.5 * before["loss"], (before, found)
+    return made, features, found
 
 
 def test_medusas_guesses_are_as_good_as_the_source_allows() -> None:
@@ -116,13 +121,45 @@ def test_medusas_guesses_are_as_good_as_the_source_allows() -> None:
     assert off < 0.3 * rate
 
 
-def test_eagles_guesses_are_as_good_as_the_source_allows() -> None:
-    made, features, found = _trained("eagle", 100)
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_eagles_guesses_are_as_good_as_the_source_allows(noise: float) -> None:
+    made, features, found = _trained("eagle", 100, noise)
     assert found["accept_1"] > 0.97  # it knows the next token, so the one after has one likeliest value
     assert found["sampled_1"] == pytest.approx(STAY, abs=0.03)
     engine = Engine(features.model, ByteTokenizer())
+    way = eagle.build(engine, eagle.Config(tokens=1, depth=1, width=1), heads=made)
+    assert _decoded(engine, way) == pytest.approx(found["sampled_1"], abs=0.04)  # what training said of it
     way = eagle.build(engine, eagle.Config(tokens=2, depth=2, width=1), heads=made)
     assert _decoded(engine, way) == pytest.approx(_ideal(2, knows_next=True), abs=0.05)
+
+
+def test_eagle_reads_noisy_features_in_training_alone() -> None:
+    """Li et al.: U(-0.1, 0.1) on what is read; what is aimed at stays, and so does what is measured."""
+    features, sizes = (
+        Features(_source()),
+        {"width": 32, "hidden": 64, "vocab_size": 260, "feature_scale": 0.3},
+    )
+    made: Any = stored.build(stored.Facts(kind="eagle", **sizes), 3)
+    objective, batch = HeadsLoss(made, features), arrays(Rows()[0])
+    clean = objective.loss(batch)[0].item()
+    made.noise = heads.Config(base=Path("m"), out=Path("o"), corpus=(), type="eagle").noise
+    keyed = batch | {"keys": row_keys(1, 2, 8)}
+    assert objective.measure(keyed).item() == pytest.approx(clean, rel=1e-6)
+    seen: list[Any] = []
+    real = type(made).__call__
+
+    def spy(self: Any, features_BLD: Any, *given: Any, **how: Any) -> Any:
+        seen.append(np.array(features_BLD))
+        return real(self, features_BLD, *given, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(made), "__call__", spy)
+        noisy = objective.loss(keyed)[0].item()
+    off = (seen[0] - np.array(features.of(batch["tokens"]))) / 0.3
+    assert noisy != clean and 0.099 < np.abs(off).max() < 0.1001 and abs(off.std() - 0.1 / 3**0.5) < 1e-3
+    assert not heads.Config(base=Path("m"), out=Path("o"), corpus=()).noise
+    with pytest.raises(ConfigError, match="--feature-noise is EAGLE's"):
+        heads.Config(base=Path("m"), out=Path("o"), corpus=(), feature_noise=0.1)
 
 
 def _decoded(engine: Engine, drafter: Any) -> float:

@@ -26,12 +26,23 @@ def test_dropout_sets_a_share_to_zero_and_keeps_the_mean() -> None:
     assert Noise(layer_drop=0.5).of(KEYS).drop(mx.array(x), "here").shape == x.shape
 
 
+def test_features_are_off_by_a_uniform_draw() -> None:
+    noise = Noise(features=0.1)
+    off = np.array(noise.of(KEYS).off(mx.ones((4, 64, 32)))) - 1
+    assert 0.099 < off.max() <= 0.1 and -0.1 <= off.min() < -0.099 and abs(off.mean()) < 2e-3
+    assert abs(off.std() - 0.1 / 3**0.5) < 1e-3  # of U(-0.1, 0.1)
+    assert noise and noise.of(KEYS).off(mx.ones((4, 3, 2), mx.bfloat16)).dtype == mx.bfloat16
+    with pytest.raises(ConfigError, match="feature-noise"):
+        Noise(features=-0.1)
+
+
 def test_a_row_meets_the_same_noise_alone_and_elsewhere() -> None:
-    x, noise = mx.ones((4, 8, 16)), Noise(dropout=0.5, layer_drop=0.5, neftune=5.0)
+    x, noise = mx.ones((4, 8, 16)), Noise(dropout=0.5, layer_drop=0.5, neftune=5.0, features=0.1)
     whole, part = noise.of(KEYS), noise.of(KEYS[2:3])
     for draw in (
         lambda n, rows: n.drop(rows, "blocks.0.attn"),
         lambda n, rows: n.disturb(rows, None),
+        lambda n, rows: n.off(rows),
         lambda n, rows: n.kept("blocks.1"),
     ):
         assert mx.array_equal(draw(whole, x)[2:3], draw(part, x[2:3]))

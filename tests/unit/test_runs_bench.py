@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+import nano
 from fake_openai import FakeOpenAI
 from tinygpt.core.errors import ConfigError, DependencyError, RemoteError
 from tinygpt.core.events import Events
+from tinygpt.data.tokenizer import byte
+from tinygpt.model import checkpoint
+from tinygpt.runs._pieces import ids as _ids
 from tinygpt.runs._streams import Stream, listed, measured
 from tinygpt.runs.bench import Config, run
 
@@ -98,3 +102,20 @@ def test_settings_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(DependencyError, match="--plot needs the package 'matplotlib'"):
         run(Config(model=Path("nowhere"), plot=Path("x.png")), Events())
+
+
+def test_guessing_is_timed_beside_plain_decoding(tmp_path: Path) -> None:
+    checkpoint.save(
+        tmp_path / "m", nano.model(vocab_size=260), write_tokenizer=byte.load().save, ids=_ids(byte.load())
+    )
+    common: dict[str, Any] = {"model": tmp_path / "m", "cold": False, "n_runs": 2, "gen_tokens": 12}
+    (found,) = run(Config(**common, draft_model=tmp_path / "m", draft_tokens=3), Events())["settings"]
+    # The model drafts for itself: of 12 tokens one comes with the prompt, then 3 guesses and one more a pass.
+    assert found["acceptance"] == 1.0 and found["tokens_per_pass"] == pytest.approx(11 / 3)
+    assert found["speed_ratio"] > 0 and [one["tokens"] for one in found["runs"]] == [12, 12]
+    (plain,) = run(Config(**common), Events())["settings"]
+    assert not {"acceptance", "tokens_per_pass", "speed_ratio"} & set(plain)
+    settings = Config(model=Path("m"), heads=Path("h"), draft_tokens=3, force_heads=True)
+    assert settings.words == ["--heads=h", "--draft-tokens=3", "--force-heads"]
+    with pytest.raises(ConfigError, match="--speculate ngram says nothing to a server"):
+        Config(model=Path("m"), url="http://x", speculate="ngram")

@@ -145,6 +145,10 @@ class Decoder:
         if self.fixed is not None:
             self.fixed.give_back(self.cache)
             self.fixed = None
+        for layer in (one for whole in self.cache for one in getattr(whole, "caches", (whole,))):
+            if getattr(layer, "rotated", False):
+                # mlx-lm (0.32) masks several new tokens wrongly where its ring of padded rows has turned.
+                layer._temporal_order()
 
     def _loosen(self) -> None:
         """Bring caches into the form of a batch."""

@@ -293,6 +293,8 @@ def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
         and not _reads(args, "sliding_window")
     ):
         reach = min(reach, window)  # within it a window changes nothing
+    if not hasattr(model, "_no_grad"):  # recurrent_gemma's class forgets it
+        nn.Module.__init__(model)
     model.__class__ = type("Foreign", (Foreign, type(model)), {})
     object.__setattr__(model, "_facts", ForeignConfig(kind, vocab, reach, data, args))
     tapped: dict[type, type] = {}

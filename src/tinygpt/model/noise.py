@@ -8,7 +8,8 @@ and decoding have no keys and no noise.
 Papers: dropout: Srivastava et al. 2014, JMLR 15, at the places of GPT-2 (embeddings and what each sublayer
 adds to the stream), scaled by 1 / (1 - p) in training. LayerDrop: Fan et al., ICLR 2020, arXiv:1909.11556: a
 block is left out with probability p, and all are used afterwards. NEFTune: Jain et al. 2023,
-arXiv:2310.05914: uniform noise of size alpha / sqrt(L D) on the embeddings of a text of L tokens.
+arXiv:2310.05914: uniform noise of size alpha / sqrt(L D) on the embeddings of a text of L tokens. Noise on
+the features that a layer learns to write on from: Li et al., ICML 2024, arXiv:2401.15077, section 4.2.
 Differs: no dropout on attention's probabilities, which fused attention never holds. A block is left out row
 by row, not for a whole step, so nothing is saved in time. In packed rows, NEFTune's L is the length of the
 token's own document in the row.
@@ -31,6 +32,7 @@ class Noise:
     dropout: float = 0.0
     layer_drop: float = 0.0
     neftune: float = 0.0
+    features: float = 0.0
     keys: mx.array | None = None
 
     def __post_init__(self) -> None:
@@ -39,9 +41,11 @@ class Noise:
                 raise ConfigError(f"--{flag} must be at least 0 and below 1, got {rate:g}")
         if self.neftune < 0:
             raise ConfigError(f"--neftune-alpha must not be negative, got {self.neftune:g}")
+        if self.features < 0:
+            raise ConfigError(f"--feature-noise must not be negative, got {self.features:g}")
 
     def __bool__(self) -> bool:
-        return bool(self.dropout or self.layer_drop or self.neftune)
+        return bool(self.dropout or self.layer_drop or self.neftune or self.features)
 
     def of(self, keys_B2: mx.array) -> Noise:
         """The noise of one pass over rows with these keys."""
@@ -68,13 +72,20 @@ class Noise:
         """Embeddings with uniform noise (Jain et al., algorithm 1). What padding gets, nothing reads."""
         if not self.neftune:
             return x_BLD
-        _, L, D = x_BLD.shape
-        n_tokens = mx.array(float(L))
+        n_tokens = mx.array(float(x_BLD.shape[1]))
         if segments_BL is not None:
             same_BLL = segments_BL[:, :, None] == segments_BL[:, None]
             n_tokens = same_BLL.sum(axis=-1, keepdims=True).astype(mx.float32)
-        draws_BLD = mx.vmap(lambda key: mx.random.uniform(-1, 1, (L, D), key=key))(self._keys("neftune"))
-        return x_BLD + (draws_BLD * (self.neftune / mx.sqrt(n_tokens * D))).astype(x_BLD.dtype)
+        size = self.neftune / mx.sqrt(n_tokens * x_BLD.shape[2])
+        return x_BLD + (self._uniform(x_BLD, "neftune") * size).astype(x_BLD.dtype)
+
+    def off(self, x_BLD: mx.array) -> mx.array:
+        """Features whose mean square is 1, with uniform noise from -features to features."""
+        return x_BLD + (self._uniform(x_BLD, "features") * self.features).astype(x_BLD.dtype)
+
+    def _uniform(self, x_BLD: mx.array, place: str) -> mx.array:
+        shape = x_BLD.shape[1:]
+        return mx.vmap(lambda key: mx.random.uniform(-1, 1, shape, key=key))(self._keys(place))
 
     def _keys(self, place: str) -> mx.array:
         """(B, 2) the rows' keys for one place: another key for every name."""

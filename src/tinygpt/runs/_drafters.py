@@ -48,6 +48,15 @@ class Speculation:
         )
         return " and ".join(flag for flag, on in ways if on)
 
+    @property
+    def words(self) -> list[str]:
+        """The flags again, as a command line has them."""
+        paths = (("--draft-model", self.draft_model), ("--heads", self.heads))
+        found = [f"{name}={path}" for name, path in paths if path is not None]
+        found += [f"--speculate={self.speculate}"] if self.speculate != "off" else []
+        found += [f"--draft-tokens={self.draft_tokens}"] if self.draft_tokens is not None else []
+        return [*found, *(["--force-heads"] if self.force_heads else [])]
+
     def __post_init__(self) -> None:
         if " and " in self.guessing:
             raise ConfigError(f"{self.guessing} guess the same tokens", hint="leave one")

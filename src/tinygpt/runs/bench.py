@@ -15,13 +15,14 @@ from tinygpt.core.events import Events
 from tinygpt.runs import _bench_engine, _bench_plot, _pieces
 from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._bench_url import Load
+from tinygpt.runs._drafters import Drafters, Speculation
 from tinygpt.runs._engine import open_engine
 from tinygpt.runs._openai import Client
-from tinygpt.runs._streams import Stream, Told, listed, measured
+from tinygpt.runs._streams import Told, listed, measured
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Adapters):
+class Config(Adapters, Speculation):
     """What to time."""
 
     model: Annotated[Path, "A model, run or specialist directory; with --url the server's name for it."]
@@ -42,7 +43,8 @@ class Config(Adapters):
     plot: Annotated[Path | None, "Picture of the figures to write: .png, .svg or .pdf."] = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Adapters.__post_init__(self)
+        Speculation.__post_init__(self)
         least_of = {
             "batch_sizes": 1, "prompt_tokens": 1, "concurrency": 1, "gen_tokens": 2, "n_runs": 1,
             "warm_runs": 0,
@@ -52,8 +54,8 @@ class Config(Adapters):
             if any(value < least for value in (given if isinstance(given, tuple) else (given,))):
                 raise ConfigError(f"{flag(name)} must be at least {least}")
         refuse_idle(self, {"concurrency": "url", "chat": "url", "ignore_eos": "url"})
-        if self.url and (self.adapter or self.batch_sizes != (1,)):
-            what = "--adapter" if self.adapter else "--batch-sizes"
+        if self.url and (self.adapter or self.guessing or self.batch_sizes != (1,)):
+            what = "--adapter" if self.adapter else self.guessing or "--batch-sizes"
             raise ConfigError(f"{what} says nothing to a server", hint="use --concurrency for its load")
 
 
@@ -72,6 +74,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
 def _engine(config: Config, events: Events) -> dict[str, Any]:
     began = time.perf_counter()
     engine = open_engine(config.model, config, events)
+    drafter = Drafters(config, config.model, events)(engine)
     load_ms = 1000 * (time.perf_counter() - began)
     total = max(config.prompt_tokens) + config.gen_tokens
     if total > engine.context:
@@ -83,20 +86,23 @@ def _engine(config: Config, events: Events) -> dict[str, Any]:
     settings: list[dict[str, Any]] = []
     for length in config.prompt_tokens:
         for size in config.batch_sizes:
-            runs: list[list[Stream]] = []
-            for i in range(config.warm_runs + config.n_runs):
-                if meter is not None and i == config.warm_runs:
-                    meter.start()
-                asked = _bench_engine.prompts(size, length, engine.tokenizer.vocab_size, config.seed + i)
-                runs.append(_bench_engine.together(engine, asked, config.gen_tokens))
-                told.one_more()
-            counted = runs[config.warm_runs :]
-            tokens = sum(stream.tokens for run in counted for stream in run)
-            joules = {} if meter is None else {"energy_per_token_j": meter.stop() / tokens}
+            asked = [
+                _bench_engine.prompts(size, length, engine.tokenizer.vocab_size, config.seed + i)
+                for i in range(config.warm_runs + config.n_runs)
+            ]
+            counted, guessed = _bench_engine.repeated(
+                engine,
+                drafter,
+                asked,
+                config.gen_tokens,
+                warm=config.warm_runs,
+                done=told.one_more,
+                meter=meter,
+            )
             sizes = {"batch_size": size, "prompt_tokens": length, "gen_tokens": config.gen_tokens}
             # Of the process, so of all settings up to this one.
             peak = {"peak_memory_bytes": backend.memory_peak()}
-            settings.append(sizes | measured(counted) | joules | peak | {"runs": listed(counted)})
+            settings.append(sizes | measured(counted) | guessed | peak | {"runs": listed(counted)})
     found: dict[str, Any] = {
         "tinygpt": tinygpt.__version__,
         "model": str(config.model),
@@ -110,7 +116,9 @@ def _engine(config: Config, events: Events) -> dict[str, Any]:
     if config.cold:
         words = [str(config.model), *(f"--adapter={path}" for path in config.adapter)]
         words += [f"--adapter-weight={w}" for w in config.adapter_weight]
-        found["cold_ttft_ms"] = _bench_engine.cold([*words, *(["--force"] if config.force else [])])
+        found["cold_ttft_ms"] = _bench_engine.cold(
+            [*words, *config.words, *(["--force"] if config.force else [])]
+        )
     return found | {"settings": settings}
 
 

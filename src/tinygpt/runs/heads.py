@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tinygpt.core import files
 from tinygpt.core.backend import mx
 from tinygpt.core.config import fields, refuse_idle
 from tinygpt.core.errors import ConfigError
@@ -14,6 +15,7 @@ from tinygpt.data.source import text
 from tinygpt.model import checkpoint
 from tinygpt.model.drafting import heads as stored
 from tinygpt.model.drafting.features import Features
+from tinygpt.model.noise import Noise
 from tinygpt.runs import _directory, _pieces, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._settings import TrainSettings
@@ -27,6 +29,7 @@ IDLE = (
     "eval_tasks", "eval_limit", "sample_every", "sample_prompt", "sample_tokens",
 )  # fmt: skip
 MEDUSA = 4  # heads, where nothing is said
+NOISE = 0.1  # on EAGLE's features, where nothing is said: the paper's
 LOOK = 512  # tokens whose features are measured
 
 
@@ -47,6 +50,14 @@ class Config(TrainSettings):
     strict: Annotated[bool, "Refuse files and rows that cannot be read, instead of counting them."] = False
     num_heads: Annotated[int | None, "Of medusa: places ahead that are guessed; not given: 4."] = None
     hidden_dim: Annotated[int, "Width inside the heads; 0: the model's own."] = 0
+    adapter: Annotated[
+        tuple[Path, ...], "Adapter that the base wears, now and when the heads are used; may be repeated."
+    ] = ()
+    feature_noise: Annotated[
+        float | None,
+        "Of eagle: uniform noise on the features that are read in training, in their root mean squares; not "
+        "given: 0.1.",
+    ] = None
     context: Annotated[int, "Tokens of a row; 0: 512, or the model's own if that is less."] = 0
     lr: Annotated[float | None, "Peak learning rate; not given: 1e-3."] = None
 
@@ -63,11 +74,22 @@ class Config(TrainSettings):
                 "--num-heads is Medusa's: EAGLE's one layer writes on as long as it is asked",
                 hint="leave it out",
             )
+        if self.type == "medusa" and self.feature_noise is not None:
+            raise ConfigError(
+                "--feature-noise is EAGLE's: Medusa's heads read no features of their own",
+                hint="leave it out",
+            )
         if self.num_heads is not None and self.num_heads < 1:
             raise ConfigError(f"--num-heads must be at least 1, got {self.num_heads}")
         if self.hidden_dim < 0:
             raise ConfigError(f"--hidden-dim must not be negative, got {self.hidden_dim}")
         refuse_idle(self, {"glob": "corpus"})
+
+    @property
+    def noise(self) -> Noise:
+        """What is done to features in training."""
+        given = NOISE if self.feature_noise is None else self.feature_noise
+        return Noise(features=given if self.type == "eagle" else 0.0)
 
     @property
     def horizons(self) -> int:
@@ -80,7 +102,7 @@ def run(config: Config, events: Events) -> Result:
     if not config.corpus:
         raise ConfigError("there is nothing to learn from", hint="give --corpus a file or a folder")
     directory = RunDirectory("train-heads", config, world())
-    loaded, tokenizer = _pieces.open_model(config.base)
+    loaded, tokenizer = _pieces.open_model(config.base, config.adapter, events=events)
     model: Any = loaded.model
     model.freeze()
     base = loaded.path
@@ -107,8 +129,14 @@ def run(config: Config, events: Events) -> Result:
     heads = stored.build(facts, directory.seed)
     heads.packs = getattr(model, "packs", True)
 
+    inputs = _directory.inputs(source, tokenizer, base)
+    worn = [_pieces.model_path(adapter) for adapter in config.adapter]
+    tensors = [f for path in worn for f in ([path] if path.is_file() else sorted(path.glob("*.safetensors")))]
+    if worn:
+        inputs["the adapters"] = " ".join(map(files.sha256, tensors))
+
     def write(path: Path, **parts: Any) -> Path:
-        return stored.save(path, heads, base=base, **parts)
+        return stored.save(path, heads, base=base, adapters=list(map(str, worn)), **parts)
 
     def resume(path: Path) -> None:
         stored.fill(heads, checkpoint.read_tensors(path, "heads"), str(path))
@@ -116,6 +144,6 @@ def run(config: Config, events: Events) -> Result:
     told = {"learned_parameters": _pieces.n_parameters(heads), **source.describe()}
     return _train.train(
         directory, source=source, held_out=source.held_out, objective=HeadsLoss(heads, features),
-        inputs=_directory.inputs(source, tokenizer, base), write=write, resume=resume, events=events,
+        inputs=inputs, write=write, resume=resume, events=events,
         facts=told | {"epochs": source.epochs(config.amounts.steps)}, tokenizer=tokenizer,
     )  # fmt: skip

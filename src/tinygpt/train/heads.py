@@ -2,10 +2,11 @@
 
 Medusa's head k at place i learns the token t_(i+1+k), `loss = sum_k 0.8^(k-1) CE_k`. EAGLE's layer at the
 pair (f_i, t_(i+1)) learns the feature f_(i+1) and what the model makes of it, `loss = SmoothL1(f', f) +
-0.1 CE(p(f), p(f'))`, features divided by their scale. Both count only places inside one document.
+0.1 CE(p(f), p(f'))`, features divided by their scale. Both count only places inside one document. What EAGLE
+reads in training is off by uniform noise, U(-0.1, 0.1), so that it bears the errors of its own features.
 
 Paper: Cai et al., ICML 2024, arXiv:2401.10774, eq. 1; Li et al., ICML 2024, arXiv:2401.15077, section 4.2.
-Differs: no noise is added to EAGLE's features.
+Differs: EAGLE's noise is in units of the features' root mean square, which is another in every model.
 """
 
 from __future__ import annotations
@@ -36,22 +37,25 @@ class HeadsLoss:
 
     def loss(self, batch: Tensors) -> tuple[mx.array, Tensors]:
         """The mean over places, and its parts."""
-        return self._loss(batch, self._given(batch))
+        given_BLD = self._given(batch)
+        return self._loss(batch, given_BLD, self._made(batch, self._off(batch, given_BLD)))
 
     def measure(self, batch: Tensors) -> mx.array:
-        """The same mean: heads have no noise."""
-        return self.loss(batch)[0]
+        """The same mean without noise."""
+        given_BLD = self._given(batch)
+        return self._loss(batch, given_BLD, self._made(batch, given_BLD))[0]
 
     def report(self, batch: Tensors) -> Sums:
         """The loss, and for each guess how often it is right: `accept_k`, equal to the model's likeliest
         token after the real text; `sampled_k`, the chance that the model draws it there."""
         features_BLD = self._given(batch)
-        loss, _ = self._loss(batch, features_BLD)
+        made = self._made(batch, features_BLD)
+        loss, _ = self._loss(batch, features_BLD, made)
         total = self.weights(batch).sum()
         found: Sums = {"loss": (loss * total, total)}
         p_BLV = ops.softmax(self._features.logits(features_BLD).astype(mx.float32))
         best_BL = p_BLV.argmax(axis=-1)
-        for k, made_BLD in enumerate(self._made(batch, features_BLD), start=1):
+        for k, made_BLD in enumerate(made, start=1):
             guess_BL = self._features.logits(made_BLD).argmax(axis=-1)[:, : best_BL.shape[1] - k]
             right_BL = (guess_BL == best_BL[:, k:]).astype(mx.float32)
             chance_BL = mx.take_along_axis(p_BLV[:, k:], guess_BL[..., None], axis=-1)[..., 0]
@@ -64,6 +68,13 @@ class HeadsLoss:
         how = {name: batch[name] for name in ("positions", "segments")}
         return mx.stop_gradient(self._features.of(batch["tokens"], **how)).astype(mx.float32)
 
+    def _off(self, batch: Tensors, features_BLD: mx.array) -> mx.array:
+        """Features as a training pass of the module reads them."""
+        if not self.module.noise or "keys" not in batch:
+            return features_BLD
+        scale = self.module.facts.feature_scale
+        return self.module.noise.of(batch["keys"]).off(features_BLD / scale) * scale
+
     def _made(self, batch: Tensors, features_BLD: mx.array) -> list[mx.array]:
         """The features that guesses are made of: element k - 1, at place i, of the token t_(i+1+k)."""
         if self.module.facts.kind == "medusa":
@@ -71,8 +82,8 @@ class HeadsLoss:
         embedded_BLD = self._features.embed(batch["targets"]).astype(mx.float32)
         return [self.module(features_BLD, mx.stop_gradient(embedded_BLD), segments=batch["segments"])]
 
-    def _loss(self, batch: Tensors, features_BLD: mx.array) -> tuple[mx.array, Tensors]:
-        made, real_BL = self._made(batch, features_BLD), real_targets(batch)
+    def _loss(self, batch: Tensors, features_BLD: mx.array, made: list[mx.array]) -> tuple[mx.array, Tensors]:
+        real_BL = real_targets(batch)
         if self.module.facts.kind == "eagle":
             return self._eagle(made[0], features_BLD, self.weights(batch))
         total, facts = mx.array(0.0), Tensors()

@@ -3,6 +3,7 @@
 Example:
 
     tinygpt bench runs/book/final --batch-sizes 1,8,32 --prompt-tokens 64,512
+    tinygpt bench runs/book/final --speculate ngram
     tinygpt bench --url http://127.0.0.1:8080/v1 --concurrency 1,8,32 --plot load.png
 """
 
@@ -19,6 +20,7 @@ COLUMNS = {
     "batch_size": "streams", "concurrency": "clients", "prompt_tokens": "prompt",
     "ttft_ms": "first token, ms", "itl_ms": "between tokens, ms",
     "prefill_tok_s": "prefill tok/s", "decode_tok_s": "decode tok/s",
+    "acceptance": "guesses right", "tokens_per_pass": "tokens a pass", "speed_ratio": "times plain",
     "tok_s": "all tok/s", "energy_per_token_j": "J a token", "peak_memory_bytes": "memory so far",
 }  # fmt: skip
 
@@ -46,5 +48,9 @@ def _cell(one: dict[str, float], name: str) -> object:
 
 
 main = from_config(
-    Config, call, arguments=("model",), also={"batch_sizes": "batch_size"}, spares={"url": "model"}
+    Config,
+    call,
+    arguments=("model",),
+    also={"batch_sizes": "batch_size", "draft_model": "draft"},
+    spares={"url": "model"},
 )

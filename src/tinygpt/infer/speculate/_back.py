@@ -88,22 +88,26 @@ def _copied(value: Any) -> Any:
 
 
 def read_again(before: Decoder, tokens: Sequence[Sequence[int]]) -> Decoder:
-    """`before` after each row has read its own tokens, which need not be equally many."""
+    """`before` after each row has read its own tokens, which need not be equally many; none is well."""
     groups: dict[int, list[int]] = {}
     for row, own in enumerate(tokens):
         groups.setdefault(len(own), []).append(row)
     if len(groups) == 1:
-        before.read(mx.array([list(own) for own in tokens]), last=1)
-        return before
+        return _read(before, tokens)
     parts: list[Decoder] = []
     for rows in groups.values():
         part = copied(before)
         part.filter(rows)
-        part.read(mx.array([list(tokens[row]) for row in rows]), last=1)
-        parts.append(part)
+        parts.append(_read(part, [tokens[row] for row in rows]))
     whole, *rest = parts
     for part in rest:
         whole.extend(part)
     order = [row for rows in groups.values() for row in rows]
     whole.filter([order.index(row) for row in range(len(order))])
     return whole
+
+
+def _read(decoder: Decoder, tokens: Sequence[Sequence[int]]) -> Decoder:
+    if tokens[0]:
+        decoder.read(mx.array([list(own) for own in tokens]), last=1)
+    return decoder

@@ -21,6 +21,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer
 from tinygpt.infer.sampler import draw
+from tinygpt.infer.speculate._back import copied, forgets, read_again
 from tinygpt.infer.speculate._batch import check
 from tinygpt.infer.speculate._protocol import Proposal, Seen, Told
 from tinygpt.model import ops
@@ -28,6 +29,8 @@ from tinygpt.model import ops
 if TYPE_CHECKING:
     from tinygpt.infer.engine import Engine
     from tinygpt.infer.speculate._verify import Rules
+
+COPIES = "the draft's caches cannot forget, so they are copied before each guess"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +50,18 @@ class Drafts:
 
     def __init__(self, drafter: Draft, pads: Sequence[int]) -> None:
         self._drafter = drafter
-        self._decoder = Decoder(drafter.engine.model, pads, drafter.engine.fixed_step)
+        self._decoder = Decoder(
+            drafter.engine.model, pads, drafter.engine.fixed_step, spare=0 if drafter.copies else drafter.most
+        )
         self._pads, self._read = list(pads), 0
         self._held: list[int] = [0] * len(self._pads)  # tokens of each text in the caches
         self._ahead: list[int] | None = None  # tokens of each text and of its guess that were read for one
+        self._before: Decoder | None = None  # a copy that has read the texts alone
 
     def read(self, tokens_BL: mx.array, seen: Seen) -> None:
         """Read the same of the prompts."""
-        self._decoder.read(tokens_BL, last=1)
+        known_BL = mx.where(tokens_BL < self._drafter.n_ids, tokens_BL, 0)
+        self._decoder.read(known_BL, last=1)
         self._read += tokens_BL.shape[1]
         self._held = [max(0, self._read - pad) for pad in self._pads]
 
@@ -74,14 +81,9 @@ class Drafts:
         K = self._drafter.most
         if self._drafter.learned and max(map(len, texts)) + K > self._drafter.engine.context:
             return None  # the draft has no positions for it
+        n = self._drafter.n_ids
         late = [text[held:] for text, held in zip(texts, self._held, strict=True)]
-        width = max(map(len, late))
-        filled = [own + [0] * (width - len(own)) for own in late]
-        logits_BLV = self._decoder.read(mx.array(filled))
-        ends = mx.array([len(own) - 1 for own in late])
-        logits_BV = mx.take_along_axis(logits_BLV, ends[:, None, None], axis=1)[:, 0]
-        if any(len(own) < width for own in late):
-            self._decoder.rewind([width - len(own) for own in late])
+        logits_BV = self._caught_up([[id if id < n else 0 for id in own] for own in late])
         tokens: list[mx.array] = []
         q: list[mx.array] = []
         more_BV = mx.zeros((len(rows), rules.vocab_size))
@@ -103,13 +105,31 @@ class Drafts:
             tokens=mx.stack(tokens, axis=1), counts=list(most), q=mx.stack(q, axis=1) if q else None
         )
 
+    def _caught_up(self, late: list[list[int]]) -> mx.array:
+        """Read what each text has got since; the logits (B, V) after its newest token."""
+        width = max(map(len, late))
+        missing = [width - len(own) for own in late]
+        if self._drafter.copies or max(missing) > self._drafter.most:
+            self._decoder = read_again(self._decoder, [own[:-1] for own in late])
+            logits_BLV = self._decoder.read(mx.array([own[-1:] for own in late]))
+            self._before = copied(self._decoder) if self._drafter.copies else None
+            return logits_BLV[:, -1]
+        filled = mx.array([own + [0] * n for own, n in zip(late, missing)])
+        logits_BLV = self._decoder.read(filled)
+        if any(missing):
+            self._decoder.rewind(missing)
+        ends = mx.array([len(own) - 1 for own in late])
+        return mx.take_along_axis(logits_BLV, ends[:, None, None], axis=1)[:, 0]
+
     def settle(self, seen: Seen, paths: Sequence[Sequence[int]]) -> None:
         """Forget the guesses that were wrong."""
         if self._ahead is None:
             return
         read = self._drafter.most - 1  # the last guess was not
         right = [min(len(path) - 1, read) for path in paths]
-        if any(n < read for n in right):
+        if self._before is not None:
+            self._decoder, self._before, right = self._before, None, [0] * len(paths)
+        elif any(n < read for n in right):
             self._decoder.rewind([read - n for n in right])
         self._held = [n + more for n, more in zip(self._ahead, right, strict=True)]
         self._ahead = None
@@ -119,12 +139,16 @@ class Draft:
     """The drafter. `engine` is the draft's own."""
 
     points = frozenset[str]()
-    note = ""
 
     def __init__(self, engine: Engine, vocab_size: int, config: Config) -> None:
         self.told = Told()
         self.engine, self._vocab_size, self.most = engine, vocab_size, config.tokens
+        # Ids beyond these, of a large model with a wider table, are read as 0.
+        self.n_ids = int(engine.model.config.vocab_size)
         self.learned = getattr(getattr(engine.model.config, "position", None), "name", "") == "learned"
+        cache = Decoder(engine.model, [0], engine.fixed_step, spare=self.most)
+        self.copies = not forgets(cache, self.most)
+        self.note = COPIES if self.copies else ""
 
     def begin(self, pads: Sequence[int]) -> Drafts:
         """A session."""
@@ -146,10 +170,5 @@ def build(engine: Engine, config: Config | None = None, *, draft: Engine) -> Dra
     if ours.hash != theirs.hash:
         raise ConfigError(
             "the draft has another tokenizer than the model", hint="draft with a model of the same family"
-        )
-    if not all(hasattr(c, "rewind") and c.is_trimmable() for c in draft.model.make_cache()):
-        raise ConfigError(
-            "the draft's caches cannot forget wrong guesses",
-            hint="draft with a model of tinygpt's own layers that keep all tokens: no windows, no tails",
         )
     return Draft(draft, engine.model.config.vocab_size, config or Config())

@@ -19,6 +19,7 @@ from tinygpt.model.block import Block
 from tinygpt.model.config import POSITION, ModelConfig
 from tinygpt.model.drafting.heads import Facts
 from tinygpt.model.frame import Frame
+from tinygpt.model.noise import Noise
 
 HEAD_WIDTH = 64
 
@@ -29,6 +30,7 @@ class Eagle(nn.Module):
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         self._facts = facts
+        self.noise: Noise = Noise()
         n = max(1, facts.hidden // HEAD_WIDTH)
         config = ModelConfig(
             vocab_size=1, hidden_size=facts.hidden, num_hidden_layers=1,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from tinygpt.core.backend import mx, nn
 from tinygpt.model.drafting.heads import Facts
+from tinygpt.model.noise import Noise
 
 
 class Medusa(nn.Module):
@@ -20,6 +21,7 @@ class Medusa(nn.Module):
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         self._facts = facts
+        self.noise: Noise = Noise()
         self.into = [nn.Linear(facts.width, facts.hidden, bias=False) for _ in range(facts.horizons)]
         self.out = [nn.Linear(facts.hidden, facts.width, bias=False) for _ in range(facts.horizons)]
 
