@@ -166,7 +166,7 @@ def test_a_model_is_timed(root: Path) -> None:
 
 
 def test_joules_are_those_of_the_runs_that_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = iter([100.0, 106.0])  # one look before the first run that counts, one after the last
+    looked = iter([100.0, 102.0, 110.0, 111.0, 120.0, 123.0])  # before and after each run that counts
     counter = energy.Counter(name="a counter", read=lambda: next(looked))
     monkeypatch.setattr(energy, "meter", lambda *, gpu: (energy.Meter([counter]), ["no other"]))
     words = ("--prompt-tokens", 4, "--gen-tokens", 4, "--n-runs", 3, "--warm-runs", 2, "--no-cold")

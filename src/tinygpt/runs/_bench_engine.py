@@ -65,7 +65,7 @@ def repeated(
         if drafter is not None and i == warm:
             drafter.told = Told()
         engine.drafter = drafter
-        if meter is not None:
+        if meter is not None and i >= warm:
             meter.start()
         runs.append(together(engine, prompts_of_run, gen_tokens))
         if meter is not None and i >= warm:
