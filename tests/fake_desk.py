@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from tinygpt.core.errors import UnknownModel
+from tinygpt.core.errors import TooLongError, UnknownModel
 from tinygpt.serve.job import CallPart, Chat, Delta, Done, Event, ModelCard, Text, Token, Usage
 
 CARD = ModelCard(
     name="tiny", created=1_760_000_000, context=128, size_bytes=4_200_000, n_parameters=1_234_567,
-    digest="sha256:" + "ab" * 32, family="llama", template="chatml", loaded=True,
+    digest="sha256:" + "ab" * 32, family="llama", template="{{ messages }}", loaded=True,
     memory_bytes=5_000_000, details={
-        "hidden_size": 32, "num_hidden_layers": 2, "template": "{{ messages }}",
+        "hidden_size": 32, "num_hidden_layers": 2,
         "capabilities": ["completion", "tools", "thinking", "embedding"],
     },
 )  # fmt: skip
@@ -75,6 +75,11 @@ class FakeDesk:
     async def _say(self, job: Chat | Text) -> AsyncIterator[Event]:
         await self.card(job.model)
         self.jobs.append(job)
+        ids = await self.prompt(job) if isinstance(job, Chat) else [*map(ord, job.prompt)]
+        if len(ids) >= CARD.context:
+            raise TooLongError(len(ids), CARD.context)
+        if job.told is not None:
+            job.told(ids)
         try:
             for event in self.script(job):
                 yield event
@@ -85,7 +90,8 @@ class FakeDesk:
             self.closed.release()
 
     async def prompt(self, job: Chat) -> list[int]:
-        return [1, *(ord(letter) for message in job.messages for letter in str(message["content"]))]
+        written = (ord(letter) for message in job.messages for letter in str(message["content"]))
+        return [*job.context, 1, *written]
 
     async def embed(self, model: str, inputs: Sequence[Any]) -> tuple[list[list[float]], int]:
         self.embedded.append(list(inputs))

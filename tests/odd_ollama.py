@@ -143,7 +143,10 @@ def _ollama() -> list[Odd]:
             "'input[0]' must be a string, got a number",
         ),
         Odd(
-            "POST /api/embed", {"model": "tiny", "input": "a" * 200, "truncate": False}, 400, "has 201 tokens"
+            "POST /api/embed",
+            {"model": "tiny", "input": "a" * 200, "truncate": False},
+            400,
+            "exceeds the context length: 201",
         ),
         Odd("POST /api/embed", {"model": "tiny", "input": "a", "dimensions": 9}, 400, "the model has 4"),
         Odd("POST /api/embed", {"model": "tiny", "input": "a", "dimensions": 1}, 200, "[[1.0]]"),
@@ -206,6 +209,7 @@ def _anthropic() -> list[Odd]:
             200,
             '"text": "Hello"',
         ),
+        Odd(path, turns(("user", "a" * 200)), 400, "prompt is too long: 201 tokens > 128 maximum"),
         Odd(path, hi | {"temperature": 3}, 400, "'temperature' must be from 0 to 2"),
         Odd(path, hi | {"top_k": 1.5}, 400, "'top_k' must be a whole number"),
         Odd(path, hi | {"stop_sequences": "x"}, 400, "'stop_sequences' must be a list of strings"),
@@ -274,9 +278,9 @@ def _responses() -> list[Odd]:
         Odd(path, items(output), 400, "is 'c', which no function_call before it has"),
         Odd(
             path,
-            items({"type": "function_call", "call_id": "c", "name": "f", "arguments": "["}),
-            400,
-            "'input[0].arguments' must be a JSON object, as text",
+            items({"type": "function_call", "call_id": "c", "name": "f", "arguments": "["}, output),
+            200,
+            "Hello",
         ),
         Odd(path, items({"type": "item_reference", "id": "msg_x"}), 400, "is no item of a stored response"),
         Odd(
@@ -285,6 +289,7 @@ def _responses() -> list[Odd]:
             200,
             "Hello",
         ),
+        Odd(path, hi | {"input": "a" * 200}, 400, "maximum context length is 128 tokens"),
         Odd(path, hi | {"tools": [{"type": "web_search"}]}, 400, "this server runs no tools"),
         Odd(path, hi | {"tool_choice": "required"}, 400, "is 'required', but there are no tools"),
         Odd(
@@ -305,6 +310,8 @@ def _responses() -> list[Odd]:
         Odd(path, hi | {"background": True}, 400, "'background' cannot be done by this server"),
         Odd(path, hi | {"background": False, "truncation": "disabled"}, 200, "Hello"),
         Odd(path, hi | {"truncation": "auto"}, 400, "'truncation' must be 'disabled'"),
+        Odd(path, hi | {"include": ["reasoning.encrypted_content"]}, 200, "Hello"),
+        Odd(path, hi | {"include": ["everything"]}, 400, "'include[0]' must be one of"),
         Odd(path, hi | {"previous_response_id": "resp_x"}, 400, "names no kept response"),
         Odd(path, hi | {"metadata": {"a": 1}}, 400, "'metadata.a' must be a string, got a number"),
         Odd(path, hi | {"stream": 1}, 400, "'stream' must be true or false, got a number"),
