@@ -54,6 +54,11 @@ def token(text: str, logprob: float) -> Token:
     return Token(65, text, text.encode(), logprob, ((other, -2.0),))
 
 
+def _ids(job: Chat) -> list[int]:
+    written = (ord(letter) for message in job.messages for letter in str(message["content"]))
+    return [*job.context, 1, *written]
+
+
 @dataclass
 class FakeDesk:
     """Says `script` to every job. With `hang` it never ends; `closed` counts iterators that were closed."""
@@ -65,6 +70,7 @@ class FakeDesk:
     embedded: list[Any] = field(default_factory=list[Any])
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     cards: tuple[ModelCard, ...] = (CARD, BASE)
+    rendered: int = 0  # prompts that were asked for beside an answer
 
     def chat(self, job: Chat) -> AsyncIterator[Event]:
         return self._say(job)
@@ -75,7 +81,7 @@ class FakeDesk:
     async def _say(self, job: Chat | Text) -> AsyncIterator[Event]:
         await self.card(job.model)
         self.jobs.append(job)
-        ids = await self.prompt(job) if isinstance(job, Chat) else [*map(ord, job.prompt)]
+        ids = _ids(job) if isinstance(job, Chat) else [*map(ord, job.prompt)]
         if len(ids) >= CARD.context:
             raise TooLongError(len(ids), CARD.context)
         if job.told is not None:
@@ -90,8 +96,8 @@ class FakeDesk:
             self.closed.release()
 
     async def prompt(self, job: Chat) -> list[int]:
-        written = (ord(letter) for message in job.messages for letter in str(message["content"]))
-        return [*job.context, 1, *written]
+        self.rendered += 1
+        return _ids(job)
 
     async def embed(self, model: str, inputs: Sequence[Any]) -> tuple[list[list[float]], int]:
         self.embedded.append(list(inputs))

@@ -23,8 +23,8 @@ Without effect, since every client may send them: Ollama's options of how a mode
 `num_gpu`, `num_thread`, `num_batch`, `num_keep`, `use_mmap` and their like), `shift` and `truncate`
 beside a prompt (one that does not fit is an error), levels of `think` (each is a yes); Anthropic's
 `cache_control`, `effort`, `budget_tokens`, `context_management`, `service_tier`; of /v1/responses
-`verbosity`, `service_tier`, `prompt_cache_key`, levels of `reasoning.effort` but "none",
-`max_tool_calls`. Keys that no surface knows are let pass, but for Ollama's `options`.
+`include` of what no answer here has, `verbosity`, `service_tier`, `prompt_cache_key`, `max_tool_calls`,
+levels of `reasoning.effort` but "none". Keys that no surface knows are let pass, but for Ollama's `options`.
 
 """
 

@@ -179,7 +179,7 @@ ODD = [
     _said("a job that the model cannot do", {"role": "user", "content": "fail"}),
     Odd(CHAT, "a job that the model cannot do, streamed",
         {"messages": [HI | {"content": "fail"}], "stream": True}),
-    _said("a conversation beyond the context", {"role": "user", "content": "endless " * 600}, param="messages"),
+    _said("a conversation beyond the context", HI | {"content": "endless " * 600}, param="messages"),
     Odd("/v1/models/none", "an unknown model", None, 404, "model", method="GET"),
     Odd("/v1/models/org/tiny", "a name with a slash", None, 200, None, "org/tiny", method="GET"),
     Odd("/v1/models/tiny+poet", "a model with an adapter", None, 200, None, "tiny+poet", method="GET"),

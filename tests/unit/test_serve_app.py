@@ -13,7 +13,7 @@ import pytest
 from asgi import FakeDesk, ask, fake_registry, surface
 from tinygpt.core.errors import ConfigError
 from tinygpt.serve import limits as limits_
-from tinygpt.serve.app import App, make_app
+from tinygpt.serve.app import App, make_app, surfaces
 from tinygpt.serve.limits import Limits, Settings
 from tinygpt.serve.trace import Folder
 
@@ -277,8 +277,9 @@ def test_the_log_has_one_line_a_request_and_no_secrets() -> None:
 
 
 def test_the_openapi_document_promises_no_422() -> None:
-    found = run(ask(app(), "GET", "/openapi.json")).json
-    assert {"/", "/health", "/ready", "/metrics", "/v1/chat", "/api/chat"} <= set(found["paths"])
+    whole = make_app(FakeDesk(), fake_registry(), Settings(log=False), surfaces())
+    found = run(ask(whole, "GET", "/openapi.json")).json
+    assert {"/", "/health", "/ready", "/metrics", "/v1/messages", "/api/chat"} <= set(found["paths"])
     for operations in found["paths"].values():
         assert all("422" not in o["responses"] and "default" in o["responses"] for o in operations.values())
     ids = [o["operationId"] for operations in found["paths"].values() for o in operations.values()]

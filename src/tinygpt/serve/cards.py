@@ -21,7 +21,7 @@ SIZES = (
 
 
 def facts(engine: Engine) -> dict[str, Any]:
-    """What only an open model tells: `capabilities`, in Ollama's words, names of control tokens, and sizes."""
+    """What only an open model tells: `capabilities`, in Ollama's words, control tokens, and sizes."""
     source = source_of(engine.template) if engine.template else ""
     special = engine.tokenizer.special
     can = ["completion"]
