@@ -1,5 +1,4 @@
-"""A live `tinygpt serve` on a tiny chat model, and what clients ask of it: import the fixtures `live` and
-`client`."""
+"""A live `tinygpt serve` on a tiny chat model, and OpenAI's client of it, for tests of clients."""
 
 from __future__ import annotations
 

@@ -160,7 +160,8 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
             function["description"] = description
         if (parameters := tool.object("parameters")) is not None:
             function["parameters"] = dict(parameters.data)
-        _ = tool.flag("strict")
+        if tool.flag("strict"):
+            function["strict"] = True
         found.append({"type": "function", "function": function})
     return function_tools(found)
 
