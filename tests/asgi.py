@@ -30,7 +30,10 @@ class FakeDesk:
         self.closed = 0
         self.jobs: list[Any] = []
 
-    async def chat(self, job: Chat) -> AsyncIterator[Event]:
+    def chat(self, job: Chat) -> AsyncIterator[Event]:
+        return self._say(job)
+
+    async def _say(self, job: Chat | Text) -> AsyncIterator[Event]:
         self.jobs.append(job)
         if job.model not in ("", "tiny"):
             raise UnknownModel(f"the model '{job.model}' does not exist")
@@ -47,7 +50,7 @@ class FakeDesk:
             self.closed += 1
 
     def text(self, job: Text) -> AsyncIterator[Event]:
-        raise NotImplementedError
+        return self._say(job)
 
     async def embed(self, model: str, inputs: Sequence[Any]) -> tuple[list[list[float]], int]:
         raise ZeroDivisionError("a mistake of the server's")
@@ -80,8 +83,8 @@ def fake_registry() -> Any:
 def surface(prefix: str, name: str) -> Surface:
     """A surface with POST prefix/chat, which streams words, and an error form that says its name."""
 
-    def error(status: int, message: str, *, code: str | None = None) -> Any:
-        return JSONResponse({name: {"message": message, "code": code}}, status)
+    def error(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Any:
+        return JSONResponse({name: {"message": message, "code": code, "param": param}}, status)
 
     def routes(desk: Any, settings: Any) -> Any:
         router = APIRouter()

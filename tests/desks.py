@@ -126,7 +126,8 @@ def done_of(events: Sequence[Event], index: int = 0) -> Done:
 
 def calls_of(events: Sequence[Event]) -> list[tuple[str, Any]]:
     parts = [p for e in events if isinstance(e, Delta) for p in e.calls]
-    return [(p.name, json.loads(p.arguments)) for p in parts]
+    written = {p.index: "".join(q.arguments for q in parts if q.index == p.index) for p in parts}
+    return [(p.name, json.loads(written[p.index])) for p in parts if p.id]
 
 
 async def on(desk: FrontDesk, work: Callable[[], Any]) -> Any:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from tinygpt.core.errors import UnknownModel
+from tinygpt.core.errors import TooLongError, UnknownModel
 from tinygpt.serve.job import CallPart, Chat, Delta, Done, Event, ModelCard, Text, Token, Usage
 
 CARD = ModelCard(
     name="tiny", created=1_760_000_000, context=128, size_bytes=4_200_000, n_parameters=1_234_567,
-    digest="sha256:" + "ab" * 32, family="llama", template="chatml", loaded=True,
+    digest="sha256:" + "ab" * 32, family="llama", template="{{ messages }}", loaded=True,
     memory_bytes=5_000_000, details={
-        "hidden_size": 32, "num_hidden_layers": 2, "template": "{{ messages }}",
+        "hidden_size": 32, "num_hidden_layers": 2,
         "capabilities": ["completion", "tools", "thinking", "embedding"],
     },
 )  # fmt: skip
@@ -54,6 +54,11 @@ def token(text: str, logprob: float) -> Token:
     return Token(65, text, text.encode(), logprob, ((other, -2.0),))
 
 
+def _ids(job: Chat) -> list[int]:
+    written = (ord(letter) for message in job.messages for letter in str(message["content"]))
+    return [*job.context, 1, *written]
+
+
 @dataclass
 class FakeDesk:
     """Says `script` to every job. With `hang` it never ends; `closed` counts iterators that were closed."""
@@ -65,6 +70,7 @@ class FakeDesk:
     embedded: list[Any] = field(default_factory=list[Any])
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     cards: tuple[ModelCard, ...] = (CARD, BASE)
+    rendered: int = 0  # prompts that were asked for beside an answer
 
     def chat(self, job: Chat) -> AsyncIterator[Event]:
         return self._say(job)
@@ -75,6 +81,11 @@ class FakeDesk:
     async def _say(self, job: Chat | Text) -> AsyncIterator[Event]:
         await self.card(job.model)
         self.jobs.append(job)
+        ids = _ids(job) if isinstance(job, Chat) else [*map(ord, job.prompt)]
+        if len(ids) >= CARD.context:
+            raise TooLongError(len(ids), CARD.context)
+        if job.told is not None:
+            job.told(ids)
         try:
             for event in self.script(job):
                 yield event
@@ -85,7 +96,8 @@ class FakeDesk:
             self.closed.release()
 
     async def prompt(self, job: Chat) -> list[int]:
-        return [1, *(ord(letter) for message in job.messages for letter in str(message["content"]))]
+        self.rendered += 1
+        return _ids(job)
 
     async def embed(self, model: str, inputs: Sequence[Any]) -> tuple[list[list[float]], int]:
         self.embedded.append(list(inputs))

@@ -23,8 +23,8 @@ Without effect, since every client may send them: Ollama's options of how a mode
 `num_gpu`, `num_thread`, `num_batch`, `num_keep`, `use_mmap` and their like), `shift` and `truncate`
 beside a prompt (one that does not fit is an error), levels of `think` (each is a yes); Anthropic's
 `cache_control`, `effort`, `budget_tokens`, `context_management`, `service_tier`; of /v1/responses
-`verbosity`, `service_tier`, `prompt_cache_key`, levels of `reasoning.effort` but "none",
-`max_tool_calls`. Keys that no surface knows are let pass, but for Ollama's `options`.
+`include` of what no answer here has, `verbosity`, `service_tier`, `prompt_cache_key`, `max_tool_calls`,
+levels of `reasoning.effort` but "none". Keys that no surface knows are let pass, but for Ollama's `options`.
 
 """
 
@@ -143,7 +143,10 @@ def _ollama() -> list[Odd]:
             "'input[0]' must be a string, got a number",
         ),
         Odd(
-            "POST /api/embed", {"model": "tiny", "input": "a" * 200, "truncate": False}, 400, "has 201 tokens"
+            "POST /api/embed",
+            {"model": "tiny", "input": "a" * 200, "truncate": False},
+            400,
+            "exceeds the context length: 201",
         ),
         Odd("POST /api/embed", {"model": "tiny", "input": "a", "dimensions": 9}, 400, "the model has 4"),
         Odd("POST /api/embed", {"model": "tiny", "input": "a", "dimensions": 1}, 200, "[[1.0]]"),
@@ -206,6 +209,7 @@ def _anthropic() -> list[Odd]:
             200,
             '"text": "Hello"',
         ),
+        Odd(path, turns(("user", "a" * 200)), 400, "prompt is too long: 201 tokens > 128 maximum"),
         Odd(path, hi | {"temperature": 3}, 400, "'temperature' must be from 0 to 2"),
         Odd(path, hi | {"top_k": 1.5}, 400, "'top_k' must be a whole number"),
         Odd(path, hi | {"stop_sequences": "x"}, 400, "'stop_sequences' must be a list of strings"),
@@ -274,9 +278,9 @@ def _responses() -> list[Odd]:
         Odd(path, items(output), 400, "is 'c', which no function_call before it has"),
         Odd(
             path,
-            items({"type": "function_call", "call_id": "c", "name": "f", "arguments": "["}),
-            400,
-            "'input[0].arguments' must be a JSON object, as text",
+            items({"type": "function_call", "call_id": "c", "name": "f", "arguments": "["}, output),
+            200,
+            "Hello",
         ),
         Odd(path, items({"type": "item_reference", "id": "msg_x"}), 400, "is no item of a stored response"),
         Odd(
@@ -285,6 +289,7 @@ def _responses() -> list[Odd]:
             200,
             "Hello",
         ),
+        Odd(path, hi | {"input": "a" * 200}, 400, "maximum context length is 128 tokens"),
         Odd(path, hi | {"tools": [{"type": "web_search"}]}, 400, "this server runs no tools"),
         Odd(path, hi | {"tool_choice": "required"}, 400, "is 'required', but there are no tools"),
         Odd(
@@ -305,6 +310,8 @@ def _responses() -> list[Odd]:
         Odd(path, hi | {"background": True}, 400, "'background' cannot be done by this server"),
         Odd(path, hi | {"background": False, "truncation": "disabled"}, 200, "Hello"),
         Odd(path, hi | {"truncation": "auto"}, 400, "'truncation' must be 'disabled'"),
+        Odd(path, hi | {"include": ["reasoning.encrypted_content"]}, 200, "Hello"),
+        Odd(path, hi | {"include": ["everything"]}, 400, "'include[0]' must be one of"),
         Odd(path, hi | {"previous_response_id": "resp_x"}, 400, "names no kept response"),
         Odd(path, hi | {"metadata": {"a": 1}}, 400, "'metadata.a' must be a string, got a number"),
         Odd(path, hi | {"stream": 1}, 400, "'stream' must be true or false, got a number"),

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygpt.core.errors import BusyError, ConfigError, UnknownModel
+from tinygpt.core.errors import BusyError, ConfigError, TooLongError, UnknownModel
 from tinygpt.serve.job import CallPart, Chat, Delta, Done, Event, Job, ModelCard, Text, Token, Usage
 
 NAMES = ("tiny", "tiny+poet", "org/tiny")
@@ -28,8 +28,8 @@ def token(text: str, logprob: float | None = -0.5, *others: str) -> Token:
 @dataclass
 class ScriptedDesk:
     """Writes "Hello." in three pieces, calls the first tool where one must be called, and goes by a few words
-    in the last message or prompt: `fail` (a job that is wrong), `break` (fails after the first piece), `hang`
-    (never ends), `slow` (waits for `go`)."""
+    in the last message or prompt: `fail` (a job that is wrong), `endless` (one that is too long), `break`
+    (fails after the first piece), `hang` (never ends), `slow` (waits for `go`)."""
 
     jobs: list[Job] = field(default_factory=list[Job])
     pieces: tuple[str, ...] = ("Hel", "lo", ".")
@@ -61,6 +61,8 @@ class ScriptedDesk:
         self.active += 1
         self.most = max(self.most, self.active)
         try:
+            if "endless" in last:
+                raise TooLongError(70, 64)
             if "fail" in last:
                 raise ConfigError("this job is wrong")
             if "slow" in last:
@@ -123,7 +125,7 @@ class ScriptedDesk:
         return ModelCard(
             name=name, created=1_700_000_000, context=64, size_bytes=1, n_parameters=2,
             digest="sha256:0123abc", base="tiny" if "+" in name else "", template="{{ messages }}",
-            details={"eos_token": "<end>"},
+            details={"eos_token": "<end>"}, loaded=True,
         )  # fmt: skip
 
     async def load(self, model: str, keep: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A live `tinygpt serve` on a tiny chat model, for tests of clients: import the fixture `live`."""
+"""A live `tinygpt serve` on a tiny chat model, and OpenAI's client of it, for tests of clients."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ import urllib.request
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import nano
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
@@ -28,6 +30,15 @@ from tinygpt.model.lm import LM, initialize
 NAME = "tiny"
 CONTEXT = 4096  # a byte is a token, and a catalogue of tools is long
 PATIENCE = 120.0
+HI: Any = [{"role": "user", "content": "hi"}]
+SCHEMA: Any = {
+    "type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"],
+    "additionalProperties": False,
+}  # fmt: skip
+TOOL: Any = {
+    "type": "function", "function": {"name": "light", "description": "Switch it.", "parameters": SCHEMA},
+}  # fmt: skip
+LONG: Any = [{"role": "user", "content": "endless " * CONTEXT}]
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Generator[Live]:
     folder = tmp_path_factory.mktemp("live")
     with serve(tiny_chat_model(folder), folder) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def client(live: Live) -> Any:
+    """OpenAI's own client of the server."""
+    return nano.require("openai").OpenAI(base_url=f"{live.url}/v1", api_key="none", max_retries=0)
 
 
 def npm(*packages: str) -> Path:

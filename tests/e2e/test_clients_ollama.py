@@ -11,15 +11,10 @@ from typing import Any
 import pytest
 
 import nano
-from serving import NAME, Live, live, node, npm
+from serving import HI, LONG, NAME, SCHEMA, TOOL, Live, client, live, node, npm
 
-__all__ = ["live"]
+__all__ = ["client", "live"]
 pytestmark = pytest.mark.parity
-HI: Any = [{"role": "user", "content": "hi"}]
-SCHEMA = {
-    "type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"],
-    "additionalProperties": False,
-}  # fmt: skip
 GREEDY = {"temperature": 0, "num_predict": 12}
 
 
@@ -31,11 +26,6 @@ def ollama(live: Live) -> Any:
 @pytest.fixture(scope="module")
 def anthropic(live: Live) -> Any:
     return nano.require("anthropic").Anthropic(base_url=live.url, api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def openai(live: Live) -> Any:
-    return nano.require("openai").OpenAI(base_url=f"{live.url}/v1", api_key="none", max_retries=0)
 
 
 # Ollama
@@ -83,11 +73,7 @@ def test_ollama_formats_and_tools(ollama: Any) -> None:
         options = {"num_predict": 300, "temperature": 1, "seed": seed}
         said = ollama.chat(NAME, HI, format=SCHEMA, options=options).message.content
         assert list(json.loads(said)) == ["on"]
-    tool = {
-        "type": "function",
-        "function": {"name": "light", "description": "Switch it.", "parameters": SCHEMA},
-    }
-    with_tools = ollama.chat(NAME, HI, tools=[tool], options=GREEDY)
+    with_tools = ollama.chat(NAME, HI, tools=[TOOL], options=GREEDY)
     assert with_tools.prompt_eval_count > ollama.chat(NAME, HI, options=GREEDY).prompt_eval_count
     call = {"function": {"name": "light", "arguments": {"on": True}}}
     turns = [
@@ -95,7 +81,7 @@ def test_ollama_formats_and_tools(ollama: Any) -> None:
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_name": "light", "content": "ok"},
     ]
-    assert ollama.chat(NAME, turns, tools=[tool], options=GREEDY).message.role == "assistant"
+    assert ollama.chat(NAME, turns, tools=[TOOL], options=GREEDY).message.role == "assistant"
 
 
 def test_ollama_reports_and_embeds(ollama: Any) -> None:
@@ -117,6 +103,16 @@ def test_ollama_errors_are_its_own(ollama: Any) -> None:
     with pytest.raises(error, match="'options.top_p' must be from 0 to 1"):
         ollama.chat(NAME, HI, options={"top_p": 3})
     assert ollama.pull(NAME).status == "success"
+    with pytest.raises(error, match="the input length exceeds the context length") as found:
+        ollama.chat(NAME, LONG)
+    assert found.value.status_code == 400
+
+
+def test_ollama_lets_go_of_a_model(ollama: Any) -> None:
+    for streamed in (False, True):
+        answer = ollama.chat(NAME, HI, options=GREEDY, keep_alive=0, stream=streamed)
+        assert [part.done_reason for part in answer][-1] if streamed else answer.done
+        assert ollama.ps().models == []
 
 
 def test_npm_ollama(live: Live, ollama: Any) -> None:
@@ -150,8 +146,7 @@ def test_a_session_of_continue(live: Live) -> None:
     body = {"model": model["name"], "messages": HI, "options": options, "keep_alive": 1800, "stream": True}
     lines = [json.loads(line) for line in _post(live, "/api/chat", body)]
     assert lines[-1]["done"] and all("error" not in line for line in lines)
-    tool = {"type": "function", "function": {"name": "light", "parameters": SCHEMA}}
-    whole = json.load(_post(live, "/api/chat", body | {"stream": False, "tools": [tool]}))
+    whole = json.load(_post(live, "/api/chat", body | {"stream": False, "tools": [TOOL]}))
     assert whole["message"]["role"] == "assistant"
 
 
@@ -161,6 +156,32 @@ def test_continues_adapters(live: Live, ollama: Any) -> None:
     expected = ollama.chat(NAME, HI, options=GREEDY).message.content
     for provider in ("ollama", "anthropic"):
         assert seen[provider]["whole"] == seen[provider]["streamed"] == expected
+
+
+def test_a_session_of_open_webui(live: Live) -> None:
+    """What it asks of a connection of either kind, whose key is empty."""
+
+    def ask(path: str, **body: Any) -> str:
+        data = json.dumps(body).encode() if body else None
+        request = urllib.request.Request(live.url + path, data, {"Authorization": "Bearer "})
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.read().decode()
+
+    (model,) = json.loads(ask("/v1/models"))["data"]
+    (tag,) = json.loads(ask("/api/tags"))["models"]
+    assert model["id"] == tag["model"] == NAME and "." in json.loads(ask("/api/version"))["version"]
+    asked = {"model": NAME, "messages": HI, "stream": True}
+    more = {"stream_options": {"include_usage": True}, "params": {}, "tool_ids": None, "features": {}}
+    reply = ask("/v1/chat/completions", **asked, **more, max_tokens=12, temperature=0)
+    *frames, end = reply.strip().split("\n\n")
+    *chunks, last = [json.loads(frame.removeprefix("data: ")) for frame in frames]
+    assert end == "data: [DONE]" and last["usage"]["completion_tokens"] > 0
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    lines = [json.loads(line) for line in ask("/api/chat", **asked, options=GREEDY).splitlines()]
+    assert "".join(line["message"]["content"] for line in lines) == text
+    assert NAME in ask("/api/ps") and json.loads(ask("/api/show", name=NAME))["details"]["family"]
+    assert len(json.loads(ask("/api/embed", model=NAME, input=["a"]))["embeddings"]) == 1
+    assert json.loads(ask("/api/generate", model=NAME, keep_alive=0))["done_reason"] == "unload"
 
 
 # Anthropic
@@ -192,7 +213,9 @@ def test_anthropic_tools(anthropic: Any) -> None:
     (call,) = [block for block in whole.content if block.type == "tool_use"]
     assert whole.stop_reason == "tool_use" and call.name == "light" and set(call.input) == {"on"}
     with anthropic.messages.stream(**body, messages=HI) as stream:
+        pieces = [event.partial_json for event in stream if event.type == "input_json"]
         final = stream.get_final_message()
+    assert json.loads("".join(pieces)) == call.input and len(pieces) > 4  # a byte is a token
     assert [block.input for block in final.content if block.type == "tool_use"] == [call.input]
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "done"}
     turns = [*HI, {"role": "assistant", "content": whole.content}, {"role": "user", "content": [result]}]
@@ -209,16 +232,18 @@ def test_anthropic_errors_are_its_own(anthropic: Any) -> None:
     assert found.value.body["error"]["type"] == "not_found_error"
     with pytest.raises(errors.BadRequestError, match="'temperature' must be from 0 to 2"):
         anthropic.messages.create(model=NAME, max_tokens=5, messages=HI, extra_body={"temperature": 3})
+    with pytest.raises(errors.BadRequestError, match=r"prompt is too long: \d+ tokens > 4096 maximum"):
+        anthropic.messages.create(model=NAME, max_tokens=5, messages=LONG)
 
 
 # Responses
 
 
-def test_openai_responses(openai: Any, ollama: Any) -> None:
+def test_openai_responses(client: Any, ollama: Any) -> None:
     body = {"model": NAME, "input": "hi", "temperature": 0, "max_output_tokens": 12}
-    whole = openai.responses.create(**body)
+    whole = client.responses.create(**body)
     assert whole.output_text == ollama.chat(NAME, HI, options=GREEDY).message.content
-    with openai.responses.stream(**body) as stream:
+    with client.responses.stream(**body) as stream:
         events = list(stream)
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert (
@@ -226,26 +251,29 @@ def test_openai_responses(openai: Any, ollama: Any) -> None:
         == whole.output_text
     )
     assert events[-1].response.usage == whole.usage
-    more = openai.responses.create(**body, previous_response_id=whole.id)
+    more = client.responses.create(**body, previous_response_id=whole.id)
     assert more.usage.input_tokens > whole.usage.input_tokens + whole.usage.output_tokens
-    assert openai.responses.retrieve(whole.id).output_text == whole.output_text
-    openai.responses.delete(whole.id)
+    assert client.responses.retrieve(whole.id).output_text == whole.output_text
+    client.responses.delete(whole.id)
     with pytest.raises(nano.require("openai").NotFoundError):
-        openai.responses.retrieve(whole.id)
+        client.responses.retrieve(whole.id)
 
 
-def test_openai_responses_parse_and_tools(openai: Any) -> None:
+def test_openai_responses_parse_and_tools(client: Any) -> None:
     Answer = nano.require("pydantic").create_model("Answer", on=(bool, ...))
-    parsed = openai.responses.parse(model=NAME, input="hi", text_format=Answer, max_output_tokens=300)
+    parsed = client.responses.parse(model=NAME, input="hi", text_format=Answer, max_output_tokens=300)
     assert isinstance(parsed.output_parsed.on, bool)
     tool = {"type": "function", "name": "light", "parameters": SCHEMA, "strict": True}
     body: Any = {"model": NAME, "tools": [tool], "max_output_tokens": 300, "temperature": 0}
     body["parallel_tool_calls"] = False
-    called = openai.responses.create(**body, input="hi", tool_choice="required")
+    called = client.responses.create(**body, input="hi", tool_choice="required")
     (call,) = [item for item in called.output if item.type == "function_call"]
     assert call.name == "light" and set(json.loads(call.arguments)) == {"on"}
+    with client.responses.stream(**body, input="hi", tool_choice="required") as stream:
+        pieces = [e.delta for e in stream if e.type == "response.function_call_arguments.delta"]
+    assert "".join(pieces) == call.arguments and len(pieces) > 4
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "done"}
-    again = openai.responses.create(
+    again = client.responses.create(
         **body, input=[output], previous_response_id=called.id, tool_choice="none"
     )
     assert again.output[0].type == "message"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,23 +16,11 @@ import pytest
 import nano
 from odd_openai import ODD, Odd
 from scripted_desk import Served
-from serving import NAME, Live, live, node, npm
+from serving import HI, LONG, NAME, SCHEMA, TOOL, Live, client, live, node, npm
 
-__all__ = ["live"]
+__all__ = ["client", "live"]
 pytestmark = pytest.mark.parity
-HI: Any = [{"role": "user", "content": "hi"}]
-PARAMETERS = {
-    "type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"],
-    "additionalProperties": False,
-}  # fmt: skip
 ONE: Any = {"parallel_tool_calls": False}  # random weights would go on calling
-TOOLS: Any = [{"type": "function", "function": {"name": "light", "parameters": PARAMETERS}}]
-
-
-@pytest.fixture(scope="module")
-def client(live: Live) -> Any:
-    openai = nano.require("openai")
-    return openai.OpenAI(base_url=f"{live.url}/v1", api_key="none", max_retries=0)
 
 
 def _chat(client: Any, **fields: Any) -> Any:
@@ -58,7 +49,7 @@ def test_openai_stream(client: Any) -> None:
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "light"}}])
 def test_openai_tools(client: Any, choice: Any) -> None:
-    fields: Any = {"tools": TOOLS, "tool_choice": choice, "temperature": 0, "max_tokens": 200, **ONE}
+    fields: Any = {"tools": [TOOL], "tool_choice": choice, "temperature": 0, "max_tokens": 200, **ONE}
     (whole,) = _chat(client, **fields).choices
     (call,) = whole.message.tool_calls
     assert whole.finish_reason == "tool_calls" and call.function.name == "light"
@@ -66,8 +57,14 @@ def test_openai_tools(client: Any, choice: Any) -> None:
     with client.chat.completions.stream(model=NAME, messages=HI, **fields) as stream:
         (streamed,) = stream.get_final_completion().choices
     assert streamed.message.tool_calls[0].function.arguments == call.function.arguments
+    chunks = _chat(client, stream=True, **fields)
+    first, *rest = [part for c in chunks for part in c.choices[0].delta.tool_calls or ()]
+    assert first.id and first.function.name == "light" and first.function.arguments == ""
+    assert all(part.index == 0 and part.id is part.function.name is None for part in rest)
+    pieces = [part.function.arguments for part in rest]
+    assert "".join(pieces) == call.function.arguments and len(pieces) > 4  # a byte is a token
     said = {"role": "tool", "tool_call_id": call.id, "content": "done"}
-    again = _chat(client, messages=[*HI, whole.message, said], tools=TOOLS)  # as an agent goes on
+    again = _chat(client, messages=[*HI, whole.message, said], tools=[TOOL])  # as an agent goes on
     assert again.choices[0].message.role == "assistant"
 
 
@@ -132,6 +129,29 @@ def test_openai_models_and_errors(client: Any) -> None:
         client.completions.create(model=NAME, prompt=[1, 10**6])
 
 
+def test_a_conversation_beyond_the_context(live: Live, client: Any) -> None:
+    openai = nano.require("openai")
+    for ask, param in (
+        (lambda: _chat(client, messages=LONG), "messages"),
+        (lambda: _chat(client, messages=LONG, stream=True), "messages"),
+        (lambda: client.completions.create(model=NAME, prompt=LONG[0]["content"]), "prompt"),
+        (lambda: client.embeddings.create(model=NAME, input=LONG[0]["content"]), "input"),
+        (lambda: client.responses.create(model=NAME, input=LONG[0]["content"]), "input"),
+    ):
+        with pytest.raises(openai.BadRequestError, match="maximum context length is 4096") as wrong:
+            ask()
+        assert (wrong.value.code, wrong.value.param) == ("context_length_exceeded", param)
+    litellm = _litellm()
+    with pytest.raises(litellm.ContextWindowExceededError):
+        litellm.completion(f"openai/{NAME}", LONG, api_base=f"{live.url}/v1", api_key="none", num_retries=0)
+
+
+def test_the_tokenizer_says_what_it_is(live: Live) -> None:
+    info = nano.require("httpx").get(f"{live.url}/tokenizer_info").json()
+    assert (info["eos_token"], info["pad_token"], info["bos_token"]) == ("<|endoftext|>", "<|pad|>", None)
+    assert "messages" in info["chat_template"] and info["model_max_length"] == 4096
+
+
 def test_openai_embeddings(client: Any) -> None:
     packed = client.embeddings.create(model=NAME, input=["hi", "ho"])  # the SDK asks for base64 by itself
     plain = client.embeddings.create(model=NAME, input="hi", encoding_format="float")
@@ -163,10 +183,14 @@ def test_npm_openai(live: Live) -> None:
     assert len(seen["embedding"]) > 1 and seen["error"] == {"status": 400, "param": "temperature"}
 
 
-def test_litellm(live: Live) -> None:
+def _litellm() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network for prices
-        litellm = nano.require("litellm")
+        return nano.require("litellm")
+
+
+def test_litellm(live: Live) -> None:
+    litellm = _litellm()
     fields: Any = {
         "model": f"openai/{NAME}",
         "api_base": f"{live.url}/v1",
@@ -177,11 +201,13 @@ def test_litellm(live: Live) -> None:
     chunks = litellm.completion(messages=HI, max_tokens=8, temperature=0, stream=True, **fields)
     text = "".join(c.choices[0].delta.content or "" for c in chunks)
     assert text == whole.choices[0].message.content and whole.usage.completion_tokens > 0
-    called = litellm.completion(messages=HI, tools=TOOLS, tool_choice="required", **ONE, **fields)
+    called = litellm.completion(messages=HI, tools=[TOOL], tool_choice="required", **ONE, **fields)
     called = called.choices[0].message
     assert called.tool_calls[0].function.name == "light"
     said = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "name": "light", "content": "done"}
-    again = litellm.completion(messages=[*HI, called.model_dump(), said], tools=TOOLS, max_tokens=4, **fields)
+    again = litellm.completion(
+        messages=[*HI, called.model_dump(), said], tools=[TOOL], max_tokens=4, **fields
+    )
     assert again.choices[0].finish_reason in ("stop", "length")
     assert litellm.embedding(input=["hi"], **fields).data[0]["embedding"]
     text = litellm.text_completion(
@@ -198,14 +224,37 @@ def test_langchain(live: Live) -> None:
     whole = short.invoke("hi")
     assert "".join(str(chunk.content) for chunk in short.stream("hi")) == whole.content
     assert whole.usage_metadata["output_tokens"] <= 8
-    (call,) = chat.bind_tools(TOOLS, tool_choice="any", **ONE).invoke("hi").tool_calls
+    (call,) = chat.bind_tools([TOOL], tool_choice="any", **ONE).invoke("hi").tool_calls
     assert call["name"] == "light" and set(call["args"]) == {"on"}
-    schema = {"title": "answer", **PARAMETERS}
+    chunks = list(chat.bind_tools([TOOL], tool_choice="any", **ONE).stream("hi"))
+    assert sum((c for c in chunks[1:]), chunks[0]).tool_calls[0]["args"] == call["args"]
+    assert sum(len(c.tool_call_chunks) for c in chunks) > 4
+    with pytest.raises(nano.require("langchain_core.exceptions").ContextOverflowError):
+        chat.invoke(LONG[0]["content"])
+    schema = {"title": "answer", **SCHEMA}
     for method in ("json_schema", "function_calling"):
         assert set(chat.with_structured_output(schema, method=method).invoke("hi")) == {"on"}
     embeddings = langchain.OpenAIEmbeddings(**fields, check_embedding_ctx_length=False)
     assert len(embeddings.embed_documents(["hi", "ho"])) == 2
     assert langchain.OpenAI(**fields, temperature=0, max_tokens=4).invoke("hi") is not None
+
+
+def test_llm(live: Live, tmp_path: Path) -> None:
+    """The command line tool `llm`, told of the server in its own file."""
+    nano.require("llm")
+    model = {"model_id": "here", "model_name": NAME, "api_base": f"{live.url}/v1", "supports_schema": True}
+    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps([model]))  # JSON is YAML, too
+
+    def llm(*words: str) -> str:
+        asked = [sys.executable, "-m", "llm", "-m", "here", "--key", "none", "--no-log", *words, "hi"]
+        env = {**os.environ, "LLM_USER_PATH": str(tmp_path)}
+        done = subprocess.run(asked, env=env, capture_output=True, text=True, timeout=120, errors="replace")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    short = ("-o", "temperature", "0", "-o", "max_tokens", "8")
+    assert llm(*short) == llm(*short, "--no-stream") != "\n"
+    assert set(json.loads(llm("--schema", json.dumps(SCHEMA)))) == {"on"}
 
 
 TASKS = {

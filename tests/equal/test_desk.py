@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from desks import GREEDY, HI, TOKENIZER, TOOL, done_of, heard, on, opened, text_of
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import BusyError, ConfigError, UnknownModel, UnsupportedError
+from tinygpt.core.errors import BusyError, ConfigError, TooLongError, UnknownModel, UnsupportedError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.lane import Lane, Limits
 from tinygpt.serve.job import Chat, Delta, Format, Text
@@ -34,6 +35,38 @@ def test_served_is_in_process_alone_and_with_neighbours() -> None:
                 ids = engine.encode("x" * i)
                 alone = await on(desk, lambda ids=ids: engine.generate_batch([ids], GREEDY)[0])
                 assert text_of(one) == alone.text
+
+    asyncio.run(main())
+
+
+def test_what_was_read_is_told_and_a_context_stands_before_it_as_it_is() -> None:
+    async def main() -> None:
+        async with opened() as (desk, _):
+            ids: list[int] = []
+            chat = Chat(messages=HI, config=GREEDY, told=ids.extend)
+            plain = await heard(desk.chat(chat))
+            assert ids == await desk.prompt(chat) and done_of(plain).usage.prompt_tokens == len(ids)
+            read = [*b"before", *ids]
+            ids.clear()
+            after = await heard(desk.chat(replace(chat, context=list(b"before"))))
+            alone = await heard(desk.text(Text(prompt=read, config=GREEDY)))
+            assert ids == read and text_of(after) == text_of(alone) != text_of(plain)
+
+    asyncio.run(main())
+
+
+def test_a_prompt_beyond_the_context_says_how_long_it_is() -> None:
+    async def main() -> None:
+        async with opened() as (desk, _):
+            for events in (
+                desk.chat(Chat(messages=[{"role": "user", "content": "a" * 2000}])),
+                desk.text(Text(prompt="a" * 2000)),
+            ):
+                with pytest.raises(TooLongError) as wrong:
+                    await heard(events)
+                assert wrong.value.n >= 2000 and wrong.value.most == 1024
+            with pytest.raises(TooLongError):
+                await desk.embed("tiny", ["a" * 2000])
 
     asyncio.run(main())
 

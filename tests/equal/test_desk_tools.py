@@ -40,8 +40,12 @@ def test_calls_are_read_and_one_may_be_the_most() -> None:
             assert calls_of(events) == [("weather", {"city": "Ulm"})] * 2
             assert text_of(events) == "So:" and done_of(events).finish_reason == "tool_calls"
             assert "".join(e.reasoning for e in events if isinstance(e, Delta)) == "Hm."
-            ids = [p.id for e in events if isinstance(e, Delta) for p in e.calls]
+            parts = [p for e in events if isinstance(e, Delta) for p in e.calls]
+            ids = [p.id for p in parts if p.name]
             assert len(set(ids)) == 2 and all(id.startswith("call_") for id in ids)
+            letters = [(p.index, p.arguments) for p in parts if not p.name]  # a byte is a token
+            assert letters == [(i, letter) for i in (0, 1) for letter in '{"city": "Ulm"}']
+            assert all(p.id == p.name == "" or p.arguments == "" for p in parts)
             tokens = [t for e in events if isinstance(e, Delta) for t in e.tokens]
             assert len(tokens) == done_of(events).usage.completion_tokens
             assert 0 < done_of(events).usage.reasoning_tokens < 20

@@ -68,7 +68,9 @@ def _read(source: str, answer: str) -> tuple[str, list[tuple[str, Any]]]:
     parser = Parser(forms=calls.forms(source, {}), tools=[TOOL])
     parts = [part for letter in answer for part in parser.feed(letter)] + parser.finish()
     text = "".join(p.text for p in parts if p.kind == "text")
-    return text, [(p.name, json.loads(p.text)) for p in parts if p.kind == "call"]
+    names = [p.text for p in parts if p.kind == "call"]
+    written = "".join({"call": "\n", "arguments": p.text}.get(p.kind, "") for p in parts).split("\n")[1:]
+    return text, [(name, json.loads(arguments)) for name, arguments in zip(names, written, strict=True)]
 
 
 @pytest.mark.parity

@@ -172,7 +172,8 @@ def test_why_an_answer_ended(script: list[Any], max_tokens: int, wanted: tuple[s
 
 def test_a_stream_has_blocks_one_after_another():
     script = [Delta(reasoning="hm"), Delta(text="We"), *calls(("get", '{"a": 1}'), before="ll")]
-    found = events(FakeDesk(lambda _: script))
+    desk = FakeDesk(lambda _: script)
+    found = events(desk)
     types = [(event["type"], event.get("index")) for event in found]
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
     assert types == [
@@ -196,6 +197,7 @@ def test_a_stream_has_blocks_one_after_another():
         e["delta"]["partial_json"] for e in found if e.get("delta", {}).get("type") == "input_json_delta"
     ]
     assert json.loads("".join(pieces)) == {"a": 1}
+    assert not desk.rendered  # what is counted at the start is what was asked
     assert found[0]["message"]["usage"]["input_tokens"] == 3 and found[0]["message"]["content"] == []
     usage = found[-2]["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (8, 3, 5)

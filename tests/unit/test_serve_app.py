@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from asgi import FakeDesk, ask, fake_registry, surface
 from tinygpt.core.errors import ConfigError
-from tinygpt.serve.app import App, make_app
+from tinygpt.serve import limits as limits_
+from tinygpt.serve.app import App, make_app, surfaces
 from tinygpt.serve.limits import Limits, Settings
 from tinygpt.serve.trace import Folder
 
@@ -48,6 +52,8 @@ def test_every_error_has_the_form_of_its_surface() -> None:
                 reply = await ask(served, method, path.replace("/v1", root), body)
                 assert (reply.status, list(reply.json)) == (status, [name]), (path, body, reply)
                 assert reply.json[name]["message"]
+                param = next((key for key in ("n", "stop") if isinstance(body, dict) and key in body), None)
+                assert reply.json[name]["param"] == param
         assert (await ask(served, "GET", "/v1/chat")).headers["allow"] == "POST"
         assert (await ask(served, "GET", "/elsewhere")).json["error"]["type"] == "invalid_request_error"
 
@@ -57,6 +63,32 @@ def test_every_error_has_the_form_of_its_surface() -> None:
 def test_brackets_in_texts_are_no_depth() -> None:
     reply = run(ask(app(), "POST", "/v1/chat", CHAT | {"x": '[{"' * 500}))
     assert reply.status == 200
+
+
+def test_depth_is_counted_over_texts_escapes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(3)
+    texts = ["", '["', "\\", '\\"[', "{}", 'a\\\\"', "\u00fc]"]
+
+    def made(depth: int) -> tuple[Any, int]:
+        """A value, and how deep it is."""
+        if depth > 6 or rng.random() < 0.3:
+            return rng.choice([*texts, 1, None]), 0
+        inner = [made(depth + 1) for _ in range(rng.randint(0, 3))]
+        whole = {rng.choice(texts) + str(i): v for i, (v, _) in enumerate(inner)}
+        return (whole if rng.random() < 0.5 else [v for v, _ in inner]), 1 + max(
+            (d for _, d in inner), default=0
+        )
+
+    for piece in (1, 7, limits_.PIECE):
+        monkeypatch.setattr(limits_, "PIECE", piece)
+        for _ in range(60):
+            value, depth = made(0)
+            body = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode()
+            read = limits_.read_json(body, Limits(depth=depth))
+            assert read == value
+            if depth:
+                with pytest.raises(ConfigError, match=f"is nested {depth} deep"):
+                    limits_.read_json(body, Limits(depth=depth - 1))
 
 
 def test_bodies_are_bounded_in_size_and_time() -> None:
@@ -245,8 +277,9 @@ def test_the_log_has_one_line_a_request_and_no_secrets() -> None:
 
 
 def test_the_openapi_document_promises_no_422() -> None:
-    found = run(ask(app(), "GET", "/openapi.json")).json
-    assert {"/", "/health", "/ready", "/metrics", "/v1/chat", "/api/chat"} <= set(found["paths"])
+    whole = make_app(FakeDesk(), fake_registry(), Settings(log=False), surfaces())
+    found = run(ask(whole, "GET", "/openapi.json")).json
+    assert {"/", "/health", "/ready", "/metrics", "/v1/messages", "/api/chat"} <= set(found["paths"])
     for operations in found["paths"].values():
         assert all("422" not in o["responses"] and "default" in o["responses"] for o in operations.values())
     ids = [o["operationId"] for operations in found["paths"].values() for o in operations.values()]

@@ -217,7 +217,7 @@ def test_a_context_comes_back_and_is_gone_on_with():
     assert first["context"] == [1, ord("x"), *map(ord, "Hello")]
     second = post(desk, "/api/generate", model=model, prompt="y", context=first["context"], stream=False)
     new = [1, ord("y")]
-    assert desk.jobs[-1].prompt == first["context"] + new
+    assert desk.jobs[-1].context == first["context"] and not desk.rendered
     assert second["context"] == first["context"] + new + list(map(ord, "Hello"))
     assert "context" not in post(desk, "/api/generate", model=model, prompt="x", raw=True, stream=False)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import groupby
 from typing import Any
 
 import pytest
 
 from tinygpt.serve import calls
-from tinygpt.serve.stream import Parser
+from tinygpt.serve.stream import Parser, Part
 
 TOOLS = [
     {
@@ -56,6 +57,26 @@ CASES: dict[str, Case] = {
         '"weather", "arguments": {}}</tool_call>',
         'So:\n<tool_call>\n{"name": "get_time", "arg\n</tool_call>', "",
         [("weather", {})],
+    ),
+    "hermes several": (
+        "<tool_call>", '<tool_call>{"name": "get_time", "arguments": {"a": [1]}};\n{"name": "weather", '
+        '"arguments": {"b": {}}}\n</tool_call> So.', "So.", "",
+        [("get_time", {"a": [1]}), ("weather", {"b": {}})],
+    ),
+    "hermes with a bracket more, one less, and a word": (
+        "<tool_call>", '<tool_call>{"name": "get_time", "arguments": {}}}</tool_call>'
+        '<tool_call>{"name": "get_time", "arguments": {}</tool_call>'
+        '<tool_call>{"name": "get_time", "arguments": {}} what?</tool_call>', "what?", "",
+        [("get_time", {})] * 3,
+    ),
+    "hermes from the other side": (
+        "<tool_call>", f'<tool_call>{{"arguments": {WRITTEN}, "name": "weather"}}</tool_call>'
+        '<tool_call>{"name": "weather", "arguments": "{\\"days\\": 1}"}</tool_call>', "", "",
+        [("weather", CALL), ("weather", {"days": 1})],
+    ),
+    "coder with JSON": (
+        "<tool_call>\n<function=", f"<tool_call>\n<function=weather>\n{WRITTEN}\n</function>\n</tool_call>",
+        "", "", [("weather", CALL)],
     ),
     "hermes cut": (
         "<tool_call>", 'So: <tool_call>{"name": "get_ti', 'So: <tool_call>{"name": "get_ti', "", [],
@@ -121,8 +142,18 @@ def _parser(source: str, **options: Any) -> Parser:
 def _parts(parser: Parser, pieces: list[str]) -> tuple[str, str, list[tuple[str, Any]]]:
     parts = [part for piece in pieces for part in parser.feed(piece)] + parser.finish()
     join = {kind: "".join(p.text for p in parts if p.kind == kind) for kind in ("text", "reasoning")}
-    found = [(p.name, json.loads(p.text)) for p in parts if p.kind == "call"]
-    return join["text"], join["reasoning"], found
+    return join["text"], join["reasoning"], [(name, json.loads(text)) for name, text in _calls(parts)]
+
+
+def _calls(parts: list[Part]) -> list[tuple[str, str]]:
+    """Names, and arguments as they are written."""
+    found: list[tuple[str, str]] = []
+    for part in parts:
+        if part.kind == "call":
+            found.append((part.text, ""))
+        elif part.kind == "arguments":
+            found[-1] = (found[-1][0], found[-1][1] + part.text)
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -141,7 +172,8 @@ def test_any_mixture_of_marks_is_read_the_same_however_it_is_cut() -> None:
     rng = random.Random(5)
     bits = ["<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "weather", "arguments": {}}',
             "\n", " ", '"', "{", "a", "<", "[TOOL_CALLS]", "[ARGS]", "<function=weather>", "</function>",
-            "<|python_tag|>", "weather", "[weather()]", "[weather("]  # fmt: skip
+            "<|python_tag|>", "weather", "[weather()]", "[weather(", '{"name": "weather", "arguments": {',
+            '"parameters": {}}', "}", "\\", "<function=weather>{", '"a": "', ";"]  # fmt: skip
     sources = [
         "<tool_call><function=",
         "[TOOL_CALLS]",
@@ -149,11 +181,61 @@ def test_any_mixture_of_marks_is_read_the_same_however_it_is_cut() -> None:
         "<|tool_call_start|>",
         "[func_name1(",
     ]
-    for _ in range(120):
+    for _ in range(150):
         answer = "".join(rng.choice(bits) for _ in range(rng.randint(1, 14)))
         source, opened = rng.choice(sources), rng.random() < 0.3
-        whole = _parts(_parser(source, opened=opened), [answer])
-        assert _parts(_parser(source, opened=opened), list(answer)) == whole, answer
+        found: list[Any] = []
+        for pieces in ([answer], list(answer)):
+            parser = _parser(source, opened=opened)
+            parts = [part for piece in pieces for part in parser.feed(piece)] + parser.finish()
+            found.append([(k, "".join(p.text for p in g)) for k, g in groupby(parts, lambda p: p.kind)])
+        assert found[0] == found[1], answer
+
+
+# What the template holds, and what comes before and after the arguments.
+WAYS = {
+    "hermes": ("<tool_call>", '<tool_call>\n{"name": "weather", "arguments": ', "}\n</tool_call>"),
+    "coder": ("<tool_call><function=", "<tool_call><function=weather>\n", "</function></tool_call>"),
+    "functions": ("<tool_call><function=", "<function=weather>", "</function>"),
+    "mistral list": ("[TOOL_CALLS]", '[TOOL_CALLS] [{"name": "weather", "arguments": ', "}]"),
+    "mistral names": ("[TOOL_CALLS]", "[TOOL_CALLS]weather[ARGS]", ""),
+    "llama": ("<|python_tag|>", '{"type": "function", "name": "weather", "parameters": ', "}"),
+    "llama tag": ("<|python_tag|>", '<|python_tag|>{"name": "weather", "parameters": ', "}"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_arguments_are_given_out_as_they_are_written(way: str) -> None:
+    source, before, after = WAYS[way]
+    written = '{ "city":"a, b", "at": [1.50,{}] }'
+    parser = _parser(source)
+    assert not [p for letter in before for p in parser.feed(letter)]
+    assert [[(p.kind, p.text) for p in parser.feed(letter)] for letter in written] == [
+        [("call", "weather"), ("arguments", "{")], *([("arguments", letter)] for letter in written[1:])
+    ]  # fmt: skip
+    assert not [p for letter in after for p in parser.feed(letter)] + parser.finish()
+
+
+@pytest.mark.parametrize(
+    ("written", "found", "text"),
+    [
+        ('{"a": Tru}}</tool_call> So.', '{"a": Tru}', "So."),  # no JSON, and its brackets close
+        ('{"a": 1</tool_call> So.', '{"a": 1', "So."),
+        ('{"a": "b}}</tool_call>\nSo.', '{"a": "b}}', "So."),  # a text that a line end breaks
+        ('{"a": "b\nc</tool_call> "So".', '{"a": "b\nc', '"So".'),
+        ('{"a": "b}}</tool_call> So.', '{"a": "b}}', "So."),
+        ('{"a": "b\\', '{"a": "b\\', ""),
+        ('{"a": "</tool_ca', '{"a": "</tool_ca', ""),
+    ],
+)
+def test_arguments_that_break_are_what_was_written(written: str, found: str, text: str) -> None:
+    answer = f'<tool_call>{{"name": "weather", "arguments": {written}'
+    for pieces in ([answer], list(answer)):
+        parser = _parser("<tool_call>")
+        parts = [part for piece in pieces for part in parser.feed(piece)] + parser.finish()
+        assert _calls(parts) == [("weather", found)]
+        assert "".join(part.text for part in parts if part.kind == "text") == text
+    assert calls.arguments(found) == {"_raw": found}
 
 
 def test_text_is_given_out_as_soon_as_it_is_certain() -> None:

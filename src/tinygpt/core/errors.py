@@ -24,6 +24,17 @@ class ConfigError(TinyGPTError):
     """A flag, config key or combination of them is wrong."""
 
 
+class TooLongError(ConfigError):
+    """A prompt of `n` tokens does not fit into a context of `most`."""
+
+    def __init__(self, n: int, most: int) -> None:
+        super().__init__(
+            f"the prompt has {n} tokens and leaves no room in a context of {most}",
+            hint="shorten it, or use a model with a longer context",
+        )
+        self.n, self.most = n, most
+
+
 class DataError(TinyGPTError):
     """Input text, rows or a tokenizer are missing or do not fit."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx.utils import tree_flatten
 
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import ConfigError, TooLongError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data.template._spans import encode
 from tinygpt.infer import score
@@ -104,17 +104,14 @@ class Engine:
         return encode(self.template.render(messages, tools, True), self.tokenizer)[0]
 
     def room(self, prompt: Sequence[int], max_tokens: int) -> int:
-        """Tokens that an answer may have: max_tokens or what is left of the context. ConfigError when nothing
-        is."""
+        """Tokens that an answer may have: max_tokens or what is left of the context. TooLongError when
+        nothing is."""
         if not prompt:
             raise ConfigError(
                 "the prompt holds no token", hint="Engine.encode gives even an empty text a start"
             )
         if len(prompt) >= self.context:
-            raise ConfigError(
-                f"the prompt has {len(prompt)} tokens and leaves no room in a context of {self.context}",
-                hint="shorten it, or use a model with a longer context",
-            )
+            raise TooLongError(len(prompt), self.context)
         return min(max_tokens, self.context - len(prompt))
 
     def limit(self, config: SampleConfig) -> float:

@@ -16,6 +16,7 @@ from tinygpt.core import files, hub
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError, TinyGPTError
 from tinygpt.core.events import Events
+from tinygpt.data.tokenizer import _beside
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane
@@ -167,7 +168,7 @@ class Models:
             base=root if wanted else "",
             adapters=tuple(wanted),
             context=int(engine.context),
-            template=engine.template.name if engine.template else "",
+            template=engine.template.source if engine.template else "",
             quantization=str(how) if how else own.quantization,
         )
         lane = self.lane(card, engine)
@@ -246,6 +247,7 @@ def card_of(name: str, folder: Path, path: Path) -> ModelCard:
         digest=_prompt_cache.digest(folder, entries),
         family=str(data.get("model_type", "")),
         quantization=f"{quant.get('bits', '')} bits".strip() if quant else next(iter(facts["dtypes"]), ""),
+        template=_beside.chat_template(folder) or "",
         details={"path": str(path)}
         | ({"system": system.read_text(encoding="utf-8").strip()} if system.is_file() else {}),
     )

@@ -8,6 +8,7 @@ are not told to; a thinking block has no signature, and none is asked for.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import BusyError, TinyGPTError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from tinygpt.serve.limits import Settings
 
+TOO_LONG = "prompt is too long: {n} tokens > {most} maximum"
 EVENTS = "text/event-stream"
 TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
@@ -58,11 +60,11 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         card = await opened(request, desk, name)
         job = reading.chat(body, card)
         answer = writing.Answer(name, job, hide=reading.hides_thinking(body))
-        events = desk.chat(job)
+        ids: list[int] = []
+        events = desk.chat(replace(job, told=ids.extend))
         if job.stream:
-            n_prompt = len(await stay(request, desk.prompt(job)))
             begun = await begin(request, events)
-            return stream(_stream(answer, begun, n_prompt), begun, EVENTS)
+            return stream(_stream(answer, begun, len(ids)), begun, EVENTS)
         done = None
         for event in await collect(request, events):
             _ = list(answer.take(event))
@@ -86,7 +88,7 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         "top_k": "integer", "stream": "boolean", "metadata": "object",
     }  # fmt: skip
     whole = document(["model", "messages", "max_tokens"], **fields, **more)
-    add(router, error, "POST", "/v1/messages", create, whole)
+    add(router, error, "POST", "/v1/messages", create, whole, too_long=TOO_LONG)
     add(router, error, "POST", "/v1/messages/count_tokens", count, document(["model", "messages"], **fields))
     return router
 

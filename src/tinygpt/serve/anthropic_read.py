@@ -106,6 +106,8 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
         function = {"name": tool.needed("name"), "parameters": dict(schema.data)}
         if description := tool.text("description"):
             function["description"] = description
+        if tool.flag("strict"):
+            function["strict"] = True
         found.append({"type": "function", "function": function})
     return function_tools(found)
 

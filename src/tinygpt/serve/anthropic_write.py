@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinygpt.serve.blocks import Block, Blocks, Step
+from tinygpt.serve.calls import arguments
 from tinygpt.serve.job import Chat, Delta, Done, Event, Usage
 
 DELTAS = {"reasoning": ("thinking_delta", "thinking"), "text": ("text_delta", "text"),
@@ -64,7 +65,12 @@ class Answer:
             case "reasoning":
                 return {"type": "thinking", "thinking": "" if self.hide else block.text, "signature": ""}
             case "call":
-                return {"type": "tool_use", "id": block.id, "name": block.name, "input": _object(block.text)}
+                return {
+                    "type": "tool_use",
+                    "id": block.id,
+                    "name": block.name,
+                    "input": arguments(block.text),
+                }
             case _:
                 return {"type": "text", "text": block.text}
 
@@ -93,15 +99,6 @@ class Answer:
             kind, name = DELTAS[block.kind]
             delta = {"type": kind, name: step.text}
             yield {"type": "content_block_delta", "index": block.index, "delta": delta}
-
-
-def _object(text: str) -> dict[str, Any]:
-    """A call's arguments. Those of an answer that was cut off are no JSON; none of it is known then."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def sse(event: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 A surface is a module of this package with
 
     routes(desk, settings) -> fastapi.APIRouter
-    error(status, message, *, code=None) -> starlette Response
+    error(status, message, *, code=None, param=None) -> starlette Response
 
 Its errors are written by `error` wherever they arise: in the gate, in routing, in a handler. What no surface
 has is the server's own: GET / /health /ready /metrics and /openapi.json.
@@ -170,29 +170,27 @@ def make_app(
 
 
 def _errors(surfaces: Sequence[Surface]) -> Callable[..., Any]:
-    """(path, headers, status, message, code=) -> the error in the form of the surface with that path."""
+    """(path, headers, status, message, code=, param=) -> the error in the form of the path's surface."""
     forms = sorted(
         ((prefix, surface.module.error) for surface in surfaces for prefix in surface.prefixes),
         key=lambda pair: -len(pair[0]),
     )
 
-    def refuse(
-        path: str, headers: Mapping[str, str], status: int, message: str, *, code: str | None = None
-    ) -> Any:
+    def refuse(path: str, headers: Mapping[str, str], status: int, message: str, **more: str | None) -> Any:
         anthropic = "anthropic-version" in headers and path.startswith("/v1/")
         where = "/v1/messages" if anthropic else path  # its SDK also asks paths that OpenAI's has
         write = next((error for prefix, error in forms if where.startswith(prefix)), _error)
-        return write(status, message, code=code)
+        return write(status, message, **more)
 
     return refuse
 
 
-def _error(status: int, message: str, *, code: str | None = None) -> Any:
+def _error(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Any:
     """An error in OpenAI's form, where no surface is responsible."""
     from starlette.responses import JSONResponse
 
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    error = {"message": message, "type": kind, "param": None, "code": code}
+    error = {"message": message, "type": kind, "param": param, "code": code}
     return JSONResponse({"error": error}, status)
 
 

@@ -33,6 +33,13 @@ LIST, LIST_END = "<|tool_call_start|>", "<|tool_call_end|>"
 PARAMETER = re.compile(r"<parameter=([^>\s]+)\s*>(.*?)</parameter>", re.DOTALL)
 ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
 BARE = re.compile(r"\[\s*(?:[A-Za-z_][\w.]*\s*(?:\(.*)?)?", re.DOTALL)
+# What stands before a call's arguments, where these are an object of JSON: its name, in a group.
+OBJECT_HEAD = (
+    r'\{\s*(?:"(?:type|id)"\s*:\s*"[^"\\\n]*"\s*,\s*)*"name"\s*:\s*"([^"\\\n]+)"\s*,'
+    r'\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+)
+NAME_HEAD = r"([^<>\s{}]+)\s*>\s*(?=\{)"
+CLOSERS = re.compile(rf"(?:[\s}}\]]|{FUNCTION_END})*")  # and what closes the call after them
 OBJECT = re.compile(r'\{\s*(?:"(?:[a-z]*|(?:name|type|function|parameters|arguments)".*))?', re.DOTALL)
 
 
@@ -45,6 +52,8 @@ class Form:
     """How calls stand in an answer.
 
     end:   "": they go on to the answer's end.
+    head:  what stands before the arguments of a call that are JSON, its name in a group; such arguments are
+           passed on as they are written. None: calls are read when they are whole.
     begins: for calls without a mark: whether a content that starts so may still become one. They count only
             where the content starts with them, and all their names are known.
     """
@@ -53,6 +62,7 @@ class Form:
     end: str
     read: Callable[[str, Tools], list[Call]]
     begins: Callable[[str], bool] | None = None
+    head: re.Pattern[str] | None = None
 
 
 def forms(source: str, special: Mapping[str, int]) -> list[Form]:
@@ -63,14 +73,15 @@ def forms(source: str, special: Mapping[str, int]) -> list[Form]:
     if (other := _mlx_lm.form(source)) is not None:
         return [other]
     if _calls.MISTRAL in source:
-        return [Form(_calls.MISTRAL, "", _mistral)]
+        return [Form(_calls.MISTRAL, "", _mistral, head=MISTRAL_HEAD)]
     if LIST in source or (LIST in special and TAG not in source):
         return [Form(LIST, LIST_END, _pythonic)]
     if TAG in source:
         return [TAGGED, *([FUNCTIONS] if FUNCTION in source else [])]
     if _calls.parser(source) is _calls.llama:
-        bare = Form("", "", _llama, lambda text: OBJECT.fullmatch(text) is not None)
-        return [Form(_calls.PYTHON, "", _python), bare, *([FUNCTIONS] if FUNCTION in source else [])]
+        bare = Form("", "", _llama, lambda text: OBJECT.fullmatch(text) is not None, LLAMA_HEAD)
+        tagged = Form(_calls.PYTHON, "", _python, head=LLAMA_HEAD)
+        return [tagged, bare, *([FUNCTIONS] if FUNCTION in source else [])]
     if re.search(r"\[func(tion)?_?name\w*\(", source):
         return [Form("", "", _pythonic, lambda text: BARE.fullmatch(text) is not None)]
     return [TAGGED]
@@ -79,6 +90,16 @@ def forms(source: str, special: Mapping[str, int]) -> list[Form]:
 def name_of(tool: Mapping[str, Any]) -> str:
     """A tool's name, in OpenAI's form of it."""
     return str((tool.get("function") or tool).get("name", ""))
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call that was written, as an object. What is none goes into one as it is, so that
+    whoever called sees it, and a conversation can go on."""
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"_raw": text}
 
 
 def _tagged(body: str, tools: Tools) -> list[Call]:
@@ -217,5 +238,10 @@ def _in_string(text: str) -> bool:
     return len(quotes) % 2 == 0 and "\n" not in quotes[-1]
 
 
-TAGGED = Form(TAG, TAG_END, _tagged)
-FUNCTIONS = Form(FUNCTION, FUNCTION_END, _functions)
+MISTRAL_HEAD = re.compile(
+    rf"[\s,]*\[?\s*{OBJECT_HEAD}|"
+    rf"\s*(?:{re.escape(_calls.MISTRAL)})?\s*([\w.\-]+)\s*{re.escape(_calls.ARGS)}\s*(?=\{{)"
+)
+LLAMA_HEAD = re.compile(rf"[\s;]*{OBJECT_HEAD}")
+TAGGED = Form(TAG, TAG_END, _tagged, head=re.compile(rf"[\s;]*(?:{OBJECT_HEAD}|{FUNCTION}{NAME_HEAD})"))
+FUNCTIONS = Form(FUNCTION, FUNCTION_END, _functions, head=re.compile(rf"\s*{NAME_HEAD}"))

@@ -21,7 +21,7 @@ SIZES = (
 
 
 def facts(engine: Engine) -> dict[str, Any]:
-    """What only an open model tells: `capabilities`, in Ollama's words, the template's text, and sizes."""
+    """What only an open model tells: `capabilities`, in Ollama's words, control tokens, and sizes."""
     source = source_of(engine.template) if engine.template else ""
     special = engine.tokenizer.special
     can = ["completion"]
@@ -33,7 +33,7 @@ def facts(engine: Engine) -> dict[str, Any]:
         can.append("thinking")
     config = engine.model.config
     sizes = {name: getattr(config, name) for name in SIZES if isinstance(getattr(config, name, None), int)}
-    return {"capabilities": [*can, "embedding"], "template": source, **sizes}
+    return {"capabilities": [*can, "embedding"], **engine.tokenizer.names, **sizes}
 
 
 def capabilities(card: ModelCard) -> list[str]:

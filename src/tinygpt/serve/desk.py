@@ -73,6 +73,8 @@ class FrontDesk:
         async with self.registry.use(job.model) as served:
             engine, load = served.engine, time.perf_counter() - begun
             turn = await self._chat_turn(engine, job, job.messages, count)
+            if job.told is not None:
+                job.told(turn.ids)
             own = self._own(job)
             rows = [
                 Row(index=i, tokenizer=engine.tokenizer, report=job.logprobs is not None, own=own, load=load)
@@ -141,8 +143,8 @@ class FrontDesk:
             Parser, prompt.think, opened=prompt.opened, forms=listed, tools=known, parallel=job.parallel
         )
         return _Turn(
-            ids=prompt.ids, stop_ids=stop_ids, constraints=constraints, boundaries=prompt.boundaries,
-            parser=parser,
+            ids=[*job.context, *prompt.ids], stop_ids=stop_ids, constraints=constraints,
+            boundaries=tuple(len(job.context) + at for at in prompt.boundaries), parser=parser,
         )  # fmt: skip
 
     def _own(self, job: Chat) -> str:
@@ -188,6 +190,8 @@ class FrontDesk:
         async with self.registry.use(job.model) as served:
             engine, load = served.engine, time.perf_counter() - begun
             turn = await self._text_turn(engine, job, count)
+            if job.told is not None:
+                job.told(turn.ids)
             told = job.logprobs is not None
             rows = [
                 Row(index=i, tokenizer=engine.tokenizer, report=told, stops=job.echo, load=load)

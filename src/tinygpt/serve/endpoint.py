@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import TinyGPTError
+from tinygpt.core.errors import TinyGPTError, TooLongError
 from tinygpt.serve.leaving import GONE, Gone
 from tinygpt.serve.openai.errors import facts
 
@@ -20,6 +20,10 @@ ERRORS = {
     413: "The request is too large.",
     503: "Too much is asked for at once; Retry-After says when to come again.",
 }
+TOO_LONG = (
+    "This model's maximum context length is {most} tokens. However, your {prompt} resulted in {n} tokens. "
+    "Please reduce the length of the {prompt}."
+)
 
 
 def add(
@@ -30,17 +34,24 @@ def add(
     work: Callable[[Request], Awaitable[Response]],
     extra: dict[str, Any] | None = None,
     media_type: str = "application/json",
+    *,
+    prompt: str | None = None,
+    too_long: str = TOO_LONG,
 ) -> None:
     """Let `work` answer requests for `path`, and `error` where it raises one of ours.
 
-    methods, media_type: one or several, with spaces; a HEAD is not listed. The first line of work's docstring
-    is what OpenAPI says of it, and each {name} in the path is a text."""
+    prompt: the field that may be longer than the context; too_long: the message then, as clients of this
+    surface look for it. methods, media_type: one or several, with spaces; a HEAD is not listed. The first
+    line of work's docstring is what OpenAPI says of it, and each {name} in the path is a text."""
     from fastapi import Request
     from fastapi.responses import Response
 
     async def answer(request: Any) -> Response:
         try:
             return await work(request)
+        except TooLongError as wrong:
+            said = too_long.format(prompt=prompt or "prompt", n=wrong.n, most=wrong.most)
+            return error(400, said, code="context_length_exceeded", param=prompt)
         except TinyGPTError as wrong:
             return error(**facts(wrong))
         except Gone:

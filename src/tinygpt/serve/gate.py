@@ -26,7 +26,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Refuse = Callable[..., Any]  # (path, headers, status, message, code=) -> Response
+Refuse = Callable[..., Any]  # (path, headers, status, message, code=, param=) -> Response
 NAME = re.compile(r"[\w.-]{1,64}")
 CLIENT_GONE = 499  # in log and figures only: nobody is there to read it
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
@@ -137,7 +137,8 @@ class _Passage:
         except LimitError as error:
             return await self._answer(413, str(error), "body_too_large")
         except TinyGPTError as error:
-            return await self._answer(400, str(error), "invalid_body")
+            param = getattr(error, "param", None)
+            return await self._answer(400, str(error), "invalid_body", param)
         if body is None:
             self.record.gone = True
             return None
@@ -247,9 +248,10 @@ class _Passage:
         await self._out({"type": "http.response.start", "status": status, "headers": pairs})
         await self._out({"type": "http.response.body", "body": b""})
 
-    async def _answer(self, status: int, message: str, code: str) -> None:
+    async def _answer(self, status: int, message: str, code: str, param: str | None = None) -> None:
         """An error, in the form of the surface that the path belongs to."""
-        response = self.gate.refuse(self.scope["path"], self.headers, status, message, code=code)
+        path = self.scope["path"]
+        response = self.gate.refuse(path, self.headers, status, message, code=code, param=param)
         if status == 401:
             response.headers["www-authenticate"] = "Bearer"
         await response(self.scope, self._replayed, self._out)

@@ -6,7 +6,7 @@ in its own form. It knows nothing of engines; the desk knows nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ class Job:
     logprobs: how many alternatives beside each token's log-probability; None: neither.
     user:     who asks, for the trace.
     stream:   whether the answer is sent as it grows, for the records.
+    told:     called with the prompt's ids, before the first event.
     """
 
     model: str = ""
@@ -46,6 +47,7 @@ class Job:
     user: str = ""
     request_id: str = ""
     stream: bool = False
+    told: Callable[[Sequence[int]], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class Chat(Job):
     parallel:    whether one answer may call more than one tool.
     think:       whether the model reasons first, where its template can be told; None: as it does by itself.
     prefill:     whether the last message is an assistant's beginning, to be continued.
+    context:     ids that stand before the prompt, as they are.
     """
 
     messages: Sequence[Message]
@@ -65,6 +68,7 @@ class Chat(Job):
     parallel: bool = True
     think: bool | None = None
     prefill: bool = False
+    context: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +152,7 @@ Event = Delta | Done
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """A served model as listings show it."""
+    """A served model as listings show it. template: the Jinja source of its chat template."""
 
     name: str
     created: int

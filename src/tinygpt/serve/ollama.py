@@ -12,9 +12,10 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import TinyGPTError, UnknownModel
+from tinygpt.core.errors import TinyGPTError, TooLongError, UnknownModel
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve import ollama_read as reading
 from tinygpt.serve import ollama_write as writing
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # Clients ask for a least version before they use a feature; 0.14.0 is the first Ollama that has all that is
 # here (logprobs 0.12.11, /v1/responses 0.13.3, /v1/messages 0.14.0). A suffix would sort below it.
 VERSION = "0.14.0"
+TOO_LONG = "the input length exceeds the context length: {n} tokens, the model reads {most}"
 NDJSON = "application/x-ndjson"
 MOST_INPUTS = 2048
 ADD = "start `tinygpt serve` with the model's path or hf:// address as a further MODEL"
@@ -115,7 +117,7 @@ class Surface:
             return await self._loaded(request, await self.find(name), keep, writing.Answer(name, chat=False))
         card = await self.open(request, name)
         answer = writing.Answer(name, chat=False, load_seconds=time.perf_counter() - start)
-        job, ids = await self._generate(card, body)
+        job, ids = self._generate(card, body)
         events = self.desk.chat(job) if isinstance(job, Chat) else self.desk.text(job)
         return await self._answer(request, body, start, card, keep, answer, events, ids)
 
@@ -148,9 +150,9 @@ class Surface:
             prefill=last.get("role") == "assistant" and not last.get("tool_calls"),
         )
 
-    async def _generate(self, card: ModelCard, body: Fields) -> tuple[Chat | Text, list[int] | None]:
-        """The job of /api/generate, and the ids of its prompt, for the `context` that comes back; None where
-        none does."""
+    def _generate(self, card: ModelCard, body: Fields) -> tuple[Chat | Text, list[int] | None]:
+        """The job of /api/generate, and where the ids of its prompt will be, for the `context` that comes
+        back; None where none does."""
         reading.only_empty(body, "template", "cannot be given: the model's own chat template is used")
         prompt, suffix = body.text("prompt", ""), body.text("suffix", "")
         system, context = body.text("system", ""), reading.context(body)
@@ -168,10 +170,8 @@ class Surface:
             return Text(**settings, prompt=prompt, suffix=suffix), None
         if raw:
             return Text(**settings, prompt=prompt), None
-        ids = await self.desk.prompt(chat)
-        if not context:
-            return chat, ids
-        return Text(**settings, prompt=context + ids), context + ids
+        ids: list[int] = []
+        return replace(chat, context=context, told=ids.extend), ids
 
     async def _loaded(
         self, request: Request, card: ModelCard, keep: float | None, answer: writing.Answer
@@ -227,7 +227,7 @@ class Surface:
         for text in texts:
             ids = await self.desk.tokenize(card.name, text)
             if len(ids) > card.context and not cut:
-                raise body.wrong("input", f"has {len(ids)} tokens, the model reads {card.context}")
+                raise TooLongError(len(ids), card.context)
             inputs.append(ids[: card.context] if len(ids) > card.context else text)
         vectors, n_tokens = await stay(request, self.desk.embed(card.name, inputs)) if inputs else ([], 0)
         if vectors and n_dimensions > len(vectors[0]):
@@ -346,7 +346,7 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     embeddings = document(
         ["model"], model="string", prompt="string", options="object", keep_alive="number|string"
     )
-    put = functools.partial(add, router, error)
+    put = functools.partial(add, router, error, too_long=TOO_LONG)
     put("GET HEAD", "/", surface.root, media_type="text/plain")
     put("GET HEAD", "/api/version", surface.version)
     put("GET HEAD", "/api/tags", surface.tags)

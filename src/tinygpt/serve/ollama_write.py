@@ -89,7 +89,7 @@ def shown(card: ModelCard) -> Line:
     filling in the middle, so it is there exactly where that works."""
     can = capabilities(card)
     parameters = f"num_ctx {card.context}\ntemperature {SampleConfig().temperature}"
-    template = str(card.details.get("template", card.template)).replace(".Suffix", ". Suffix")
+    template = card.template.replace(".Suffix", ". Suffix")
     if "insert" in can:
         template += "{# .Suffix #}"
     family = card.family or "tinygpt"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tinygpt.infer.config import SampleConfig
+from tinygpt.serve.calls import arguments
 from tinygpt.serve.cards import capabilities
 from tinygpt.serve.fields import Fields, function_tools, kind
 from tinygpt.serve.job import Chat, Format, Message, ModelCard
@@ -20,6 +20,12 @@ MOST_METADATA = 16
 ROLES = ("user", "assistant", "system", "developer")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 LOGPROBS = "message.output_text.logprobs"
+# What else may be asked for; it would be beside items that no answer here has, and reasoning is plain text.
+INCLUDED = (
+    LOGPROBS, "reasoning.encrypted_content", "file_search_call.results", "web_search_call.results",
+    "web_search_call.action.sources", "message.input_image.image_url",
+    "computer_call_output.output.image_url", "code_interpreter_call.outputs",
+)  # fmt: skip
 REFUSED = ("background", "conversation", "prompt", "moderation", "context_management")
 Item = dict[str, Any]
 
@@ -105,8 +111,11 @@ def ask(
 def _logprobs(body: Fields) -> int | None:
     """How many alternatives; asked for by number, or by what is to be included."""
     top = body.integer("top_logprobs", 0, MOST_ALTERNATIVES)
-    included = LOGPROBS in body.texts("include", 64)
-    return (top or 0) if included or top else None
+    included = body.texts("include", 64)
+    for i, wanted in enumerate(included):
+        if wanted not in INCLUDED:
+            raise body.wrong(f"include[{i}]", f"must be one of {', '.join(INCLUDED)}, got '{wanted[:80]}'")
+    return (top or 0) if LOGPROBS in included or top else None
 
 
 def _metadata(body: Fields) -> dict[str, str]:
@@ -151,7 +160,8 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
             function["description"] = description
         if (parameters := tool.object("parameters")) is not None:
             function["parameters"] = dict(parameters.data)
-        _ = tool.flag("strict")
+        if tool.flag("strict"):
+            function["strict"] = True
         found.append({"type": "function", "function": function})
     return function_tools(found)
 
@@ -229,7 +239,7 @@ def _messages(items: Sequence[Item], earlier: Sequence[Message]) -> list[Message
             case "function_call":
                 id = item.needed("call_id")
                 called[id] = item.needed("name")
-                function = {"name": called[id], "arguments": _arguments(item)}
+                function = {"name": called[id], "arguments": arguments(item.text("arguments", ""))}
                 _assistant(found, call={"type": "function", "id": id, "function": function})
             case "function_call_output":
                 id = item.needed("call_id")
@@ -254,16 +264,6 @@ def _assistant(
         message["reasoning_content"] = reasoning
     if call is not None:
         message["tool_calls"] = [*message.get("tool_calls", ()), call]
-
-
-def _arguments(item: Fields) -> dict[str, Any]:
-    try:
-        value = json.loads(item.text("arguments") or "{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise item.wrong("arguments", "must be a JSON object, as text")
-    return value
 
 
 def _text(item: Fields, name: str) -> str:

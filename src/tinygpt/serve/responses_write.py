@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygpt.serve.blocks import Block, Blocks, Step
+from tinygpt.serve.calls import arguments
 from tinygpt.serve.job import Delta, Done, Event, Message, Token
 
 LEAST = -9999.0  # stands for a log-probability of minus infinity, which JSON does not have
@@ -76,9 +77,8 @@ class Answer:
         if kinds["reasoning"]:
             message["reasoning_content"] = "".join(b.text for b in kinds["reasoning"])
         calls = [
-            {"type": "function", "id": b.id, "function": {"name": b.name, "arguments": arguments}}
+            {"type": "function", "id": b.id, "function": {"name": b.name, "arguments": arguments(b.text)}}
             for b in kinds["call"]
-            if (arguments := _object(b.text)) is not None
         ]
         if calls:
             message["tool_calls"] = calls
@@ -173,15 +173,6 @@ def _usage(done: Done) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": found.reasoning_tokens},
         "total_tokens": found.prompt_tokens + found.completion_tokens,
     }
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    """A call's arguments; None where the answer was cut off inside of them."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def sse(event: dict[str, Any]) -> bytes:

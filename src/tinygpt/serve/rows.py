@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.infer.best import mean_logprob
 from tinygpt.infer.request import Answer, Piece
-from tinygpt.serve import report
+from tinygpt.serve import calls, report
 from tinygpt.serve.job import CallPart, Delta, Done, Event, Job, Token, Usage
 from tinygpt.serve.stream import Parser, Part
 
@@ -25,7 +24,7 @@ class Row:
     parser:   takes its text apart; None: all is text.
     report:   whether tokens are told. stops: the token that ends the answer is told, too.
     own:      name of the tool whose calls the server answers itself, or "".
-    asked:    such calls of this turn; `hops`: of all turns that were answered.
+    hops:     such calls that were answered, in all turns.
     """
 
     index: int
@@ -35,14 +34,20 @@ class Row:
     report: bool = False
     stops: bool = False
     own: str = ""
-    asked: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)  # of turns that are over
     hops: int = 0
-    n_calls: int = 0
+    n_calls: int = 0  # of the client's tools
+    asking: bool = False  # the last call is for the own tool
     written: str = ""  # of this turn, without reasoning
     thought: int = 0  # tokens of reasoning
     before: Usage = field(default_factory=Usage)  # what earlier turns took
     load: float = 0.0
+    _asked: list[list[str]] = field(default_factory=list)
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """Calls of the own tool in this turn."""
+        return [{"name": name, "arguments": calls.arguments(text)} for name, text in self._asked]
 
     def take(self, piece: Piece) -> list[Delta]:
         """What a piece adds."""
@@ -68,7 +73,7 @@ class Row:
         if self.answer is not None:
             self.before = self.usage()
         self.answer, self.parser = answer, parser
-        self.asked, self.written = [], ""
+        self._asked, self.written = [], ""
 
     def prompt(self) -> tuple[Token, ...]:
         """The report of the prompt's tokens."""
@@ -114,13 +119,18 @@ class Row:
         if part.kind == "text":
             self.written += part.text
             return Delta(index=self.index, text=part.text)
-        if self.own and part.name == self.own:
-            self.asked.append({"name": part.name, "arguments": json.loads(part.text)})
+        if part.kind == "call":
+            self.asking = bool(self.own) and part.text == self.own
+            if self.asking:
+                self._asked.append([part.text, ""])
+                return None
+            call = CallPart(index=self.n_calls, id=f"call_{secrets.token_hex(12)}", name=part.text)
+            self.n_calls += 1
+        elif self.asking:
+            self._asked[-1][1] += part.text
             return None
-        call = CallPart(
-            index=self.n_calls, id=f"call_{secrets.token_hex(12)}", name=part.name, arguments=part.text
-        )
-        self.n_calls += 1
+        else:
+            call = CallPart(index=self.n_calls - 1, arguments=part.text)
         return Delta(index=self.index, calls=(call,))
 
 

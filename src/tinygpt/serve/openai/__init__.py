@@ -41,9 +41,8 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     router = APIRouter(tags=["OpenAI"])
     for path, (handler, required, fields) in POSTS.items():
         media = f"{JSON} text/event-stream" if "stream" in fields else JSON
-        add(
-            router, error, "POST", path, _posted(handler, desk, settings), document(required, **fields), media
-        )
+        work, body = _posted(handler, desk, settings), document(required, **fields)
+        add(router, error, "POST", path, work, body, media, prompt=required[0] if required else None)
 
     async def models(request: Request) -> Response:
         """Every served model."""
@@ -55,7 +54,7 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
 
     async def tokenizer_info(request: Request) -> Response:
         """Control tokens and template."""
-        return await listing.tokenizer_info(desk, request.query_params.get("model", ""))
+        return await listing.tokenizer_info(request, desk)
 
     add(router, error, "GET", "/v1/models", models)
     add(router, error, "GET", "/v1/models/{name:path}", model)

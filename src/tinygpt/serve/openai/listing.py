@@ -6,6 +6,7 @@ import base64
 import struct
 from typing import TYPE_CHECKING, Any
 
+from tinygpt.serve.cards import opened
 from tinygpt.serve.fields import Fields
 from tinygpt.serve.job import Desk, ModelCard
 from tinygpt.serve.leaving import stay
@@ -24,7 +25,7 @@ EMBEDDINGS = {
 }  # fmt: skip
 TOKENIZE = {"model": "string", "prompt": "string", "content": "string", "add_special_tokens": "boolean"}
 DETOKENIZE = {"model": "string", "tokens": "array"}
-NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
+NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def shown(card: ModelCard) -> dict[str, Any]:
@@ -103,8 +104,9 @@ async def detokenize(request: Request, f: Fields, desk: Desk, settings: Settings
     return reply({"prompt": text, "content": text})
 
 
-async def tokenizer_info(desk: Desk, name: str) -> Response:
+async def tokenizer_info(request: Request, desk: Desk) -> Response:
     """What lm-eval's remote tokenizer asks; null where the tokenizer has no such token."""
-    card = await desk.card(name)
+    card = await opened(request, desk, request.query_params.get("model", ""))
     named = {key: card.details.get(key) for key in NAMES}
-    return reply({"tokenizer_class": "tinygpt", **named, "chat_template": card.template or None})
+    told = {"tokenizer_class": "tinygpt", "model_max_length": card.context, **named}
+    return reply(told | {"chat_template": card.template or None})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from tinygpt.serve.calls import arguments
 from tinygpt.serve.fields import FieldError, Fields, function_tools
 from tinygpt.serve.job import Message
 from tinygpt.serve.limits import Limits
@@ -67,17 +67,9 @@ def _call(f: Fields, index: int) -> dict[str, Any]:
 
 
 def _arguments(f: Fields) -> dict[str, Any]:
-    """JSON text as an object. What is none, as a model may have written it in an earlier turn, goes into one
-    as it is, so that a conversation can go on."""
+    """JSON text as an object, or one that some clients send."""
     value = f.any("arguments")
-    if isinstance(value, dict):
-        return value
-    text = f.text("arguments", "")
-    try:
-        read = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        read = None
-    return read if isinstance(read, dict) else {"_raw": text}
+    return value if isinstance(value, dict) else arguments(f.text("arguments", ""))
 
 
 def _content(f: Fields, *, needed: bool = False) -> str:
