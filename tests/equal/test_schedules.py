@@ -27,6 +27,7 @@ from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane, Limits
 from tinygpt.infer.prefix import Prefixes
 from tinygpt.infer.request import Answer, Request
+from tinygpt.infer.speculate._batch import takes_trees
 from tinygpt.infer.speculate._protocol import Told
 from tinygpt.infer.speculate._tree import laid_out
 from tinygpt.infer.speculate._verify import masks
@@ -104,7 +105,9 @@ class Schedule:
         self.recipes: list[dict[str, Any]] = []
         for _ in range(rng.randint(6, 12)):
             config = replace(rng.choice(CONFIGS), window=0, sinks=4)
-            config = replace(config, seed=rng.randrange(1000), max_tokens=rng.randint(1, 30), **rng.choice(kinds))
+            config = replace(
+                config, seed=rng.randrange(1000), max_tokens=rng.randint(1, 30), **rng.choice(kinds)
+            )
             prompt = rng.choice(beginnings) + [rng.randrange(9) for _ in range(rng.randint(1, 30))]
             self.recipes.append({
                 "prompt": prompt, "config": config, "stop_ids": range(0, 250, rng.choice([17, 40, 300])),
@@ -143,7 +146,9 @@ def same(answer: Answer, alone: Answer, what: object) -> None:
     if answer.finish_reason == "cancelled":
         assert answer.ids == alone.ids[: len(answer.ids)], what
         return
-    assert (answer.ids, answer.text, answer.finish_reason) == (alone.ids, alone.text, alone.finish_reason), what
+    assert (answer.ids, answer.text, answer.finish_reason) == (alone.ids, alone.text, alone.finish_reason), (
+        what
+    )
     assert answer.logprob_sum == pytest.approx(alone.logprob_sum, abs=2e-3), what
     assert [p for p, _ in answer.prompt_logprobs] == pytest.approx(
         [p for p, _ in alone.prompt_logprobs], abs=1e-4
@@ -155,9 +160,13 @@ def check(engine: Engine, seed: int, kind: str, *, prefixes: bool, windows: bool
     expected = [plan.alone(i) for i in range(len(plan.recipes))]
     drafter: Any = None
     if kind in ("ragged", "branched"):
-        known = {(tuple(a.request.prompt), a.request.config, bool(a.request.constraint)): a.ids for a in expected}
+        known = {
+            (tuple(a.request.prompt), a.request.config, bool(a.request.constraint)): a.ids for a in expected
+        }
         drafter = Ragged(
-            lambda r: known[tuple(r.prompt), r.config, bool(r.constraint)], seed, branched=kind == "branched"
+            lambda r: known[tuple(r.prompt), r.config, bool(r.constraint)],
+            seed,
+            branched=kind == "branched" and takes_trees(engine.model),
         )
     elif kind:
         drafter = _drafter(kind, engine)
@@ -202,7 +211,10 @@ def test_a_constraint_that_fails_ends_its_own_answer_alone(kind: str, refuses: b
 
     def requests() -> list[Request]:
         ending = Ends(refuses=refuses)
-        return [engine.request([i, 2, 1, 2], config, stop_ids=(), constraint=None if i else ending) for i in (0, 1)]
+        return [
+            engine.request([i, 2, 1, 2], config, stop_ids=(), constraint=None if i else ending)
+            for i in (0, 1)
+        ]
 
     free = engine.generate_batch([[0, 2, 1, 2], [1, 2, 1, 2]], config, stop_ids=())
     drafter: Any = None
