@@ -46,9 +46,10 @@ GEMMA = {
     "model_type": "gemma3_text", "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64,
     "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8, "num_hidden_layers": 3,
     "sliding_window": 5, "sliding_window_pattern": 3, "max_position_embeddings": 400, "rms_norm_eps": 1e-6,
-    "rope_theta": 1e6, "rope_local_base_freq": 1e4, "query_pre_attn_scalar": 8,
+    "rope_theta": 1e6, "rope_local_base_freq": 1e4, "query_pre_attn_scalar": 8, "tie_word_embeddings": False,
 }  # fmt: skip
 THEIRS = {**PEERS, "gemma3": GEMMA}
+FORCE = False
 WINDOWS = [{}, {"window": 7, "sinks": 2}, {"window": 12, "sinks": 1}, {"kv_bits": 8}]
 
 
@@ -166,7 +167,7 @@ def check(engine: Engine, seed: int, kind: str, *, prefixes: bool, windows: bool
         drafter = Ragged(
             lambda r: known[tuple(r.prompt), r.config, bool(r.constraint)],
             seed,
-            branched=kind == "branched" and takes_trees(engine.model),
+            branched=kind == "branched" and (FORCE or takes_trees(engine.model)),
         )
     elif kind:
         drafter = _drafter(kind, engine)

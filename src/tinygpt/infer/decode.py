@@ -19,6 +19,7 @@ from tinygpt.core.backend import mx
 from tinygpt.model.cache import quantized
 from tinygpt.model.cache import sinks as sink_caches
 from tinygpt.model.cache.full import KVCache
+from tinygpt.model.cache.peers import in_order
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -137,10 +138,12 @@ class Decoder:
         return -1  # nobody counts
 
     def thaw(self) -> None:
-        """Let the caches have what the compiled step holds."""
+        """Let the caches have what the compiled step holds, and be ready for several tokens at once."""
         if self.fixed is not None:
             self.fixed.give_back(self.cache)
             self.fixed = None
+        for layer in self.cache:
+            in_order(layer)
 
     def _loosen(self) -> None:
         """Bring caches into the form of a batch."""
