@@ -37,6 +37,7 @@ from tinygpt.model.lm import LM, initialize
 OURS: dict[str, dict[str, Any]] = {
     **{name: slots for name, slots in SHAPES.items() if name not in MORE},
     "canon-window": {"residual": Pick("canon"), "attention": Pick("gqa", {"window": 3})},
+    "canon-full": {"residual": Pick("canon")},
     "canon-yoco": {"residual": Pick("canon"), "attention": Pick("yoco", {"window": 4})},
     "moe": {"mlp": Pick("moe", {"experts": 4, "top_k": 2})},
     "learned": {"position": Pick("learned"), "norm": Pick("layernorm")},
@@ -49,8 +50,6 @@ GEMMA = {
     "rope_theta": 1e6, "rope_local_base_freq": 1e4, "query_pre_attn_scalar": 8, "tie_word_embeddings": False,
 }  # fmt: skip
 THEIRS = {**PEERS, "gemma3": GEMMA}
-FORCE = False
-WINDOWS = [{}, {"window": 7, "sinks": 2}, {"window": 12, "sinks": 1}, {"kv_bits": 8}]
 
 
 class Ragged:
@@ -95,27 +94,27 @@ def engine_of(shape: str, tmp_path: Path) -> Engine:
     return Engine(initialize(LM(config), 1), ByteTokenizer())
 
 
-class Schedule:
-    """One random schedule of a lane."""
+class Plan:
+    """Random requests to one engine, and the answer to each of them alone."""
 
-    def __init__(self, engine: Engine, seed: int, *, windows: bool = False, guessing: bool = False) -> None:
-        self.engine, self.rng = engine, random.Random(seed)
-        rng = self.rng
-        kinds = [w for w in WINDOWS if not (guessing and "kv_bits" in w)] if windows else [{}]
+    def __init__(self, engine: Engine, seed: int, kinds: Sequence[dict[str, int]]) -> None:
+        self.engine, rng = engine, random.Random(seed)
         beginnings = [[rng.randrange(256) for _ in range(n)] for n in (0, 20, 33)]
         self.recipes: list[dict[str, Any]] = []
-        for _ in range(rng.randint(6, 12)):
-            config = replace(rng.choice(CONFIGS), window=0, sinks=4)
+        for i in range(7):
+            config = replace(CONFIGS[(seed + i) % len(CONFIGS)], window=0, sinks=4)
             config = replace(
-                config, seed=rng.randrange(1000), max_tokens=rng.randint(1, 30), **rng.choice(kinds)
+                config, seed=rng.randrange(1000), max_tokens=rng.randint(1, 24), **rng.choice(kinds)
             )
-            prompt = rng.choice(beginnings) + [rng.randrange(9) for _ in range(rng.randint(1, 30))]
             self.recipes.append({
-                "prompt": prompt, "config": config, "stop_ids": range(0, 250, rng.choice([17, 40, 300])),
+                "prompt": rng.choice(beginnings) + [rng.randrange(9) for _ in range(rng.randint(1, 30))],
+                "config": config, "stop_ids": range(0, 250, rng.choice([17, 40, 300])),
                 "logprobs": rng.choice([None, 0, 3]), "echo": rng.random() < 0.15, "boundaries": [20, 33],
             })  # fmt: skip
         self.recipes.append(self.recipes[0])
         self.ruled = [rng.random() < 0.3 for _ in self.recipes]
+        self.ruled[-1] = self.ruled[0]
+        self.expected = [self.alone(i) for i in range(len(self.recipes))]
 
     def request(self, i: int) -> Request:
         return self.engine.request(**self.recipes[i], constraint=Alternating() if self.ruled[i] else None)
@@ -126,8 +125,16 @@ class Schedule:
         lane.drain()
         return answer
 
-    def run(self, lane: Lane) -> list[Answer]:
-        rng, left, answers = self.rng, list(range(len(self.recipes))), []
+    def drafter(self, kind: str, seed: int) -> Any:
+        if kind in ("ragged", "branched"):
+            known = {_key(a.request): a.ids for a in self.expected}
+            branched = kind == "branched" and takes_trees(self.engine.model)
+            return Ragged(lambda request: known[_key(request)], seed, branched=branched)
+        return _drafter(kind, self.engine) if kind else None
+
+    def schedule(self, lane: Lane, rng: random.Random) -> list[Answer]:
+        """Requests that come, are cancelled, and are written, at random."""
+        left, answers = list(range(len(self.recipes))), list[Answer]()
         while left:
             if rng.random() < 0.5:
                 answers.append(lane.submit(self.request(left.pop(0))))
@@ -142,43 +149,73 @@ class Schedule:
         lane.drain()
         return answers
 
+    def check(self, kind: str, seed: int, *, remembers: bool) -> None:
+        rng, drafter = random.Random(seed), self.drafter(kind, seed)
+        limits = Limits(rows=rng.randint(2, 8), chunk=rng.choice([5, 16, 64]))
+        store = Prefixes(1 << 30, least=8) if remembers else None
+        for turn in range(1 + remembers):  # what is remembered is used the second time
+            lane = Lane(self.engine, limits, store, "a model", drafter=drafter)
+            for i, answer in enumerate(self.schedule(lane, rng)):
+                drawn = kind == "draft" and not answer.request.config.greedy  # another text of the same law
+                expected = self.alone(i, drafter) if drawn else self.expected[i]
+                same(answer, expected, (kind, seed, turn, i, limits, self.recipes[i]))
+
+
+def _key(request: Request) -> Any:
+    return tuple(request.prompt), request.config, bool(request.constraint)
+
 
 def same(answer: Answer, alone: Answer, what: object) -> None:
     if answer.finish_reason == "cancelled":
         assert answer.ids == alone.ids[: len(answer.ids)], what
         return
-    assert (answer.ids, answer.text, answer.finish_reason) == (alone.ids, alone.text, alone.finish_reason), (
-        what
-    )
+    found, expected = ((a.ids, a.text, a.finish_reason) for a in (answer, alone))
+    assert found == expected, what
     assert answer.logprob_sum == pytest.approx(alone.logprob_sum, abs=2e-3), what
-    assert [p for p, _ in answer.prompt_logprobs] == pytest.approx(
-        [p for p, _ in alone.prompt_logprobs], abs=1e-4
-    ), what
+    values, others = ([value for value, _ in a.prompt_logprobs] for a in (answer, alone))
+    assert values == pytest.approx(others, abs=1e-4), what
 
 
-def check(engine: Engine, seed: int, kind: str, *, prefixes: bool, windows: bool) -> None:
-    plan = Schedule(engine, seed, windows=windows, guessing=bool(kind))
-    expected = [plan.alone(i) for i in range(len(plan.recipes))]
-    drafter: Any = None
-    if kind in ("ragged", "branched"):
-        known = {
-            (tuple(a.request.prompt), a.request.config, bool(a.request.constraint)): a.ids for a in expected
-        }
-        drafter = Ragged(
-            lambda r: known[tuple(r.prompt), r.config, bool(r.constraint)],
-            seed,
-            branched=kind == "branched" and (FORCE or takes_trees(engine.model)),
-        )
-    elif kind:
-        drafter = _drafter(kind, engine)
-    if kind == "draft":
-        expected = [a if a.request.config.greedy else plan.alone(i, drafter) for i, a in enumerate(expected)]
-    limits = Limits(rows=plan.rng.randint(2, 8), chunk=plan.rng.choice([5, 16, 64]))
-    store = Prefixes(1 << 30, least=8) if prefixes else None
-    for number in range(1 + prefixes):  # what is remembered is used the second time
-        lane = Lane(engine, limits, store, "a model", drafter=drafter)
-        for i, answer in enumerate(plan.run(lane)):
-            same(answer, expected[i], (seed, kind, prefixes, windows, number, i, plan.recipes[i], limits))
+def kinds_of(shape: str) -> list[str]:
+    """Who guesses."""
+    if shape == "dynamic":
+        return ["", ""]  # positions that follow the text's length take no guesses
+    more = {"llama": ["draft", "medusa", "eagle"], "learned": ["medusa"], "window": ["eagle"]}
+    return ["", "ngram", "ragged", "branched", *more.get(shape, ())]
+
+
+@pytest.mark.parametrize("shape", [*OURS, *THEIRS])
+def test_every_answer_is_what_it_is_alone(shape: str, tmp_path: Path) -> None:
+    engine = engine_of(shape, tmp_path)
+    plan = Plan(engine, len(shape), [{}])
+    for seed, kind in enumerate(kinds_of(shape)):
+        plan.check(kind, seed, remembers=bool((seed + len(shape)) % 2))
+
+
+@pytest.mark.parametrize("kind", ["", "ragged"])
+def test_windows_of_sinks_and_packed_keys_too(kind: str, tmp_path: Path) -> None:
+    sinks = [{}, {"window": 7, "sinks": 2}, {"window": 12, "sinks": 1}]
+    for seed, shape in enumerate(("llama", "canon-full", "alibi")):
+        packed: list[dict[str, int]] = [] if kind or shape != "llama" else [{"kv_bits": 8}, {"kv_bits": 2}]
+        plan = Plan(engine_of(shape, tmp_path), seed, [*sinks, *packed])
+        plan.check(kind, seed, remembers=False)
+        plan.check(kind, seed + 9, remembers=True)
+
+
+@pytest.mark.parametrize("shape", [*THEIRS, "mod"])
+def test_prompts_of_equal_length_and_others_are_read_together(shape: str, tmp_path: Path) -> None:
+    engine, config = engine_of(shape, tmp_path), SampleConfig(temperature=0, max_tokens=12)
+    prompts = [[1, 2, 3], [4, 5, 6], [1, 2, 3], [7, 8, 9, 10, 11], [3]]
+    alone = [engine.generate_batch([prompt], config, stop_ids=())[0].ids for prompt in prompts]
+    for groups in ([[0, 1], [0, 2], [3, 4]], [[3], [0, 1, 4]], [[4, 3, 0], [1, 4]]):
+        lane, answers = Lane(engine), list[tuple[int, Answer]]()
+        for group in groups:
+            for i in group:
+                answers.append((i, lane.submit(engine.request(prompts[i], config, stop_ids=()))))
+            lane.step()
+            lane.step()
+        lane.drain()
+        assert all(answer.ids == alone[i] for i, answer in answers), groups
 
 
 class Ends(Alternating):

@@ -53,6 +53,8 @@ class Decoder:
             self.cache = sink_caches.make(model, sinks, window, padding)
         else:
             self.cache = quantized.make(model, kv_bits, padding) if kv_bits else model.make_cache(padding)
+        if len(self.pads) > 1:
+            self._widen(len(self.pads))
         self.keep_spare(spare)
         self.fixed: FixedStep | None = None
 
@@ -98,6 +100,7 @@ class Decoder:
     def filter(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; one may come twice."""
         self.thaw()
+        self._widen()
         index = mx.array(list(rows))
         for layer in self.cache:
             layer.filter(index)
@@ -148,11 +151,16 @@ class Decoder:
     def _loosen(self) -> None:
         """Bring caches into the form of a batch."""
         self.thaw()
+        self._widen()
+        for layer in self.cache:
+            if hasattr(layer, "left_padding") and layer.left_padding is None:
+                layer.left_padding = mx.array(self.pads)
+
+    def _widen(self, rows: int = 1) -> None:
+        """Have caches that rows can join and leave: mlx-lm's of a single text become those of a batch."""
         for i, layer in enumerate(self.cache):
             if not hasattr(layer, "left_padding"):
-                self.cache[i] = layer.merge([layer])  # of mlx-lm
-            elif layer.left_padding is None:
-                layer.left_padding = mx.array(self.pads)
+                self.cache[i] = layer.merge([layer] * rows)
 
     def _tighten(self) -> None:
         """Drop padding that all rows have, and forget of it where none is left: masks cost time."""

@@ -116,6 +116,7 @@ class Foreign:
     packs = False  # rows hold one document each
     _facts: ForeignConfig
     _tap: Tap | None = None
+    _masks = True  # whether recurrent states are told which tokens are padding
 
     @property
     def config(self) -> Any:
@@ -195,7 +196,9 @@ class Foreign:
 
         own = getattr(super(), "make_cache", None)
         made = own() if own is not None else [caches.KVCache() for _ in self.layers]  # type: ignore[attr-defined]
-        return made if left_padding is None else [_batched(one, list(left_padding)) for one in made]
+        if left_padding is None:
+            return made
+        return [_batched(one, list(left_padding), self._masks) for one in made]
 
 
 def _refuse_documents(z_BLV: mx.array, segments: mx.array) -> mx.array:
@@ -205,14 +208,14 @@ def _refuse_documents(z_BLV: mx.array, segments: mx.array) -> mx.array:
     return mx.where(several_B[:, None, None], mx.array(float("nan"), z_BLV.dtype), z_BLV)
 
 
-def _batched(cache: Any, padding: list[int]) -> Any:
+def _batched(cache: Any, padding: list[int], masks: bool) -> Any:
     """The form of a cache for rows that are padded at the left."""
     from mlx_lm.models import cache as caches
 
     kind = type(cache)
     if kind is caches.CacheList:
-        return caches.CacheList(*(_batched(one, padding) for one in cache.caches))
-    if kind is caches.ArraysCache:
+        return caches.CacheList(*(_batched(one, padding, masks) for one in cache.caches))
+    if kind is caches.ArraysCache and (masks or not any(padding)):
         cache.left_padding = mx.array(padding)
         return cache
     if kind is caches.KVCache:
@@ -293,7 +296,9 @@ def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
         and not _reads(args, "sliding_window")
     ):
         reach = min(reach, window)  # within it a window changes nothing
-    model.__class__ = type("Foreign", (Foreign, type(model)), {})
+    source = Path(inspect.getfile(type(model))).read_text(encoding="utf-8")
+    masks = "create_ssm_mask" in source or "make_mask" in source
+    model.__class__ = type("Foreign", (Foreign, type(model)), {"_masks": masks})
     object.__setattr__(model, "_facts", ForeignConfig(kind, vocab, reach, data, args))
     tapped: dict[type, type] = {}
     for i, layer in enumerate(model.layers):
