@@ -17,6 +17,7 @@ from parity.test_schemas import formats
 from schemas import ENFORCED, REFUSED
 from serving import Live, live
 
+__all__ = ["live"]
 pytestmark = pytest.mark.parity
 jsonschema = require("jsonschema")
 ROOM = 400

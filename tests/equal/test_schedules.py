@@ -101,10 +101,10 @@ class Plan:
         self.engine, rng = engine, random.Random(seed)
         beginnings = [[rng.randrange(256) for _ in range(n)] for n in (0, 20, 33)]
         self.recipes: list[dict[str, Any]] = []
-        for i in range(7):
+        for i in range(6):
             config = replace(CONFIGS[(seed + i) % len(CONFIGS)], window=0, sinks=4)
             config = replace(
-                config, seed=rng.randrange(1000), max_tokens=rng.randint(1, 24), **rng.choice(kinds)
+                config, seed=rng.randrange(1000), max_tokens=rng.randint(1, 20), **rng.choice(kinds)
             )
             self.recipes.append({
                 "prompt": rng.choice(beginnings) + [rng.randrange(9) for _ in range(rng.randint(1, 30))],
@@ -180,8 +180,11 @@ def kinds_of(shape: str) -> list[str]:
     """Who guesses."""
     if shape == "dynamic":
         return ["", ""]  # positions that follow the text's length take no guesses
-    more = {"llama": ["draft", "medusa", "eagle"], "learned": ["medusa"], "window": ["eagle"]}
-    return ["", "ngram", "ragged", "branched", *more.get(shape, ())]
+    more = {
+        "llama": ["ngram", "branched", "draft", "medusa", "eagle"], "learned": ["branched", "medusa"],
+        "window": ["eagle"], "moe": ["branched"], "canon": ["ngram"], "windows": ["ngram"],
+    }  # fmt: skip
+    return ["", "ragged", *more.get(shape, ())]
 
 
 @pytest.mark.parametrize("shape", [*OURS, *THEIRS])
@@ -198,8 +201,7 @@ def test_windows_of_sinks_and_packed_keys_too(kind: str, tmp_path: Path) -> None
     for seed, shape in enumerate(("llama", "canon-full", "alibi")):
         packed: list[dict[str, int]] = [] if kind or shape != "llama" else [{"kv_bits": 8}, {"kv_bits": 2}]
         plan = Plan(engine_of(shape, tmp_path), seed, [*sinks, *packed])
-        plan.check(kind, seed, remembers=False)
-        plan.check(kind, seed + 9, remembers=True)
+        plan.check(kind, seed, remembers=True)
 
 
 @pytest.mark.parametrize("shape", [*THEIRS, "mod"])

@@ -196,9 +196,8 @@ class Foreign:
 
         own = getattr(super(), "make_cache", None)
         made = own() if own is not None else [caches.KVCache() for _ in self.layers]  # type: ignore[attr-defined]
-        if left_padding is None:
-            return made
-        return [_batched(one, list(left_padding), self._masks) for one in made]
+        how = list(left_padding or ()), self._masks
+        return made if left_padding is None else [_batched(one, *how) for one in made]
 
 
 def _refuse_documents(z_BLV: mx.array, segments: mx.array) -> mx.array:
@@ -296,9 +295,8 @@ def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
         and not _reads(args, "sliding_window")
     ):
         reach = min(reach, window)  # within it a window changes nothing
-    source = Path(inspect.getfile(type(model))).read_text(encoding="utf-8")
-    masks = "create_ssm_mask" in source or "make_mask" in source
-    model.__class__ = type("Foreign", (Foreign, type(model)), {"_masks": masks})
+    masks = re.search("create_ssm_mask|make_mask", Path(inspect.getfile(type(model))).read_text("utf-8"))
+    model.__class__ = type("Foreign", (Foreign, type(model)), {"_masks": masks is not None})
     object.__setattr__(model, "_facts", ForeignConfig(kind, vocab, reach, data, args))
     tapped: dict[type, type] = {}
     for i, layer in enumerate(model.layers):

@@ -128,7 +128,10 @@ class SpeculativeBatch:
         chosen_BN = choose(rules, ruled_BNV, steps, tokens_BN, counts, q)
         reported = self._reported(logits_BNV, chosen_BN)
         drafted, chosen = tokens_BN.tolist(), chosen_BN.tolist()
-        for i, nodes in going.items():  # after a guess that a grammar cannot go on from, the next pass says so
+        for (
+            i,
+            nodes,
+        ) in going.items():  # after a guess that a grammar cannot go on from, the next pass says so
             drafted[i] = [token if j in nodes else -1 for j, token in enumerate(drafted[i])]
         paths = [walk(*four) for four in zip(drafted, chosen, parents, counts, strict=True)]
         self.drafter.told.add(len(paths), sum(counts), sum(map(len, paths)) - len(paths))
