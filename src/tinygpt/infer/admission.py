@@ -12,7 +12,7 @@ from tinygpt.infer.decode import Decoder
 from tinygpt.infer.kind import Kind
 from tinygpt.infer.prefix import Hit, Prefixes, common
 from tinygpt.infer.request import Answer, Request
-from tinygpt.model.cache.peers import is_plain
+from tinygpt.model.cache.peers import is_plain, joins
 from tinygpt.model.cache.size import row_bytes
 
 if TYPE_CHECKING:
@@ -42,10 +42,14 @@ class Admission:
         limit = engine.plain_length
         self.known = None if prefixes is None else prefixes.of(identity, self._empty, limit)
         self._samples: dict[Kind, list[Any]] = {}
+        self._joins = all(map(joins, engine.model.make_cache()))
+        self._pads = _pads(engine.model)
 
     def fits(self, running: Mapping[Kind, Sequence[Request]], places: int, group: list[Request]) -> bool:
         """Whether the limits allow to read these too, beside those that run and fill so many places."""
         limits, n, width = self.limits, len(group), max(request.width for request in group)
+        if not self._joins and (n > 1 or any(running.values())):
+            return False
         if sum(map(len, running.values())) + n > limits.rows or places + n * width > limits.places:
             return False
         if limits.bytes is None:
@@ -93,6 +97,8 @@ class Admission:
         prompts = [answer.request.prompt for answer in group] + [request.prompt]
         rests = [len(p) - (h.n if h else 0) for p, h in zip(prompts, [*hits, hit])]
         piece = Kind.of(request).piece
+        if not self._pads and hit is None and len(set(rests)) > 1:
+            return False
         if len(prompts) * max(rests) > self.limits.chunk or (piece and max(rests) > piece):
             return False
         if hit is not None:
@@ -139,3 +145,12 @@ class Admission:
         if whole is None or hits[0] is None:
             return None, nothing
         return whole, [hit.n if hit else 0 for hit in hits]
+
+
+def _pads(model: Any) -> bool:
+    """Whether rows of unequal length can be read together."""
+    try:
+        model.make_cache([0, 1])
+    except ConfigError:
+        return False
+    return True

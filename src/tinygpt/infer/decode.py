@@ -19,6 +19,7 @@ from tinygpt.core.backend import mx
 from tinygpt.model.cache import quantized
 from tinygpt.model.cache import sinks as sink_caches
 from tinygpt.model.cache.full import KVCache
+from tinygpt.model.cache.peers import in_order
 
 if TYPE_CHECKING:
     from tinygpt.model.lm import LM
@@ -54,6 +55,8 @@ class Decoder:
             self.cache = sink_caches.make(model, sinks, window, padding)
         else:
             self.cache = quantized.make(model, kv_bits, padding) if kv_bits else model.make_cache(padding)
+        if len(self.pads) > 1:
+            self._widen(len(self.pads))
         self.keep_spare(spare)
         self.fixed: FixedStep | None = None
         self._n_steps = 0  # with these rows
@@ -101,6 +104,7 @@ class Decoder:
     def filter(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order; one may come twice."""
         self.thaw()
+        self._widen()
         index = mx.array(list(rows))
         for layer in self.cache:
             layer.filter(index)
@@ -141,23 +145,26 @@ class Decoder:
         return -1  # nobody counts
 
     def thaw(self) -> None:
-        """Let the caches have what the compiled step holds."""
+        """Let the caches have what the compiled step holds, and be ready for several tokens at once."""
         if self.fixed is not None:
             self.fixed.give_back(self.cache)
             self.fixed = None
-        for layer in (one for whole in self.cache for one in getattr(whole, "caches", (whole,))):
-            if getattr(layer, "rotated", False):
-                # mlx-lm (0.32) masks several new tokens wrongly where its ring of padded rows has turned.
-                layer._temporal_order()
+        for layer in self.cache:
+            in_order(layer)
 
     def _loosen(self) -> None:
         """Bring caches into the form of a batch."""
         self.thaw()
+        self._widen()
+        for layer in self.cache:
+            if hasattr(layer, "left_padding") and layer.left_padding is None:
+                layer.left_padding = mx.array(self.pads)
+
+    def _widen(self, rows: int = 1) -> None:
+        """Have caches that rows can join and leave: mlx-lm's of a single text become those of a batch."""
         for i, layer in enumerate(self.cache):
             if not hasattr(layer, "left_padding"):
-                self.cache[i] = layer.merge([layer])  # of mlx-lm
-            elif layer.left_padding is None:
-                layer.left_padding = mx.array(self.pads)
+                self.cache[i] = layer.merge([layer] * rows)
 
     def _tighten(self) -> None:
         """Drop padding that all rows have, and forget of it where none is left: masks cost time."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tinygpt.core.errors import TinyGPTError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.writer import Writer
 
@@ -142,10 +143,14 @@ class Answer:
             self.stop_id = token
             self._end("stop", token, logprob, top)
             return
+        if self.request.constraint is not None:
+            try:
+                self.request.constraint.take(token)
+            except TinyGPTError as error:  # as where a bias of -inf left nothing of what it allows
+                self.fail(error)
+                return
         last = self.last
         self.ids.append(token)
-        if self.request.constraint is not None:
-            self.request.constraint.take(token)
         text = self._writer.add(token) if self._deliver or self._writer.watches else ""
         if self._writer.stopped or last:
             self._end("stop" if self._writer.stopped else "length", token, logprob, top, text)

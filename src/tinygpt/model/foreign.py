@@ -116,6 +116,7 @@ class Foreign:
     packs = False  # rows hold one document each
     _facts: ForeignConfig
     _tap: Tap | None = None
+    _masks = True  # whether recurrent states are told which tokens are padding
 
     @property
     def config(self) -> Any:
@@ -195,7 +196,8 @@ class Foreign:
 
         own = getattr(super(), "make_cache", None)
         made = own() if own is not None else [caches.KVCache() for _ in self.layers]  # type: ignore[attr-defined]
-        return made if left_padding is None else [_batched(one, list(left_padding)) for one in made]
+        how = list(left_padding or ()), self._masks
+        return made if left_padding is None else [_batched(one, *how) for one in made]
 
 
 def _refuse_documents(z_BLV: mx.array, segments: mx.array) -> mx.array:
@@ -205,14 +207,14 @@ def _refuse_documents(z_BLV: mx.array, segments: mx.array) -> mx.array:
     return mx.where(several_B[:, None, None], mx.array(float("nan"), z_BLV.dtype), z_BLV)
 
 
-def _batched(cache: Any, padding: list[int]) -> Any:
+def _batched(cache: Any, padding: list[int], masks: bool) -> Any:
     """The form of a cache for rows that are padded at the left."""
     from mlx_lm.models import cache as caches
 
     kind = type(cache)
     if kind is caches.CacheList:
-        return caches.CacheList(*(_batched(one, padding) for one in cache.caches))
-    if kind is caches.ArraysCache:
+        return caches.CacheList(*(_batched(one, padding, masks) for one in cache.caches))
+    if kind is caches.ArraysCache and (masks or not any(padding)):
         cache.left_padding = mx.array(padding)
         return cache
     if kind is caches.KVCache:
@@ -295,7 +297,8 @@ def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
         reach = min(reach, window)  # within it a window changes nothing
     if not hasattr(model, "_no_grad"):  # recurrent_gemma's class forgets it
         nn.Module.__init__(model)
-    model.__class__ = type("Foreign", (Foreign, type(model)), {})
+    masks = re.search("create_ssm_mask|make_mask", Path(inspect.getfile(type(model))).read_text("utf-8"))
+    model.__class__ = type("Foreign", (Foreign, type(model)), {"_masks": masks is not None})
     object.__setattr__(model, "_facts", ForeignConfig(kind, vocab, reach, data, args))
     tapped: dict[type, type] = {}
     for i, layer in enumerate(model.layers):

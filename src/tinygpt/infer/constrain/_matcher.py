@@ -25,8 +25,9 @@ class Matcher:
     """See tinygpt.infer.request.Constraint. `take` refuses an id that the grammar does not allow, and then
     nothing has changed."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, words: int) -> None:
-        self._matcher, self._words = matcher, words
+    def __init__(self, compiled: llguidance.LLMatcher, words: int) -> None:
+        self._compiled, self._matcher, self._words = compiled, compiled.deep_copy(), words
+        self._taken: list[int] = []
 
     @property
     def complete(self) -> bool:
@@ -53,9 +54,14 @@ class Matcher:
     def take(self, token: int) -> None:
         if self._matcher.try_consume_tokens([token]) != 1:
             raise ConfigError(f"the grammar does not allow the id {token} here", hint="heed the mask")
+        self._taken.append(token)
 
     def rollback(self, n: int) -> None:
-        if n and not self._matcher.rollback(n):
+        del self._taken[len(self._taken) - n :]
+        if self._matcher.is_error():  # it was led beyond its limits, and takes no step back by itself
+            self._matcher = self._compiled.deep_copy()
+            self._matcher.try_consume_tokens(self._taken)
+        elif n and not self._matcher.rollback(n):
             raise ConfigError(f"the grammar cannot go back {n} tokens: it has not come so far")
 
 
@@ -93,7 +99,7 @@ def start(
             while len(bridge.compiled) > KEPT:
                 bridge.compiled.popitem(last=False)
         bridge.compiled.move_to_end(text)
-        return Matcher(bridge.compiled[text].deep_copy(), bridge.words)
+        return Matcher(bridge.compiled[text], bridge.words)
 
 
 def validate(entry: Mapping[str, Any], what: str) -> None:
@@ -127,7 +133,7 @@ def _compiled(text: str, bridge: _bridge.Bridge, what: str) -> llguidance.LLMatc
     if matcher.is_error():
         raise ConfigError(f"{what} is not usable: {_first_line(matcher.get_error())}")
     try:
-        Matcher(matcher.deep_copy(), bridge.words).mask()
+        Matcher(matcher, bridge.words).mask()
     except ConfigError as error:
         raise ConfigError(f"no text fits {what}", hint="look for a rule that never ends") from error
     return matcher

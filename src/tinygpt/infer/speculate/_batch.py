@@ -7,12 +7,12 @@ Shapes as in _protocol.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError
-from tinygpt.infer.batch import Chosen, report
+from tinygpt.core.errors import ConfigError, TinyGPTError
+from tinygpt.infer.batch import Chosen, report, unpacked
 from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer
 from tinygpt.infer.speculate import _back
@@ -123,11 +123,16 @@ class SpeculativeBatch:
         more = None
         if rules.remembers and n > 1:
             more = counted(tokens_BN, lineage(parents), logits_BNV.shape[-1])
-        allowed = self._allowed(tokens_BN, parents, counts, logits_BNV.shape[-1])
+        allowed, going = self._allowed(tokens_BN, parents, counts, logits_BNV.shape[-1])
         ruled_BNV = rules.ruled(logits_BNV, steps, more, allowed)
         chosen_BN = choose(rules, ruled_BNV, steps, tokens_BN, counts, q)
         reported = self._reported(logits_BNV, chosen_BN)
         drafted, chosen = tokens_BN.tolist(), chosen_BN.tolist()
+        for (
+            i,
+            nodes,
+        ) in going.items():  # after a guess that a grammar cannot go on from, the next pass says so
+            drafted[i] = [token if j in nodes else -1 for j, token in enumerate(drafted[i])]
         paths = [walk(*four) for four in zip(drafted, chosen, parents, counts, strict=True)]
         self.drafter.told.add(len(paths), sum(counts), sum(map(len, paths)) - len(paths))
         self._take(paths, counts, chosen, reported)
@@ -173,25 +178,32 @@ class SpeculativeBatch:
 
     def _allowed(
         self, tokens_BN: mx.array, parents: list[list[int]], counts: list[int], vocab_size: int
-    ) -> mx.array | None:
-        """(B, N, V): what constraints let follow each node; None where no row has one."""
+    ) -> tuple[mx.array | None, dict[int, Container[int]]]:
+        """(B, N, V): what constraints let follow each node, None where no row has one; and of rows that have
+        one, the nodes that it can go on from."""
         if not any(row.request.constraint for row in self.rows):
-            return None
+            return None, {}
         import numpy as np
 
         n, words = tokens_BN.shape[1], -(-vocab_size // 32)
         table = np.full((len(self.rows), n, words), -1, np.int32)
         drafted = tokens_BN.tolist() if n > 1 else [[row.ids[-1]] for row in self.rows]
+        going: dict[int, Container[int]] = {}
         for i, row in enumerate(self.rows):
             constraint = row.request.constraint
             if constraint is None:
                 continue
-            found = masks(constraint, drafted[i], parents[i], counts[i], row.request.stop_ids)
+            try:
+                found = masks(constraint, drafted[i], parents[i], counts[i], row.request.stop_ids)
+            except TinyGPTError as error:  # this answer's grammar has no way on; the others have
+                row.fail(error)
+                continue
+            going[i] = found.keys()
             for node, mask in found.items():
                 own = np.asarray(mask)[:words]
                 table[i, node, : len(own)], table[i, node, len(own) :] = own, 0
-        bits = mx.array(table)[..., None] >> mx.arange(32, dtype=mx.int32)
-        return ((bits & 1) == 1).reshape(len(self.rows), n, -1)[..., :vocab_size]
+        allowed_BV = unpacked(table.reshape(-1, words), vocab_size)
+        return allowed_BV.reshape(len(self.rows), n, vocab_size), going
 
     def _reported(self, logits_BNV: mx.array, chosen_BN: mx.array) -> tuple[Any, Any, Any]:
         """What `report` gives, for every node."""

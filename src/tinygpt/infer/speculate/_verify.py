@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinygpt.core.backend import mx
+from tinygpt.core.errors import TinyGPTError
 from tinygpt.infer.batch import sampler_of
 from tinygpt.infer.request import Answer, Constraint
 from tinygpt.infer.sampler import Sampler, draw, uniform
@@ -176,9 +177,10 @@ def masks(
     count: int,
     stop_ids: frozenset[int],
 ) -> dict[int, object]:
-    """What may follow each node that the constraint lets come; it is left as it was. Nothing follows a stop
-    id."""
+    """What may follow each node that the constraint lets come and can go on from; it is left as it was.
+    Nothing follows a stop id."""
     found: dict[int, object] = {0: constraint.mask()}
+    failed = False
     taken: list[int] = []  # nodes that the constraint has taken on top of the text
     for node, path in enumerate(paths_to(parents[:count])):
         if node == 0 or tokens[node] in stop_ids or (above := found.get(path[-2])) is None:
@@ -191,11 +193,15 @@ def masks(
         if len(taken) > same:
             constraint.rollback(len(taken) - same)
             del taken[same:]
-        for j in path[same + 1 :]:
-            constraint.take(tokens[j])
-            taken.append(j)
-        found[node] = constraint.mask()
-    if taken:
+        try:
+            for j in path[same + 1 :]:
+                constraint.take(tokens[j])
+                taken.append(j)
+            found[node] = constraint.mask()
+        except TinyGPTError:  # the answer fails if it comes here, and it need not
+            failed = True
+            break
+    if taken or failed:
         constraint.rollback(len(taken))
     return found
 

@@ -62,6 +62,24 @@ def is_plain(layer: Any) -> bool:
     return type(layer).__name__ in PLAIN and type(layer).__module__.startswith("mlx_lm.")
 
 
+def joins(layer: Any) -> bool:
+    """Whether rows of a cache, ours or mlx-lm's, can join those of another."""
+    inner = getattr(layer, "caches", None)
+    if inner is not None:
+        return all(map(joins, inner))
+    return hasattr(layer, "left_padding") or (hasattr(layer, "merge") and not getattr(layer, "keep", 0))
+
+
+def in_order(layer: Any) -> None:
+    """Have a cache of mlx-lm hold its tokens in the order of the text. Its windows of a batch are rings after a
+    step; the mask that they make for several tokens takes a ring's end for the text's, and with it the padding
+    to be longer than it is (0.32)."""
+    for one in getattr(layer, "caches", ()):
+        in_order(one)
+    if type(layer).__name__ == "BatchRotatingKVCache":
+        layer._temporal_order()
+
+
 def _row(layer: Any, row: int) -> Any:
     """A cache of one row with what this one has in it."""
     name = type(layer).__name__

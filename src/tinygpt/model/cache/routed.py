@@ -172,6 +172,12 @@ class RoutedCache:
             at.append(mx.pad(one._at + (held - one.held), front))
             valid.append(mx.pad(one._valid, front))
             one._store.left_padding = mx.zeros_like(one.left_padding)
+        for one, with_ in ((self._store, other._store), (other._store, self._store)):
+            if one.keys is None and with_.keys is not None and with_.values is not None:  # all were left out
+                n = one.left_padding.size
+                one.keys, one.values = (
+                    mx.zeros((n, *x.shape[1:]), x.dtype) for x in (with_.keys, with_.values)
+                )
         self._store.extend(other._store)
         self._store.left_padding = other._store.left_padding = None
         self._at, self._valid, self.left_padding = (mx.concatenate(x) for x in (at, valid, pads))
