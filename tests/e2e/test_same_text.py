@@ -1,5 +1,6 @@
-"""The same text everywhere: a live server says on every surface what the engine says in process, alone and
-among 32 others, with guesses of every kind, and with what it remembers.
+"""A live server says on every surface what the engine says in process, alone and among 32 others.
+
+So it is with guesses of every kind, and with what the server remembers.
 
 Texts are compared token by token, so no rounding may decide them. Weights are drawn wide: the two likeliest
 tokens of the greedy probes lie at least 1e-3 apart at every place (test_rounding_decides_nothing), and a row

@@ -1,5 +1,6 @@
-"""Schemas through the live server, at temperature 1: what is written validates, what cannot be enforced is
-refused by name and place, and calls of tools have the arguments that their schemas ask for."""
+"""What a live server writes under a schema, or as arguments of tools, validates at temperature 1.
+
+What cannot be enforced is refused by name and place."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Random schedules: requests of every kind come, write, and are cancelled at any step, in lanes that guess,
-remember and batch; and each answer is what it is alone, without guesses and without memory.
+"""Each answer of a random schedule is what it is alone, without guesses and without memory.
+
+Requests of every kind come, write and are cancelled at any step, in lanes that guess, remember and batch.
 
 The models are tiny with weights drawn wide, so that the likeliest tokens lie far apart beside the rounding of
 a batch (1e-6): what differs is a fault."""

@@ -71,9 +71,9 @@ def joins(layer: Any) -> bool:
 
 
 def in_order(layer: Any) -> None:
-    """Have a cache of mlx-lm hold its tokens in the order of the text. Its windows of a batch are rings after a
-    step; the mask that they make for several tokens takes a ring's end for the text's, and with it the padding
-    to be longer than it is (0.32)."""
+    """Have a cache of mlx-lm hold its tokens in the order of the text. Its windows of a batch are rings after
+    a step; the mask that they make for several tokens takes a ring's end for the text's, and the padding for
+    longer than it is (0.32)."""
     for one in getattr(layer, "caches", ()):
         in_order(one)
     if type(layer).__name__ == "BatchRotatingKVCache":
