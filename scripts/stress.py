@@ -1,0 +1,249 @@
+"""Be rough to `tinygpt serve`, and measure how it takes it; exit 1 where a bound is broken.
+
+    python scripts/stress.py                 # all of it: make stress
+    python scripts/stress.py slow leave      # some of it
+    python scripts/stress.py fuzz --cases 500 --json
+
+A server with a tiny random model is started for each, and asked over its socket.
+
+fuzz:  cases that schemathesis makes of the served OpenAPI document (needs the extra test-fuzz): no 5xx but a
+       503, every status, content type and body as the document has it, no connection dropped.
+slow:  good requests while 300 connections send a byte a second, and without them, in turns: p99 <= 1.5x.
+leave: from a client's leaving until nothing waits or is written by the server's own figures: <= 300 ms.
+mixed: 2,000 requests of all kinds, 32 at once: no unexpected answer, and after the first 400 neither memory
+       nor threads nor open files grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import rough  # noqa: E402
+from serving import Live, serve, tiny_chat_model  # noqa: E402
+
+SLOWER, LEAVING, GROWN = 1.5, 0.3, 1.05  # ratio of p99, seconds, ratio of memory
+Figures = dict[str, Any]
+
+
+@contextlib.contextmanager
+def served(*flags: object, context: int = 4096) -> Generator[Live]:
+    """A server with a tiny model; that it still answers at the end, and ends without a traceback."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = tiny_chat_model(folder, context=context)
+        with serve(model, folder, "--no-lock", "--no-access-log", *flags) as live:
+            yield live
+            status, _ = rough.answer(rough.send(live.port, rough.CHAT, {"messages": rough.HI, "max_tokens": 2}))
+            said = live.log.read_text(encoding="utf-8", errors="replace")
+            if status != 200 or live.process.poll() is not None or "Traceback" in said:
+                raise SystemExit(f"the server answered {status} at the end; its log:\n{said[-4000:]}")
+
+
+def fuzz(options: argparse.Namespace) -> Figures:
+    """Requests that a tool makes of the document."""
+    import hypothesis
+    import schemathesis
+    from schemathesis import checks, errors
+    from schemathesis.core.failures import FailureGroup
+    from schemathesis.generation import GenerationMode
+    from schemathesis.specs.openapi import checks as openapi
+
+    wanted = [
+        checks.not_a_server_error, openapi.status_code_conformance, openapi.content_type_conformance,
+        openapi.response_headers_conformance, openapi.response_schema_conformance,
+    ]  # fmt: skip
+    statuses: collections.Counter[int] = collections.Counter()
+    wrong: dict[str, str] = {}
+    with served("--max-context", "256", "--prompt-cache", "0.01") as live:
+        schema = schemathesis.openapi.from_url(f"{live.url}/openapi.json")
+        operations = [found.ok() for found in schema.get_all_operations()]
+        with_body = [one for one in operations if one.body]
+        rest = [one for one in operations if not one.body]
+        few = max(1, options.cases // 20 // len(rest))
+        many = -(-(options.cases - few * len(rest)) // len(with_body) // 2)
+        start = time.perf_counter()
+        for one in operations:
+            for mode in (GenerationMode.NEGATIVE, GenerationMode.POSITIVE):
+                n = 0
+
+                def ask(case: Any) -> None:
+                    nonlocal n
+                    n += 1
+                    try:
+                        response = case.call(timeout=rough.PATIENCE)
+                        statuses[response.status_code] += 1
+                        if response.status_code != 503:
+                            case.validate_response(response, checks=wanted)
+                    except FailureGroup as group:
+                        for failure in group.exceptions:
+                            key = f"{one.label}: {failure.title}"
+                            wrong.setdefault(key, f"{failure.message}\n{case.as_curl_command()[:600]}")
+                    except OSError as error:
+                        wrong.setdefault(f"{one.label}: {type(error).__name__}", str(error))
+
+                how = hypothesis.settings(
+                    max_examples=many if one.body else few, deadline=None, database=None, derandomize=True,
+                    suppress_health_check=list(hypothesis.HealthCheck),
+                    phases=(hypothesis.Phase.generate,),
+                )  # fmt: skip
+                try:
+                    run = hypothesis.given(one.as_strategy(generation_mode=mode))(ask)
+                    hypothesis.seed(options.seed)(how(run))()
+                except (hypothesis.errors.Unsatisfiable, errors.LoaderError):
+                    continue
+        seconds = time.perf_counter() - start
+    for key, text in sorted(wrong.items()):
+        print(f"{key}\n    {text}\n", file=sys.stderr)
+    found = {"cases": sum(statuses.values()), "operations": len(operations), "wrong": len(wrong)}
+    return found | {"statuses": dict(sorted(statuses.items())), "seconds": seconds, "held": not wrong}
+
+
+def slow(options: argparse.Namespace) -> Figures:
+    """Good requests beside slow connections."""
+    body = {"messages": rough.HI, "max_tokens": 8, "ignore_eos": True, "temperature": 0}
+
+    def block(port: int, n: int) -> list[float]:
+        """Seconds of each of n requests, one after the other."""
+        times: list[float] = []
+        for _ in range(n):
+            start = time.perf_counter()
+            status, said = rough.answer(rough.send(port, rough.CHAT, body))
+            times.append(time.perf_counter() - start)
+            if status != 200:
+                raise SystemExit(f"a good request was answered {status}: {said!r}")
+        return times
+
+    alone: list[float] = []
+    beside: list[float] = []
+    with served() as live:
+        block(live.port, 50)
+        for _ in range(options.rounds):
+            alone += block(live.port, options.requests)
+            with rough.slow(live.port, options.connections, 1.0):
+                held = rough.figures(live.port)["tinygpt_connections"] - 1
+                if held < options.connections * 0.9:
+                    raise SystemExit(f"only {held:g} slow connections are open")
+                beside += block(live.port, options.requests)
+    both = (_percentile(alone, 99), _percentile(beside, 99))
+    return {
+        "connections": options.connections, "requests": len(beside), "p99_alone_ms": 1e3 * both[0],
+        "p99_beside_ms": 1e3 * both[1], "ratio": both[1] / both[0],
+        "median_ratio": statistics.median(beside) / statistics.median(alone),
+        "held": both[1] <= SLOWER * both[0],
+    }  # fmt: skip
+
+
+def leave(options: argparse.Namespace) -> Figures:
+    """How long work goes on for clients that left."""
+    figures: Figures = {}
+    context = 1 << 15
+    with served("--max-rows", 1, "--prompt-cache", 0, "--prefill-chunk", 512, context=context) as live:
+        for one in rough.leavers(letters=context - 2000, tokens=context - 2000):
+            times = [rough.left(live.port, one, i) for i in range(options.tries)]
+            figures[one.name] = {"median_ms": 1e3 * statistics.median(times), "worst_ms": 1e3 * max(times)}
+    worst = max(found["worst_ms"] for found in figures.values())
+    return figures | {"tries": options.tries, "worst_ms": worst, "held": worst <= 1e3 * LEAVING}
+
+
+def mixed(options: argparse.Namespace) -> Figures:
+    """Many requests of all kinds at once."""
+    first = min(400, options.mixed // 4)
+    with (
+        served("--prompt-cache", 0.01, "--max-context", 4096) as live,
+        ThreadPoolExecutor(options.concurrency) as pool,
+    ):
+        wrong = [text for text in pool.map(lambda i: rough.mixed(live.port, i), range(first)) if text]
+        before = resources(live)
+        start = time.perf_counter()
+        later = pool.map(lambda i: rough.mixed(live.port, i), range(first, options.mixed))
+        wrong += [text for text in later if text]
+        seconds = time.perf_counter() - start
+        after = resources(live)
+    for text in sorted(set(wrong)):
+        print(text, file=sys.stderr)
+    flat = after["memory_mb"] <= GROWN * before["memory_mb"] and all(
+        after[name] <= before[name] for name in ("threads", "files")
+    )
+    return {
+        "requests": options.mixed, "wrong": len(wrong), "a_second": (options.mixed - first) / seconds,
+        "before": before, "after": after, "held": flat and not wrong,
+    }  # fmt: skip
+
+
+def resources(live: Live) -> dict[str, float]:
+    """Resident megabytes, threads and open files of a server that has nothing to do."""
+    rough.wait(live.port, rough.idle)
+    rough.wait(live.port, lambda seen: seen["tinygpt_connections"] <= 1)
+    pid = live.process.pid
+
+    def said(*words: str) -> list[str]:
+        return subprocess.run([*words, str(pid)], capture_output=True, text=True, check=True).stdout.split("\n")
+
+    memory = int(said("ps", "-o", "rss=", "-p")[0]) / 1024
+    if (proc := Path(f"/proc/{pid}")).exists():
+        threads, files = len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir()))
+    else:
+        threads, files = len(said("ps", "-M", "-p")) - 2, len(said("lsof", "-p")) - 2
+    return {"memory_mb": memory, "threads": threads, "files": files}
+
+
+def _percentile(values: list[float], p: int) -> float:
+    return statistics.quantiles(values, n=100)[p - 1]
+
+
+def _line(figures: Figures) -> str:
+    def word(value: Any) -> str:
+        if isinstance(value, dict):
+            return "(" + ", ".join(f"{k} {word(v)}" for k, v in value.items()) + ")"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return ", ".join(f"{name} {word(value)}" for name, value in figures.items())
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace], Figures]] = {
+    "fuzz": fuzz, "slow": slow, "leave": leave, "mixed": mixed,
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", choices=[*MEASURES, []], help="all, where none is named")
+    parser.add_argument("--json", action="store_true", help="the figures as one object")
+    parser.add_argument("--cases", type=int, default=10_000, help="of fuzz")
+    parser.add_argument("--seed", type=int, default=0, help="of fuzz")
+    parser.add_argument("--connections", type=int, default=300, help="of slow")
+    parser.add_argument("--requests", type=int, default=250, help="of slow: in a turn, with and without")
+    parser.add_argument("--rounds", type=int, default=8, help="of slow")
+    parser.add_argument("--tries", type=int, default=20, help="of leave: of each way")
+    parser.add_argument("--mixed", type=int, default=2_000, help="of mixed: requests")
+    parser.add_argument("--concurrency", type=int, default=32, help="of mixed")
+    options = parser.parse_args()
+    figures: Figures = {}
+    for name in options.what or MEASURES:
+        figures[name] = MEASURES[name](options)
+        if not options.json:
+            print(f"{name}: {_line(figures[name])}", flush=True)
+    if options.json:
+        print(json.dumps(figures, indent=1))
+    return 0 if all(found["held"] for found in figures.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
