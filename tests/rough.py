@@ -230,7 +230,12 @@ KINDS: tuple[tuple[str, Any, tuple[int, ...], bool], ...] = (
     ("/v1/completions", {"prompt": "one two", "max_tokens": 0, "echo": True, "logprobs": 1}, (200,), False),
     ("/v1/embeddings", {"input": ["one", "two two"]}, (200,), False),
     ("/v1/responses", {"model": "tiny", "input": "hi", "max_output_tokens": 6}, (200,), False),
-    ("/v1/responses", {"model": "tiny", "input": "hi", "max_output_tokens": 6, "stream": True}, (200,), False),
+    (
+        "/v1/responses",
+        {"model": "tiny", "input": "hi", "max_output_tokens": 6, "stream": True},
+        (200,),
+        False,
+    ),
     ("/v1/messages", {"model": "tiny", "messages": HI, "max_tokens": 6}, (200,), False),
     ("/v1/messages", {"model": "tiny", "messages": HI, "max_tokens": 6, "stream": True}, (200,), False),
     ("/v1/messages", {"model": "tiny", "messages": HI, "max_tokens": 6, "tools": [WEATHER]}, (200,), False),
@@ -247,7 +252,7 @@ KINDS: tuple[tuple[str, Any, tuple[int, ...], bool], ...] = (
 
 
 def mixed(port: int, i: int) -> str:
-    """The i-th of a mix of requests; what was wrong with its answer, or "". Prompts differ from each other."""
+    """The i-th of a mix of requests, each with a prompt of its own; what was wrong with its answer, or ""."""
     path, body, right, leaves = KINDS[i % len(KINDS)]
     if isinstance(body, dict):
         body = {**body, "seed": i} if path.startswith("/v1/c") else body

@@ -10,6 +10,7 @@ from typing import Any
 from asgi import FakeDesk, ask, fake_registry, surface
 from tinygpt.core.errors import ConfigError
 from tinygpt.serve.app import App, make_app
+from tinygpt.serve.document import ERRORS
 from tinygpt.serve.limits import Limits, Settings
 from tinygpt.serve.trace import Folder
 
@@ -244,11 +245,16 @@ def test_the_log_has_one_line_a_request_and_no_secrets() -> None:
     assert "secret" not in "".join(lines) and "private" not in "".join(lines)
 
 
-def test_the_openapi_document_promises_no_422() -> None:
+def test_the_openapi_document_says_every_status() -> None:
     found = run(ask(app(), "GET", "/openapi.json")).json
     assert {"/", "/health", "/ready", "/metrics", "/v1/chat", "/api/chat"} <= set(found["paths"])
     for operations in found["paths"].values():
-        assert all("422" not in o["responses"] and "default" in o["responses"] for o in operations.values())
+        assert all(set(o["responses"]) - {"200"} == set(map(str, ERRORS)) for o in operations.values())
+    forms = [
+        found["paths"][path]["post"]["responses"]["400"]["content"] for path in ("/v1/chat", "/api/chat")
+    ]
+    said = [form["application/json"]["schema"]["$ref"].rpartition("/")[2] for form in forms]
+    assert said == ["OpenAIError", "OllamaError"] and set(said) < set(found["components"]["schemas"])
     ids = [o["operationId"] for operations in found["paths"].values() for o in operations.values()]
     assert len(set(ids)) == len(ids)
     json.dumps(found)

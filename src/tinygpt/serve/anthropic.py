@@ -86,7 +86,7 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         "top_k": "integer", "stream": "boolean", "metadata": "object",
     }  # fmt: skip
     whole = document(["model", "messages", "max_tokens"], **fields, **more)
-    add(router, error, "POST", "/v1/messages", create, whole)
+    add(router, error, "POST", "/v1/messages", create, whole, f"application/json {EVENTS}")
     add(router, error, "POST", "/v1/messages/count_tokens", count, document(["model", "messages"], **fields))
     return router
 

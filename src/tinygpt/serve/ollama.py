@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # here (logprobs 0.12.11, /v1/responses 0.13.3, /v1/messages 0.14.0). A suffix would sort below it.
 VERSION = "0.14.0"
 NDJSON = "application/x-ndjson"
+BOTH = f"{NDJSON} application/json"
 MOST_INPUTS = 2048
 ADD = "start `tinygpt serve` with the model's path or hf:// address as a further MODEL"
 
@@ -352,11 +353,11 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     put("GET HEAD", "/api/tags", surface.tags)
     put("GET", "/api/ps", surface.ps)
     put("POST", "/api/show", surface.show, name)
-    put("POST", "/api/chat", surface.chat, chat, NDJSON)
-    put("POST", "/api/generate", surface.generate, generate, NDJSON)
+    put("POST", "/api/chat", surface.chat, chat, BOTH)
+    put("POST", "/api/generate", surface.generate, generate, BOTH)
     put("POST", "/api/embed", surface.embed, embed)
     put("POST", "/api/embeddings", surface.embeddings, embeddings)
-    put("POST", "/api/pull", surface.pull, name, NDJSON)
+    put("POST", "/api/pull", surface.pull, name, BOTH)
     put("POST", "/api/push", surface.push, name)
     put("POST", "/api/create", surface.create, name)
     put("DELETE", "/api/delete", surface.delete, name)
