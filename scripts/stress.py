@@ -10,8 +10,8 @@ fuzz:  cases that schemathesis makes of the served OpenAPI document (needs the e
        503, every status, content type and body as the document has it, no connection dropped.
 slow:  good requests while 300 connections send a byte a second, and without them, in turns: p99 <= 1.5x.
 leave: from a client's leaving until nothing waits or is written by the server's own figures: <= 300 ms.
-mixed: 2,000 requests of all kinds, 32 at once: no unexpected answer, and after the first 400 neither memory
-       nor threads nor open files grow.
+mixed: 2,000 requests of all kinds, 32 at once, after 32 of each kind: no unexpected answer, and neither
+       memory nor threads nor open files grow.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ import collections
 import contextlib
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -203,46 +202,27 @@ def leave(options: argparse.Namespace) -> Figures:
 
 def mixed(options: argparse.Namespace) -> Figures:
     """Many requests of all kinds at once."""
-    first = min(400, options.mixed // 4)
-    with (
-        served("--prompt-cache", 0.01, "--max-context", 4096) as live,
-        ThreadPoolExecutor(options.concurrency) as pool,
-    ):
-        wrong = [text for text in pool.map(lambda i: rough.mixed(live.port, i), range(first)) if text]
-        before = resources(live)
-        start = time.perf_counter()
-        later = pool.map(lambda i: rough.mixed(live.port, i), range(first, options.mixed))
-        wrong += [text for text in later if text]
-        seconds = time.perf_counter() - start
-        after = resources(live)
+    with served("--prompt-cache", 0.01) as live, ThreadPoolExecutor(options.concurrency) as pool:
+
+        def ask(numbers: Iterable[int]) -> list[str]:
+            return [text for text in pool.map(lambda i: rough.mixed(live.port, i), numbers) if text]
+
+        # Freed memory stays with the process. After so many of each kind at once as there can be it has all
+        # that it will need.
+        n = len(rough.KINDS)
+        wrong = ask(kind + n * i for kind in range(n) for i in range(options.concurrency))
+        before, start = rough.resources(live.port, live.process.pid), time.perf_counter()
+        wrong += ask(range(n * options.concurrency, n * options.concurrency + options.mixed))
+        seconds, after = time.perf_counter() - start, rough.resources(live.port, live.process.pid)
     for text in sorted(set(wrong)):
         print(text, file=sys.stderr)
     flat = after["memory_mb"] <= GROWN * before["memory_mb"] and all(
         after[name] <= before[name] for name in ("threads", "files")
     )
     return {
-        "requests": options.mixed, "wrong": len(wrong), "a_second": (options.mixed - first) / seconds,
-        "before": before, "after": after, "held": flat and not wrong,
+        "requests": options.mixed, "at_once": options.concurrency, "wrong": len(wrong),
+        "a_second": options.mixed / seconds, "before": before, "after": after, "held": flat and not wrong,
     }  # fmt: skip
-
-
-def resources(live: Live) -> dict[str, float]:
-    """Resident megabytes, threads and open files of a server that has nothing to do."""
-    rough.wait(live.port, rough.idle)
-    rough.wait(live.port, lambda seen: seen["tinygpt_connections"] <= 1)
-    pid = live.process.pid
-
-    def said(*words: str) -> list[str]:
-        return subprocess.run([*words, str(pid)], capture_output=True, text=True, check=True).stdout.split(
-            "\n"
-        )
-
-    memory = int(said("ps", "-o", "rss=", "-p")[0]) / 1024
-    if (proc := Path(f"/proc/{pid}")).exists():
-        threads, files = len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir()))
-    else:
-        threads, files = len(said("ps", "-M", "-p")) - 2, len(said("lsof", "-p")) - 2
-    return {"memory_mb": memory, "threads": threads, "files": files}
 
 
 def _percentile(values: list[float], p: int) -> float:

@@ -24,7 +24,7 @@ from typing import Any
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 # Asking
 
@@ -77,6 +77,23 @@ def wait(port: int, holds: Callable[[dict[str, float]], bool], seconds: float = 
         if time.perf_counter() - start > seconds:
             raise AssertionError(f"not within {seconds:g} s: {seen}")
     return time.perf_counter() - start
+
+
+def resources(port: int, pid: int) -> dict[str, float]:
+    """Resident megabytes, threads and open files of a server, once it has nothing to do."""
+    wait(port, lambda seen: idle(seen) and seen["tinygpt_connections"] <= 1)
+
+    def said(*words: str) -> list[str]:
+        return subprocess.run([*words, str(pid)], capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )
+
+    memory = int(said("ps", "-o", "rss=", "-p")[0]) / 1024
+    if (proc := Path(f"/proc/{pid}")).exists():
+        threads, files = len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir()))
+    else:
+        threads, files = len(said("ps", "-M", "-p")) - 2, len(said("lsof", "-p")) - 2  # a headline, an end
+    return {"memory_mb": memory, "threads": threads, "files": files}
 
 
 def idle(seen: dict[str, float]) -> bool:
@@ -168,6 +185,7 @@ async def _drip(port: int, n: int, every: float) -> None:
         nonlocal there
         first = True
         while True:
+            await asyncio.sleep(0 if first else every)
             with contextlib.suppress(ConnectionError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write((*HEADS, BODY)[i % 3])
@@ -208,6 +226,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required"
 STRICT = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}
 WEATHER = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
 FEW, NUM = {"max_tokens": 6, "temperature": 1}, {"options": {"num_predict": 6}}
+FORM = {"format": SCHEMA, "options": {"num_predict": 40}, "stream": False}
 NAMED = {"type": "function", "function": {"name": "weather"}}
 # (path, body, statuses that are right, whether the client leaves after the first bytes)
 KINDS: tuple[tuple[str, Any, tuple[int, ...], bool], ...] = (
@@ -243,7 +262,7 @@ KINDS: tuple[tuple[str, Any, tuple[int, ...], bool], ...] = (
     ("/api/chat", {"model": "tiny", "messages": HI, **NUM}, (200,), False),
     ("/api/chat", {"model": "tiny", "messages": HI, **NUM, "stream": False, "tools": TOOLS}, (200,), False),
     ("/api/generate", {"model": "tiny", "prompt": "hi", **NUM}, (200,), False),
-    ("/api/generate", {"model": "tiny", "prompt": "hi", "format": SCHEMA, "stream": False}, (200,), False),
+    ("/api/generate", {"model": "tiny", "prompt": "hi", **FORM}, (200,), False),
     ("/api/embed", {"model": "tiny", "input": "hi"}, (200,), False),
     ("/api/chat", {"model": "none", "messages": HI}, (404,), False),
     ("/v1/models", None, (200,), False),
