@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from asgi import FakeDesk, ask, fake_registry, surface
 from tinygpt.core.errors import ConfigError
 from tinygpt.serve.app import App, make_app
 from tinygpt.serve.document import ERRORS
-from tinygpt.serve.limits import Limits, Settings
+from tinygpt.serve.limits import Limits, Settings, read_json
 from tinygpt.serve.trace import Folder
 
 CHAT = {"model": "tiny", "messages": []}
@@ -58,6 +62,37 @@ def test_every_error_has_the_form_of_its_surface() -> None:
 def test_brackets_in_texts_are_no_depth() -> None:
     reply = run(ask(app(), "POST", "/v1/chat", CHAT | {"x": '[{"' * 500}))
     assert reply.status == 200
+
+
+def test_depth_is_that_of_the_value_and_cheap_to_find() -> None:
+    pieces = (1, None, 'a"[\\', '\\"{', "]]\\\\", [], {}, [[]], {"k{": {}})
+    rng = random.Random(0)
+
+    def depth(value: Any) -> int:
+        inside = value.values() if isinstance(value, dict) else value
+        return 1 + max(map(depth, inside), default=0) if isinstance(value, dict | list) else 0
+
+    def make(most: int) -> Any:
+        if not most or rng.random() < 0.2:
+            return rng.choice(pieces)
+        inside = [make(most - 1) for _ in range(rng.randrange(4))]
+        return inside if rng.random() < 0.5 else {f'{i}\\"[': value for i, value in enumerate(inside)}
+
+    for value in [make(5) for _ in range(100)]:
+        wanted, body = depth(value), json.dumps(value).encode()
+        read_json(body, Limits(depth=wanted))
+        if wanted:
+            with pytest.raises(ConfigError, match=f"deeper than {wanted - 1}"):
+                read_json(body, Limits(depth=wanted - 1))
+    for deep in (b"[" * 65 + b"]" * 65, b'{"a":' * 65 + b"1" + b"}" * 65, b"[" * 100_000):
+        with pytest.raises(ConfigError, match="deeper than 64"):
+            read_json(deep, Limits())
+    many = b"[" + b"[]," * 100_000 + b"1]"  # a search for each bracket in Python took 3 times as long as JSON
+    seconds = [time.process_time()]
+    for work in (lambda: json.loads(many), lambda: read_json(many, Limits())):
+        work()
+        seconds.append(time.process_time())
+    assert seconds[2] - seconds[1] < 2 * (seconds[1] - seconds[0])
 
 
 def test_bodies_are_bounded_in_size_and_time() -> None:
@@ -218,11 +253,13 @@ def test_figures_count_requests_and_drafts() -> None:
     async def go() -> str:
         await ask(served, "POST", "/v1/chat", CHAT)
         await ask(served, "GET", "/../etc\n", headers={"x-request-id": "mine"})
+        await ask(served, "BREW", "/v1/broken")
         return (await ask(served, "GET", "/metrics")).body.decode()
 
     text = run(go())
     assert 'tinygpt_requests_total{method="POST",route="/v1/chat",status="200"} 1' in text
     assert 'tinygpt_requests_total{method="GET",route="other",status="404"} 1' in text
+    assert 'tinygpt_requests_total{method="other",route="/v1/broken",status="405"} 1' in text
     assert "tinygpt_drafted_tokens_total 5" in text and "tinygpt_accepted_tokens_total 3" in text
     assert 'tinygpt_request_seconds_bucket{route="/v1/chat",le="+Inf"} 1' in text
     for line in text.splitlines():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from tinygpt.core.errors import ConfigError, TinyGPTError
 
 MIB = 1 << 20
-TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)  # texts, so that brackets in them do not count
+FLAT, NO_BRACKETS = bytes.maketrans(b"{}", b"[]"), bytes(set(range(256)) - set(b"[]{}"))
 
 
 class LimitError(TinyGPTError):
@@ -73,8 +72,8 @@ class Settings:
 
 def read_json(body: bytes, limits: Limits) -> Any:
     """A body as JSON, as strict as the standard: ConfigError where it is none, or nested too deeply."""
-    if body.count(b"{") + body.count(b"[") > limits.depth and (deep := _depth(body)) > limits.depth:
-        raise ConfigError(f"the body is nested {deep} deep, at most {limits.depth} are read")
+    if body.count(b"{") + body.count(b"[") > limits.depth and _depth(body, limits.depth) > limits.depth:
+        raise ConfigError(f"the body is nested deeper than {limits.depth}")
     try:
         text = body.decode("utf-8")
         data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
@@ -126,17 +125,14 @@ def check(data: Any, limits: Limits) -> None:
         _schema("tools", tool, limits)
 
 
-def _depth(body: bytes) -> int:
-    """How deep objects and lists are nested."""
-    depth = most = 0
-    for found in TOKEN.finditer(body):
-        match found[0][:1]:
-            case b"{" | b"[":
-                depth += 1
-                most = max(most, depth)
-            case b"}" | b"]":
-                depth -= 1
-    return most
+def _depth(body: bytes, most: int) -> int:
+    """How deep objects and lists are nested, if that is at most `most`. Millions of brackets are no work:
+    each pass takes away the innermost ones."""
+    outside = b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+    left, depth = outside.translate(FLAT, NO_BRACKETS), 0
+    while depth <= most and b"[]" in left:
+        left, depth = left.replace(b"[]", b""), depth + 1
+    return depth + left.count(b"[")  # what is not closed
 
 
 def _refuse(name: str) -> Any:
