@@ -131,7 +131,7 @@ def fuzz(options: argparse.Namespace) -> Figures:
         operations = [found.ok() for found in schema.get_all_operations()]
         n_bodies = sum(bool(one.body) for one in operations)
         few = max(1, options.cases // 40 // len(operations))  # of those that take no body
-        many = -(-(options.cases - few * (len(operations) - n_bodies)) // n_bodies)
+        many = 2 + -(-(options.cases - few * (len(operations) - n_bodies)) // n_bodies)
         start = time.perf_counter()
         for one in operations:
             for mode in GenerationMode:  # as the document has it, and not
