@@ -9,7 +9,8 @@ A server with a tiny random model is started for each, and asked over its socket
 fuzz:  cases that schemathesis makes of the served OpenAPI document (needs the extra test-fuzz): no 5xx but a
        503, every status, content type and body as the document has it, no connection dropped.
 slow:  good requests while 300 connections send a byte a second, and without them, in turns: p99 <= 1.5x.
-leave: from a client's leaving until nothing waits or is written by the server's own figures: <= 300 ms.
+leave: from a client's leaving until nothing waits or is written by the server's own figures: the median and the
+       most of the server's CPU time <= 300 ms, since other work on the machine may take any time.
 mixed: 2,000 requests of all kinds, 32 at once, after 32 of each kind: no unexpected answer, and neither
        memory nor threads nor open files grow.
 """
@@ -191,13 +192,17 @@ def slow(options: argparse.Namespace) -> Figures:
 def leave(options: argparse.Namespace) -> Figures:
     """How long work goes on for clients that left."""
     figures: Figures = {}
-    context = 1 << 15
-    with served("--max-rows", 1, "--prompt-cache", 0, "--prefill-chunk", 512, context=context) as live:
+    context, held = 1 << 15, True
+    with served("--max-rows", 1, "--prompt-cache", 0, "--prefill-chunk", 128, context=context) as live:
         for one in rough.leavers(letters=context - 2000, tokens=context - 2000):
-            times = [rough.left(live.port, one, i) for i in range(options.tries)]
-            figures[one.name] = {"median_ms": 1e3 * statistics.median(times), "worst_ms": 1e3 * max(times)}
-    worst = max(found["worst_ms"] for found in figures.values())
-    return figures | {"tries": options.tries, "worst_ms": worst, "held": worst <= 1e3 * LEAVING}
+            found = [rough.left(live.port, one, i) for i in range(options.tries)]
+            seconds, cpu = zip(*found, strict=True)
+            median = statistics.median(seconds)
+            figures[one.name] = {
+                "median_ms": 1e3 * median, "worst_ms": 1e3 * max(seconds), "worst_cpu_ms": 1e3 * max(cpu),
+            }  # fmt: skip
+            held = held and median <= LEAVING and max(cpu) <= LEAVING
+    return figures | {"tries": options.tries, "held": held}
 
 
 def mixed(options: argparse.Namespace) -> Figures:

@@ -134,26 +134,26 @@ def leavers(letters: int, tokens: int) -> list[Leaver]:
     ]
 
 
-def left(port: int, one: Leaver, i: int) -> float:
-    """Seconds from a client's leaving until the server does nothing for it any more."""
+def left(port: int, one: Leaver, i: int) -> tuple[float, float]:
+    """(seconds, seconds of the server's CPU) from a client's leaving until the server does nothing for it any
+    more; the figures that are asked for meanwhile are part of both."""
     first = None
     if one.behind:
         endless = {"messages": HI, "max_tokens": 30_000, "ignore_eos": True, "temperature": 0}
         first = send(port, CHAT, endless)
         wait(port, lambda seen: seen["tinygpt_running"] == 1)
     sock = send(port, one.path, one.body)
-    if one.behind:
-        wait(port, lambda seen: seen["tinygpt_waiting"] > 0)
-    else:
-        wait(port, lambda seen: seen["tinygpt_running"] > 0)
+    name = "tinygpt_waiting" if one.behind else "tinygpt_running"
+    wait(port, lambda seen: seen[name] > 0)
+    cpu = figures(port)["tinygpt_cpu_seconds"]
     leave(sock, abruptly=bool(i % 2))
-    if first is None:
-        return wait(port, idle)
-    seconds = wait(port, lambda seen: seen["tinygpt_waiting"] == 0)
-    assert figures(port)["tinygpt_running"] == 1, "the other client's answer ended as well"
-    leave(first)
-    wait(port, idle)
-    return seconds
+    seconds = wait(port, idle if first is None else lambda seen: seen["tinygpt_waiting"] == 0)
+    after = figures(port)
+    if first is not None:
+        assert after["tinygpt_running"] == 1, "the other client's answer ended as well"
+        leave(first)
+        wait(port, idle)
+    return seconds, after["tinygpt_cpu_seconds"] - cpu
 
 
 NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 4000}  # an answer that does not end
@@ -240,6 +240,7 @@ KINDS: tuple[tuple[str, Any, tuple[int, ...], bool], ...] = (
     (CHAT, {"messages": HI, "max_tokens": 2000, "ignore_eos": True, "stream": True}, (200,), True),
     (CHAT, {"messages": HI, "max_tokens": 2000, "ignore_eos": True}, (200,), True),
     (CHAT, {"messages": [{"role": "user", "content": "x" * 2000}], **FEW}, (200,), True),
+    (CHAT, {"messages": [{"role": "user", "content": "x" * 2000}], **FEW}, (200,), False),
     (CHAT, {"messages": "hi"}, (400,), False),
     (CHAT, {"messages": HI, "temperature": "hot"}, (400,), False),
     (CHAT, b'{"messages": [', (400,), False),

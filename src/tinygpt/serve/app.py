@@ -297,6 +297,7 @@ def _figures(metrics: Metrics, registry: Registry, gate: Gate) -> None:
     metrics.gauge("tinygpt_models_opened", "Models opened so far.", lambda: [({}, registry.n_opened)])
     metrics.gauge("tinygpt_models_dropped", "Models dropped so far.", lambda: [({}, registry.n_dropped)])
     metrics.gauge("tinygpt_device_bytes", "Memory of the device in use.", _device_bytes)
+    metrics.gauge("tinygpt_cpu_seconds", "Time of the CPU so far.", lambda: [({}, time.process_time())])
 
 
 def _device_bytes() -> list[tuple[dict[str, str], float]]:
