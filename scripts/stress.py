@@ -9,8 +9,8 @@ A server with a tiny random model is started for each, and asked over its socket
 fuzz:  cases that schemathesis makes of the served OpenAPI document (needs the extra test-fuzz): no 5xx but a
        503, every status, content type and body as the document has it, no connection dropped.
 slow:  good requests while 300 connections send a byte a second, and without them, in turns: p99 <= 1.5x.
-leave: from a client's leaving until nothing waits or is written by the server's own figures: the median and the
-       most of the server's CPU time <= 300 ms, since other work on the machine may take any time.
+leave: from a client's leaving until nothing waits or is written by the server's own figures: the median, and
+       the most of the server's CPU time, <= 300 ms; how long the worst took depends on other work here.
 mixed: 2,000 requests of all kinds, 32 at once, after 32 of each kind: no unexpected answer, and neither
        memory nor threads nor open files grow.
 """
