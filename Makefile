@@ -11,7 +11,7 @@ DEV    := $(VENV)/.dev
 PYTEST := $(BIN)/python -m pytest
 comma  := ,
 
-.PHONY: demo quick test bench docs golden check lock clean
+.PHONY: demo quick test bench stress docs golden check lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(BASE)
@@ -27,6 +27,11 @@ test: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python scripts/bench.py
+
+# Rough to a live server, an hour or so: see docs/serve.md. Words in WHAT choose a part: make stress WHAT=slow
+stress: $(DEV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test-fuzz]'
+	$(BIN)/python scripts/stress.py $(WHAT)
 
 docs: $(DEV)
 	TINYGPT_REQUIRE_PARITY=1 $(PYTEST) -n $(JOBS) --seen write tests/contract

@@ -52,11 +52,11 @@ class Live:
     model: Path
 
 
-def tiny_chat_model(folder: Path, seed: int = 3) -> Path:
+def tiny_chat_model(folder: Path, seed: int = 3, context: int = CONTEXT) -> Path:
     """A directory `tiny` below `folder`: random weights, a token for each byte, ChatML."""
     config = ModelConfig(
         vocab_size=260, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        max_position_embeddings=CONTEXT, initializer_range=0.25,
+        max_position_embeddings=context, initializer_range=0.25,
     )  # fmt: skip
     tokenizer = ByteTokenizer()
     return checkpoint.save(

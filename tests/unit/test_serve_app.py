@@ -12,9 +12,9 @@ import pytest
 
 from asgi import FakeDesk, ask, fake_registry, surface
 from tinygpt.core.errors import ConfigError
-from tinygpt.serve import limits as limits_
-from tinygpt.serve.app import App, make_app, surfaces
-from tinygpt.serve.limits import Limits, Settings
+from tinygpt.serve.app import App, make_app
+from tinygpt.serve.document import ERRORS
+from tinygpt.serve.limits import Limits, Settings, read_json
 from tinygpt.serve.trace import Folder
 
 CHAT = {"model": "tiny", "messages": []}
@@ -65,30 +65,29 @@ def test_brackets_in_texts_are_no_depth() -> None:
     assert reply.status == 200
 
 
-def test_depth_is_counted_over_texts_escapes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = random.Random(3)
-    texts = ["", '["', "\\", '\\"[', "{}", 'a\\\\"', "\u00fc]"]
+def test_depth_is_that_of_the_value() -> None:
+    pieces = (1, None, 'a"[\\', '\\"{', "]]\\\\", [], {}, [[]], {"k{": {}})
+    rng = random.Random(0)
 
-    def made(depth: int) -> tuple[Any, int]:
-        """A value, and how deep it is."""
-        if depth > 6 or rng.random() < 0.3:
-            return rng.choice([*texts, 1, None]), 0
-        inner = [made(depth + 1) for _ in range(rng.randint(0, 3))]
-        whole = {rng.choice(texts) + str(i): v for i, (v, _) in enumerate(inner)}
-        return (whole if rng.random() < 0.5 else [v for v, _ in inner]), 1 + max(
-            (d for _, d in inner), default=0
-        )
+    def depth(value: Any) -> int:
+        inside = value.values() if isinstance(value, dict) else value
+        return 1 + max(map(depth, inside), default=0) if isinstance(value, dict | list) else 0
 
-    for piece in (1, 7, limits_.PIECE):
-        monkeypatch.setattr(limits_, "PIECE", piece)
-        for _ in range(60):
-            value, depth = made(0)
-            body = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode()
-            read = limits_.read_json(body, Limits(depth=depth))
-            assert read == value
-            if depth:
-                with pytest.raises(ConfigError, match=f"is nested {depth} deep"):
-                    limits_.read_json(body, Limits(depth=depth - 1))
+    def make(most: int) -> Any:
+        if not most or rng.random() < 0.2:
+            return rng.choice(pieces)
+        inside = [make(most - 1) for _ in range(rng.randrange(4))]
+        return inside if rng.random() < 0.5 else {f'{i}\\"[': value for i, value in enumerate(inside)}
+
+    for value in [make(5) for _ in range(100)]:
+        wanted, body = depth(value), json.dumps(value).encode()
+        read_json(body, Limits(depth=wanted))
+        if wanted:
+            with pytest.raises(ConfigError, match=f"deeper than {wanted - 1}"):
+                read_json(body, Limits(depth=wanted - 1))
+    for deep in (b"[" * 65 + b"]" * 65, b'{"a":' * 65 + b"1" + b"}" * 65, b"[" * 100_000):
+        with pytest.raises(ConfigError, match="deeper than 64"):
+            read_json(deep, Limits())
 
 
 def test_bodies_are_bounded_in_size_and_time() -> None:
@@ -249,11 +248,13 @@ def test_figures_count_requests_and_drafts() -> None:
     async def go() -> str:
         await ask(served, "POST", "/v1/chat", CHAT)
         await ask(served, "GET", "/../etc\n", headers={"x-request-id": "mine"})
+        await ask(served, "BREW", "/v1/broken")
         return (await ask(served, "GET", "/metrics")).body.decode()
 
     text = run(go())
     assert 'tinygpt_requests_total{method="POST",route="/v1/chat",status="200"} 1' in text
     assert 'tinygpt_requests_total{method="GET",route="other",status="404"} 1' in text
+    assert 'tinygpt_requests_total{method="other",route="/v1/broken",status="405"} 1' in text
     assert "tinygpt_drafted_tokens_total 5" in text and "tinygpt_accepted_tokens_total 3" in text
     assert 'tinygpt_request_seconds_bucket{route="/v1/chat",le="+Inf"} 1' in text
     for line in text.splitlines():
@@ -276,12 +277,16 @@ def test_the_log_has_one_line_a_request_and_no_secrets() -> None:
     assert "secret" not in "".join(lines) and "private" not in "".join(lines)
 
 
-def test_the_openapi_document_promises_no_422() -> None:
-    whole = make_app(FakeDesk(), fake_registry(), Settings(log=False), surfaces())
-    found = run(ask(whole, "GET", "/openapi.json")).json
-    assert {"/", "/health", "/ready", "/metrics", "/v1/messages", "/api/chat"} <= set(found["paths"])
+def test_the_openapi_document_says_every_status() -> None:
+    found = run(ask(app(), "GET", "/openapi.json")).json
+    assert {"/", "/health", "/ready", "/metrics", "/v1/chat", "/api/chat"} <= set(found["paths"])
     for operations in found["paths"].values():
-        assert all("422" not in o["responses"] and "default" in o["responses"] for o in operations.values())
+        assert all(set(o["responses"]) - {"200"} == set(map(str, ERRORS)) for o in operations.values())
+    forms = [
+        found["paths"][path]["post"]["responses"]["400"]["content"] for path in ("/v1/chat", "/api/chat")
+    ]
+    said = [form["application/json"]["schema"]["$ref"].rpartition("/")[2] for form in forms]
+    assert said == ["OpenAIError", "OllamaError"] and set(said) < set(found["components"]["schemas"])
     ids = [o["operationId"] for operations in found["paths"].values() for o in operations.values()]
     assert len(set(ids)) == len(ids)
     json.dumps(found)

@@ -173,6 +173,31 @@ def test_a_client_that_does_not_read_is_left() -> None:
     run(go())
 
 
+def test_a_client_that_asked_for_more_is_seen_to_leave() -> None:
+    async def go() -> None:
+        desk = FakeDesk()
+        desk.gate = asyncio.Semaphore(0)
+        async with live(desk) as server:
+            for more in (b"", post(), post() * 20):
+                _, writer = await server.open()
+                writer.write(post() + more)
+                before = len(desk.jobs)
+                while len(desk.jobs) == before:
+                    await asyncio.sleep(0.01)
+                writer.write(more)
+                await writer.drain()
+                writer.close()
+                while desk.closed == before:
+                    await asyncio.sleep(0.01)
+            desk.gate = None
+            reader, writer = await server.open()
+            writer.write(post() * 3)
+            assert [(await reply(reader))[0] for _ in range(3)] == [200] * 3
+            writer.close()
+
+    run(go())
+
+
 def test_a_stream_is_finished_before_the_end() -> None:
     async def go() -> None:
         desk = FakeDesk(["one", "two"])

@@ -88,7 +88,8 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         "top_k": "integer", "stream": "boolean", "metadata": "object",
     }  # fmt: skip
     whole = document(["model", "messages", "max_tokens"], **fields, **more)
-    add(router, error, "POST", "/v1/messages", create, whole, too_long=TOO_LONG)
+    kinds = f"application/json {EVENTS}"
+    add(router, error, "POST", "/v1/messages", create, whole, kinds, too_long=TOO_LONG)
     add(router, error, "POST", "/v1/messages/count_tokens", count, document(["model", "messages"], **fields))
     return router
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import importlib.util
 import time
@@ -28,6 +29,7 @@ from tinygpt.core.errors import (
     UnknownModel,
     UnsupportedError,
 )
+from tinygpt.serve.document import described
 from tinygpt.serve.gate import Gate
 from tinygpt.serve.job import Desk
 from tinygpt.serve.limits import LimitError, Settings
@@ -70,6 +72,12 @@ def surfaces() -> list[Surface]:
         for name, prefixes in SURFACES.items()
         if importlib.util.find_spec(f"tinygpt.serve.{name}") is not None
     ]
+
+
+def surface_of(path: str) -> str:
+    """The name of the surface that a path belongs to."""
+    owners = [(prefix, name) for name, prefixes in SURFACES.items() for prefix in prefixes]
+    return max((owner for owner in owners if path.startswith(owner[0])), key=lambda owner: len(owner[0]))[1]
 
 
 def status_of(error: TinyGPTError) -> int:
@@ -165,7 +173,7 @@ def make_app(
     _figures(metrics, registry, gate)
     _own_routes(api, state, gate, metrics, registry)
     _handlers(api, refuse)
-    api.openapi = lambda: _described(api)  # type: ignore[method-assign]
+    api.openapi = functools.cache(lambda: described(api, surface_of))  # type: ignore[method-assign]
     return App(gate, watched, metrics, state, api)
 
 
@@ -287,34 +295,10 @@ def _figures(metrics: Metrics, registry: Registry, gate: Gate) -> None:
     metrics.gauge("tinygpt_models_opened", "Models opened so far.", lambda: [({}, registry.n_opened)])
     metrics.gauge("tinygpt_models_dropped", "Models dropped so far.", lambda: [({}, registry.n_dropped)])
     metrics.gauge("tinygpt_device_bytes", "Memory of the device in use.", _device_bytes)
+    metrics.gauge("tinygpt_cpu_seconds", "Time of the CPU so far.", lambda: [({}, time.process_time())])
 
 
 def _device_bytes() -> list[tuple[dict[str, str], float]]:
     from tinygpt.core.backend import mx
 
     return [({}, mx.get_active_memory())]
-
-
-def _described(api: Any) -> dict[str, Any]:
-    """The OpenAPI document: what is refused here is a 400 in the surface's form, never FastAPI's 422."""
-    if api.openapi_schema is not None:
-        return api.openapi_schema
-    from fastapi.openapi.utils import get_openapi
-
-    found = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
-    problem = {"description": "An error, in the form of this path's surface."}
-    for operations in found.get("paths", {}).values():
-        for operation in operations.values():
-            responses = operation.setdefault("responses", {})
-            responses.pop("422", None)
-            responses.setdefault("default", {**problem, "content": {"application/json": {"schema": {}}}})
-    schemas = found.get("components", {}).get("schemas", {})
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    found.setdefault("components", {})["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-    }
-    found["security"] = [{}, {"bearer": []}, {"key": []}]  # none where the server was given no key
-    api.openapi_schema = found
-    return found

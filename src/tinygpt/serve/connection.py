@@ -49,6 +49,8 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
             if self.transport.is_closing():
                 return
             super().data_received(data)
+            if self.conn.their_state is h11.DONE and len(self.conn.trailing_data[0]) <= limits.header_bytes:
+                self.flow.resume_reading()  # uvicorn would not see that a client leaves which asked for more
             if self.conn.their_state is not h11.IDLE:
                 self._stop("head_timer")
             elif self.head_timer is None and not self.transport.is_closing():

@@ -13,13 +13,6 @@ if TYPE_CHECKING:
     from fastapi import APIRouter, Request
     from fastapi.responses import Response
 
-ERRORS = {
-    400: "The request is wrong; the message says where.",
-    401: "A key is needed.",
-    404: "There is no such model or thing.",
-    413: "The request is too large.",
-    503: "Too much is asked for at once; Retry-After says when to come again.",
-}
 TOO_LONG = (
     "This model's maximum context length is {most} tokens. However, your {prompt} resulted in {n} tokens. "
     "Please reduce the length of the {prompt}."
@@ -61,8 +54,6 @@ def add(
     names = [part[1:-1].partition(":")[0] for part in path.split("/") if part.startswith("{")]
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     extra = {**(extra or {}), **({"parameters": parameters} if names else {})}
-    responses: dict[int | str, dict[str, Any]] = {n: {"description": text} for n, text in ERRORS.items()}
-    responses[200] = {"content": {kind: {} for kind in media_type.split()}}
     for method in methods.split():
         router.add_api_route(
             path,
@@ -72,7 +63,7 @@ def add(
             summary=(work.__doc__ or work.__name__).partition("\n")[0].rstrip("."),
             response_model=None,
             response_class=Response,
-            responses=responses,
+            responses={200: {"content": {kind: {} for kind in media_type.split()}}},
             openapi_extra=extra,
             include_in_schema=method != "HEAD",
         )

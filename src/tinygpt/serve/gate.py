@@ -105,7 +105,10 @@ class _Passage:
             record.status = CLIENT_GONE if record.gone and not self.complete else record.status
             record.route = getattr(self.scope.get("route"), "path", "") or "other"
             record.ended = time.perf_counter()
-            gate.metrics.requests.add(route=record.route, method=record.method, status=str(record.status))
+            method = (
+                record.method if record.method in METHODS.split(", ") else "other"
+            )  # a client may invent them
+            gate.metrics.requests.add(route=record.route, method=method, status=str(record.status))
             gate.metrics.seconds.see(record.seconds, route=record.route)
             gate.done(record)
 

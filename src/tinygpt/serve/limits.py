@@ -18,9 +18,7 @@ from tinygpt.data.corrections import Corrections
 from tinygpt.serve.fields import FieldError
 
 MIB = 1 << 20
-PIECE = 1 << 20  # bytes whose depth is counted at once
-QUOTE = 2
-STEPS = bytes({"[": 1, "{": 1, "]": 255, "}": 255, '"': QUOTE}.get(chr(byte), 0) for byte in range(256))
+FLAT, NO_BRACKETS = bytes.maketrans(b"{}", b"[]"), bytes(set(range(256)) - set(b"[]{}"))
 
 
 class LimitError(TinyGPTError):
@@ -78,8 +76,8 @@ class Settings:
 
 def read_json(body: bytes, limits: Limits) -> Any:
     """A body as JSON, as strict as the standard: ConfigError where it is none, or nested too deeply."""
-    if body.count(b"{") + body.count(b"[") > limits.depth and (deep := _depth(body)) > limits.depth:
-        raise ConfigError(f"the body is nested {deep} deep, at most {limits.depth} are read")
+    if body.count(b"{") + body.count(b"[") > limits.depth and _depth(body, limits.depth) > limits.depth:
+        raise ConfigError(f"the body is nested deeper than {limits.depth}")
     try:
         text = body.decode("utf-8")
         data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
@@ -130,20 +128,14 @@ def check(data: Any, limits: Limits) -> None:
         _schema("tools", tool, limits)
 
 
-def _depth(body: bytes) -> int:
-    """How deep objects and lists are nested. Brackets in texts, which are those after an odd number of quotes
-    (once escaped ones are gone), do not count. Nothing here is a loop over bytes, of which there are many."""
-    import numpy as np
-
-    steps = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(STEPS)
-    depth = most = n_quotes = 0
-    for start in range(0, len(steps), PIECE):
-        piece = np.frombuffer(steps[start : start + PIECE], np.int8)
-        quotes = n_quotes + np.cumsum(piece == QUOTE, dtype=np.int32)
-        moves = np.where((piece != QUOTE) & (quotes % 2 == 0), piece, 0)
-        depths = depth + np.cumsum(moves, dtype=np.int32)
-        n_quotes, depth, most = int(quotes[-1]), int(depths[-1]), max(most, int(depths.max()))
-    return most
+def _depth(body: bytes, most: int) -> int:
+    """How deep objects and lists are nested, if that is at most `most`. Millions of brackets are no work:
+    each pass takes away the innermost ones."""
+    outside = b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+    left, depth = outside.translate(FLAT, NO_BRACKETS), 0
+    while depth <= most and b"[]" in left:
+        left, depth = left.replace(b"[]", b""), depth + 1
+    return depth + left.count(b"[")  # what is not closed
 
 
 def _refuse(name: str) -> Any:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 VERSION = "0.14.0"
 TOO_LONG = "the input length exceeds the context length: {n} tokens, the model reads {most}"
 NDJSON = "application/x-ndjson"
+BOTH = f"{NDJSON} application/json"
 MOST_INPUTS = 2048
 ADD = "start `tinygpt serve` with the model's path or hf:// address as a further MODEL"
 
@@ -352,11 +353,11 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     put("GET HEAD", "/api/tags", surface.tags)
     put("GET", "/api/ps", surface.ps)
     put("POST", "/api/show", surface.show, name)
-    put("POST", "/api/chat", surface.chat, chat, NDJSON)
-    put("POST", "/api/generate", surface.generate, generate, NDJSON)
+    put("POST", "/api/chat", surface.chat, chat, BOTH)
+    put("POST", "/api/generate", surface.generate, generate, BOTH)
     put("POST", "/api/embed", surface.embed, embed)
     put("POST", "/api/embeddings", surface.embeddings, embeddings)
-    put("POST", "/api/pull", surface.pull, name, NDJSON)
+    put("POST", "/api/pull", surface.pull, name, BOTH)
     put("POST", "/api/push", surface.push, name)
     put("POST", "/api/create", surface.create, name)
     put("DELETE", "/api/delete", surface.delete, name)

@@ -157,7 +157,8 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         truncation="string", max_tool_calls="integer", safety_identifier="string",
     )  # fmt: skip
     one = "/v1/responses/{response_id}"
-    add(router, error, "POST", "/v1/responses", surface.create, body, prompt="input")
+    kinds = f"application/json {EVENTS}"
+    add(router, error, "POST", "/v1/responses", surface.create, body, kinds, prompt="input")
     add(router, error, "POST", "/v1/responses/input_tokens", surface.count, body)
     add(router, error, "GET", one, surface.retrieve)
     add(router, error, "DELETE", one, surface.delete)
