@@ -202,7 +202,7 @@ class AtOnce:
 def test_a_message_that_is_too_long_costs_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Scripted()
     monkeypatch.setattr(_conversation, "open_engine", lambda *_: engine)
-    monkeypatch.setattr(_conversation, "lane_of", AtOnce)
+    monkeypatch.setattr(_conversation.ChatConfig, "lane", lambda _, engine, *__: AtOnce(engine))
     talk = generate.Conversation(generate.ChatConfig(model=Path("m"), system="Add."))
     for letter in "abcd":  # 75 letters fit beside an answer
         assert "".join(talk.say(letter * 20)) == "ok"
@@ -221,7 +221,7 @@ def test_a_chat_shows_no_more_turns_than_training_had(
 ) -> None:
     engine = Scripted()
     monkeypatch.setattr(_conversation, "open_engine", lambda *_: engine)
-    monkeypatch.setattr(_conversation, "lane_of", AtOnce)
+    monkeypatch.setattr(_conversation.ChatConfig, "lane", lambda _, engine, *__: AtOnce(engine))
     card = dataclasses.replace(CARD, turns=turns)
     model = checkpoint.save(tmp_path / "model", nano.model())
     folder = specialist.package(tmp_path / "p", model, card, [ROW], prompt="Add.")

@@ -289,11 +289,8 @@ def adopt(model: Any, kind: str, data: Mapping[str, Any], args: Any) -> Any:
     vocab = said.get("vocab_size") or getattr(args, "vocab_size", 0)
     reach = next((said[name] for name in REACH if isinstance(said.get(name), int)), UNSAID)
     window = said.get("sliding_window")
-    if (
-        isinstance(window, int)
-        and said.get("use_sliding_window", True)
-        and not _reads(args, "sliding_window")
-    ):
+    unread = said.get("use_sliding_window", True) and not _reads(args, "sliding_window")
+    if isinstance(window, int) and unread:
         reach = min(reach, window)  # within it a window changes nothing
     if not hasattr(model, "_no_grad"):  # recurrent_gemma's class forgets it
         nn.Module.__init__(model)

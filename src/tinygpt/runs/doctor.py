@@ -24,6 +24,7 @@ EXTRAS = {
     "reward": "jsonschema",
     "test-parity": "transformers",
     "test-clients": "litellm",
+    "test-fuzz": "schemathesis",
 }
 # First NVIDIA driver that MLX's wheels run on, from MLX's installation page.
 DRIVERS = {"cuda13": (580,), "cuda12": (550, 54, 14)}
