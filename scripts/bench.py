@@ -1,13 +1,13 @@
 """Speed and memory against live peers, measured in one run: ratios first, then the figures behind them.
 
-    make bench        (or: python scripts/bench.py [--quick] [--json])
+    make bench        (or: python scripts/bench.py [--only train,tune,write,serve,own,stock,start] [--json])
 
 Training: one step of a Llama-shaped model, 12 layers x 256, 512 tokens x 4 rows, float32, against PyTorch
 eager and against MLX as its wheel installs it. Tuning: LoRA (rank 8, all matrices of the blocks) on a base
 of 8 layers x 512, the same rows, against mlx-lm's own trainer. Writing (scripts/bench_streams.py), against
 mlx-lm on the same weights: one greedy stream, a long prompt, 8 and 32 answers together (its batch generator),
-and with --serve 8 and 32 clients of both servers; the peer may keep products to one thread or not, whichever
-is better. Ourselves against ourselves (scripts/bench_engine.py): a prompt whose beginning is known, a draft
+and with --only serve 8 and 32 clients of both servers; the peer may keep products to one thread or not,
+whichever is better. Ourselves against ourselves (scripts/bench_engine.py): a prompt whose beginning is known, a draft
 model trained here, and what a constraint costs (scripts/bench_constrain.py). Every contestant runs in a
 process of its own, in turn, and its best run counts: that is what the machine can do when nothing disturbs
 it. Memory is the process's peak.
@@ -48,6 +48,8 @@ WRITING = {
         }.items()
     },
 }  # fmt: skip
+PARTS = ("train", "tune", "write", "serve", "own", "stock", "start")
+USUAL = tuple(part for part in PARTS if part != "serve")
 LAYERS, WIDTH, HEADS, LENGTH, ROWS, VOCAB = 12, 256, 8, 512, 4, 2000
 
 
@@ -313,17 +315,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="leave out plain MLX, whose step takes half a minute"
-    )
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    parser.add_argument("--serve", action="store_true", help="also clients of `tinygpt serve` and its peer")
+    parser.add_argument("--only", default=",".join(USUAL), help="parts, of " + ", ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=2, help="turns of each pair; the best counts")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         run_child(given.child[0], given.child[1:])
         return
+    if wrong := set(parts := given.only.split(",")) - set(PARTS):
+        parser.error(f"--only: there is no part {', '.join(sorted(wrong))}; there are {', '.join(PARTS)}")
     found: dict[str, dict[str, float]] = {}
 
     def keep(name: str, key: str, better: type, one: dict[str, float]) -> None:
@@ -335,29 +336,35 @@ def main() -> None:
         make_model(model)
         make_base(base)
         for _ in range(given.rounds):
-            keep("train: tinygpt", "seconds", min, child("ours"))  # type: ignore[arg-type]
-            keep("train: PyTorch eager", "seconds", min, child("eager"))  # type: ignore[arg-type]
-            keep("tune: tinygpt", "tok_s", max, child("tune", str(base)))  # type: ignore[arg-type]
-            keep("tune: mlx-lm, same BLAS", "tok_s", max, child("tune-peer", str(base)))  # type: ignore[arg-type]
-            for name in WRITING if given.serve else [n for n in WRITING if not n.startswith("served")]:
+            if "train" in parts:
+                keep("train: tinygpt", "seconds", min, child("ours"))  # type: ignore[arg-type]
+                keep("train: PyTorch eager", "seconds", min, child("eager"))  # type: ignore[arg-type]
+            if "tune" in parts:
+                keep("tune: tinygpt", "tok_s", max, child("tune", str(base)))  # type: ignore[arg-type]
+                keep("tune: mlx-lm, same BLAS", "tok_s", max, child("tune-peer", str(base)))  # type: ignore[arg-type]
+            for name in WRITING:
+                if ("serve" if name.startswith("served") else "write") not in parts:
+                    continue
                 main_figure = "decode_tok_s" if name == "single" else "tok_s"
                 keep(f"{name}: tinygpt", main_figure, max, child(name, str(model)))  # type: ignore[arg-type]
                 for threads in ({}, {"OPENBLAS_NUM_THREADS": "1"}):
                     one = child(f"{name}-peer", str(model), **threads)
                     keep(f"{name}: mlx-lm", main_figure, max, one)  # type: ignore[arg-type]
-        found["prefix"] = child("prefix", str(model))
-        if not given.quick:
-            own = {"TINYGPT_BLAS": "reference"}
-            found["train: plain MLX"] = child("stock", **own)
-            found["tune: mlx-lm, its own BLAS"] = child("tune-peer", str(base), **own)
-            found["single: mlx-lm, its own BLAS"] = child("single-peer", str(model), **own)
+        if "own" in parts:
             pair = Path(scratch) / "pair"
             pair.mkdir()
             bench_engine.make_pair(pair)
             found["draft"] = child("draft", str(pair))
+            found["prefix"] = child("prefix", str(model))
             found["constraint"] = constraint()
-        found["tokenise"] = child("tokenise")
-        found["help"] = child("help")
+        if "stock" in parts:
+            own = {"TINYGPT_BLAS": "reference"}
+            found["train: plain MLX"] = child("stock", **own)
+            found["tune: mlx-lm, its own BLAS"] = child("tune-peer", str(base), **own)
+            found["single: mlx-lm, its own BLAS"] = child("single-peer", str(model), **own)
+        if "start" in parts:
+            found["tokenise"] = child("tokenise")
+            found["help"] = child("help")
     shown = {
         what: found[a][x] / found[b][y]
         for what, ((a, x), (b, y)) in ratios().items()
