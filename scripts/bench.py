@@ -7,7 +7,7 @@ eager and against MLX as its wheel installs it. Tuning: LoRA (rank 8, all matric
 of 8 layers x 512, the same rows, against mlx-lm's own trainer. Writing (scripts/bench_streams.py), against
 mlx-lm on the same weights: one greedy stream, a long prompt, 8 and 32 answers together (its batch generator),
 and with --only serve 8 and 32 clients of both servers; the peer may keep products to one thread or not,
-whichever is better. Ourselves against ourselves (scripts/bench_engine.py): a prompt whose beginning is known, a draft
+whichever is better. Ourselves against ourselves (scripts/bench_engine.py): a known prompt, a draft
 model trained here, and what a constraint costs (scripts/bench_constrain.py). Every contestant runs in a
 process of its own, in turn, and its best run counts: that is what the machine can do when nothing disturbs
 it. Memory is the process's peak.

@@ -263,22 +263,18 @@ def streams(n_rows: int) -> tuple[mx.Stream, ...]:
 @contextlib.contextmanager
 def shards(streams: tuple[mx.Stream, ...]) -> Generator[None]:
     """Within, a product uses threads / len(streams) threads. Evaluate inside: it holds for what runs now."""
-    with product_threads(max(1, setup().threads // len(streams))):
-        yield
-
-
-@contextlib.contextmanager
-def product_threads(n: int) -> Generator[None]:
-    """Within, a product uses n threads at most; 0: as many as there are. It holds for what runs now."""
-    switch, threads = _state["set_threads"], setup().threads
-    if switch is None or not 0 < n < threads:
-        yield
-        return
-    switch(n)
+    limit_products(0 if len(streams) < 2 else max(1, setup().threads // len(streams)))
     try:
         yield
     finally:
-        switch(threads)
+        limit_products(0)
+
+
+def limit_products(n: int) -> None:
+    """From here on a product uses n threads at most; 0: as many as there are. It holds for what runs now."""
+    switch, threads = _state["set_threads"], setup().threads
+    if switch is not None:
+        switch(min(n, threads) or threads)
 
 
 def compile(fn: Callable[..., Any], *, max_traces: int | None = None, **options: Any) -> Callable[..., Any]:

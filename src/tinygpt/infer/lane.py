@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.backend import mx, product_threads
+from tinygpt.core.backend import limit_products, mx
 from tinygpt.core.errors import BusyError, ConfigError
 from tinygpt.infer.admission import Admission, Limits
 from tinygpt.infer.batch import Batch, choose, likeliest, sampler_of
@@ -98,10 +98,7 @@ class Lane:
 
     def step(self) -> None:
         """Read a piece of a prompt, and write one token of every answer."""
-        with product_threads(self.engine.product_threads):
-            self._step()
-
-    def _step(self) -> None:
+        limit_products(self.engine.product_threads)  # until all is answered: passes run on between steps
         self._admit()
         if self._reading is not None and all(answer.cancelled for answer in self._reading.answers):
             for answer in self._reading.answers:
@@ -114,6 +111,8 @@ class Lane:
         for batch in self._batches.values():
             if batch.rows:
                 batch.step()
+        if not self.busy:
+            limit_products(0)
 
     def step_safely(self) -> None:
         """A step that nothing comes out of: what breaks it ends all answers of the lane, and each is told."""
@@ -136,6 +135,7 @@ class Lane:
         return [*written, *reading, *self.waiting]
 
     def _forget(self) -> None:
+        limit_products(0)
         self.waiting.clear()
         self._reading = None
         self._batches.clear()
