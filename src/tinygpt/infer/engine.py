@@ -186,10 +186,13 @@ class Engine:
         pieces: deque[Piece] = deque()
         lane = Lane(self)
         answer = lane.submit(request, pieces.append)
-        while lane.busy:
-            lane.step()
-            while pieces:
-                yield pieces.popleft()
+        try:
+            while lane.busy:
+                lane.step()
+                while pieces:
+                    yield pieces.popleft()
+        finally:
+            lane.end_all()
         if answer.error is not None:
             raise answer.error
 
