@@ -37,8 +37,8 @@ HOW = {
     "dora": ["--adapter", "dora", "--rank", "16", "--targets", "all-linear", "--lr", "4e-3"],
     "full": ["--full", "--lr", "1e-3"],
 }
-PREFER = {"lora": "1e-4", "dora": "1e-4", "full": "5e-5"}  # learning rates of dpo
-ALPHA = 1.0  # of the chosen answers' likelihood in dpo
+# Of dpo: learning rate, steps, and weight of the chosen answers' likelihood; tried on tasks of another draw.
+PREFER = {"lora": ("1e-4", 150, 1.0), "dora": ("1e-4", 150, 1.0), "full": ("3e-5", 300, 3.0)}
 N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 2_000, 400, 4
 
 
@@ -111,14 +111,15 @@ def pairs(out: Path, how: str, seed: int) -> None:
     rows.write(out / f"pairs-{how}-{seed}.jsonl", found)
 
 
-def dpo(out: Path, how: str, seed: int, steps: int) -> None:
+def dpo(out: Path, how: str, seed: int) -> None:
     """From a tuned model on what it got wrong; the reference is where it starts."""
     tuned = out / f"sft-{how}-{seed}" / "final"
+    rate, steps, alpha = PREFER[how]
     start = [tuned, "--full"] if how == "full" else [out / "base" / "final", "--start-adapter", tuned]
     tinygpt(
         "dpo", *start, "--data", out / f"pairs-{how}-{seed}.jsonl", "--out", out / f"dpo-{how}-{seed}",
         "--steps", steps, "--batch", 8, "--context", demo.RECIPE.context, "--seed", seed, "--force",
-        "--lr", PREFER[how], "--set", f"loss_type.alpha={ALPHA}",
+        "--lr", rate, "--set", f"loss_type.alpha={alpha}",
     )  # fmt: skip
 
 
@@ -155,7 +156,6 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="seeds of the tuned models")
     parser.add_argument("--base-steps", type=int, default=2000)
     parser.add_argument("--sft-steps", type=int, default=800)
-    parser.add_argument("--dpo-steps", type=int, default=150)
     parser.add_argument("--how", default=",".join(HOW), help="ways to tune")
     parser.add_argument("--only", default="base,sft,pairs,dpo,table", help="stages to run")
     given = parser.parse_args()
@@ -177,7 +177,7 @@ def main() -> None:
                 pairs(out, how, seed)
             name = f"dpo-{how}-{seed}"
             if "dpo" in stages and not (out / name / "scores.json").exists():
-                dpo(out, how, seed, given.dpo_steps)
+                dpo(out, how, seed)
                 measure(out, name)
     if "table" in stages:
         table(out, ["base", *(f"{stage}-{how}" for stage in ("sft", "dpo") for how in ways)], seeds)

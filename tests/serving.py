@@ -113,7 +113,7 @@ def _ready(port: int) -> bool:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Generator[Live]:
     """A server for the tests of one file."""
     folder = tmp_path_factory.mktemp("live")
-    with serve(tiny_chat_model(folder), folder) as running:
+    with serve(tiny_chat_model(folder), folder, "--corrections-dir", folder / "corrections") as running:
         yield running
 
 
