@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bench_engine
+import bench_llama
 from bench_streams import CONTESTANTS
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def run_child(what: str, arguments: list[str]) -> None:
         "tune-peer": lambda: tune_peer(Path(arguments[0]), 6),
         **{
             name: lambda f=f: f(Path(arguments[0]))
-            for name, f in (CONTESTANTS | bench_engine.CONTESTANTS).items()
+            for name, f in (CONTESTANTS | bench_engine.CONTESTANTS | bench_llama.CONTESTANTS).items()
         },
         "tokenise": tokenise,
         "help": help_ms,
@@ -287,6 +288,9 @@ def ratios() -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
         ),
         "one stream, tokens a second / mlx-lm as installed (higher is better)": (
             "single: tinygpt", "single: mlx-lm, its own BLAS", "decode_tok_s",
+        ),
+        "one stream, tokens a second / llama.cpp, where it is installed (higher is better)": (
+            "single: tinygpt", "single: llama.cpp", "decode_tok_s",
         ),
         **{
             f"{what} / mlx-lm, same BLAS": (f"{name}: tinygpt", f"{name}: mlx-lm", key)
@@ -350,6 +354,8 @@ def main() -> None:
                 for threads in ({}, {"OPENBLAS_NUM_THREADS": "1"}):
                     one = child(f"{name}-peer", str(model), **threads)
                     keep(f"{name}: mlx-lm", main_figure, max, one)  # type: ignore[arg-type]
+                if name == "single" and bench_llama.installed():
+                    keep("single: llama.cpp", main_figure, max, child("single-llama", str(model)))  # type: ignore[arg-type]
         if "own" in parts:
             pair = Path(scratch) / "pair"
             pair.mkdir()
