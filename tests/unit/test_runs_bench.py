@@ -43,7 +43,7 @@ def test_pieces_of_several_tokens_count_as_those() -> None:
     assert "decode_tok_s" not in measured([[_stream(0, 1.0)]]), "one token has nothing after it"
 
 
-def _answer(usage: bool, pieces: int) -> Any:
+def _answer(usage: bool, pieces: int, cached: int = 0) -> Any:
     def answer(path: str, body: dict[str, Any]) -> Any:
         if path == "/v1/models":
             return {"data": [{"id": "m"}]}
@@ -51,7 +51,10 @@ def _answer(usage: bool, pieces: int) -> Any:
             return 500, {}, {"error": {"message": "out of order"}}
         chat = path == "/v1/chat/completions"
         said = [{"choices": [{"delta": {"content": "x"}} if chat else {"text": "x"}]}] * pieces
-        told = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": pieces}}
+        told = {"choices": [], "usage": {
+            "prompt_tokens": 7, "completion_tokens": pieces,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }}  # fmt: skip
         return {
             "chunks": [{"choices": [{"delta": {"role": "assistant"}, "text": ""}]}, *said, *[told] * usage]
         }
@@ -88,6 +91,9 @@ def test_what_a_server_leaves_out_is_told() -> None:
     with FakeOpenAI(_answer(True, 3)).serving() as server:
         found = run(Config(model=Path("m"), url=server.url, gen_tokens=4, **common), Events())
         assert found["warnings"] == ["1 answers ended early: see --ignore-eos"]
+    with FakeOpenAI(_answer(True, 4, cached=6)).serving() as server:
+        found = run(Config(model=Path("m"), url=server.url, gen_tokens=4, **common), Events())
+        assert found["warnings"] == ["the server knew 6 of 7 tokens of prompts: try another --seed"]
 
 
 def test_settings_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +101,7 @@ def test_settings_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch
         ({"batch_sizes": (1, 0)}, "--batch-sizes must"),
         ({"concurrency": (2,)}, "--concurrency means nothing"),
         ({"gen_tokens": 1}, "--gen-tokens must"), ({"url": "http://x", "batch_sizes": (2,)}, "to a server"),
-        ({"chat": True}, "--chat means nothing"),
+        ({"chat": True}, "--chat means nothing"), ({"plot": Path("x.gif")}, "--plot x.gif is no picture"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=what):
             Config(model=Path("m"), **bad)

@@ -53,6 +53,8 @@ class Config(Adapters, Speculation):
             given = getattr(self, name)
             if any(value < least for value in (given if isinstance(given, tuple) else (given,))):
                 raise ConfigError(f"{flag(name)} must be at least {least}")
+        if self.plot is not None and self.plot.suffix.lower() not in _bench_plot.KINDS:
+            raise ConfigError(f"--plot {self.plot} is no picture", hint="name it .png, .svg or .pdf")
         refuse_idle(self, {"concurrency": "url", "chat": "url", "ignore_eos": "url"})
         if self.url and (self.adapter or self.guessing or self.batch_sizes != (1,)):
             what = "--adapter" if self.adapter else self.guessing or "--batch-sizes"
