@@ -14,6 +14,7 @@ from tinygpt.core.errors import ConfigError, DependencyError, RemoteError
 from tinygpt.core.events import Events
 from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
+from tinygpt.runs._bench_url import Load
 from tinygpt.runs._pieces import ids as _ids
 from tinygpt.runs._streams import Stream, listed, measured
 from tinygpt.runs.bench import Config, run
@@ -79,6 +80,14 @@ def test_a_server_is_timed_under_load(chat: bool) -> None:
     texts = [body["messages"][0]["content"] if chat else body["prompt"] for body in asked]
     assert len(set(texts)) == len(texts) and all(len(text.split()) == 5 for text in texts)
     assert all(b["stream_options"] == {"include_usage": True} and "ignore_eos" not in b for b in asked)
+
+
+def test_clients_that_ask_again_are_timed_request_by_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [_stream(0, 1.0, 1.5, 2.0), _stream(2, 4.0, 6.0, 8.0)]
+    monkeypatch.setattr(Load, "at_once", lambda *_: asked)
+    (found,) = run(Config(model=Path("m"), url="http://x"), Events())["settings"]
+    # Medians of 10 and 5 tokens of prompts a second, and of 2 and 0.5 written; 6 tokens in 8 seconds.
+    assert (found["prefill_tok_s"], found["decode_tok_s"], found["tok_s"]) == (7.5, 1.25, 0.75)
 
 
 def test_what_a_server_leaves_out_is_told() -> None:
