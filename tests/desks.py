@@ -9,18 +9,17 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import nano
-from tinygpt.core.backend import mx, nn
+from tinygpt.core.backend import mx
 from tinygpt.data.template import _choice
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane, Limits
 from tinygpt.infer.worker import Worker
-from tinygpt.model.cache.full import KVCache
-from tinygpt.model.config import ModelConfig
 from tinygpt.serve.desk import FrontDesk
 from tinygpt.serve.job import Delta, Done, Event, ModelCard
 from tinygpt.serve.registry import Opened, Registry
+from unlearned import Unlearned
 
 TOKENIZER = ByteTokenizer()
 GREEDY = SampleConfig(temperature=0, max_tokens=16)
@@ -41,28 +40,15 @@ TOOL = {
 }
 
 
-class Scripted(nn.Module):
+class Scripted(Unlearned):
     """A model that writes the script of a prompt: the n-th, when n results of tools are in it. Answers of
     different turns must not overlap."""
 
     def __init__(self, scripts: Sequence[str], context: int = 4096) -> None:
-        super().__init__()
-        self._config = ModelConfig(
-            vocab_size=260, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
-            max_position_embeddings=context,
-        )  # fmt: skip
+        super().__init__(context)
         self._scripts = [[*s.encode(), END] for s in scripts]
         self._left: list[int] = []
         self.prompts: list[str] = []
-
-    @property
-    def config(self) -> ModelConfig:
-        return self._config
-
-    def make_cache(self, left_padding: Any = None) -> list[Any]:
-        cache = Nothing()
-        cache.left_padding = None if left_padding is None else mx.array(left_padding)
-        return [cache]
 
     def __call__(self, tokens_BL: mx.array, cache: Any = None, *, last: int = 0) -> mx.array:
         if tokens_BL.shape[1] > 1:
@@ -71,12 +57,6 @@ class Scripted(nn.Module):
         id = self._left.pop(0) if self._left else END
         row_V = (mx.arange(260) == id).astype(mx.float32) * 9
         return mx.broadcast_to(row_V, (tokens_BL.shape[0], last or tokens_BL.shape[1], 260))
-
-
-class Nothing(KVCache):
-    """A cache without content."""
-
-    state = ()
 
 
 def tiny() -> Any:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import nano
+from tinygpt.cli._render import Output
+from tinygpt.cli.tune import train_heads
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events, MemorySink
@@ -31,7 +33,7 @@ from tinygpt.runs import _pieces, heads
 from tinygpt.runs._drafters import Drafters, Speculation
 from tinygpt.runs._held_out import held_out_loss
 from tinygpt.train.heads import HeadsLoss
-from tinygpt.train.loop import Plan, fit
+from tinygpt.train.loop import Plan, Result, fit
 from tinygpt.train.optim import adamw
 from tinygpt.train.update import Gradient, arrays
 
@@ -225,6 +227,16 @@ def test_a_stopped_run_goes_on_bit_for_bit_and_its_heads_guess(tmp_path: Path, k
     assert again == plain and engine.drafter.told.drafted
 
 
+def test_what_to_try_wears_what_the_base_wore(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = Result(step=1, status="done", seconds=1.0, metrics={})
+    monkeypatch.setattr(train_heads, "run", lambda config, events: done)
+    config = heads.Config(base=Path("m"), corpus=(Path("c"),), out=Path("o"), adapter=(Path("a"),))
+    train_heads.call(config, Output(json=False, quiet=True))
+    assert "try: tinygpt sample m --adapter=a --heads o/final" in capsys.readouterr().out
+
+
 def test_two_ways_to_guess_are_one_too_many() -> None:
     for settings in ({"speculate": "ngram", "heads": Path("x")}, {"draft_tokens": 3}, {"force_heads": True}):
         with pytest.raises(ConfigError):
@@ -242,7 +254,7 @@ def test_heads_are_kept_with_the_identity_of_their_model(tmp_path: Path) -> None
         again = stored.load(path, base=base)
         assert again.facts == facts
         assert all(np.array_equal(value, nano.flat(again)[name]) for name, value in nano.flat(made).items())
-        with pytest.raises(CheckpointError, match="trained on other weights"):
+        with pytest.raises(CheckpointError, match="trained on other weights.*--force-heads"):
             stored.load(path, base=other)
         stored.load(path, base=other, force=True)
     with pytest.raises(CheckpointError, match="holds no heads but a model"):

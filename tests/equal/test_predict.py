@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
+import serving
 from fake_openai import FakeOpenAI, chat, completion
 from tinygpt.core.errors import ConfigError, DataError, LockedError, RemoteError
 from tinygpt.core.events import Events, MemorySink, Note, Progress
-from tinygpt.data.tokenizer import byte
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane
-from tinygpt.model import checkpoint
-from tinygpt.model.config import ModelConfig
-from tinygpt.model.lm import LM, initialize
 from tinygpt.runs._asking import Config
 from tinygpt.runs._openai import Client
 from tinygpt.runs.generate import open_engine
@@ -27,16 +24,7 @@ from tinygpt.runs.predict import run
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("predict") / "model"
-    config = ModelConfig(
-        vocab_size=260, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=512, initializer_range=0.3,
-    )  # fmt: skip
-    tokenizer = byte.load()
-    checkpoint.save(
-        path, initialize(LM(config), 2), write_tokenizer=tokenizer.save, ids={"eos": tokenizer.eos_id}
-    )
-    return path
+    return serving.tiny_chat_model(tmp_path_factory.mktemp("predict"), context=512)
 
 
 @pytest.fixture(scope="module")

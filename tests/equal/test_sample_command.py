@@ -6,30 +6,18 @@ from pathlib import Path
 
 import pytest
 
+import serving
 from tinygpt.core.errors import ConfigError
-from tinygpt.data.tokenizer import byte
 from tinygpt.infer import best
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane
-from tinygpt.model import checkpoint
-from tinygpt.model.config import ModelConfig
-from tinygpt.model.lm import LM, initialize
 from tinygpt.runs.generate import ChatConfig, Config, Conversation, open_engine, sample
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sample") / "model"
-    config = ModelConfig(
-        vocab_size=260, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=256, initializer_range=0.3,
-    )  # fmt: skip
-    tokenizer = byte.load()
-    checkpoint.save(
-        path, initialize(LM(config), 2), write_tokenizer=tokenizer.save, ids={"eos": tokenizer.eos_id}
-    )
-    return path
+    return serving.tiny_chat_model(tmp_path_factory.mktemp("sample"), context=256)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +97,7 @@ def test_settings_that_make_no_sense_are_refused(model: Path) -> None:
 
 def test_a_stop_id_counts_for_the_mean_and_a_stop_text_does_not(engine: Engine) -> None:
     lane, seen = Lane(engine), set()
-    config = SampleConfig(temperature=1.0, max_tokens=30, seed=1, stop=("a",))
+    config = SampleConfig(temperature=1.0, max_tokens=30, seed=1, stop=tuple("abcdefghij"))
     request = engine.request(engine.encode("x"), config, stop_ids=range(0, 260, 9), logprobs=0)
     for answer in [lane.submit(one) for one in best.several(request, 12)]:
         lane.drain()

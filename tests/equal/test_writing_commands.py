@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mlx.utils import tree_map
 
 from e2e.shell import process
 from tinygpt.core.config import Pick
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, MemorySink, Note
 from tinygpt.data.tokenizer import byte
 from tinygpt.infer.config import SampleConfig
@@ -48,6 +49,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     _adapter.attach(model, pick, seed=0)
     model.update(tree_map(lambda x: x * 1.5, model.trainable_parameters()))
     found["adapter"] = _adapter.save_adapter(folder / "adapter", model, pick, base=found["model"])
+    model.update(tree_map(lambda x: x * 0.5, model.trainable_parameters()))
+    found["other adapter"] = _adapter.save_adapter(folder / "adapter2", model, pick, base=found["model"])
     return found
 
 
@@ -179,6 +182,20 @@ def test_answers_of_other_weights_or_other_draws_are_not_gone_on_with(
     assert predict.run(_asking.Config(**known, **same), Events())["kept"] == 1
 
 
+def test_an_adapter_is_known_by_what_is_in_it(made: dict[str, Path], tmp_path: Path) -> None:
+    """One that was trained again under its old name is another; one that was moved is not."""
+    worn = tmp_path / "adapter"
+    shutil.copytree(made["adapter"], worn)
+    _answered(made["model"], tmp_path, [LONG], adapter=(worn,))
+    known: dict[str, Any] = {"data": tmp_path / "rows.jsonl", "out": tmp_path / "out.jsonl"}
+    moved = _asking.Config(model=made["model"], adapter=(made["adapter"],), **known, **GREEDY)
+    assert predict.run(moved, Events())["kept"] == 1
+    shutil.rmtree(worn)
+    shutil.copytree(made["other adapter"], worn)
+    with pytest.raises(DataError, match="other settings"):
+        predict.run(_asking.Config(model=made["model"], adapter=(worn,), **known, **GREEDY), Events())
+
+
 def test_settings_that_mean_nothing_are_refused(made: dict[str, Path], tmp_path: Path) -> None:
     model = made["model"]
     rows = {"data": tmp_path / "a", "out": tmp_path / "b"}
@@ -192,6 +209,7 @@ def test_settings_that_mean_nothing_are_refused(made: dict[str, Path], tmp_path:
         (_asking.Config, {"url": "http://x", "quantize": "8", **rows}, "--quantize says nothing to a server"),
         (_asking.Config, {"url": "http://x", "speculate": "ngram", **rows}, "--speculate says nothing"),
         (_asking.Config, {"url": "http://x", "prompt_cache_dir": tmp_path, **rows}, "says nothing"),
+        (_asking.Config, {"url": "http://x", "prompt_cache": 0.0, **rows}, "--prompt-cache says nothing"),
     ):
         with pytest.raises(ConfigError, match=what):
             make(model=model, **bad)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from nano import require
-from tinygpt.core.errors import ConfigError
 from tinygpt.runs._bench_plot import draw
 
 pytestmark = pytest.mark.parity
@@ -24,5 +23,3 @@ def test_a_benchmark_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "load.png").read_bytes().startswith(b"\x89PNG")
     draw(tmp_path / "load.svg", settings, by="batch_size", title="a model")
     assert (tmp_path / "load.svg").read_text().count("<path") > 50
-    with pytest.raises(ConfigError, match="--plot"):
-        draw(tmp_path / "load.what", settings, by="batch_size", title="a model")

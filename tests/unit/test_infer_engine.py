@@ -6,53 +6,34 @@ from typing import Any
 
 import pytest
 
-from tinygpt.core.backend import mx, nn
+import nano
+from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, MemorySink
 from tinygpt.data.template import chatml
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
-from tinygpt.model.cache.full import KVCache
-from tinygpt.model.config import ModelConfig
+from unlearned import Unlearned
 
 TOKENIZER = ByteTokenizer()
 GREEDY = SampleConfig(temperature=0, max_tokens=30)
 
 
-class Follows(nn.Module):
-    """A model that knows one successor of each id: in "ab", after `a` comes `b`. Its cache holds nothing."""
+class Follows(Unlearned):
+    """A model that knows one successor of each id: in "ab", after `a` comes `b`."""
 
     def __init__(self, text: str, end: int | None = None, context: int = 64) -> None:
-        super().__init__()
+        super().__init__(context)
         ids = list(text.encode())
-        self._config = ModelConfig(
-            vocab_size=260, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
-            max_position_embeddings=context,
-        )  # fmt: skip
         table = [0] * 260
         for a, b in zip(ids, [*ids[1:], TOKENIZER.eos_id if end is None else end]):
             table[a] = b
         self.next_V = mx.array(table)
 
-    @property
-    def config(self) -> ModelConfig:
-        return self._config
-
-    def make_cache(self, left_padding: Any = None) -> list[Any]:
-        cache = Nothing()
-        cache.left_padding = None if left_padding is None else mx.array(left_padding)
-        return [cache]
-
     def __call__(self, tokens_BL: mx.array, cache: Any = None, *, last: int = 0) -> mx.array:
         following = self.next_V[tokens_BL[:, -last:]][..., None]
         return (mx.arange(260) == following).astype(mx.float32) * 9
-
-
-class Nothing(KVCache):
-    """A cache without content."""
-
-    state = ()
 
 
 def _engine(text: str, end: int | None = None, context: int = 64) -> Engine:
@@ -143,7 +124,7 @@ def test_chat_begins_the_answer_and_ends_with_its_turn() -> None:
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     model = Follows("ab")
-    model._config = ModelConfig(vocab_size=100, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    model.config = nano.config(vocab_size=100)
     with pytest.raises(ConfigError, match="260 ids, the model only 100"):
         Engine(model, TOKENIZER)  # type: ignore[arg-type]
 

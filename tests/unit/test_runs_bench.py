@@ -14,6 +14,7 @@ from tinygpt.core.errors import ConfigError, DependencyError, RemoteError
 from tinygpt.core.events import Events
 from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
+from tinygpt.runs._bench_url import Load
 from tinygpt.runs._pieces import ids as _ids
 from tinygpt.runs._streams import Stream, listed, measured
 from tinygpt.runs.bench import Config, run
@@ -43,7 +44,7 @@ def test_pieces_of_several_tokens_count_as_those() -> None:
     assert "decode_tok_s" not in measured([[_stream(0, 1.0)]]), "one token has nothing after it"
 
 
-def _answer(usage: bool, pieces: int) -> Any:
+def _answer(usage: bool, pieces: int, cached: int = 0) -> Any:
     def answer(path: str, body: dict[str, Any]) -> Any:
         if path == "/v1/models":
             return {"data": [{"id": "m"}]}
@@ -51,7 +52,10 @@ def _answer(usage: bool, pieces: int) -> Any:
             return 500, {}, {"error": {"message": "out of order"}}
         chat = path == "/v1/chat/completions"
         said = [{"choices": [{"delta": {"content": "x"}} if chat else {"text": "x"}]}] * pieces
-        told = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": pieces}}
+        told = {"choices": [], "usage": {
+            "prompt_tokens": 7, "completion_tokens": pieces,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }}  # fmt: skip
         return {
             "chunks": [{"choices": [{"delta": {"role": "assistant"}, "text": ""}]}, *said, *[told] * usage]
         }
@@ -78,6 +82,14 @@ def test_a_server_is_timed_under_load(chat: bool) -> None:
     assert all(b["stream_options"] == {"include_usage": True} and "ignore_eos" not in b for b in asked)
 
 
+def test_clients_that_ask_again_are_timed_request_by_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [_stream(0, 1.0, 1.5, 2.0), _stream(2, 4.0, 6.0, 8.0)]
+    monkeypatch.setattr(Load, "at_once", lambda *_: asked)
+    (found,) = run(Config(model=Path("m"), url="http://x"), Events())["settings"]
+    # Medians of 10 and 5 tokens of prompts a second, and of 2 and 0.5 written; 6 tokens in 8 seconds.
+    assert (found["prefill_tok_s"], found["decode_tok_s"], found["tok_s"]) == (7.5, 1.25, 0.75)
+
+
 def test_what_a_server_leaves_out_is_told() -> None:
     common: dict[str, Any] = {"n_runs": 1, "warm_runs": 0}
     with FakeOpenAI(_answer(False, 4)).serving() as server:
@@ -88,6 +100,9 @@ def test_what_a_server_leaves_out_is_told() -> None:
     with FakeOpenAI(_answer(True, 3)).serving() as server:
         found = run(Config(model=Path("m"), url=server.url, gen_tokens=4, **common), Events())
         assert found["warnings"] == ["1 answers ended early: see --ignore-eos"]
+    with FakeOpenAI(_answer(True, 4, cached=6)).serving() as server:
+        found = run(Config(model=Path("m"), url=server.url, gen_tokens=4, **common), Events())
+        assert found["warnings"] == ["the server knew 6 of 7 tokens of prompts: try another --seed"]
 
 
 def test_settings_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +110,7 @@ def test_settings_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch
         ({"batch_sizes": (1, 0)}, "--batch-sizes must"),
         ({"concurrency": (2,)}, "--concurrency means nothing"),
         ({"gen_tokens": 1}, "--gen-tokens must"), ({"url": "http://x", "batch_sizes": (2,)}, "to a server"),
-        ({"chat": True}, "--chat means nothing"),
+        ({"chat": True}, "--chat means nothing"), ({"plot": Path("x.gif")}, "--plot x.gif is no picture"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=what):
             Config(model=Path("m"), **bad)

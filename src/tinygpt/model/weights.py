@@ -112,7 +112,7 @@ def pack(model: nn.Module, tensors: Tensors, how: Packing, dtype: mx.Dtype, wher
     if odd and not chosen:
         raise ConfigError(
             f"{where} cannot be packed: no matrix has rows that divide into groups of {how.group_size}",
-            hint=f"choose another --group-size or --mode (nvfp4 has groups of 16): {odd[0]} is one of them",
+            hint=f"choose smaller groups, or nvfp4, whose groups are of 16: {odd[0]} is one of them",
         )
     shapes = {name: value.shape for name, value in tree_flatten(model.parameters())}
     quantized.place(model, chosen, dtype)

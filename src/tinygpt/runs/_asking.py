@@ -38,6 +38,7 @@ LOCAL = (
     "draft_model",
     "speculate",
     "heads",
+    "prompt_cache",
     "prompt_cache_dir",
 )  # what no server is told
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.core import files
-from tinygpt.core.errors import ConfigError, DependencyError
+from tinygpt.core.errors import DependencyError
 
+KINDS = (".png", ".svg", ".pdf")  # what a picture may be named
 PANELS = (
     ("tok_s", "tokens a second, prompts not counted"),
     ("ttft_ms_p50", "first token, ms (bar: p99)"),
@@ -28,14 +29,14 @@ def draw(path: Path, settings: Sequence[dict[str, Any]], *, by: str, title: str)
             above = [max(0.0, w - v) for v, w in zip(y, worst, strict=True)]
             spread = [[0.0] * len(y), above] if "p50" in name else None
             panel.errorbar(x, y, yerr=spread, marker="o", capsize=3, label=f"prompts of {length}")
-        panel.set(xlabel=by.replace("_", " "), title=label, ylim=(0, None))
+        panel.set_xticks(sorted({one[by] for one in settings}))
+        panel.set_ylim(0, 1.05 * panel.get_ylim()[1])
+        panel.set(xlabel=by.replace("_", " "), title=label)
         panel.legend()
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         figure.savefig(path)
-    except ValueError as error:
-        raise ConfigError(f"--plot {path}: {error}", hint="name it .png, .svg or .pdf") from error
     except OSError as error:
         raise files.unwritable(path, error) from error
     finally:

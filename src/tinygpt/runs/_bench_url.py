@@ -16,6 +16,7 @@ WORDS = (
     "the", "of", "and", "to", "in", "is", "was", "for", "on", "that", "by", "this", "with", "you", "it",
     "or", "be", "are", "from", "at", "as", "all", "have", "new", "more", "an", "we", "will", "home", "can",
 )  # fmt: skip
+KNOWN = 0.1  # share of tokens in a server's cache from which times say little; less is its chat template
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Load:
     failed: list[str] = field(default_factory=list[str])
     n_early: int = 0
     n_without_usage: int = 0
+    n_prompt: int = 0
+    n_cached: int = 0
 
     def one(self, words: int, seed: int) -> Stream:
         """One streamed answer to random words; times are those of its pieces of text."""
@@ -54,6 +57,9 @@ class Load:
             self.n_without_usage += 1
         elif tokens < self.gen_tokens:
             self.n_early += 1
+        if tokens is not None:
+            self.n_prompt += usage.get("prompt_tokens") or 0
+            self.n_cached += (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         return Stream(
             began=began, times=times, tokens=len(times) if tokens is None else tokens,
             prompt_tokens=usage.get("prompt_tokens", words),
@@ -87,6 +93,9 @@ class Load:
             f"{self.n_early} answers ended early: see --ignore-eos": self.n_early,
             f"{self.n_without_usage} answers came without usage: pieces were counted, not tokens": (
                 self.n_without_usage
+            ),
+            f"the server knew {self.n_cached} of {self.n_prompt} tokens of prompts: try another --seed": (
+                self.n_cached > KNOWN * self.n_prompt
             ),
         }
         return [text for text, there in told.items() if there]

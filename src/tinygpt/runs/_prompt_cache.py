@@ -73,7 +73,7 @@ def lane(
 def identity(engine: Engine, weights: str, adapters: Sequence[tuple[Path, float]]) -> str:
     """What names a model's caches, since others may get its path: its weights as they lie and as they are
     held, and what is in its adapters."""
-    worn = [f"{weight:g} {_content(_pieces.model_path(path))}" for path, weight in adapters]
+    worn = [f"{weight:g} {content(_pieces.model_path(path))}" for path, weight in adapters]
     return " ".join((weights, _pieces.held(engine.model), *worn))
 
 
@@ -87,7 +87,7 @@ def digest(folder: Path, entries: Mapping[str, Any]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _content(path: Path) -> str:
+def content(path: Path) -> str:
     """Hashes of an adapter's tensors: a file of the original, or the files of a folder."""
     found = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     return " ".join(map(files.sha256, found))

@@ -48,16 +48,26 @@ def measured(runs: Sequence[Sequence[Stream]]) -> dict[str, float]:
 def one_run(run: Sequence[Stream]) -> dict[str, float]:
     """The rates of one run."""
     run = [stream for stream in run if stream.times]
-    began, ended = min(s.began for s in run), max(s.times[-1] for s in run)
+    began, ended = _span(run)
     last_first = max(s.times[0] for s in run)
     found = {
         "prefill_tok_s": sum(s.prompt_tokens for s in run) / (last_first - began),
-        "tok_s": sum(s.tokens for s in run) / (ended - began),
+        "tok_s": together(run),
     }
-    # Streams that start late, as under more requests than a server takes, leave no time when all write.
     per_time = [s.tokens / len(s.times) for s in run]
     after = sum(n * sum(t > last_first for t in s.times) for n, s in zip(per_time, run, strict=True))
     return found | ({"decode_tok_s": after / (ended - last_first)} if after else {})
+
+
+def together(streams: Sequence[Stream]) -> float:
+    """Tokens of all streams a second, from the first one's beginning to the last one's end."""
+    heard = [stream for stream in streams if stream.times]
+    began, ended = _span(heard)
+    return sum(s.tokens for s in heard) / (ended - began)
+
+
+def _span(streams: Sequence[Stream]) -> tuple[float, float]:
+    return min(s.began for s in streams), max(s.times[-1] for s in streams)
 
 
 def listed(runs: Sequence[Sequence[Stream]]) -> list[dict[str, Any]]:

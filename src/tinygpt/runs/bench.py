@@ -18,7 +18,7 @@ from tinygpt.runs._bench_url import Load
 from tinygpt.runs._drafters import Drafters, Speculation
 from tinygpt.runs._engine import open_engine
 from tinygpt.runs._openai import Client
-from tinygpt.runs._streams import Told, listed, measured
+from tinygpt.runs._streams import Told, listed, measured, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,8 @@ class Config(Adapters, Speculation):
             given = getattr(self, name)
             if any(value < least for value in (given if isinstance(given, tuple) else (given,))):
                 raise ConfigError(f"{flag(name)} must be at least {least}")
+        if self.plot is not None and self.plot.suffix.lower() not in _bench_plot.KINDS:
+            raise ConfigError(f"--plot {self.plot} is no picture", hint="name it .png, .svg or .pdf")
         refuse_idle(self, {"concurrency": "url", "chat": "url", "ignore_eos": "url"})
         if self.url and (self.adapter or self.guessing or self.batch_sizes != (1,)):
             what = "--adapter" if self.adapter else self.guessing or "--batch-sizes"
@@ -137,7 +139,9 @@ def _server(config: Config, events: Events) -> dict[str, Any]:
             streams = load.at_once(n, config.n_runs, length, first)
             seen = sum(s.prompt_tokens for s in streams) / len(streams)
             sizes = {"concurrency": n, "prompt_tokens": length, "gen_tokens": config.gen_tokens}
-            settings.append(sizes | {"prompt_tokens_seen": seen} | measured([streams]))
+            # Clients are not in step, so reading and writing are timed for each request alone.
+            each = measured([[stream] for stream in streams])
+            settings.append(sizes | {"prompt_tokens_seen": seen} | each | {"tok_s": together(streams)})
             told.one_more()
     return {
         "tinygpt": tinygpt.__version__, "url": client.url, "model": model, "warnings": load.warnings(),

@@ -12,7 +12,7 @@ from tinygpt.core.events import Events, Progress
 from tinygpt.data import table
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.lane import Limits
-from tinygpt.runs import _constrained, _drafters, _pieces
+from tinygpt.runs import _constrained, _drafters, _pieces, _prompt_cache
 from tinygpt.runs._answerers import Ask, Local, Remote, Told
 from tinygpt.runs._asking import SHAPES, Config, Count, asks, fields
 from tinygpt.runs._engine import open_engine
@@ -80,10 +80,12 @@ def _answerer(config: Config, events: Events) -> tuple[Local | Remote, str]:
     engine = open_engine(config.model, config, events, config.packing)
     engine.drafter = _drafters.Drafters(config, config.model, events)(engine)
     lane = config.lane(engine, config.model, config, events, Limits(rows=config.batch))
-    own = [_pieces.checkpoint.identity(_pieces.model_path(config.model)), *map(str, config.adapter)]
+    own = [_pieces.checkpoint.identity(_pieces.model_path(config.model))]
+    own += [_prompt_cache.content(_pieces.model_path(path)) for path in config.adapter]
     own += [str(config.packing)] if config.packing else []
     if config.draft_model is not None and not config.greedy:  # other draws of the same law
-        own += [str(config.draft_model), str(config.draft_tokens)]
+        draft = _pieces.checkpoint.identity(_pieces.model_path(config.draft_model))
+        own += [draft, str(config.draft_tokens)]
     ends = config.stop_ids(engine)
     return (
         Local(lane, config, ends, config.batch, _constrained.maker(config, engine.tokenizer, ends)),

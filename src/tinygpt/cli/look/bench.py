@@ -33,7 +33,8 @@ def call(config: Config, out: Output) -> None:
         table(["what", "value"], [[k, v] for k, v in found.items() if k != "warnings"])
         print()
         names = [n for n in COLUMNS if n in settings[0] or f"{n}_p50" in settings[0]]
-        heads = [COLUMNS[n] + (" (p50 p90 p99)" if n.endswith("_ms") else "") for n in names]
+        more = {"prefill_tok_s": " of one", "decode_tok_s": " of one"} if "concurrency" in names else {}
+        heads = [COLUMNS[n] + (" (p50 p90 p99)" if n.endswith("_ms") else more.get(n, "")) for n in names]
         table(heads, [[_cell(one, name) for name in names] for one in settings])
 
     for text in found.get("warnings", ()):

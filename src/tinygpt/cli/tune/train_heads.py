@@ -31,7 +31,8 @@ def call(config: Config, out: Output) -> int:
         how = HOW.get(result.status, result.status)
         print(f"{how} at step {result.step} after {clock(result.seconds)}{numbers}")
         print(f"saved in {where}")
-        use = shlex.join(["tinygpt", "sample", str(config.base), "--heads", str(where)])
+        worn = [f"--adapter={path}" for path in config.adapter]
+        use = shlex.join(["tinygpt", "sample", str(config.base), *worn, "--heads", str(where)])
         print("continue with the same command and --resume" if stopped else f"try: {use}")
 
     out.result({**dataclasses.asdict(result), "path": str(where)}, render)

@@ -110,7 +110,7 @@ def load(path: Path, *, base: Path | None = None, force: bool = False) -> Any:
     if base is not None and not force and trained_on != checkpoint.identity(base):
         raise CheckpointError(
             f"the heads in {path} were trained on other weights than those in {base}",
-            hint="use the model they were trained on, or --force: texts stay right, guesses may not",
+            hint="use the model they were trained on, or --force-heads: texts stay right, guesses may not",
         )
     made = build(facts)
     fill(made, checkpoint.read_tensors(path, "heads"), str(path))
