@@ -12,7 +12,7 @@ from desks import HI, TOKENIZER, TOOL, Scripted, calls_of, done_of, heard, opene
 from tinygpt.core.errors import ConfigError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve import toolbox
-from tinygpt.serve.job import Chat, Delta
+from tinygpt.serve.job import Chat, Delta, Format
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
 ASK = 'I look.\n<tool_call>\n{"name": "get_tool_info", "arguments": {"name": "weather"}}\n</tool_call>'
@@ -101,6 +101,25 @@ def test_tools_of_the_server_are_shown_in_full_unless_the_client_has_its_own() -
         toolbox.Toolbox((TOOL, TOOL))
     with pytest.raises(ConfigError, match="tool_mode"):
         toolbox.Toolbox((TOOL,), "half")
+
+
+@pytest.mark.parametrize("mode", toolbox.MODES)
+def test_tools_of_the_server_leave_formats_and_namesakes_alone(mode: str) -> None:
+    async def main() -> None:
+        box = toolbox.Toolbox((TOOL,), mode)
+        config = SampleConfig(temperature=0, max_tokens=300)
+        async with opened(lambda: Scripted(["{}"]), tools=box) as (desk, _):
+            form = Format(kind="schema", value={"type": "object", "additionalProperties": False})
+            events = await heard(desk.chat(Chat(messages=HI, config=config, format=form)))
+            assert text_of(events) == "{}" and not calls_of(events)
+        async with opened(tools=box) as (desk, _):
+            job = Chat(
+                messages=HI, tools=[TOOL], config=config, tool_choice={"name": "weather"}, parallel=False
+            )
+            ((name, _),) = calls_of(await heard(desk.chat(job)))
+            assert name == "weather"
+
+    asyncio.run(main())
 
 
 def test_a_strict_tool_binds_the_call_and_not_the_text() -> None:
