@@ -122,6 +122,22 @@ def test_tools_of_the_server_leave_formats_and_namesakes_alone(mode: str) -> Non
     asyncio.run(main())
 
 
+def test_metrics_that_cannot_be_written_do_not_stop_answers(tmp_path: Path) -> None:
+    said: list[str] = []
+    metrics = toolbox.Metrics(tmp_path / "metrics.jsonl", said.append)
+    (tmp_path / "metrics.jsonl").mkdir()  # as a full disk, an OSError
+    box = toolbox.Toolbox((TOOL,))
+
+    async def main() -> None:
+        async with opened(lambda: Scripted(["Yes."]), tools=box, metrics=metrics) as (desk, _):
+            for _ in range(2):
+                events = await heard(desk.chat(Chat(messages=HI, config=SampleConfig(max_tokens=9))))
+                assert done_of(events).finish_reason == "stop"
+
+    asyncio.run(main())
+    assert len(said) == 1 and "metrics.jsonl cannot be written" in said[0]
+
+
 def test_a_strict_tool_binds_the_call_and_not_the_text() -> None:
     async def main() -> None:
         strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
