@@ -212,7 +212,7 @@ def test_what_is_gone_or_damaged_is_left_out_and_the_rest_is_served(
     assert len(said.events) == 2 and "config.json" in str(said.events)  # told once
 
     shutil.move(tmp_path / "lora", tmp_path / "gone")
-    assert list(models.known()) == ["base", "whole"]
+    assert list(models.known()) == ["base", "whole"] and len(said.events) == 3
     shutil.rmtree(folder)
     shutil.move(base, tmp_path / "away")
     assert list(models.known()) == ["base"]  # promised on the command line, and perhaps in memory

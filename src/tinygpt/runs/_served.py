@@ -127,9 +127,9 @@ class Models:
         paths, bases, missed = self._paths(), dict[str, ModelCard](), set[str]()
 
         def miss(error: Exception) -> None:
-            missed.add(text := f"not served: {error}")
-            if text not in self._missed:
+            if (text := f"not served: {error}") not in self._missed | missed:
                 self.events.note(text, "warning")
+            missed.add(text)
 
         for name, path in paths.items():
             try:
