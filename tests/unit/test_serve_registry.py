@@ -36,6 +36,7 @@ class Opener:
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, Any]] = []
+        self.own_bytes = 100
 
     def __call__(self, name: str, base: Any) -> Opened:
         self.opened.append((name, base.name if base else None))
@@ -44,7 +45,7 @@ class Opener:
         model = SimpleNamespace(config=nano.config())
         engine: Any = SimpleNamespace(name=name, template=None, tokenizer=ByteTokenizer(), model=model)
         lane: Any = SimpleNamespace(waiting=[], n_running=0)
-        return Opened(engine=engine, lane=lane, card=card(name), own_bytes=1 if base else 100)
+        return Opened(engine=engine, lane=lane, card=card(name), own_bytes=1 if base else self.own_bytes)
 
 
 @asynccontextmanager
@@ -150,6 +151,20 @@ def test_models_opened_at_once_do_not_take_the_same_room() -> None:
             assert not any(
                 served.pins for served in found.served
             )  # nobody holds what was opened for who left
+
+    asyncio.run(go())
+
+
+def test_room_is_made_for_what_a_model_took_before() -> None:
+    """A packed model takes less than its files, which is known once it was open."""
+
+    async def go() -> None:
+        async with registry(memory=120) as (found, opener):
+            opener.own_bytes = 30
+            for _ in range(2):
+                for name in ("a", "b", "e"):
+                    await found.load(name)
+            assert names(found) == {"a", "b", "e"} and len(opener.opened) == 5  # "a" and "b" went once
 
     asyncio.run(go())
 

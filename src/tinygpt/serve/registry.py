@@ -120,6 +120,7 @@ class Registry:
         self.memory, self.keep = memory, keep or SOON
         self._served: dict[str, Served] = {}
         self._opening: dict[str, asyncio.Task[Served]] = {}
+        self._sizes: dict[str, int] = {}  # bytes that models took when they were open: packed, or widened
         self._waiting: Counter[str] = Counter()  # how many wait for one that is opening
         self._one_at_a_time = asyncio.Lock()  # else each would take the room that is there for one
         self.n_opened = self.n_dropped = 0
@@ -245,6 +246,7 @@ class Registry:
             if base is not None:
                 self._pin(base)  # as long as this one is there
             self._served[name] = served
+            self._sizes[name] = opened.own_bytes
             self.n_opened += 1
             served.pins = self._waiting[name]
             self._settle(served)
@@ -254,7 +256,8 @@ class Registry:
         """Drop those not used for longest until a model has room beside the others."""
         if self.memory is None or shared:
             return
-        while self._served and self.used_bytes + card.size_bytes > self.memory:
+        size = self._sizes.get(card.name, card.size_bytes)
+        while self._served and self.used_bytes + size > self.memory:
             idle = [served for served in self._served.values() if not served.pins]
             if not idle:
                 raise BusyError(
