@@ -12,7 +12,7 @@ from desks import HI, TOKENIZER, TOOL, Scripted, calls_of, done_of, heard, opene
 from tinygpt.core.errors import ConfigError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve import toolbox
-from tinygpt.serve.job import Chat, Delta
+from tinygpt.serve.job import Chat, Delta, Format
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
 ASK = 'I look.\n<tool_call>\n{"name": "get_tool_info", "arguments": {"name": "weather"}}\n</tool_call>'
@@ -101,6 +101,41 @@ def test_tools_of_the_server_are_shown_in_full_unless_the_client_has_its_own() -
         toolbox.Toolbox((TOOL, TOOL))
     with pytest.raises(ConfigError, match="tool_mode"):
         toolbox.Toolbox((TOOL,), "half")
+
+
+@pytest.mark.parametrize("mode", toolbox.MODES)
+def test_tools_of_the_server_leave_formats_and_namesakes_alone(mode: str) -> None:
+    async def main() -> None:
+        box = toolbox.Toolbox((TOOL,), mode)
+        config = SampleConfig(temperature=0, max_tokens=300)
+        async with opened(lambda: Scripted(["{}"]), tools=box) as (desk, _):
+            form = Format(kind="schema", value={"type": "object", "additionalProperties": False})
+            events = await heard(desk.chat(Chat(messages=HI, config=config, format=form)))
+            assert text_of(events) == "{}" and not calls_of(events)
+        async with opened(tools=box) as (desk, _):
+            job = Chat(
+                messages=HI, tools=[TOOL], config=config, tool_choice={"name": "weather"}, parallel=False
+            )
+            ((name, _),) = calls_of(await heard(desk.chat(job)))
+            assert name == "weather"
+
+    asyncio.run(main())
+
+
+def test_metrics_that_cannot_be_written_do_not_stop_answers(tmp_path: Path) -> None:
+    said: list[str] = []
+    metrics = toolbox.Metrics(tmp_path / "metrics.jsonl", said.append)
+    (tmp_path / "metrics.jsonl").mkdir()  # as a full disk, an OSError
+    box = toolbox.Toolbox((TOOL,))
+
+    async def main() -> None:
+        async with opened(lambda: Scripted(["Yes."]), tools=box, metrics=metrics) as (desk, _):
+            for _ in range(2):
+                events = await heard(desk.chat(Chat(messages=HI, config=SampleConfig(max_tokens=9))))
+                assert done_of(events).finish_reason == "stop"
+
+    asyncio.run(main())
+    assert len(said) == 1 and "metrics.jsonl cannot be written" in said[0]
 
 
 def test_a_strict_tool_binds_the_call_and_not_the_text() -> None:

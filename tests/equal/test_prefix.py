@@ -221,8 +221,14 @@ def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path:
     longer = ask(Folder(tmp_path, 1 << 20), [*prompt, *wanted.ids[:4], 7])
     assert longer.n_cached == 64
     assert ask(Folder(tmp_path, 1 << 20), prompt, "another").n_cached == 0
-    for path in files:
-        path.write_bytes(path.read_bytes()[:-3])
+    kept = {path: path.read_bytes() for path in files}
+    for path, whole in kept.items():  # bytes that changed on the disk, in a file that is whole by its length
+        path.write_bytes(whole[:-40] + bytes(40))
+    heard.events.clear()
+    wrong = ask(Folder(tmp_path, 1 << 20, Events(heard)), prompt)
+    assert (wrong.n_cached, wrong.ids) == (0, wanted.ids) and "cannot be read" in heard.events[-1].text
+    for path, whole in kept.items():
+        path.write_bytes(whole[:-3])
     heard.events.clear()
     assert ask(Folder(tmp_path, 1 << 20, Events(heard)), prompt[:59] + [3]).n_cached == 0
     assert "2 broken ones were removed" in heard.events[0].text and (tmp_path / "notes.txt").exists()

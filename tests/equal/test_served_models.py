@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 import nano
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
-from tinygpt.core.errors import ConfigError, UnknownModel
-from tinygpt.core.events import Events
+from tinygpt.core.errors import CheckpointError, ConfigError, UnknownModel
+from tinygpt.core.events import Events, MemorySink
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
@@ -187,6 +188,57 @@ def test_context_stops_and_folders(made: dict[str, Path]) -> None:
                     served.engine.request([1] * 20, GREEDY)
 
     asyncio.run(go())
+
+
+def test_what_is_gone_or_damaged_is_left_out_and_the_rest_is_served(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_served, "FRESH", -1.0)
+    base, folder = tmp_path / "base", tmp_path / "folder"
+    shutil.copytree(made["base"], base)
+    shutil.copytree(made["lora"], tmp_path / "lora")
+    for name in ("whole", "json", "cut"):
+        shutil.copytree(made["other"], folder / name)
+    (folder / "json" / "config.json").write_text("{")
+    (folder / "cut" / "model.safetensors").write_bytes(b"xx")
+    said = MemorySink()
+    lora = _served.Adapter(name="l", path=tmp_path / "lora")
+    source = _served.Source(models={"base": base}, folder=folder, adapters=[lora])
+    events = Events(said)
+    models = _served.Models(source, lambda card, engine: Lane(engine), events)
+    models.check()
+    for _ in range(3):
+        assert list(models.known()) == ["base", "whole", "base+l"]
+    assert len(said.events) == 2 and "config.json" in str(said.events)  # told once
+
+    shutil.move(tmp_path / "lora", tmp_path / "gone")
+    assert list(models.known()) == ["base", "whole"] and len(said.events) == 3
+    shutil.rmtree(folder)
+    shutil.move(base, tmp_path / "away")
+    assert list(models.known()) == ["base"]  # promised on the command line, and perhaps in memory
+    for name in ("base", "whole"):
+        with pytest.raises(CheckpointError):
+            models.open(name, None)
+    with pytest.raises(CheckpointError):  # at the start it is an error
+        _served.Models(source, lambda card, engine: Lane(engine), Events()).check()
+    shutil.move(tmp_path / "away", base)
+    assert models.open("base", None).card.name == "base"
+
+
+def test_prompts_are_kept_apart_of_models_that_differ_in_their_weights_alone(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of those without a manifest, and of those that take the place of another."""
+    monkeypatch.setattr(_served, "FRESH", -1.0)
+    for name in ("base", "other"):
+        shutil.copytree(made[name], tmp_path / name)
+        (tmp_path / name / checkpoint.MANIFEST).unlink()
+    source = _served.Source(models={name: tmp_path / name for name in ("base", "other")})
+    models = _served.Models(source, lambda card, engine: Lane(engine), Events())
+    first, second = (models.known()[name].digest for name in ("base", "other"))
+    assert first != second and models.known()["base"].digest == first
+    shutil.copyfile(made["other"] / "model.safetensors", tmp_path / "base" / "model.safetensors")
+    assert models.known()["base"].digest != first
 
 
 @pytest.mark.parametrize("shape", nano.SHAPES)

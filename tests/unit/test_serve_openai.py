@@ -173,6 +173,7 @@ def test_tools(served: Served) -> None:
         "function": {"name": "door", "parameters": {"type": "object", "properties": {}}},
     }
     assert _job(served, tools=[TOOL]).tool_choice == "auto"
+    assert _job(served).tool_choice == "auto"  # of tools that the server may have
     assert _job(served, tools=[TOOL], tool_choice="none").tool_choice == "none"
     named = _job(served, tools=[TOOL, other], tool_choice={"type": "function", "function": {"name": "door"}})
     assert named.tool_choice == {"name": "door"} and named.tools == [TOOL, other]

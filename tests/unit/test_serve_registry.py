@@ -26,7 +26,8 @@ def card(name: str, base: str = "") -> ModelCard:
 
 
 KNOWN = {
-    name: card(name, name.partition("+")[0] if "+" in name else "") for name in ("a", "b", "c", "a+x", "a+y")
+    name: card(name, name.partition("+")[0] if "+" in name else "")
+    for name in ("a", "b", "c", "e", "f", "a+x", "a+y")
 }
 
 
@@ -35,6 +36,7 @@ class Opener:
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, Any]] = []
+        self.own_bytes = 100
 
     def __call__(self, name: str, base: Any) -> Opened:
         self.opened.append((name, base.name if base else None))
@@ -43,7 +45,7 @@ class Opener:
         model = SimpleNamespace(config=nano.config())
         engine: Any = SimpleNamespace(name=name, template=None, tokenizer=ByteTokenizer(), model=model)
         lane: Any = SimpleNamespace(waiting=[], n_running=0)
-        return Opened(engine=engine, lane=lane, card=card(name), own_bytes=1 if base else 100)
+        return Opened(engine=engine, lane=lane, card=card(name), own_bytes=1 if base else self.own_bytes)
 
 
 @asynccontextmanager
@@ -124,6 +126,75 @@ def test_memory_is_taken_from_what_was_not_used_for_longest() -> None:
                 with pytest.raises(BusyError):
                     await small.load("b")
                 assert names(small) == {"a"}
+
+    asyncio.run(go())
+
+
+def test_models_opened_at_once_do_not_take_the_same_room() -> None:
+    async def go() -> None:
+        async with registry(memory=200) as (found, _):
+            await found.load("a")
+            seen: list[int] = []
+
+            async def use(name: str) -> None:
+                async with found.use(name) as served:
+                    assert found._served[name] is served  # what is opened for somebody is still there then
+                    seen.append(found.used_bytes)
+
+            await asyncio.gather(use("b"), use("e"), use("a"), use("f"))
+            assert len(seen) == 4 and max(seen) <= 200 and len(names(found)) == 2
+            left = asyncio.create_task(use("e" if "e" not in names(found) else "b"))
+            await asyncio.sleep(0)
+            assert found.opening
+            left.cancel()
+            await until(lambda: not found.opening)
+            assert not any(
+                served.pins for served in found.served
+            )  # nobody holds what was opened for who left
+
+    asyncio.run(go())
+
+
+def test_room_is_made_for_what_a_model_took_before() -> None:
+    """A packed model takes less than its files, which is known once it was open."""
+
+    async def go() -> None:
+        async with registry(memory=120) as (found, opener):
+            opener.own_bytes = 30
+            for _ in range(2):
+                for name in ("a", "b", "e"):
+                    await found.load(name)
+            assert names(found) == {"a", "b", "e"} and len(opener.opened) == 5  # "a" and "b" went once
+
+    asyncio.run(go())
+
+
+def test_a_model_that_stays_no_time_is_opened_once_for_a_request() -> None:
+    async def go() -> None:
+        async with registry(keep=0) as (found, opener):
+            await found.load("a")  # as a surface does that wants to know what a model can do
+            for _ in range(20):
+                await asyncio.sleep(0)
+            async with found.use("a"):
+                assert opener.opened == [("a", None)]
+            await until(lambda: not found.served)
+
+    asyncio.run(go())
+
+
+def test_what_is_in_memory_answers_when_it_is_gone_from_the_disk() -> None:
+    async def go() -> None:
+        there = dict(KNOWN)
+        with Worker() as worker:
+            found = Registry(worker, Opener(), lambda: there)
+            await found.load("b")
+            del there["b"]
+            async with found.use("b") as served:
+                assert served.name == "b"
+            await found.load("b", 0)
+            await until(lambda: not found.served)
+            with pytest.raises(UnknownModel):
+                await found.load("b")
 
     asyncio.run(go())
 

@@ -3,7 +3,8 @@
 A file is named by a hash of what it belongs to (model, adapter, packing, kind of caches) and of its tokens,
 and its header has them, so that only headers are read at the start. Files are written whole or not at all;
 the bytes of all are bounded, and what was not used for longest leaves first. What is broken or of another
-kind is passed over with one note; only files with our ending are ever removed."""
+kind is passed over with one note, and so is, once it is asked for, what has changed since it was written;
+only files with our ending are ever removed."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tinygpt.core.files import beside
 from tinygpt.model.cache.parts import Arrays, Snapshot
 
 ENDING = ".prefix.safetensors"
-FORMAT = "1"  # of the files; others are of no use
+FORMAT = "2"  # of the files; others are of no use
 HEADER = 1 << 26  # bytes that a header may have
 
 
@@ -37,6 +39,7 @@ class Entry:
     tokens: tuple[int, ...]
     layers: int
     has_end: bool
+    checksum: str
 
 
 class Folder:
@@ -92,9 +95,11 @@ class Folder:
         layers = len(parts if parts is not None else snapshot or ())
         text = json.dumps([scope, start, tokens])
         path = self.path / (hashlib.sha256(text.encode()).hexdigest()[:32] + ENDING)
+        checksum = _checksum(arrays)
         says = {
             "tinygpt.prefix": FORMAT, "scope": scope, "unit": str(unit), "start": str(start),
             "tokens": json.dumps(tokens), "layers": str(layers), "end": str(int(snapshot is not None)),
+            "checksum": checksum,
         }  # fmt: skip
         temporary = beside(path).with_suffix(".safetensors")
         try:
@@ -107,7 +112,7 @@ class Folder:
                 self._note(f"{self.path}: prompts cannot be written: {error}")
             self._failed = True
             return None
-        entry = Entry(path, scope, unit, start, tokens, layers, snapshot is not None)
+        entry = Entry(path, scope, unit, start, tokens, layers, snapshot is not None, checksum)
         self._sizes[path] = (info.st_mtime, info.st_size, entry)
         return entry
 
@@ -135,6 +140,9 @@ class Folder:
             found = mx.load(str(entry.path))
             assert isinstance(found, dict)
             mx.eval(found)
+            _ = found.pop("none", None)
+            if _checksum(found) != entry.checksum:
+                raise ValueError("its bytes are not those that were written")
         except (OSError, RuntimeError, ValueError) as error:
             self._sizes.pop(entry.path, None)
             entry.path.unlink(missing_ok=True)
@@ -170,6 +178,17 @@ class Folder:
             self._events.emit(Note(text=text))
 
 
+def _checksum(arrays: Mapping[str, mx.array]) -> str:
+    """CRC-32 of arrays, which tells bytes that have changed on the disk; nobody is kept from forging it."""
+    found = 0
+    for name in sorted(arrays):
+        found = zlib.crc32(name.encode(), found)
+        if arrays[name].size:
+            flat = mx.contiguous(arrays[name]).flatten().view(mx.uint8)
+            found = zlib.crc32(memoryview(flat), found)
+    return f"{found:08x}"
+
+
 def _entry(path: Path, size: int) -> Entry:
     """What a file's header says; ValueError, KeyError or TypeError where it is none of ours, or cut off."""
     with path.open("rb") as file:
@@ -185,4 +204,4 @@ def _entry(path: Path, size: int) -> Entry:
     start, unit, layers = (int(says[name]) for name in ("start", "unit", "layers"))
     if not 0 <= start <= len(tokens) or unit < 1 or layers < 1:
         raise ValueError("a header that contradicts itself")
-    return Entry(path, says["scope"], unit, start, tokens, layers, says["end"] == "1")
+    return Entry(path, says["scope"], unit, start, tokens, layers, says["end"] == "1", says["checksum"])

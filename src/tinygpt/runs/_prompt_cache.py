@@ -79,10 +79,13 @@ def identity(engine: Engine, weights: str, adapters: Sequence[tuple[Path, float]
 
 def digest(folder: Path, entries: Mapping[str, Any]) -> str:
     """SHA-256 that names a model's weights: of its tensors' hashes where a manifest has them, else of names,
-    shapes and places, since hashing gigabytes at each start would be slow."""
+    shapes and places, since hashing gigabytes at each start would be slow. Two trainings of one model agree
+    in all of these, so where the files lie and when they were written is part of it."""
     if (folder / checkpoint.MANIFEST).is_file():
         return checkpoint.identity(folder)
     lines = [f"{n} {e.code} {e.shape} {e.file} {e.start} {e.end}" for n, e in sorted(entries.items())]
+    for path in sorted({(folder / entry.file).resolve() for entry in entries.values()}):
+        lines.append(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}")
     lines.append(json.dumps(checkpoint.read_json(folder / "config.json"), sort_keys=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

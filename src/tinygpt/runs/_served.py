@@ -102,7 +102,8 @@ class Models:
     lane: Callable[[ModelCard, Engine], Lane]
     events: Events
     _known: tuple[float, dict[str, ModelCard]] = (-math.inf, {})
-    _cards: dict[Path, tuple[int, ModelCard]] = field(default_factory=dict[Path, tuple[int, ModelCard]])
+    _cards: dict[Path, tuple[Any, ModelCard]] = field(default_factory=dict[Path, tuple[Any, ModelCard]])
+    _missed: set[str] = field(default_factory=set[str])  # what could not be read when last looked at
     # Without the adapters that every answer has, so that others can be put on in their place.
     _bare: weakref.WeakKeyDictionary[Engine, tuple[Loaded, Any]] = field(
         default_factory=weakref.WeakKeyDictionary[Engine, tuple[Loaded, Any]]
@@ -122,19 +123,41 @@ class Models:
         return self._known[1]
 
     def _look(self) -> dict[str, ModelCard]:
-        bases = {name: self._card(name, path) for name, path in self._paths().items()}
+        """What can be read. What is gone or damaged is told once, and the others are served."""
+        paths, bases, missed = self._paths(), dict[str, ModelCard](), set[str]()
+
+        def miss(error: Exception) -> None:
+            if (text := f"not served: {error}") not in self._missed | missed:
+                self.events.note(text, "warning")
+            missed.add(text)
+
+        for name, path in paths.items():
+            try:
+                bases[name] = self._card(name, path)
+            except (TinyGPTError, OSError) as error:
+                miss(error)
+                if name in self.source.models and name in self._known[1]:  # it may be in memory
+                    bases[name] = self._known[1][name]
         found = dict(bases)
         for name, card in bases.items():
             for adapter in self.source.adapters:
-                if adapter.name and self._fits(adapter, self._paths()[name]):
-                    full = f"{name}+{adapter.name}"
-                    found[full] = replace(card, name=full, base=name, adapters=(adapter.name,))
+                try:
+                    if not adapter.name or not self._fits(adapter, paths[name]):
+                        continue
+                except (TinyGPTError, OSError) as error:
+                    miss(error)
+                    continue
+                full = f"{name}+{adapter.name}"
+                found[full] = replace(card, name=full, base=name, adapters=(adapter.name,))
+        self._missed = missed
         return found
 
     def open(self, name: str, base: Engine | None) -> Opened:
         """A model, or one with adapters on the arrays of its base; warm. On the worker's thread."""
         root, *wanted = name.split("+")
-        path = _pieces.model_path(self._paths()[root])
+        if root not in (paths := self._paths()):
+            raise CheckpointError(f"the model '{root}' is no longer there")
+        path = _pieces.model_path(paths[root])
         adapters = [a for each in wanted for a in self.source.adapters if a.name == each]
         if base is None:
             packing = self.source.packing or _pieces.packing_for(
@@ -177,6 +200,8 @@ class Models:
 
     def check(self) -> None:
         """Refuse what is not there, before anything is opened."""
+        for name, path in self.source.models.items():
+            _ = self._card(name, path)
         for card in self.known().values():
             if not card.n_parameters:
                 raise CheckpointError(f"the model '{card.name}' holds no weights")
@@ -199,7 +224,7 @@ class Models:
     def _paths(self) -> dict[str, Path]:
         found = dict(self.source.models)
         if self.source.folder is not None:
-            for sub in sorted(self.source.folder.iterdir()):
+            for sub in sorted(self.source.folder.iterdir() if self.source.folder.is_dir() else ()):
                 if sub.is_dir() and not sub.name.startswith("."):
                     try:
                         where = _pieces.model_path(sub)
@@ -212,9 +237,10 @@ class Models:
         return found
 
     def _card(self, name: str, path: Path) -> ModelCard:
-        """Facts from a model's small files; read again when config.json has changed."""
+        """Facts from a model's small files; read again when any of its files has changed."""
         folder = _pieces.model_path(path)
-        changed = (folder / "config.json").stat().st_mtime_ns if (folder / "config.json").is_file() else 0
+        own = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+        changed = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in own]
         if (known := self._cards.get(folder)) is None or known[0] != changed:
             known = self._cards[folder] = (changed, card_of(name, folder, path))
         return replace(known[1], name=name)

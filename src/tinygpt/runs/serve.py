@@ -70,7 +70,7 @@ def settings_of(config: Config) -> Settings:
     )  # fmt: skip
 
 
-def desk_of(config: Config, registry: Registry) -> FrontDesk:
+def desk_of(config: Config, registry: Registry, warn: Log) -> FrontDesk:
     """Who answers the surfaces' jobs."""
     grammar = None
     if config.grammar is not None:
@@ -79,7 +79,7 @@ def desk_of(config: Config, registry: Registry) -> FrontDesk:
     return FrontDesk(
         registry,
         tools=None if config.tools is None else toolbox.load(config.tools, config.tool_mode),
-        metrics=None if config.tool_metrics_out is None else toolbox.Metrics(config.tool_metrics_out),
+        metrics=None if config.tool_metrics_out is None else toolbox.Metrics(config.tool_metrics_out, warn),
         grammar=grammar,
     )
 
@@ -96,8 +96,11 @@ async def _serve(
             for name in config.source.models:
                 await registry.load(name)
 
-        traces = None if config.traces is None else Folder(config.traces, lambda t: events.note(t, "warning"))
-        desk = desk_of(config, registry)
+        def warn(text: str) -> None:
+            events.note(text, "warning")
+
+        traces = None if config.traces is None else Folder(config.traces, warn)
+        desk = desk_of(config, registry, warn)
         app: App = make_app(
             desk, registry, settings, surfaces(), metrics=metrics, prepare=prepare,
             failed=lambda: server.end(), log=log, traces=traces,

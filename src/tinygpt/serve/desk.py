@@ -45,7 +45,8 @@ class _Turn:
 class FrontDesk:
     """See `job.Desk`.
 
-    tools:   offered in every conversation. metrics: where answers with tools leave a line.
+    tools:   offered in every conversation but those whose answer must have a format.
+    metrics: where answers with tools leave a line.
     grammar: the format of answers that name none and call no tools.
     """
 
@@ -106,8 +107,11 @@ class FrontDesk:
         self, engine: Engine, job: Chat, messages: Sequence[Mapping[str, Any]], n: int
     ) -> _Turn:
         """What this conversation asks of the model."""
-        shown = list(self.tools.shown(job.tools) if self.tools else job.tools)
-        known = [*shown, *(self.tools.tools if self.tools and self.tools.deferred else ())]
+        offers = self.tools is not None and (job.format is None or job.tool_choice != "auto")
+        shown = list(self.tools.shown(job.tools) if self.tools and offers else job.tools)
+        given = set(map(calls.name_of, job.tools))
+        more = self.tools.tools if self.tools and offers and self.tools.deferred else ()
+        known = [*shown, *(tool for tool in more if calls.name_of(tool) not in given)]
         wanted = formats.choice_of(job.tool_choice, [calls.name_of(tool) for tool in known])
         if job.tool_choice == "none":
             shown = []
@@ -117,11 +121,11 @@ class FrontDesk:
                 "an answer in a response format cannot call tools as well",
                 hint='set tool_choice to "none" or "required", or leave the format out',
             )
-        given = [dict(message) for message in messages]
+        said = [dict(message) for message in messages]
         if self.tools and self.tools.deferred and shown:
-            given.insert(0, {"role": "system", "content": self.tools.catalogue()})
+            said.insert(0, {"role": "system", "content": self.tools.catalogue()})
         prompt = await asyncio.to_thread(
-            prompts.of_chat, engine, given, shown,
+            prompts.of_chat, engine, said, shown,
             think=job.think, prefill=job.prefill,
             bare=form is not None or wanted is not None,
         )  # fmt: skip

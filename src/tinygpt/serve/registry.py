@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import functools
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tinygpt.infer.engine import Engine
 
 FOREVER = -1.0
+SOON = 1.0  # seconds between a model's loading and its first use, which a --keep-alive of 0 leaves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ class Registry:
     known:  the models that may be asked for, the default one first, and "model+adapter" for what may be
             combined; asked each time, so a folder of models may grow.
     memory: bytes that models may take together; None: no bound. The first is opened whatever it takes.
-    keep:   seconds that a model stays after its last use; FOREVER: until memory is short.
+    keep:   seconds that a model stays after its last use, 0: SOON; FOREVER: until memory is short.
     """
 
     def __init__(
@@ -115,9 +117,12 @@ class Registry:
         keep: float = FOREVER,
     ) -> None:
         self.worker, self._open, self._known = worker, open_, known
-        self.memory, self.keep = memory, keep
+        self.memory, self.keep = memory, keep or SOON
         self._served: dict[str, Served] = {}
         self._opening: dict[str, asyncio.Task[Served]] = {}
+        self._sizes: dict[str, int] = {}  # bytes that models took when they were open: packed, or widened
+        self._waiting: Counter[str] = Counter()  # how many wait for one that is opening
+        self._one_at_a_time = asyncio.Lock()  # else each would take the room that is there for one
         self.n_opened = self.n_dropped = 0
 
     # What there is
@@ -141,7 +146,7 @@ class Registry:
 
     def resolve(self, name: str) -> str:
         """The full name of what is meant; UnknownModel with the nearest ones."""
-        known = self._known()
+        known = {**self._known(), **self._served}  # what is in memory may be gone from the disk
         if not name and known:
             return next(iter(known))
         for wanted in (name, name.removesuffix(":latest")):
@@ -174,10 +179,9 @@ class Registry:
         """A model, opened if it is not, which stays in memory as long as this is entered.
 
         UnknownModel where there is none; BusyError where all memory is in use; what opening raises."""
-        served = await self._get(name)
+        served = await self._pinned(name)
         if (record := CURRENT.get()) is not None:
             record.model = served.name
-        self._pin(served)
         try:
             yield served
         finally:
@@ -191,10 +195,9 @@ class Registry:
                 served.keep = 0.0
                 self._settle(served)
             return
-        served = await self._get(name)
+        served = await self._pinned(name)
         served.keep = self.keep if keep is None else FOREVER if keep < 0 else keep
-        served.last_used = time.time()
-        self._settle(served)
+        self._unpin(served)
 
     async def close(self) -> None:
         """Drop everything, for the end of the server."""
@@ -205,20 +208,33 @@ class Registry:
                 served.timer.cancel()
         self._served.clear()
 
-    async def _get(self, name: str) -> Served:
+    async def _pinned(self, name: str) -> Served:
+        """A model with a pin for the caller, so that it cannot go before it is used."""
         name = self.resolve(name)
         if name in self._served:
+            self._pin(self._served[name])
             return self._served[name]
         if name not in self._opening:
             task = self._opening[name] = asyncio.get_running_loop().create_task(self._load(name))
             task.add_done_callback(lambda _: self._opening.pop(name, None))
-        return await asyncio.shield(self._opening[name])  # who leaves does not stop it for the others
+        opening = self._opening[name]
+        self._waiting[name] += 1
+        try:
+            return await asyncio.shield(opening)  # who leaves does not stop it for the others
+        except BaseException:
+            if not opening.done():
+                self._waiting[name] -= 1
+            elif not opening.cancelled() and opening.exception() is None:
+                self._unpin(opening.result())
+            raise
 
     async def _load(self, name: str) -> Served:
         async with contextlib.AsyncExitStack() as held:
             base = None
+            held.callback(self._waiting.pop, name, None)
             if "+" in name:
                 base = await held.enter_async_context(self.use(name.partition("+")[0]))
+            await held.enter_async_context(self._one_at_a_time)
             await self._make_room(self.card(name), shared=base is not None)
             start = time.perf_counter()
             work = functools.partial(self._open, name, base.engine if base else None)
@@ -230,7 +246,9 @@ class Registry:
             if base is not None:
                 self._pin(base)  # as long as this one is there
             self._served[name] = served
+            self._sizes[name] = opened.own_bytes
             self.n_opened += 1
+            served.pins = self._waiting[name]
             self._settle(served)
             return served
 
@@ -238,7 +256,8 @@ class Registry:
         """Drop those not used for longest until a model has room beside the others."""
         if self.memory is None or shared:
             return
-        while self._served and self.used_bytes + card.size_bytes > self.memory:
+        size = self._sizes.get(card.name, card.size_bytes)
+        while self._served and self.used_bytes + size > self.memory:
             idle = [served for served in self._served.values() if not served.pins]
             if not idle:
                 raise BusyError(

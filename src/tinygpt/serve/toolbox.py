@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,10 +116,12 @@ def load(path: Path, mode: str = "full") -> Toolbox:
 
 
 class Metrics:
-    """A JSON line for each answer that tools were offered for. Safe from any thread."""
+    """A JSON line for each answer that tools were offered for. Safe from any thread. note: hears once that
+    they cannot be written; the answers are given all the same."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._lock = Path(path), threading.Lock()
+    def __init__(self, path: Path, note: Callable[[str], None] = lambda _: None) -> None:
+        self.path, self._note, self._lock = Path(path), note, threading.Lock()
+        self._failed = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, mode: str, hops: int, prompt: int, completion: int, streaming: bool) -> None:
@@ -127,8 +129,14 @@ class Metrics:
             "timestamp": datetime.now(UTC).isoformat(), "tool_mode": mode, "get_tool_info_hops": hops,
             "prompt_tokens": prompt, "completion_tokens": completion, "streaming": streaming,
         }  # fmt: skip
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with self._lock:
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+            except OSError as error:
+                if not self._failed:
+                    self._note(f"{self.path} cannot be written: {error.strerror or error}")
+                self._failed = True
 
 
 def _first_line(tool: Mapping[str, Any]) -> str:

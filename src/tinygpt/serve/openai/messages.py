@@ -132,12 +132,12 @@ def choice(f: Fields, tools: list[dict[str, Any]]) -> tuple[str | dict[str, str]
     name = "tool_choice" if "tool_choice" in f else "function_call"
     given = f.any(name)
     if given is None:
-        return ("auto" if tools else "none"), tools
+        return "auto", tools  # also without any: the server may have some of its own
     if isinstance(given, str):
         mode = f.choice(name, MODES if name == "tool_choice" else ("none", "auto"), "auto")
         if mode == "required" and not tools:
             raise f.wrong(name, "is 'required', but there are no tools")
-        return (mode if tools else "none"), tools
+        return mode, tools
     asked = f.object(name)
     assert asked is not None
     if asked.any("type") == "allowed_tools":
