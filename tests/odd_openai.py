@@ -192,6 +192,7 @@ ODD = [
         {"messages": [HI | {"content": "fail"}], "stream": True}),
     _said("a conversation beyond the context", HI | {"content": "endless " * 600}, param="messages"),
     Odd("/v1/models/none", "an unknown model", None, 404, "model", method="GET"),
+    Odd("/v1/models/", "no name after the slash", None, 200, None, '"object":"list"', method="GET"),
     Odd("/v1/models/org/tiny", "a name with a slash", None, 200, None, "org/tiny", method="GET"),
     Odd("/v1/models/tiny+poet", "a model with an adapter", None, 200, None, "tiny+poet", method="GET"),
     # completions
