@@ -13,6 +13,7 @@ from typing import Any
 
 from tinygpt.core.errors import TooLongError, UnknownModel
 from tinygpt.serve.job import CallPart, Chat, Delta, Done, Event, ModelCard, Text, Token, Usage
+from tinygpt.serve.limits import Limits
 
 CARD = ModelCard(
     name="tiny", created=1_760_000_000, context=128, size_bytes=4_200_000, n_parameters=1_234_567,
@@ -125,6 +126,7 @@ class FakeDesk:
 @dataclass(frozen=True)
 class Settings:
     default_max_tokens: int | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 def app(module: ModuleType, desk: FakeDesk, settings: Any = None) -> Any:

@@ -24,7 +24,8 @@ Without effect, since every client may send them: Ollama's options of how a mode
 beside a prompt (one that does not fit is an error), levels of `think` (each is a yes); Anthropic's
 `cache_control`, `effort`, `budget_tokens`, `context_management`, `service_tier`; of /v1/responses
 `include` of what no answer here has, `verbosity`, `service_tier`, `prompt_cache_key`, `max_tool_calls`,
-levels of `reasoning.effort` but "none". Keys that no surface knows are let pass, but for Ollama's `options`.
+levels of `reasoning.effort` but "none" and "minimal". Keys that no surface knows are let pass, but for
+Ollama's `options`.
 
 """
 
@@ -309,6 +310,10 @@ def _responses() -> list[Odd]:
         Odd(path, hi | {"reasoning": {"effort": "huge"}}, 400, "'reasoning.effort' must be one of"),
         Odd(path, hi | {"background": True}, 400, "'background' cannot be done by this server"),
         Odd(path, hi | {"background": False, "truncation": "disabled"}, 200, "Hello"),
+        Odd(path, hi | {"n": 2}, 400, "'n' must be 1"),
+        Odd(path, hi | {"max_tokens": 5}, 400, "'max_tokens' is of chats: here it is 'max_output_tokens'"),
+        Odd(path, hi | {"guided_regex": "a"}, 400, "'guided_regex' is of chats: here it is 'text.format'"),
+        Odd(path, hi | {"stop": [5]}, 400, "'stop[0]' must be a string, got a number"),
         Odd(path, hi | {"truncation": "auto"}, 400, "'truncation' must be 'disabled'"),
         Odd(path, hi | {"include": ["reasoning.encrypted_content"]}, 200, "Hello"),
         Odd(path, hi | {"include": ["everything"]}, 400, "'include[0]' must be one of"),

@@ -263,6 +263,27 @@ def test_calls_are_what_the_templates_parser_reads(name: str, chosen: str) -> No
     )
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_an_answer_with_a_schema_stands_beside_calls(name: str) -> None:
+    answer = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"],
+              "additionalProperties": False}  # fmt: skip
+    config = tools.Config(tools=TOOLS, template=SOURCES[name], answer=answer)
+    if name == "llama":
+        with pytest.raises(ConfigError, match="without a mark"):
+            tools.compile(config, BYTES)
+        return
+    calls = WHOLE[name][max(WHOLE[name].find("<tool_call>"), WHOLE[name].find("[TOOL_CALLS]")) :]
+    told = "See." + calls  # text before a call is no answer of the schema's
+    for text, whole in (
+        (calls, True),
+        (told, False),
+        ('{"yes": true}', True),
+        ("yes", False),
+        ('{"no": 1}', False),
+    ):
+        assert takes(tools.compile(config, BYTES), list(text.encode())) == whole, text
+
+
 def test_tags_that_are_tokens_are_written_as_tokens(tmp_path: Path) -> None:
     tokenizer = _bpe(tmp_path)
     config = tools.Config(tools=TOOLS, choice="required", template=chatml.CHAT_TEMPLATE)

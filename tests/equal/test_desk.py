@@ -147,7 +147,7 @@ def test_wrong_jobs_are_refused_before_the_first_event() -> None:
                 (Chat(messages=HI, format=Format(kind="xml")), "unknown format 'xml'"),
                 (Chat(messages=HI, format=Format(kind="schema", value={"type": "thing"})), "thing"),
                 (Chat(messages=HI, format=Format(kind="json"), ignore_stop_ids=True), "stop id"),
-                (Chat(messages=HI, tools=[TOOL], format=Format(kind="json")), "cannot call tools"),
+                (Chat(messages=HI, tools=[TOOL], format=Format(kind="regex", value="a")), "cannot call"),
                 (Chat(messages=HI, prefill=True), "assistant's text"),
                 (
                     Chat(messages=[{"role": "user", "content": "x" * 2000}]),

@@ -32,6 +32,36 @@ def test_random_weights_call_the_tool_that_must_be_called() -> None:
     asyncio.run(main())
 
 
+def test_with_a_format_an_answer_is_in_it_or_calls() -> None:
+    """What agents with a final answer in a schema ask: both are there, and the model chooses."""
+    yes = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"],
+           "additionalProperties": False}  # fmt: skip
+
+    async def main() -> None:
+        async with opened() as (desk, _):
+            said = {"answers": 0, "calls": 0}
+            for form in (Format(kind="schema", value=yes), Format(kind="json")):
+                for bias in ((), ("60=100",)):  # of "<", which begins a call
+                    config = SampleConfig(temperature=1.0, seed=5, max_tokens=600, logit_bias=bias)
+                    job = Chat(messages=HI, tools=[TOOL], config=config, parallel=False, format=form)
+                    events = await heard(desk.chat(job))
+                    if found := calls_of(events):
+                        ((name, arguments),) = found
+                        assert name == "weather" and set(arguments) == {"city"} and not text_of(events)
+                        assert done_of(events).finish_reason == "tool_calls"
+                        said["calls"] += 1
+                    elif done_of(events).finish_reason == "stop":
+                        answer = json.loads(text_of(events))
+                        assert isinstance(answer, dict) and (form.kind == "json" or set(answer) == {"yes"})
+                        said["answers"] += 1
+            assert said["calls"] == 2 and said["answers"], said
+            regex = Chat(messages=HI, tools=[TOOL], format=Format(kind="regex", value="a"))
+            with pytest.raises(ConfigError, match="not JSON cannot call tools"):
+                await heard(desk.chat(regex))
+
+    asyncio.run(main())
+
+
 def test_calls_are_read_and_one_may_be_the_most() -> None:
     async def main() -> None:
         config = SampleConfig(temperature=0, max_tokens=900)

@@ -107,6 +107,8 @@ def test_what_the_desk_is_asked(served: Served) -> None:
     assert plain.config == SampleConfig(temperature=1.0, max_tokens=64)  # OpenAI's, and the whole context
     assert (plain.logprobs, plain.format, plain.think, plain.tools) == (None, None, None, [])
     assert _job(served, logprobs=True).logprobs == 0
+    rules = {"typical_p": 0.5, "xtc_probability": 0.25, "xtc_threshold": 0.2, "top_n_sigma": 1.5}
+    assert _job(served, **rules).config == SampleConfig(temperature=1.0, max_tokens=64, **rules)
 
 
 def test_messages_as_templates_take_them(served: Served) -> None:

@@ -80,6 +80,11 @@ def test_settings_reach_the_job():
     assert (found.parallel, found.logprobs, found.user) == (False, 2, "u")
     assert job(text={"format": {"type": "json_object"}}).format == Format(kind="json")
     assert job(reasoning={"effort": "none"}).think is False and job().think is None
+    assert job(reasoning={"effort": "minimal"}).think is False  # as in a chat
+    assert job().config.temperature == 1.0  # OpenAI's, as in a chat
+    more = job(seed=3, stop=["END"], top_k=5, frequency_penalty=1, logit_bias={"7": 2}).config
+    assert (more.seed, more.stop, more.top_k, more.frequency_penalty) == (3, ("END",), 5, 1.0)
+    assert more.logit_bias == ("7=2.0",)
     assert job().config.max_tokens == fake_desk.CARD.context
     assert job(include=["message.output_text.logprobs"]).logprobs == 0
 

@@ -116,9 +116,10 @@ class FrontDesk:
         if job.tool_choice == "none":
             shown = []
         form = job.format or (None if shown else self.grammar)
-        if form is not None and shown and wanted is None:
+        free = form is not None and bool(shown) and wanted is None  # it may be an answer, or call
+        if form is not None and free and form.kind not in ("json", "schema"):
             raise ConfigError(
-                "an answer in a response format cannot call tools as well",
+                "an answer in a format that is not JSON cannot call tools as well",
                 hint='set tool_choice to "none" or "required", or leave the format out',
             )
         said = [dict(message) for message in messages]
@@ -134,12 +135,15 @@ class FrontDesk:
         thoughts = "open" if prompt.opened else "may" if prompt.thinks else ""
         constraints: Sequence[Constraint | None] = [None] * n
         strict = any((tool.get("function") or tool).get("strict") for tool in known)
-        if wanted is not None or (shown and strict):
+        if wanted is not None or free or (shown and strict):
             source = prompt.source
             if _calls.parser(source) is _calls.plain:  # of the forms that mlx_lm reads there is no grammar
                 source, listed = chatml.CHAT_TEMPLATE, [calls.TAGGED]
             choice = "auto" if wanted is None else job.tool_choice
-            spec = tools_.Config(tools=known, choice=choice, parallel=job.parallel, template=source)
+            answer = (form.value if form.kind == "schema" else {"type": "object"}) if form and free else None
+            spec = tools_.Config(
+                tools=known, choice=choice, parallel=job.parallel, template=source, answer=answer
+            )
             constraints = await self._formats.compiled(engine, "tools", spec, stop_ids, n, thoughts)
         elif form is not None:
             constraints = await self._formats.of(engine, form, stop_ids, n, thoughts)

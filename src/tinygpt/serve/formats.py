@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import ConfigError, TinyGPTError, UnsupportedError
+from tinygpt.core.errors import BusyError, ConfigError, TinyGPTError, UnsupportedError
 from tinygpt.infer.constrained import KINDS as CONSTRAINTS
 from tinygpt.infer.constrained import constraint
 from tinygpt.infer.request import Constraint
@@ -32,8 +32,8 @@ class Formats:
     ) -> list[Constraint]:
         """A constraint for each of n answers. thoughts: see `tinygpt.infer.constrained`.
 
-        ConfigError where the format is wrong, or takes too long; UnsupportedError where nothing compiles
-        it."""
+        ConfigError where the format is wrong, or takes too long; BusyError where others kept it from being
+        begun; UnsupportedError where nothing compiles it."""
         if form.kind not in KINDS:
             raise ConfigError(f"unknown format '{form.kind}'", hint=f"known: {', '.join(KINDS)}")
         return await self.compiled(engine, form.kind, form.value, stop_ids, n, thoughts)
@@ -51,7 +51,11 @@ class Formats:
         if kind not in CONSTRAINTS.names():
             raise UnsupportedError(f"this build has no constraints of the kind '{kind}'")
 
+        begun = False
+
         def work() -> list[Constraint]:
+            nonlocal begun
+            begun = True
             return [
                 constraint(kind, spec, engine.tokenizer, stop_ids=stop_ids, thoughts=thoughts)
                 for _ in range(n)
@@ -61,6 +65,8 @@ class Formats:
         try:
             return await asyncio.wait_for(waiting, self._seconds)
         except TimeoutError as error:
+            if not begun:
+                raise BusyError("the server compiles other formats", hint="try again") from error
             raise ConfigError(
                 f"the format takes longer than {self._seconds:.0f} s to compile", hint="make it simpler"
             ) from error

@@ -1,8 +1,9 @@
 """OpenAI's newer surface: POST /v1/responses, and responses that are kept to be asked for or gone on with.
 
 Differences that a client can see: responses are kept in memory, the latest ones, and not for 30 days; a level
-of `reasoning.effort` other than "none" is a yes; `verbosity`, `service_tier` and keys of prompt caches have
-no effect; tools are functions, since this server runs none.
+of `reasoning.effort` other than "none" and "minimal" is a yes; what chats take for sampling beside OpenAI's
+fields (`seed`, `stop`, `top_k`, ...) is taken here, too; `verbosity`, `service_tier` and keys of prompt
+caches have no effect; tools are functions, since this server runs none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tinygpt.serve.endpoint import add
 from tinygpt.serve.fields import FieldError, Fields, document, read
 from tinygpt.serve.job import Desk, Done, Event
 from tinygpt.serve.leaving import begin, collect, stay, stream
+from tinygpt.serve.openai.ask import SAMPLED
 from tinygpt.serve.openai.errors import error
 from tinygpt.serve.responses_store import Kept, Store
 
@@ -49,7 +51,8 @@ class Surface:
                     hint="the latest ones are kept while the server runs; send the conversation as 'input'",
                 )
             earlier = kept.messages
-        return reading.ask(body, card, earlier, self.store.item, self.settings.default_max_tokens)
+        most, limits = self.settings.default_max_tokens, self.settings.limits
+        return reading.ask(body, card, earlier, self.store.item, most, limits)
 
     async def create(self, request: Request) -> Response:
         """Go on with a conversation."""
@@ -152,9 +155,10 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
     body = document(
         ["model"], model="string", input="string|array", instructions="string", tools="array", text="object",
         tool_choice="string|object", parallel_tool_calls="boolean", max_output_tokens="integer",
-        temperature="number", top_p="number", top_logprobs="integer", include="array", reasoning="object",
+        top_logprobs="integer", include="array", reasoning="object",
         store="boolean", previous_response_id="string", metadata="object", stream="boolean", user="string",
         truncation="string", max_tool_calls="integer", safety_identifier="string",
+        **SAMPLED,
     )  # fmt: skip
     one = "/v1/responses/{response_id}"
     kinds = f"application/json {EVENTS}"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinygpt.infer.config import SampleConfig
 from tinygpt.serve.calls import arguments
 from tinygpt.serve.cards import capabilities
 from tinygpt.serve.fields import Fields, function_tools, kind
 from tinygpt.serve.job import Chat, Format, Message, ModelCard
+from tinygpt.serve.limits import Limits
+from tinygpt.serve.openai import ask as sampled
 
 MOST_ITEMS = 4096
 MOST_PARTS = 4096
@@ -26,7 +27,16 @@ INCLUDED = (
     "web_search_call.action.sources", "message.input_image.image_url",
     "computer_call_output.output.image_url", "code_interpreter_call.outputs",
 )  # fmt: skip
-REFUSED = ("background", "conversation", "prompt", "moderation", "context_management")
+REFUSED = (
+    "background", "conversation", "prompt", "moderation", "context_management", "stop_token_ids",
+    "ignore_eos", "best_of",
+)  # fmt: skip
+ELSEWHERE = {
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), "max_output_tokens"),
+    **dict.fromkeys(("response_format", "guided_json", "structured_outputs", "json_schema"), "text.format"),
+    **dict.fromkeys(("guided_regex", "guided_choice", "guided_grammar", "grammar"), "text.format"),
+    "logprobs": "top_logprobs",
+}
 Item = dict[str, Any]
 
 
@@ -48,23 +58,25 @@ def ask(
     earlier: Sequence[Message],
     find: Callable[[str], Item | None],
     most: int | None,
+    limits: Limits,
 ) -> Asked:
     """A request read. earlier: the messages of `previous_response_id`; find: an item that is referred to by
     its id; most: tokens of an answer where the request says nothing, None: what the context holds."""
     for name in REFUSED:
         body.refuse(name, "cannot be done by this server")
     body.refuse("truncation", "must be 'disabled': no input is left out", but=("disabled",))
-    rules: dict[str, Any] = {
-        "temperature": body.number("temperature", 0, 2),
-        "top_p": body.number("top_p", 0, 1),
-    }
+    for name, here in ELSEWHERE.items():
+        body.refuse(name, f"is of chats: here it is '{here}'")
+    body.refuse("n", "must be 1: a response is one answer", but=(1,))
     length = body.integer("max_output_tokens", 1)
     tools = _tools(body)
     choice, allowed = _choice(body, tools)
     format_, text = _format(body)
     reasoning = body.object("reasoning")
     effort = None if reasoning is None else reasoning.choice("effort", (*EFFORTS, ""), "") or None
-    think = None if effort is None or "thinking" not in capabilities(card) else effort != "none"
+    think = (
+        None if effort is None or "thinking" not in capabilities(card) else effort not in ("none", "minimal")
+    )
     items = _items(body, find)
     messages = [*earlier, *_messages(items, earlier)]
     if not messages:
@@ -74,10 +86,7 @@ def ask(
     job = Chat(
         model=card.name,
         messages=_one_system([*system, *messages]),
-        config=SampleConfig(
-            max_tokens=length or most or card.context,
-            **{name: value for name, value in rules.items() if value is not None},
-        ),
+        config=sampled.sampling(body, limits, length or most or card.context),
         tools=allowed,
         tool_choice=choice,
         parallel=body.flag("parallel_tool_calls", True),
@@ -87,7 +96,6 @@ def ask(
         user=body.text("safety_identifier") or body.text("user") or "",
         stream=body.flag("stream"),
     )
-    defaults = SampleConfig()
     echo = {
         "instructions": instructions,
         "max_output_tokens": length,
@@ -96,12 +104,12 @@ def ask(
         "parallel_tool_calls": job.parallel,
         "previous_response_id": body.text("previous_response_id"),
         "reasoning": {"effort": effort, "summary": None},
-        "temperature": defaults.temperature if rules["temperature"] is None else rules["temperature"],
+        "temperature": job.config.temperature,
         "text": text,
         "tool_choice": body.any("tool_choice") or "auto",
         "tools": [dict(tool.data) for tool in body.objects("tools", MOST_TOOLS)],
         "top_logprobs": job.logprobs or 0,
-        "top_p": defaults.top_p if rules["top_p"] is None else rules["top_p"],
+        "top_p": job.config.top_p,
         "truncation": "disabled",
         "user": body.text("user"),
     }

@@ -7,7 +7,8 @@ The form is that which the template writes and its parser reads (data/template/_
     llama    {"name": ..., "parameters": {...}}, with semicolons between calls
 
 A choice of "required" or of one name makes the answer calls and nothing else; "auto" leaves the text free
-until a call begins; "none" lets none begin. Tags that are tokens of their own are written as such.
+until a call begins, or where the answer has a schema, it is that answer or calls; "none" lets none begin.
+Tags that are tokens of their own are written as such.
 Source: the chat templates of Qwen, Mistral and Llama 3.1.
 Differs: arguments of a function that is not `strict` and whose schema cannot be enforced are any JSON object,
 as OpenAI promises no more; of a strict one that is an error.
@@ -42,6 +43,10 @@ class Config:
     choice: Annotated[str | Mapping[str, str], 'auto, none, required, or {"name": one of them}.'] = "auto"
     parallel: Annotated[bool, "Whether an answer may hold several calls."] = True
     template: Annotated[str, "The chat template's Jinja source, which says how calls are written."] = ""
+    answer: Annotated[
+        Mapping[str, Any] | bool | None,
+        "With auto: the JSON Schema of an answer that calls nothing; unset: any.",
+    ] = None
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.functions]
@@ -74,6 +79,11 @@ def compile(
     if form not in forms:
         raise ConfigError(
             "this model's chat template has no form for tool calls", hint="use a template that has: chatml"
+        )
+    if spec.answer is not None and form == "llama":  # the grammar engine takes a brace for the call's
+        raise ConfigError(
+            "this model writes calls as JSON without a mark, so its answer cannot be JSON as well",
+            hint='set tool_choice to "none" or "required", or leave the format out',
         )
     chosen = None if isinstance(spec.choice, str) else spec.choice["name"]
     functions = [(n, _arguments(n, f)) for n, f in spec.functions if chosen in (None, n)]
@@ -137,7 +147,9 @@ def _llama(spec: Config, functions: list[tuple[str, str]], tag: _Tags) -> str:
 
 def _start(spec: Config, calls: str, after_text: str, lines: Sequence[str]) -> str:
     """The grammar whose first rule is what the choice asks for."""
-    ways = {"none": "text", "auto": f"text | {after_text}"}
+    if spec.answer is not None:
+        lines = [*lines, f"answer: %json {json.dumps(schema.prepared(spec.answer))}"]
+    ways = {"none": "text", "auto": f"text | {after_text}" if spec.answer is None else f"answer | {calls}"}
     way = ways.get(spec.choice, calls) if isinstance(spec.choice, str) else calls
     return "\n".join([f"start: {way}", *lines])
 

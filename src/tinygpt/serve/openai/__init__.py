@@ -50,7 +50,8 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
 
     async def model(request: Request) -> Response:
         """One model."""
-        return await listing.model(desk, request.path_params["name"])
+        name = request.path_params["name"]
+        return await (listing.model(desk, name) if name else listing.models(desk))  # "" is no model's name
 
     async def tokenizer_info(request: Request) -> Response:
         """Control tokens and template."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
-from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.config import XTC_THRESHOLD, SampleConfig
 from tinygpt.serve.fields import FieldError, Fields
 from tinygpt.serve.job import Format
 from tinygpt.serve.limits import Limits
@@ -14,13 +13,25 @@ from tinygpt.serve.limits import Limits
 LONGEST = 2**31 - 1  # no context is longer
 SEEDS = 2**63
 FORMATS = ("text", "json_object", "json_schema", "grammar")
-# Rules that this build may have beside those of every SampleConfig: field -> (low, high).
-MORE_RULES = {"typical_p": (0, 1), "xtc_probability": (0, 1), "xtc_threshold": (0, 1)}
-SAMPLING = {
+# Rules that OpenAI has not: field -> (low, high, what changes nothing).
+MORE_RULES = {
+    "typical_p": (0, 1, 1.0), "xtc_probability": (0, 1, 0.0), "xtc_threshold": (0, 1, XTC_THRESHOLD),
+    "top_n_sigma": (0, 100, 0.0),
+}  # fmt: skip
+# What changes answers of vLLM or llama.cpp and is not here -> values that change nothing, beside 0.
+UNDONE = {
+    "use_beam_search": (), "length_penalty": (1,), "min_tokens": (), "bad_words": (), "prompt_logprobs": (),
+    "allowed_token_ids": (), "include_stop_str_in_output": (), "truncate_prompt_tokens": (),
+    "logits_processors": (), "n_predict": (-1,), "mirostat": (), "dry_multiplier": (), "dynatemp_range": (),
+}  # fmt: skip
+GUIDES = ("json", "regex", "choice", "grammar", "json_object")
+SAMPLED = {  # what `sampling` reads
     "temperature": "number", "top_p": "number", "top_k": "integer", "min_p": "number",
     "repetition_penalty": "number", "presence_penalty": "number", "frequency_penalty": "number",
-    "seed": "integer", "logit_bias": "object", "stop": "string|array", "stop_token_ids": "array",
-    "ignore_eos": "boolean", "n": "integer", "user": "string", **dict.fromkeys(MORE_RULES, "number"),
+    "seed": "integer", "logit_bias": "object", "stop": "string|array", **dict.fromkeys(MORE_RULES, "number"),
+}  # fmt: skip
+SAMPLING = {
+    **SAMPLED, "stop_token_ids": "array", "ignore_eos": "boolean", "n": "integer", "user": "string",
     "guided_json": "object|string|boolean", "guided_regex": "string", "guided_choice": "array",
     "guided_grammar": "string", "grammar": "string", "json_schema": "object",
     "structured_outputs": "object", "response_format": "object",
@@ -46,14 +57,9 @@ def sampling(f: Fields, limits: Limits, max_tokens: int) -> SampleConfig:
     """How tokens are chosen; what is not said is as OpenAI's reference says it."""
     top_k = f.integer("top_k", -1, LONGEST, 0) or 0
     seed = f.integer("seed", -SEEDS, 2 * SEEDS - 1)
-    known: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(SampleConfig)}
-    more: dict[str, Any] = {}
-    for name, (low, high) in MORE_RULES.items():
-        if name in known:
-            more[name] = f.number(name, low, high, known[name])
-        else:
-            f.refuse(name, "cannot be done by this server", but=(0, 1))
-    f.refuse("use_beam_search", "cannot be done: sample, or ask for best_of")
+    more: dict[str, Any] = {name: _number(f, name, *rule) for name, rule in MORE_RULES.items()}
+    for name, neutral in UNDONE.items():
+        f.refuse(name, "cannot be done by this server", but=neutral)
     return SampleConfig(
         temperature=_number(f, "temperature", 0, 2, 1.0),
         top_p=_number(f, "top_p", 0, 1, 1.0),
@@ -110,6 +116,9 @@ def wanted(f: Fields, limits: Limits) -> Format | None:
         found["response_format"] = _response_format(asked)
     _guided(f, limits, found, "guided_", "guided_grammar")
     if (asked := f.object("structured_outputs")) is not None:
+        for name in asked.data:
+            if name not in GUIDES:  # structural_tag, or options of how white space is written
+                asked.refuse(name, "cannot be done by this server")
         _guided(asked, limits, found, "", "grammar")
         if asked.flag("json_object"):
             found["structured_outputs.json_object"] = Format(kind="json")

@@ -39,6 +39,9 @@ def job(f: Fields, card: ModelCard, settings: Settings, id: str) -> Chat:
     if set(modalities) - {"text"}:
         raise f.wrong("modalities", "may only be ['text']: this model writes text")
     f.refuse("audio", "cannot be done: this model writes text")
+    f.refuse("best_of", "is of completions: ask for 'n'", but=(1,))
+    f.refuse("echo", "is of completions")
+    f.refuse("web_search_options", "cannot be done: this server searches nothing")
     f.object("metadata")
     f.flag("store")
     tools = messages.tools(f, settings.limits)

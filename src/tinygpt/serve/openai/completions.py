@@ -55,6 +55,7 @@ def texts(f: Fields, name: str, most: int) -> list[str | list[int]]:
 
 def job(f: Fields, settings: Settings, id: str) -> Text:
     """The body as a job whose prompt is to be put in. FieldError names the field that is wrong."""
+    f.refuse("max_completion_tokens", "is of chats: here it is 'max_tokens'")
     echo = f.flag("echo")
     most = f.integer("max_tokens", 0, ask.LONGEST, MAX_TOKENS)
     if most == 0 and not echo:
@@ -103,6 +104,8 @@ async def fill(request: Request, f: Fields, desk: Desk, settings: Settings) -> R
     prompt = f.text("prompt")
     if prompt is None:
         raise f.wrong("prompt", "is required")
+    for name in ("logprobs", "echo", "best_of"):
+        f.refuse(name, "is of completions", but=(1,) if name == "best_of" else ())
     common = ask.common(f, settings.limits, budget(f, FIM_TOKENS), id)
     asked = Text(prompt=prompt, suffix=f.text("suffix") or None, **common)
     form = ChatForm(id, card, n=asked.n, usage=with_usage, logprobs=False)

@@ -83,8 +83,10 @@ def _base64(vector: list[float]) -> str:
 
 
 async def tokenize(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
-    """vLLM's `prompt` or llama.cpp's `content` as ids. Special tokens in it are read as such unless
-    `add_special_tokens` is false."""
+    """vLLM's `prompt` or llama.cpp's `content` as ids. Where the tokenizer has a bos it comes first, unless
+    `add_special_tokens` is false; names of control tokens in it are text."""
+    for name in ("return_token_strs", "with_pieces"):
+        f.refuse(name, "cannot be done: only ids are given")
     text = f.text("prompt", f.text("content", "")) if "prompt" in f or "content" in f else None
     if text is None:
         f.refuse("messages", "cannot be tokenized: only 'prompt' or 'content' can")
