@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import nano
-from odd_openai import FIXED, ODD, Odd
+from odd_openai import ODD, Odd
 from scripted_desk import Served
 from serving import HI, LONG, NAME, SCHEMA, TOOL, Live, client, live, node, npm
 
@@ -161,11 +161,8 @@ def test_openai_embeddings(client: Any) -> None:
     assert len(ids.data[0].embedding) == len(plain.data[0].embedding)
 
 
-# Rows of the table whose answers hang neither on what a scripted desk knows nor on --corrections-dir.
-GENERAL = [
-    o for o in ODD
-    if o.status == 400 and "fail" not in str(o.body) and "dimensions" not in o.what and o.path != FIXED
-]  # fmt: skip
+# Rows of the table whose answers do not hang on what a scripted desk knows.
+GENERAL = [o for o in ODD if o.status == 400 and "fail" not in str(o.body) and "dimensions" not in o.what]
 
 
 @pytest.mark.parametrize("odd", GENERAL, ids=lambda odd: f"{odd.path.removeprefix('/v1/')}: {odd.what}")
