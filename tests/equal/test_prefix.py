@@ -18,7 +18,7 @@ from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.kind import Kind
 from tinygpt.infer.lane import Lane
-from tinygpt.infer.prefix import Prefixes
+from tinygpt.infer.prefix import Node, Prefixes
 from tinygpt.infer.prefix_files import ENDING, Folder
 from tinygpt.infer.request import Answer, Request
 from tinygpt.model import checkpoint
@@ -196,6 +196,32 @@ def test_what_was_not_used_for_longest_leaves_and_leaves_leave_first() -> None:
     assert ask([7] * 30) == 0 and store.stats.bytes == 90 * each and store.stats.evicted == 1
     assert ask(common + two + [3]) == 40, "the end went, the beginning that others share stayed"
     assert ask([9] * 200) == 0 and store.stats.bytes <= 100 * each
+
+
+def test_what_was_only_the_way_to_what_left_leaves_too() -> None:
+    """Of a window nothing is kept on the way: such nodes have no bytes, and would stay for ever."""
+    made, store = engine("window"), Prefixes(1 << 30, least=2)
+    lane, config = Lane(made, prefixes=store), SampleConfig(temperature=0, max_tokens=1)
+    for end in range(3):
+        lane.submit(made.request([*range(40), *[end] * 9], config, stop_ids=()))
+        lane.drain()
+    held = [node for root in store._trees.values() for node in root.below()]
+    assert any(node.parent and not node.nbytes for node in held)
+    store.most_bytes = 0
+    store.shrink()
+    assert [node.tokens for root in store._trees.values() for node in root.below()] == [()]
+
+
+def test_a_branch_may_be_deeper_than_calls_go() -> None:
+    """A text that is completed key by key is a branch with a node for each of them."""
+    store = Prefixes(1)
+    node = root = store.tree("a model", 1)
+    for i in range(3000):
+        child = Node((i,), i, node, nbytes=1)
+        node.children[(i,)] = node = child
+    store.stats.bytes = 3000
+    store.shrink()
+    assert store.stats.bytes == 1 and sum(1 for _ in root.below()) == 2
 
 
 def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path: Path) -> None:

@@ -100,3 +100,15 @@ def test_only_what_is_allowed_comes() -> None:
         sampler = Sampler([config], [0], [[0]], 3)
         found = {sampler(mx.array([[1.0, 9.0, 0.5]]), [t], allowed_BV).item() for t in range(30)}
         assert found <= {0, 2} and (config.greedy or len(found) == 2)
+
+
+def test_in_16_bits_too_a_neighbour_changes_nothing() -> None:
+    """A penalty that rounds to 16 bits makes ties, and the first of equals wins."""
+    plain, drawn = SampleConfig(temperature=0, repetition_penalty=1.3), SampleConfig(temperature=1.0)
+    other = SampleConfig(temperature=0, repetition_penalty=1.2)
+    for low in range(128, 255):
+        logits_BV = mx.array([[low / 128, (low + 1) / 128, 0.0]]).astype(mx.bfloat16)
+        alone = Sampler([plain], [1], [[0, 1]], 3)(logits_BV, [0]).item()
+        for neighbour in (drawn, other):
+            both = Sampler([plain, neighbour], [1, 2], [[0, 1]] * 2, 3)
+            assert both(mx.repeat(logits_BV, 2, axis=0), [0, 0])[0].item() == alone

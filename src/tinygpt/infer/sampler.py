@@ -130,7 +130,7 @@ class Sampler:
 
     def ruled(self, logits_BV: mx.array, allowed_BV: mx.array | None = None) -> mx.array:
         """Logits after all rules: what is drawn from, or whose largest is taken where a row is greedy."""
-        if not all(self._greedy):
+        if self.rules or not all(self._greedy):  # in 16 bits a rule would round otherwise beside neighbours
             logits_BV = logits_BV.astype(mx.float32)
         if self._bias_BV is not None:
             logits_BV = logits_BV + self._bias_BV
