@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, MemorySink
@@ -235,6 +236,7 @@ def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path:
         return answer
 
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / f".a{ENDING}.tinygpt.tmp-{2**30}").write_text("of one that was killed as it wrote")
     wanted = ask(Folder(tmp_path, 1 << 20), prompt)
     files = sorted(tmp_path.glob(f"*{ENDING}"))
     assert len(files) == 2 and not list(tmp_path.glob(".*"))
@@ -291,3 +293,21 @@ def test_what_cannot_fit_is_refused_and_what_does_not_fit_yet_waits() -> None:
     assert all(len(answer.ids) == 20 for answer in answers)
     with pytest.raises(ConfigError, match="may need .* bytes of caches, and"):
         lane.submit(made.request([1] * 300, config))
+
+
+def test_two_processes_that_keep_the_same_prompt_do_not_write_to_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each writes beside the file under a name of its own, before the name is everybody's."""
+    names: list[str] = []
+    real = mx.save_safetensors
+
+    def seen(file: Any, *rest: Any) -> None:
+        names.append(Path(getattr(file, "name", file)).name)
+        real(file, *rest)
+
+    monkeypatch.setattr(mx, "save_safetensors", seen)
+    for pid in (101, 102):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        assert Folder(tmp_path, 1 << 20).save("s", 1, (1, 2), 0, [[mx.ones((1, 1, 2, 4))]], None)
+    assert len(set(names)) == 2 and [p.name.endswith(ENDING) for p in tmp_path.iterdir()] == [True]
