@@ -112,3 +112,11 @@ def test_in_16_bits_too_a_neighbour_changes_nothing() -> None:
         for neighbour in (drawn, other):
             both = Sampler([plain, neighbour], [1, 2], [[0, 1]] * 2, 3)
             assert both(mx.repeat(logits_BV, 2, axis=0), [0, 0])[0].item() == alone
+
+
+def test_the_tail_of_a_large_vocabulary_is_drawn() -> None:
+    """150,000 tokens of 2e-8 each after one of 0.997: no sum of 32 bits near 1 sees a single one of them."""
+    p_BV = mx.concatenate([mx.array([[0.997]]), mx.full((1, 150_000), 0.003 / 150_000)], axis=1)
+    for share in (0.01, 0.5, 0.99):
+        token = draw(mx.log(p_BV), mx.array([0.997 + 0.003 * share])).item()
+        assert token == pytest.approx(150_000 * share, abs=1500)
