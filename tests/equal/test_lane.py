@@ -160,3 +160,42 @@ def test_requests_that_cannot_be_served_are_refused() -> None:
         engine.request([1], SampleConfig(logit_bias=("300=1",)))
     with pytest.raises(ConfigError, match="leaves no room in a context of 96"):
         engine.request([1] * 96)
+
+
+def test_a_finished_row_that_is_carried_along_stays_within_the_context() -> None:
+    """Learned positions end with the context: what lies beyond would break the neighbours' step."""
+    config = ModelConfig(
+        vocab_size=260, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=48, initializer_range=0.3, position=Pick("learned"),
+    )  # fmt: skip
+    engine = Engine(initialize(LM(config), 1), ByteTokenizer())
+    lane = Lane(engine)
+    first = lane.submit(
+        engine.request(list(range(40)), SampleConfig(temperature=0, max_tokens=2), stop_ids=())
+    )
+    long = SampleConfig(temperature=0, max_tokens=30)
+    others = [lane.submit(engine.request([i], long, stop_ids=())) for i in range(6)]
+    lane.drain()
+    assert [len(a.ids) for a in (first, *others)] == [2] + [30] * 6
+
+
+@pytest.mark.parametrize("where", ["restored", "result"])
+def test_whoever_was_being_taken_in_when_a_step_broke_is_told(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    engine = _engine()
+    lane, told = Lane(engine), list[BaseException]()
+    monkeypatch.setattr(f"tinygpt.infer.{WHERE[where]}.{where}", broken)
+    answers = [lane.submit(engine.request([i], CONFIGS[0]), None, told.append) for i in (1, 2)]
+    lane.step_safely()
+    assert len(told) == 2 and [a.finish_reason for a in answers] == ["error"] * 2
+    monkeypatch.undo()
+    after = lane.submit(engine.request([1], CONFIGS[0], stop_ids=()))
+    lane.drain()
+    assert after.finish_reason == "length"
+
+
+WHERE = {"restored": "admission.Admission", "result": "lane._Reading"}

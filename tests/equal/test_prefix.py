@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, MemorySink
@@ -18,7 +19,7 @@ from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.kind import Kind
 from tinygpt.infer.lane import Lane
-from tinygpt.infer.prefix import Prefixes
+from tinygpt.infer.prefix import Node, Prefixes
 from tinygpt.infer.prefix_files import ENDING, Folder
 from tinygpt.infer.request import Answer, Request
 from tinygpt.model import checkpoint
@@ -198,6 +199,32 @@ def test_what_was_not_used_for_longest_leaves_and_leaves_leave_first() -> None:
     assert ask([9] * 200) == 0 and store.stats.bytes <= 100 * each
 
 
+def test_what_was_only_the_way_to_what_left_leaves_too() -> None:
+    """Of a window nothing is kept on the way: such nodes have no bytes, and would stay for ever."""
+    made, store = engine("window"), Prefixes(1 << 30, least=2)
+    lane, config = Lane(made, prefixes=store), SampleConfig(temperature=0, max_tokens=1)
+    for end in range(3):
+        lane.submit(made.request([*range(40), *[end] * 9], config, stop_ids=()))
+        lane.drain()
+    held = [node for root in store._trees.values() for node in root.below()]
+    assert any(node.parent and not node.nbytes for node in held)
+    store.most_bytes = 0
+    store.shrink()
+    assert [node.tokens for root in store._trees.values() for node in root.below()] == [()]
+
+
+def test_a_branch_may_be_deeper_than_calls_go() -> None:
+    """A text that is completed key by key is a branch with a node for each of them."""
+    store = Prefixes(1)
+    node = root = store.tree("a model", 1)
+    for i in range(3000):
+        child = Node((i,), i, node, nbytes=1)
+        node.children[(i,)] = node = child
+    store.stats.bytes = 3000
+    store.shrink()
+    assert store.stats.bytes == 1 and sum(1 for _ in root.below()) == 2
+
+
 def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path: Path) -> None:
     made, config = engine("window"), SampleConfig(temperature=0, max_tokens=5)
     prompt = list(range(100, 160))
@@ -209,6 +236,7 @@ def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path:
         return answer
 
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / f".a{ENDING}.tinygpt.tmp-{2**30}").write_text("of one that was killed as it wrote")
     wanted = ask(Folder(tmp_path, 1 << 20), prompt)
     files = sorted(tmp_path.glob(f"*{ENDING}"))
     assert len(files) == 2 and not list(tmp_path.glob(".*"))
@@ -271,3 +299,21 @@ def test_what_cannot_fit_is_refused_and_what_does_not_fit_yet_waits() -> None:
     assert all(len(answer.ids) == 20 for answer in answers)
     with pytest.raises(ConfigError, match="may need .* bytes of caches, and"):
         lane.submit(made.request([1] * 300, config))
+
+
+def test_two_processes_that_keep_the_same_prompt_do_not_write_to_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each writes beside the file under a name of its own, before the name is everybody's."""
+    names: list[str] = []
+    real = mx.save_safetensors
+
+    def seen(file: Any, *rest: Any) -> None:
+        names.append(Path(getattr(file, "name", file)).name)
+        real(file, *rest)
+
+    monkeypatch.setattr(mx, "save_safetensors", seen)
+    for pid in (101, 102):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        assert Folder(tmp_path, 1 << 20).save("s", 1, (1, 2), 0, [[mx.ones((1, 1, 2, 4))]], None)
+    assert len(set(names)) == 2 and [p.name.endswith(ENDING) for p in tmp_path.iterdir()] == [True]

@@ -39,10 +39,10 @@ TREES = ("llama", "learned", "mtp", "mtp_parallel")
 KINDS = ("ngram", "draft", "medusa", "eagle")
 
 
-def _engine(shape: str = "llama", seed: int = 1) -> Engine:
+def _engine(shape: str = "llama", seed: int = 1, reach: int = 96) -> Engine:
     config = ModelConfig(
         vocab_size=260, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=96, initializer_range=0.3, **MORE[shape],
+        max_position_embeddings=reach, initializer_range=0.3, **MORE[shape],
     )  # fmt: skip
     return Engine(initialize(LM(config), seed), ByteTokenizer())
 
@@ -192,6 +192,17 @@ def test_a_draft_may_have_any_caches(shape: str, tokens: int) -> None:
         _same(b, a)
     told = drafter.told
     assert told.accepted >= 0.8 * told.drafted > 0 and not drafter.note, str(told)  # ends cut guesses off
+
+
+def test_a_text_may_be_longer_than_the_context_of_a_draft() -> None:
+    """Whose positions end there: it guesses worse, for this text alone."""
+    engine, small = _engine(), _engine("learned", reach=24)
+    drafter = draft.build(engine, draft=small)
+    long = engine.request(list(range(40)), SampleConfig(temperature=0, max_tokens=20), stop_ids=())
+    drawn = engine.request([1, 2], SampleConfig(temperature=1.0, seed=5, max_tokens=40), stop_ids=())
+    both = _run(engine, [long, drawn], drafter)
+    assert both[0].ids == _run(engine, [long])[0].ids and all(a.n_drafted for a in both)
+    _same(_run(engine, [drawn], drafter)[0], both[1])
 
 
 def test_a_draft_that_cannot_forget_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:

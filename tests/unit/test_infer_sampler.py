@@ -100,3 +100,23 @@ def test_only_what_is_allowed_comes() -> None:
         sampler = Sampler([config], [0], [[0]], 3)
         found = {sampler(mx.array([[1.0, 9.0, 0.5]]), [t], allowed_BV).item() for t in range(30)}
         assert found <= {0, 2} and (config.greedy or len(found) == 2)
+
+
+def test_in_16_bits_too_a_neighbour_changes_nothing() -> None:
+    """A penalty that rounds to 16 bits makes ties, and the first of equals wins."""
+    plain, drawn = SampleConfig(temperature=0, repetition_penalty=1.3), SampleConfig(temperature=1.0)
+    other = SampleConfig(temperature=0, repetition_penalty=1.2)
+    for low in range(128, 255):
+        logits_BV = mx.array([[low / 128, (low + 1) / 128, 0.0]]).astype(mx.bfloat16)
+        alone = Sampler([plain], [1], [[0, 1]], 3)(logits_BV, [0]).item()
+        for neighbour in (drawn, other):
+            both = Sampler([plain, neighbour], [1, 2], [[0, 1]] * 2, 3)
+            assert both(mx.repeat(logits_BV, 2, axis=0), [0, 0])[0].item() == alone
+
+
+def test_the_tail_of_a_large_vocabulary_is_drawn() -> None:
+    """150,000 tokens of 2e-8 each after one of 0.997: no sum of 32 bits near 1 sees a single one of them."""
+    p_BV = mx.concatenate([mx.array([[0.997]]), mx.full((1, 150_000), 0.003 / 150_000)], axis=1)
+    for share in (0.01, 0.5, 0.99):
+        token = draw(mx.log(p_BV), mx.array([0.997 + 0.003 * share])).item()
+        assert token == pytest.approx(150_000 * share, abs=1500)

@@ -186,5 +186,7 @@ class Batch:
 
     def _outgrown(self) -> bool:
         """Whether a finished row that is carried along would leave the context."""
-        context = self.model.config.reach
-        return any(row.finish_reason is not None and row.request.width >= context for row in self.rows)
+        decoder, context = self._decoder, self.model.config.reach
+        assert decoder is not None
+        over = (i for i, row in enumerate(self.rows) if row.finish_reason is not None)
+        return any(decoder.held(i) >= context for i in over)

@@ -12,6 +12,9 @@ from tinygpt.core.errors import ConfigError
 
 SINKS = 4  # four restore what a window alone loses (Xiao et al. 2024, table 2)
 XTC_THRESHOLD = 0.1
+COLD = 1e-5  # below this temperature nothing is drawn (as in vLLM): logits over it would leave float32
+INTEGER = 2**31 - 1
+LARGE = 1e9  # numbers beyond this, or a factor below 1 / LARGE, would leave float32 too, where rules meet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +61,21 @@ class SampleConfig:
     def __post_init__(self) -> None:
         positive = ("repetition_penalty",)
         ranges = {
-            "temperature": math.inf, "top_n_sigma": math.inf, "top_k": math.inf, "top_p": 1.0, "min_p": 1.0,
-            "typical_p": 1.0, "xtc_probability": 1.0, "xtc_threshold": 0.5,
+            "temperature": math.inf, "top_n_sigma": math.inf, "top_p": 1.0, "min_p": 1.0, "typical_p": 1.0,
+            "xtc_probability": 1.0, "xtc_threshold": 0.5,
         }  # fmt: skip
         for name in (*positive, *ranges, "presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
-            if not math.isfinite(value) or (name in positive and value <= 0):
-                kind = "positive" if name in positive else "finite"
-                raise ConfigError(f"'{name}' must be a {kind} number, got {value}")
+            least = 1 / LARGE if name in positive else -LARGE
+            if not least <= value <= LARGE:
+                raise ConfigError(f"'{name}' must be a number from {least:g} to {LARGE:g}, got {value}")
         for name, top in ranges.items():
             value = getattr(self, name)
             if not 0 <= value <= top:
                 bounds = "at least 0" if top == math.inf else f"from 0 to {top:g}"
                 raise ConfigError(f"'{name}' must be {bounds}, got {value}")
+        if not 0 <= self.top_k <= INTEGER:
+            raise ConfigError(f"'top_k' must be from 0 to {INTEGER}")
         if self.xtc_threshold != XTC_THRESHOLD and not self.xtc_probability:
             raise ConfigError(
                 "'xtc_threshold' means nothing without 'xtc_probability'", hint="add one, or leave it out"
@@ -111,14 +116,14 @@ class SampleConfig:
                 raise ConfigError(
                     f"'logit_bias' must be ID=NUMBER, got {text!r}", hint="e.g. 42=-100"
                 ) from None
-            if math.isnan(found[-1][1]) or found[-1][1] == math.inf:
-                raise ConfigError(f"'logit_bias' must be a number, or -inf, got {text!r}")
+            if not found[-1][1] <= LARGE:
+                raise ConfigError(f"'logit_bias' must be a number up to {LARGE:g}, or -inf, got {text!r}")
         return found
 
     @property
     def greedy(self) -> bool:
         """Always the likeliest token: nothing is drawn."""
-        return self.temperature == 0 or self.top_k == 1
+        return self.temperature < COLD or self.top_k == 1
 
     def seeded(self) -> Self:
         """The same with a seed: a fresh one where none was given, so that it can be shown and used again."""

@@ -58,6 +58,7 @@ class Decoder:
         if len(self.pads) > 1:
             self._widen(len(self.pads))
         self.keep_spare(spare)
+        self.places = 0  # learned positions, where tokens beyond them may stand at the last; 0: they may not
         self.fixed: FixedStep | None = None
         self._n_steps = 0  # with these rows
 
@@ -71,7 +72,7 @@ class Decoder:
         """Append tokens to all rows; logits (B, L, V) after each of them, or after the last so many. how:
         what else the model is told, as a tap."""
         self.thaw()
-        logits_BLV = self.model(tokens_BL, self.cache, last=last, **how)
+        logits_BLV = self.model(tokens_BL, self.cache, last=last, **self._stand(tokens_BL.shape[1]), **how)
         mx.eval([layer.state for layer in self.cache])
         return logits_BLV
 
@@ -82,7 +83,15 @@ class Decoder:
             self.fixed = FixedStep(self._fixed_step, self.cache, self.pads)
         if self.fixed is not None:
             return self.fixed(token_B)
-        return self.model(token_B[:, None], self.cache)[:, 0]
+        return self.model(token_B[:, None], self.cache, **self._stand(1))[:, 0]
+
+    def _stand(self, length: int) -> dict[str, mx.array]:
+        """Where so many new tokens stand, if that is to be said."""
+        if not self.places:
+            return {}
+        offset = self.cache[0].offset
+        start = mx.full((len(self.pads), 1), offset) if isinstance(offset, int) else offset[:, None]
+        return {"positions": mx.minimum(start + mx.arange(length), self.places - 1)}
 
     def _may_fix(self) -> bool:
         if not backend.compile_works() or (len(self.pads) > 1 and self._n_steps <= SETTLED):

@@ -105,9 +105,9 @@ class Lane:
                 answer.end_cancelled()
             self._reading = None
         if self._reading is not None and self._reading.advance(self.limits.chunk):
-            done, self._reading = self._reading, None
-            batch: Any = self._batch(done.kind)  # speculation hands its session over, too
-            batch.extend(*done.result())
+            batch: Any = self._batch(self._reading.kind)  # speculation hands its session over, too
+            batch.extend(*self._reading.result())
+            self._reading = None  # only now: were they nowhere, what breaks here would leave them unanswered
         for batch in self._batches.values():
             if batch.rows:
                 batch.step()
@@ -153,20 +153,22 @@ class Lane:
         kind, group, hits = Kind.of(self.waiting[0].request), list[Answer](), list["Hit | None"]()
         running = {kind: [row.request for row in batch.rows] for kind, batch in self._batches.items()}
         places, admission = sum(batch.places for batch in self._batches.values()), self._admission
-        while self.waiting:
-            request = self.waiting[0].request
+        for answer in self.waiting:
+            request = answer.request
             alone = not group and not self.n_running  # what exceeds a limit by itself is served by itself
             if not alone and not admission.fits(running, places, [*(a.request for a in group), request]):
                 break
             hit = admission.find(request)
             if group and not (Kind.of(request) == kind and admission.together(group, hits, request, hit)):
                 break
-            group.append(self.waiting.popleft())
+            group.append(answer)
             hits.append(hit)
         if not group:
             return
         decoder, cached = admission.restored(group, hits, kind)
         self._reading = _Reading(self.engine, group, kind, decoder, cached, admission.known, self.drafter)
+        for _ in group:
+            self.waiting.popleft()
 
     def _drop_cancelled(self) -> None:
         """Let those leave the queue that nobody waits for."""

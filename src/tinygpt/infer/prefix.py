@@ -60,9 +60,11 @@ class Node:
 
     def below(self) -> Iterator[Node]:
         """The node and all under it."""
-        yield self
-        for child in self.children.values():
-            yield from child.below()
+        waiting = [self]  # a chat's branch is as deep as it has turns: deeper than calls may go
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(node.children.values())
 
 
 @dataclass(frozen=True)
@@ -136,14 +138,16 @@ class Prefixes:
                 self.remove(oldest)
 
     def remove(self, node: Node) -> None:
-        """Cut a node off, with all under it."""
+        """Cut a node off, with all under it, and those above that were only the way to it."""
         for one in node.below():
             self.stats.bytes -= one.nbytes
             one.nbytes, one.parts, one.snapshot = 0, None, None
             one.part_file = one.end_file = None
-        if node.parent is not None:
-            siblings = node.parent.children
-            node.parent.children = {key: one for key, one in siblings.items() if one is not node}
+        while (parent := node.parent) is not None:
+            parent.children = {key: one for key, one in parent.children.items() if one is not node}
+            if parent.children or parent.nbytes or parent.part_file or parent.end_file:
+                return
+            node = parent
 
     def forget_files(self, gone: Sequence[Entry]) -> None:
         """These files are no longer there."""

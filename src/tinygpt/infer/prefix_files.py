@@ -20,7 +20,7 @@ from pathlib import Path
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events, Note
-from tinygpt.core.files import beside
+from tinygpt.core.files import beside, sweep
 from tinygpt.model.cache.parts import Arrays, Snapshot
 
 ENDING = ".prefix.safetensors"
@@ -65,6 +65,7 @@ class Folder:
 
     def _look(self) -> None:
         strange = broken = 0
+        sweep(self.path)
         for path in sorted(self.path.iterdir()):
             if not path.name.endswith(ENDING) or not path.is_file():
                 strange += not path.name.startswith(".")
@@ -101,9 +102,10 @@ class Folder:
             "tokens": json.dumps(tokens), "layers": str(layers), "end": str(int(snapshot is not None)),
             "checksum": checksum,
         }  # fmt: skip
-        temporary = beside(path).with_suffix(".safetensors")
+        temporary = beside(path)
         try:
-            mx.save_safetensors(str(temporary), arrays or {"none": mx.zeros((1,))}, says)
+            with temporary.open("wb") as file:  # by its name MLX would write to another one
+                mx.save_safetensors(file, arrays or {"none": mx.zeros((1,))}, says)
             os.replace(temporary, path)
             info = path.stat()
         except (OSError, RuntimeError) as error:

@@ -53,6 +53,8 @@ class Drafts:
         self._decoder = Decoder(
             drafter.engine.model, pads, drafter.engine.fixed_step, spare=0 if drafter.copies else drafter.most
         )
+        if drafter.learned:  # a guess that stands at the wrong place does no harm
+            self._decoder.places = drafter.engine.context
         self._pads, self._read = list(pads), 0
         self._held: list[int] = [0] * len(self._pads)  # tokens of each text in the caches
         self._ahead: list[int] | None = None  # tokens of each text and of its guess that were read for one
@@ -79,8 +81,6 @@ class Drafts:
         """What the draft writes after each text."""
         texts = [row.request.prompt + row.ids for row in rows]
         K = self._drafter.most
-        if self._drafter.learned and max(map(len, texts)) + K > self._drafter.engine.context:
-            return None  # the draft has no positions for it
         n = self._drafter.n_ids
         late = [text[held:] for text, held in zip(texts, self._held, strict=True)]
         logits_BV = self._caught_up([[id if id < n else 0 for id in own] for own in late])
