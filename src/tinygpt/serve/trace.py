@@ -144,17 +144,12 @@ class Watch:
 
         def see(piece: Piece) -> None:
             now = time.perf_counter()
-            deliver(piece)
-            if piece.token >= 0:
-                (self.metrics.between if self.n_tokens else self.metrics.first).see(
-                    now - (self.last if self.n_tokens else self.queued)
-                )
-                if self.tracing:
-                    self._trace(now, time.perf_counter())
-                self.n_tokens += 1
-                self.last = now
+            # Counted before it is told: who hears the last piece may ask for the figures at once.
+            token = self._count(now) if piece.token >= 0 else {}
             if piece.finish_reason is not None:
                 self._end(piece.finish_reason)
+            deliver(piece)
+            token["decode_ms"] = round(1e3 * (time.perf_counter() - now), 4)
 
         return see
 
@@ -172,15 +167,21 @@ class Watch:
         if not future.cancelled() and future.exception() is None:
             self.answer = future.result()
 
-    def _trace(self, now: float, after: float) -> None:
+    def _count(self, now: float) -> dict[str, Any]:
+        """One more token: what the trace will say of it."""
         whole = now - self.last
-        constraint = self._timed.spent() if self._timed is not None else 0.0
-        times = {
-            "model_ms": max(0.0, whole - constraint),
-            "constraint_ms": constraint,
-            "decode_ms": after - now,
-        }
-        self.tokens.append({"index": self.n_tokens} | {k: round(1e3 * v, 4) for k, v in times.items()})
+        (self.metrics.between if self.n_tokens else self.metrics.first).see(
+            whole if self.n_tokens else now - self.queued
+        )
+        token: dict[str, Any] = {}
+        if self.tracing:
+            constraint = self._timed.spent() if self._timed is not None else 0.0
+            times = {"model_ms": max(0.0, whole - constraint), "constraint_ms": constraint, "decode_ms": 0.0}
+            token = {"index": self.n_tokens} | {k: round(1e3 * v, 4) for k, v in times.items()}
+            self.tokens.append(token)
+        self.n_tokens += 1
+        self.last = now
+        return token
 
     def _end(self, reason: str) -> None:
         m = self.metrics
