@@ -86,7 +86,7 @@ def draft(folder: Path) -> dict[str, float]:
     from tinygpt.runs._engine import open_engine
 
     engine, small = (open_engine(folder / name / "final") for name in ("base", "draft"))
-    guesses = way.build(engine, way.Config(tokens=8), draft=small)
+    guesses = way.build(engine, way.Config(), draft=small)
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS + 1):
         for temperature in (0.0, 0.7):

@@ -19,7 +19,7 @@ from tinygpt.core.backend import has_cpu_forms, mx
 from tinygpt.model._blocked import blocked_attention, exp_minus, finite, fused
 
 Mask = str | None | mx.array
-FEW = 8192  # scores of single queries that MLX's own attention makes as fast
+FEW = 512  # scores of single queries that MLX's own attention makes as fast
 
 
 def _cpu(x: mx.array) -> bool:
