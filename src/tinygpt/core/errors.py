@@ -47,6 +47,10 @@ class UnsupportedError(TinyGPTError):
     """The request is clear, but this build or back end cannot do it."""
 
 
+class SandboxError(UnsupportedError):
+    """A program that nobody has read cannot be kept in on this machine, so it is not run."""
+
+
 class RemoteError(TinyGPTError):
     """A hub, teacher or cloud endpoint failed."""
 

@@ -1,7 +1,8 @@
 """The shared eval row (E0): every evaluator writes it, compare and gate read it.
 
 One JSON object a line. The first block of fields is the original's schema (readers of it keep working); the
-second says under which conditions the score was measured."""
+second says under which conditions the score was measured. What became of each example is a record of its own,
+in a file beside the rows (`beside`), with the row's run_id."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ import datetime
 import json
 import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.core.files import write_text
+from tinygpt.core.files import unwritable, write_text
 
 REQUIRED = (
     "run_id",
@@ -53,9 +55,17 @@ class EvalRow:
     subtask: str | None = None
     timestamp: str = field(default_factory=_now)
     harness_version: str | None = None
+    protocol: dict[str, Any] | None = None
+    pass_stats: dict[str, Any] | None = None
+
     model_hash: str | None = None
+    adapter_hash: str | None = None
+    template_hash: str | None = None
     data_version: str | None = None
     interval: tuple[float, float] | None = None
+    seed: int | None = None
+    batch_size: int | None = None
+    decoding: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     n_failed: int = 0
     n_truncated: int = 0
@@ -75,6 +85,11 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def beside(path: Path) -> Path:
+    """Where the records of examples lie that a file of rows sums up: rows.jsonl -> rows.examples.jsonl."""
+    return path.with_name(f"{path.stem}.examples{path.suffix}")
+
+
 def write_rows(path: Path, rows: list[EvalRow], *, append: bool = False) -> None:
     """Write rows as JSON lines in one step; `append` keeps what the file held."""
     before = path.read_text(encoding="utf-8") if append and path.is_file() else ""
@@ -86,6 +101,37 @@ def write_rows(path: Path, rows: list[EvalRow], *, append: bool = False) -> None
             )
     lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False, allow_nan=False) + "\n" for r in rows]
     write_text(path, before + "".join(lines))
+
+
+def append_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Append records of examples, as JSON lines."""
+    lines = [json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in records]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def rewind(path: Path, step: int) -> None:
+    """Drop the rows of a run from this step on, and their records: the run comes by it once more."""
+    if not path.is_file():
+        return
+    kept = [row for row in read_rows(path)[0] if row.model_step is not None and row.model_step < step]
+    write_rows(path, kept)
+    records, ids = beside(path), {row.run_id for row in kept}
+    if records.is_file():
+        lines = records.read_text(encoding="utf-8").split("\n")
+        write_text(records, "".join(f"{line}\n" for line in lines if _run_id(line) in ids))
+
+
+def _run_id(line: str) -> str | None:
+    """Of a record; None of a line that was torn."""
+    try:
+        return json.loads(line)["run_id"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def read_rows(path: Path) -> tuple[list[EvalRow], list[str]]:

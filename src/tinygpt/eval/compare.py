@@ -2,18 +2,22 @@
 
 Unlike things are never averaged: a line is one task, subtask, metric and version of the data. Several rows of
 one model in one line (reruns, seeds) become their mean with its 95 % interval; one row keeps the interval it
-was measured with.
+was measured with. Where the records of two models tell of the same examples, the models are compared example
+by example (`differences`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tinygpt.core.errors import ConfigError, DataError, unknown
-from tinygpt.core.rows import EvalRow
+from tinygpt.core.rows import EvalRow, wilson
+from tinygpt.eval import paired
+from tinygpt.eval.gate.evidence import Key, Side
 
 K = TypeVar("K")
 
@@ -21,13 +25,16 @@ VIEWS = ("model", "step", "task")
 # A metric whose name holds one of these words gets better as it falls.
 LOWER = (
     "ppl", "perplexity", "loss", "nll", "bits_per_byte", "latency", "seconds", "rss", "ttft", "error", "wer",
+    "over_escalation", "kept_ratio", "bias",
 )  # fmt: skip
+# Such a metric is no share of examples either, even where it lies between 0 and 1.
+UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number: a score, or the mean of `n_rows` scores. `n` counts examples (of one row, when they
-    agree)."""
+    """One number: a score, the mean of `n_rows` scores, or a difference with its two-sided `p`. `n` counts
+    examples (of one row, when they agree)."""
 
     score: float
     low: float | None
@@ -36,6 +43,7 @@ class Cell:
     n_rows: int
     n_failed: int
     n_truncated: int
+    p: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,8 @@ class Table:
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
+    kind: str = "scores"
+    """Or "differences"."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,18 @@ class _Key:
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller score of this metric is the better one."""
+    return _names(metric, LOWER)
+
+
+def unbounded(metric: str) -> bool:
+    """Whether its scores are amounts (a loss, seconds, memory), of which a difference is no percentage
+    points."""
+    return _names(metric, UNBOUNDED)
+
+
+def _names(metric: str, words: Sequence[str]) -> bool:
     name = metric.lower().replace("-", "_")
-    return any(name == word or f"_{word}_" in f"_{name}_" for word in LOWER)
+    return any(name == word or f"_{word}_" in f"_{name}_" for word in words)
 
 
 def compare(rows: Sequence[EvalRow], by: str = "model", *, sort: bool = False) -> list[Table]:
@@ -118,7 +138,25 @@ def _by_step(rows: Sequence[EvalRow], sort: bool) -> list[Table]:
     columns = tuple(f"{label[key]} {key.metric}" for key in keys)
     others = sorted(set(counts) - {model})
     notes = (f"shown is the model with most rows; left out: {', '.join(others)}",) if others else ()
+    notes += tuple(_rose(lines, i, name, keys[i].metric) for i, name in enumerate(columns))
     return [Table(title=model, first="step", columns=columns, lines=tuple(lines), notes=notes + _notes(mine))]
+
+
+def _rose(lines: Sequence[Line], column: int, name: str, metric: str) -> str:
+    """When an ability appeared: the first step from which on every interval is clear of the first step's."""
+    cells = [(line.label, cell) for line in lines if (cell := line.cells[column]) is not None]
+    sign = -1 if lower_is_better(metric) else 1
+    known = [(label, min(sign * c.low, sign * c.high), max(sign * c.low, sign * c.high)) for label, c in cells
+             if c.low is not None and c.high is not None]  # fmt: skip
+    since = ""
+    for label, low, _ in reversed(known[1:]):
+        if low <= known[0][2]:
+            break
+        since = label
+    if not known:
+        return f"{name}: no intervals, so nothing says when it rose"
+    first = f"that of step {known[0][0]}"
+    return f"{name}: clear of {first} from step {since} on" if since else f"{name}: not clear of {first}"
 
 
 def _by_task(rows: Sequence[EvalRow], sort: bool) -> list[Table]:
@@ -135,6 +173,70 @@ def _by_task(rows: Sequence[EvalRow], sort: bool) -> list[Table]:
             Table(title=label[key], first="model", columns=(key.metric,), lines=lines, notes=_notes(mine))
         )
     return tables
+
+
+def differences(
+    rows: Sequence[EvalRow], records: Sequence[dict[str, Any]], *, sort: bool = False
+) -> list[Table]:
+    """Each model minus the first one (baselines come first), paired by example, where records of both tell of
+    the same examples: the difference, its 95 % interval, and p. Nothing where no two models share any."""
+    models, label = _models(rows, sort), _labels(rows)
+    lines: list[Line] = []
+    notes: dict[str, None] = {}
+    for key, mine in _groups(rows, _key):
+        scores: dict[str, Any] = {}
+        for model, group in _groups(mine, lambda r: r.model_name):
+            try:
+                side = Side(rows=group, records=records)
+                scores[model] = side.scores(Key.of(group[0]), group)
+            except DataError as error:
+                notes[f"{label[key]} of {model}: {error.message}"] = None
+        first = scores.get(models[0])
+        cells = [_minus(scores.get(model), first) for model in models[1:]]
+        if any(cells):
+            lower = lower_is_better(key.metric)
+            line = Line(
+                label=label[key], metric=key.metric, lower_is_better=lower, cells=tuple(cells), best=None
+            )
+            lines.append(line)
+    if not lines:
+        return []
+    told = ("paired by example; p is two-sided and of each comparison alone", *notes)
+    title, columns = f"difference from {models[0]}", tuple(models[1:])
+    return [
+        Table(title=title, first="task", columns=columns, lines=tuple(lines), notes=told, kind="differences")
+    ]
+
+
+def _minus(new: dict[str, float] | None, old: dict[str, float] | None) -> Cell | None:
+    ids = [id for id in old or () if id in (new or ())]
+    if not new or not old or not ids:
+        return None
+    found = paired.change([new[id] for id in ids], [old[id] for id in ids])
+    return Cell(
+        score=found.value, low=found.low, high=found.high, p=found.p,
+        n=len(ids), n_rows=1, n_failed=0, n_truncated=0,
+    )  # fmt: skip
+
+
+def with_intervals(rows: Sequence[EvalRow], records: Sequence[dict[str, Any]]) -> list[EvalRow]:
+    """The rows; one without an interval gets that of its records: Wilson's of right and wrong, a bootstrap's
+    of other scores."""
+    from tinygpt.eval.suites._result import bootstrap
+
+    side, found = Side(rows=rows, records=records), list[EvalRow]()
+    for row in rows:
+        try:
+            scores = None if row.interval else side.scores(Key.of(row), [row])
+        except DataError:
+            scores = None  # `differences` says what is wrong with them
+        values = list((scores or {}).values())
+        if values and set(values) <= {0.0, 1.0}:
+            row = dataclasses.replace(row, interval=wilson(sum(values), len(values)))
+        elif values:
+            row = dataclasses.replace(row, interval=bootstrap(values))
+        found.append(row)
+    return found
 
 
 def _models(rows: Sequence[EvalRow], sort: bool) -> list[str]:

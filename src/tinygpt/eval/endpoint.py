@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +13,22 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 # A plain string is continued as it stands; a list of messages is a conversation to be answered.
 Prompt = str | list[Message]
+THOUGHT = re.compile(r"^.*?</think(?:ing)?>", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How answers are drawn. Answer i of a call has the seed `seed + i`, so equal prompts get unlike
+    answers."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    choices: tuple[str, ...] = ()
+    """An engine of this process writes one of them and nothing else; a server is not told."""
+
+
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +42,16 @@ class Reply:
     n_tokens: int
     error: str = ""
 
+    @property
+    def said(self) -> str:
+        """The text of the message, without what was thought aloud before it."""
+        return THOUGHT.sub("", self.message.get("content") or "")
+
+    @property
+    def answer(self) -> str:
+        """The same without spaces and line ends around it."""
+        return self.said.strip()
+
     @staticmethod
     def failed(error: str) -> Reply:
         """The reply of an endpoint that could not answer: counted by suites, never skipped."""
@@ -37,8 +64,8 @@ class Reply:
         )
 
 
-class Endpoint(Protocol):
-    """A model that answers. Answers are greedy and come in the order of the prompts."""
+class Identity(Protocol):
+    """Who is measured, as rows say it."""
 
     name: str
     path: str
@@ -46,7 +73,15 @@ class Endpoint(Protocol):
     model_hash: str | None
     baseline: bool
     """Whether this is what others are compared with: a rule, an untrained model, a reference."""
+    facts: dict[str, Any]
+    """Further fields of its rows: adapter_hash, template_hash, batch_size."""
+
+
+class Endpoint(Identity, Protocol):
+    """A model that answers; answers come in the order of the prompts."""
+
     context: int
+    """Tokens; 0 when it is not known here."""
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -59,8 +94,9 @@ class Endpoint(Protocol):
         max_tokens: int,
         stop: Sequence[str] = (),
         tools: Sequence[dict[str, Any]] | None = None,
+        sampling: Sampling = GREEDY,
     ) -> list[Reply]:
-        """One reply a prompt."""
+        """One reply a prompt; what could not be answered is a Reply with an error."""
         ...
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
