@@ -18,16 +18,17 @@ import dataclasses
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._rows import show
-from tinygpt.runs.evaluate import SUITES, Config, run
+from tinygpt.cli._suite import ALSO
+from tinygpt.runs.evaluate import SUITES, Config, refuse_errors, run
 
 
 def call(config: Config, out: Output) -> None:
     rows = run(config, out.events())
     out.result([dataclasses.asdict(r) for r in rows], lambda: show(rows))
+    refuse_errors(rows, config.max_errors)
 
 
 main = from_config(
-    Config, call, arguments=("model",), needs={"glob": "corpus"},
-    also={"adapter": "lora", "adapter_weight": "lora_weight"},
-    choices={"suite": SUITES.names()},
+    Config, call, arguments=("model",), needs={"glob": "corpus"}, also=ALSO | {"model_name": "name"},
+    spares={"url": "model"}, choices={"suite": SUITES.names()},
 )  # fmt: skip

@@ -1,10 +1,12 @@
 """Compare eval rows: tasks against models, steps against tasks, or a ranking per task.
 
-Unlike metrics are never averaged. Lines that are not rows are counted and shown; --strict refuses them.
+Unlike metrics are never averaged. Where the records beside the rows tell of the same examples, models are
+compared example by example. Lines that are not rows are counted and shown; --strict refuses them.
 
 Example:
 
-    tinygpt eval-compare base.jsonl tuned.jsonl --by model
+    tinygpt eval-compare base.jsonl tuned.jsonl --html report.html
+    tinygpt eval-compare rows.jsonl --by step --plot steps.png
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ def main(
     ] = "model",
     sort: Annotated[bool, typer.Option("--sort", help="Order models by name.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page of it.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw it: .png, .svg or .pdf; over steps it shows what came when.")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse files with lines that are not eval rows.")
     ] = False,
@@ -41,7 +47,7 @@ def main(
 
     if json_ and as_markdown:
         raise ConfigError("--json and --markdown are two forms of one answer", hint="leave one out")
-    tables, invalid = run(files, by=by, sort=sort, strict=strict)
+    tables, invalid = run(files, by=by, sort=sort, strict=strict, html=html, plot=plot)
     for line in invalid:
         print(f"warning: {line}", file=sys.stderr)
 

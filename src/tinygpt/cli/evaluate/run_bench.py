@@ -52,7 +52,7 @@ def main(
 ) -> None:
     import dataclasses
 
-    from tinygpt.runs.evaluate import Config, run
+    from tinygpt.runs.evaluate import Config, refuse_errors, run
 
     if context and perplexity is None:
         raise ConfigError("--context means nothing without --perplexity", hint="add it, or leave it out")
@@ -60,10 +60,11 @@ def main(
     trials = {"n": limit} | ({"seed": seed} if seed is not None else {})
     windows = {"heldout_loss": {"context": context}} if perplexity else {}
     config = Config(
-        model=model, adapter=tuple(adapter or ()), suite=tuple(names), name=model_name, out=out,
+        model=model, adapter=tuple(adapter or ()), suite=tuple(names), model_name=model_name, out=out,
         corpus=(perplexity,) if perplexity else (),
         options={name: trials for name in names} | windows,
     )  # fmt: skip
     output = Output(json=json_, quiet=quiet)
     rows = run(config, output.events())
     output.result([dataclasses.asdict(r) for r in rows], lambda: show(rows))
+    refuse_errors(rows, config.max_errors)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tinygpt
 from tinygpt.core.rows import EvalRow, wilson
-from tinygpt.eval.endpoint import Endpoint, Reply
+from tinygpt.eval.endpoint import GREEDY, Identity, Reply, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteResult:
-    """Rows for comparison and gates, and what happened to each example."""
+    """Rows for comparison and gates, and what happened to each example: "scores" says what it counts for
+    in which metric, "weights" how much where not all count the same, "task" and "subtasks" in which rows."""
 
     rows: list[EvalRow]
     examples: list[dict[str, Any]] = field(default_factory=list)
@@ -53,13 +55,14 @@ class Clock:
 
 
 def row(
-    endpoint: Endpoint,
+    endpoint: Identity,
     task: str,
     metric: str,
     score: float,
     n: int,
     seconds: float,
     data_version: str,
+    sampling: Sampling = GREEDY,
     **more: Any,
 ) -> EvalRow:
     """A row about an endpoint."""
@@ -67,33 +70,119 @@ def row(
         model_path=endpoint.path, model_name=endpoint.name, model_step=endpoint.step,
         model_hash=endpoint.model_hash, baseline=endpoint.baseline,
         task=task, metric=metric, score=score, n_examples=n, wall_seconds=seconds, data_version=data_version,
-        harness_version=f"tinygpt {tinygpt.__version__}", **more,
+        harness_version=f"tinygpt {tinygpt.__version__}", seed=sampling.seed,
+        decoding={"temperature": sampling.temperature, "top_p": sampling.top_p}, **{**endpoint.facts, **more},
     )  # fmt: skip
 
 
 def share(
-    endpoint: Endpoint,
+    endpoint: Identity,
     task: str,
     metric: str,
     examples: Sequence[dict[str, Any]],
     seconds: float,
     data_version: str,
+    *,
+    key: str = "correct",
     **more: Any,
 ) -> EvalRow:
-    """A row with the share of examples whose "correct" is true, with its Wilson interval.
+    """A row with the share of examples whose `key` is true, with its Wilson interval.
 
     Failed and truncated examples count as what they are (nearly always wrong); how many there were is in the
     row.
     """
-    n, right = len(examples), sum(bool(e["correct"]) for e in examples)
+    right = sum(bool(e[key]) for e in examples)
+    interval = wilson(right, len(examples))
+    return mean(endpoint, task, metric, examples, seconds, data_version, key=key, interval=interval, **more)
+
+
+def mean(
+    endpoint: Identity,
+    task: str,
+    metric: str,
+    examples: Sequence[dict[str, Any]],
+    seconds: float,
+    data_version: str,
+    *,
+    key: str,
+    subtask: str | None = None,
+    interval: tuple[float, float] | None = None,
+    **more: Any,
+) -> EvalRow:
+    """A row with the mean of what examples have under `key`; the interval is a bootstrap's where none is
+    given. The examples are marked with the row that they count in."""
+    values = [float(e[key]) for e in examples]
+    for example, value in zip(examples, values, strict=True):
+        example.setdefault("scores", {})[metric] = value
+    n = len(values)
+    score, interval = math.fsum(values) / n if n else 0.0, interval or bootstrap(values)
     return row(
-        endpoint, task, metric, right / n if n else 0.0, n, seconds, data_version, interval=wilson(right, n),
-        n_failed=sum(e["finish_reason"] == "error" for e in examples),
-        n_truncated=sum(e["finish_reason"] == "length" for e in examples), **more,
+        endpoint, task, metric, score, n, seconds, data_version, interval=interval,
+        **_counted(examples, task, subtask), **more,
     )  # fmt: skip
 
 
+def of_all(
+    endpoint: Identity,
+    task: str,
+    metric: str,
+    examples: Sequence[dict[str, Any]],
+    seconds: float,
+    data_version: str,
+    statistic: Callable[[Sequence[dict[str, Any]]], float],
+    *,
+    subtask: str | None = None,
+    draws: int = 400,
+    **more: Any,
+) -> EvalRow:
+    """A row with a figure that is no mean over examples, such as a pooled precision; its interval is that of
+    the figure over examples drawn again (Efron 1979)."""
+    import numpy as np
+
+    score, n, generator = statistic(examples), len(examples), np.random.default_rng(0)
+    interval = None
+    if n > 1:
+        drawn = [statistic([examples[i] for i in generator.integers(0, n, n)]) for _ in range(draws)]
+        low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
+        interval = min(low, score), max(high, score)  # such figures are biased in samples
+    return row(
+        endpoint, task, metric, score, n, seconds, data_version, interval=interval,
+        **_counted(examples, task, subtask), **more,
+    )  # fmt: skip
+
+
+def _counted(examples: Sequence[dict[str, Any]], task: str, subtask: str | None) -> dict[str, Any]:
+    """Mark the examples with the row that they count in; its fields about them."""
+    for example in examples:
+        example["task"] = task
+        marked = example.setdefault("subtasks", [])
+        if subtask not in marked:
+            marked.append(subtask)
+    ended = [example["finish_reason"] for example in examples]
+    return {"subtask": subtask, "n_failed": ended.count("error"), "n_truncated": ended.count("length")}
+
+
+def bootstrap(
+    values: Sequence[float], weights: Sequence[float] | None = None, *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """The 95 % percentile interval of a (weighted) mean by bootstrap (Efron 1979); None of fewer than two
+    values."""
+    import numpy as np
+
+    if len(values) < 2:
+        return None
+    weight = np.ones(len(values)) if weights is None else np.asarray(weights, float)
+    total, generator = np.asarray(values, float) * weight, np.random.default_rng(seed)
+    means: list[float] = []
+    for _ in range(draws):  # one after the other: memory does not grow with draws times values
+        drawn = generator.integers(0, len(total), len(total))
+        means.append(float(total[drawn].sum() / max(weight[drawn].sum(), 1e-12)))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def record(id: str, correct: bool, reply: Reply, **more: Any) -> dict[str, Any]:
-    """What happened to one example."""
+    """What happened to one example; an answer that did not come is never right."""
+    correct = correct and not reply.error
     found = {"id": id, "correct": correct, "finish_reason": reply.finish_reason, "n_tokens": reply.n_tokens}
     return found | ({"error": reply.error} if reply.error else {}) | more

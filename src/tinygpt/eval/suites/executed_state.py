@@ -76,6 +76,7 @@ class Rules:
     path, tokenizer, context, baseline = "", None, 0, True
     step: int | None = None
     model_hash: str | None = None
+    facts: dict[str, Any] = {}
 
     def __init__(self, world: ModuleType, examples: Examples, name: str = "rules") -> None:
         self.name, self._predict = name, world.predict

@@ -24,7 +24,7 @@ from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
 from tinygpt.data import corpus
 from tinygpt.data.source import text as text_source
 from tinygpt.eval.endpoint import Endpoint
-from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, row
+from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, bootstrap, row
 
 TASK = "heldout_loss"
 AT_ONCE = 64  # windows in one request to the endpoint
@@ -89,8 +89,10 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     if tokenizer is None:
         raise UnsupportedError(f"{endpoint.name} does not show its tokens, so its loss cannot be measured")
     context = config.context or endpoint.context
+    if not context:
+        raise ConfigError(f"the context of {endpoint.name} is not known", hint=f"give {TASK}'s 'context'")
     stride = config.stride or max(1, context // 2)
-    if not 1 <= stride <= context <= endpoint.context:
+    if not 1 <= stride <= context <= (endpoint.context or context):
         raise ConfigError(
             f"held-out loss with context {context} and stride {stride} does not fit",
             hint=f"1 <= stride <= context <= {endpoint.context}, the model's context",
@@ -114,7 +116,8 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
         for (document, start, first), logprobs in zip(part, scores, strict=True):
             document["nats"] -= math.fsum(logprobs[first - start :])
     rows_ = _rows(endpoint, documents, examples, config, {"context": context, "stride": stride}, clock)
-    return SuiteResult(rows=rows_, examples=[_record(document) for document in documents])
+    records = [{**_record(document), "task": config.name, "subtasks": [None]} for document in documents]
+    return SuiteResult(rows=rows_, examples=records)
 
 
 def _rows(
@@ -140,14 +143,23 @@ def _rows(
         "bits_per_byte": nats / math.log(2) / n_bytes,
     }
     seconds = clock.seconds()
-    return [
-        row(
-            endpoint, config.name, metric, value, len(documents), seconds, examples.version, settings=settings
+    found = []
+    for metric, value in scores.items():
+        of = "loss" if metric == "perplexity" else metric
+        pairs = [(d["scores"][of], d["weights"][of]) for d in map(_record, documents) if d["n_tokens"]]
+        interval = bootstrap([v for v, _ in pairs], [w for _, w in pairs])
+        if interval and metric == "perplexity":
+            interval = math.exp(min(interval[0], 700.0)), math.exp(min(interval[1], 700.0))
+        told = {"interval": interval, "settings": settings}
+        found.append(
+            row(endpoint, config.name, metric, value, len(documents), seconds, examples.version, **told)
         )
-        for metric, value in scores.items()
-    ]
+    return found
 
 
 def _record(document: dict[str, Any]) -> dict[str, Any]:
     shown = {key: document[key] for key in ("id", "n_bytes", "n_tokens", "nats", "lossless")}
-    return shown | {"bits_per_byte": document["nats"] / math.log(2) / max(1, document["n_bytes"])}
+    n_tokens, n_bytes = max(1, document["n_tokens"]), max(1, document["n_bytes"])
+    scores = {"loss": document["nats"] / n_tokens, "bits_per_byte": document["nats"] / math.log(2) / n_bytes}
+    weights = {"loss": document["n_tokens"], "bits_per_byte": document["n_bytes"]}
+    return shown | {"scores": scores, "weights": weights}

@@ -1,0 +1,13 @@
+"""Score a model's embeddings as MTEB does: passages that are found, likeness that people see.
+
+Example:
+
+    tinygpt eval-mteb runs/book/final --data scifact --data sts.jsonl --limit 500 --out rows.jsonl
+    tinygpt eval-mteb nomic-embed-text --url http://127.0.0.1:11434/v1 --data scifact
+"""
+
+from __future__ import annotations
+
+from tinygpt.cli._suite import command
+
+main = command("mteb")
