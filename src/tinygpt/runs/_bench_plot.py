@@ -34,13 +34,7 @@ def draw(path: Path, settings: Sequence[dict[str, Any]], *, by: str, title: str)
         panel.set(xlabel=by.replace("_", " "), title=label)
         panel.legend()
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise files.unwritable(path, error) from error
-    finally:
-        pyplot.close(figure)
+    write(pyplot, figure, path)
 
 
 def plotter() -> Any:
@@ -53,3 +47,14 @@ def plotter() -> Any:
     import matplotlib.pyplot as pyplot  # pyright: ignore[reportMissingImports]
 
     return pyplot
+
+
+def write(pyplot: Any, figure: Any, path: Path) -> None:
+    """The picture as a file, of the kind that its name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise files.unwritable(path, error) from error
+    finally:
+        pyplot.close(figure)

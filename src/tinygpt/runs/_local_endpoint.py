@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.events import Events
-from tinygpt.eval.endpoint import Message, Prompt, Reply
+from tinygpt.eval.endpoint import GREEDY, Message, Prompt, Reply, Sampling
+from tinygpt.infer.admission import Limits
 from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.constrained import constraint
 from tinygpt.infer.engine import Completion, Engine
 from tinygpt.model.quantized import Packing
-from tinygpt.runs import _pieces
+from tinygpt.runs import _pieces, _prompt_cache
+
+if TYPE_CHECKING:
+    from tinygpt.infer.request import Constraint
 
 
 class LocalEndpoint:
-    """An engine in this process as suites see it: greedy answers in the order of the prompts."""
+    """An engine in this process as suites see it: answers in the order of the prompts."""
 
     baseline = False
 
@@ -24,6 +30,9 @@ class LocalEndpoint:
         self.tokenizer, self.context = engine.tokenizer, engine.context
         self.step: int | None = None
         self.model_hash: str | None = None
+        self.facts: dict[str, Any] = {"batch_size": Limits().rows}
+        if engine.template is not None:
+            self.facts["template_hash"] = hashlib.sha256(engine.template.source.encode()).hexdigest()
 
     @classmethod
     def open(
@@ -51,8 +60,12 @@ class LocalEndpoint:
             path=str(path),
             events=events,
         )
-        found.step = loaded.manifest.get("step")
+        found.step = _pieces.step_of(loaded.path)
         found.model_hash = _pieces.checkpoint.identity(loaded.path)
+        if adapters:
+            held = [_prompt_cache.content(_pieces.model_path(one)) for one in adapters]
+            told = " ".join(f"{share}{text}" for share, text in zip(shares, held, strict=True))
+            found.facts["adapter_hash"] = hashlib.sha256(told.encode()).hexdigest()
         return found
 
     def complete(
@@ -62,6 +75,7 @@ class LocalEndpoint:
         max_tokens: int,
         stop: Sequence[str] = (),
         tools: Sequence[dict[str, Any]] | None = None,
+        sampling: Sampling = GREEDY,
     ) -> list[Reply]:
         """One reply a prompt. A prompt that does not fit the context fails alone, and is counted by the
         suite."""
@@ -79,14 +93,39 @@ class LocalEndpoint:
                 replies[i] = Reply.failed(
                     f"the prompt has {len(ids)} tokens, the context {self.engine.context}"
                 )
-        config = SampleConfig(temperature=0.0, max_tokens=max_tokens, stop=tuple(stop), seed=0)
-        answers = self.engine.generate_batch([ids for _, ids in fitting], config, events=self.events)
+        config = SampleConfig(
+            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=max_tokens, stop=tuple(stop)
+        )
+        answers = self.engine.generate_batch(
+            [ids for _, ids in fitting], config, seeds=[sampling.seed + i for i, _ in fitting],
+            constraint=self._one_of(sampling.choices), events=self.events,
+        )  # fmt: skip
         for (i, _), answer in zip(fitting, answers, strict=True):
             replies[i] = self._reply(answer, isinstance(prompts[i], str))
         return [reply for reply in replies if reply is not None]
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return self.engine.logprobs(rows, events=self.events)
+
+    def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """A vector of length 1 for each text, as a server of ours gives it, and how many texts were cut to
+        the context."""
+        from tinygpt.serve import embed
+
+        rows = [self.engine.encode(text) for text in texts]
+        n_cut = sum(len(ids) > self.context for ids in rows)
+        rows = [ids[: self.context] for ids in rows]
+        found: list[list[float]] = [[] for _ in rows]
+        for group in embed.groups(rows):
+            for i, vector in zip(group, embed.embed(self.engine, [rows[i] for i in group]), strict=True):
+                found[i] = vector
+        return found, n_cut
+
+    def _one_of(self, choices: tuple[str, ...]) -> Callable[[], Constraint] | None:
+        if not choices:
+            return None
+        stop_ids = self.engine.stop_ids
+        return lambda: constraint("choice", list(choices), self.engine.tokenizer, stop_ids=stop_ids)
 
     def _reply(self, answer: Completion, plain: bool) -> Reply:
         template = None if plain else self.engine.template

@@ -12,7 +12,8 @@ from typing import Any
 
 from tinygpt.core import files
 from tinygpt.core.errors import CheckpointError, TinyGPTError
-from tinygpt.model import checkpoint, foreign, repack
+from tinygpt.model import checkpoint, foreign, quantized, repack, weights
+from tinygpt.model.quantized import Packing
 from tinygpt.model.shards import DTYPES, Entry
 
 GROUPS = (
@@ -73,6 +74,23 @@ def values(name: str, entry: Entry, entries: Mapping[str, Entry], bits: int) -> 
     width = 8 * DTYPES[entry.code][1]
     packed = name.endswith(".qweight") or (name.endswith(".weight") and f"{name[:-7]}.scales" in entries)
     return entry.size * width // bits if packed and entry.code in ("U32", "I32") else entry.size
+
+
+def open_bytes(entries: Mapping[str, Entry], packing: Packing | None) -> int:
+    """Memory of a model's weights once it is open, by the shapes of its tensors: cast as this machine does,
+    and packed where `packing` asks for it and the files hold them dense."""
+    cast, total = weights.wide("auto"), 0
+    if any(name.endswith(".scales") for name in entries):
+        packing = None  # they keep their form
+    for name, entry in entries.items():
+        module, _, part = name.rpartition(".")
+        width = cast.size if cast is not None and entry.is_float else DTYPES[entry.code][1]
+        matrix = entry.is_float and len(entry.shape) > 1 and (part == "weight" or len(entry.shape) > 2)
+        if packing is None or not matrix or quantized.is_router(module) or packing.odd(entry.shape):
+            total += entry.size * width
+        else:
+            total += packing.bytes(entry.size, width)
+    return total
 
 
 def _bits(data: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,6 +58,17 @@ def verify(folder: Path) -> dict[str, Any]:
             f"{folder} holds {extra[0]}, which its lock does not list", hint="remove it, or package again"
         )
     return lock
+
+
+def relock(paths: Sequence[Path]) -> None:
+    """After files of a package were made anew (its gate and baseline): its lock lists them as they are. Files
+    that lie in no package are left alone."""
+    for path in paths:
+        lock = files.peek_json(path.parent / LOCK)
+        if isinstance(lock.get("files"), dict):
+            facts = {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+            lock["files"] = dict(sorted({**lock["files"], path.name: facts}.items()))
+            files.write_json(path.parent / LOCK, lock)
 
 
 def turns(folder: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
-from tinygpt.core import files, hub
+from tinygpt.core import files, hub, rows
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.core.events import Events
@@ -28,7 +28,8 @@ PACKED = "packed"  # of an adapter's manifest: how the base was packed for it
 RUN = "run.json"  # the record of a run: what makes a folder a run directory
 # Files at the top of the directories that runs make; those below are on a checkpoint's own list.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-RUN_FILES = (RUN, "events.jsonl", "pairs.jsonl", IN_USE)
+EVAL_ROWS = "eval-rows.jsonl"  # of the suites that a run asked while it trained
+RUN_FILES = (RUN, "events.jsonl", "pairs.jsonl", EVAL_ROWS, rows.beside(Path(EVAL_ROWS)).name, IN_USE)
 # What --force may replace of an earlier quickstart, beside its package.
 QUICKSTART_MARK = f"run/{RUN}"
 QUICKSTART: dict[str, tuple[str, ...]] = {"run": RUN_FILES, "tokenizer": TOKENIZER_FILES}
@@ -130,6 +131,12 @@ def packing_of(adapter: Path) -> Packing | None:
         return from_dict(Packing, table if isinstance(table, dict) else {"": table}, PACKED)
     except ConfigError as error:
         raise CheckpointError(f"{manifest}: {error.message}", hint=error.hint) from error
+
+
+def step_of(folder: Path) -> int | None:
+    """At which step of its training a model or checkpoint was written; None where it does not say."""
+    told = (files.peek_json(folder / name).get("step") for name in (checkpoint.MANIFEST, "state.json"))
+    return next((step for step in told if isinstance(step, int)), None)
 
 
 def template_of(tokenizer: Tokenizer, name: str = _choice.AUTO) -> Template:

@@ -91,6 +91,9 @@ def digest(folder: Path, entries: Mapping[str, Any]) -> str:
 
 
 def content(path: Path) -> str:
-    """Hashes of an adapter's tensors: a file of the original, or the files of a folder."""
-    found = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    """Hashes of what an adapter does: a file of the original, or the tensors of a folder and its settings,
+    which scale them."""
+    found = (
+        [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("adapter_config.json")])
+    )
     return " ".join(map(files.sha256, found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import time
 import weakref
@@ -75,10 +76,10 @@ def name_of(path: Path) -> str:
     """What a model is called: its folder's name, or that of the run that it is the outcome of."""
     if hub.is_hub(path):
         return re.split("[/@]", str(path).partition("@")[0])[-1]
-    real = path.resolve()
-    while (real.name in WITHIN or real.name == "steps" or real.name.isdecimal()) and real.parent.name:
-        real = real.parent
-    return real.name.replace("+", "-").replace(":", "-").replace(" ", "-") or "model"
+    whole = Path(os.path.abspath(path))  # not where a link leads: a cache names folders after hashes
+    while (whole.name in WITHIN or whole.name == "steps" or whole.name.isdecimal()) and whole.parent.name:
+        whole = whole.parent
+    return whole.name.replace("+", "-").replace(":", "-").replace(" ", "-") or "model"
 
 
 class Packed(Engine):
@@ -105,8 +106,9 @@ class Models:
     _cards: dict[Path, tuple[Any, ModelCard]] = field(default_factory=dict[Path, tuple[Any, ModelCard]])
     _missed: set[str] = field(default_factory=set[str])  # what could not be read when last looked at
     # Without the adapters that every answer has, so that others can be put on in their place.
-    _bare: weakref.WeakKeyDictionary[Engine, tuple[Loaded, Any]] = field(
-        default_factory=weakref.WeakKeyDictionary[Engine, tuple[Loaded, Any]]
+    # With the card of the files as they were: others may have taken their place by now.
+    _bare: weakref.WeakKeyDictionary[Engine, tuple[Loaded, Any, ModelCard]] = field(
+        default_factory=weakref.WeakKeyDictionary[Engine, tuple[Loaded, Any, ModelCard]]
     )
 
     @property
@@ -163,10 +165,11 @@ class Models:
             packing = self.source.packing or _pieces.packing_for(
                 [_pieces.model_path(a.path) for a in self.worn]
             )
+            own = self._card(root, path)
             loaded, tokenizer = _pieces.open_model(path, packing=packing, events=self.events)
             under = None
         else:
-            loaded, tokenizer = self._bare[base]
+            loaded, tokenizer, own = self._bare[base]
             under = loaded.model
         worn = [*self.worn, *adapters]
         model, plain = loaded.model, tokenizer
@@ -182,8 +185,7 @@ class Models:
         if not self.source.stops:
             engine.stop_ids = frozenset()
         if base is None:
-            self._bare[engine] = (loaded, plain)
-        own = self._card(root, path)
+            self._bare[engine] = (loaded, plain, own)
         how = self.source.packing
         card = replace(
             own,
@@ -242,7 +244,7 @@ class Models:
         own = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
         changed = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in own]
         if (known := self._cards.get(folder)) is None or known[0] != changed:
-            known = self._cards[folder] = (changed, card_of(name, folder, path))
+            known = self._cards[folder] = (changed, card_of(name, folder, path, self.source.packing))
         return replace(known[1], name=name)
 
     def _fits(self, adapter: Adapter, path: Path) -> bool:
@@ -254,8 +256,9 @@ class Models:
         return said.get("hash") in (None, "", checkpoint.identity(folder))
 
 
-def card_of(name: str, folder: Path, path: Path) -> ModelCard:
-    """A model as listings show it, from config.json and the headers of its tensors."""
+def card_of(name: str, folder: Path, path: Path, packing: Packing | None = None) -> ModelCard:
+    """A model as listings show it, from config.json and the headers of its tensors. packing: how its matrices
+    are packed when it opens."""
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} holds no config.json", hint="give the path of a model directory")
     data = checkpoint.read_json(folder / "config.json")
@@ -269,6 +272,7 @@ def card_of(name: str, folder: Path, path: Path) -> ModelCard:
         created=int((folder / "config.json").stat().st_mtime),
         context=int(context),
         size_bytes=int(facts["weights_bytes"]),
+        open_bytes=_model_facts.open_bytes(entries, packing),
         n_parameters=int(facts["parameters"]),
         digest=_prompt_cache.digest(folder, entries),
         family=str(data.get("model_type", "")),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tinygpt.core.config import fields, from_dict
@@ -10,6 +12,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.core.family import Family
 from tinygpt.core.rows import EvalRow
+from tinygpt.eval.playback import Playback
 
 SUITES = Family("tinygpt.eval.suites", verb="score")
 
@@ -30,10 +33,14 @@ def settings(suite: str, options: Mapping[str, Any], *, where: str = "options", 
 def measure(
     endpoint: Any, suite: str, settings: Any, events: Events
 ) -> tuple[list[EvalRow], list[dict[str, Any]]]:
-    """One suite on one endpoint: its rows, and a record of each example."""
+    """One suite on one endpoint: its rows, and a record of each example, with one run_id."""
     module = SUITES.load(suite)
     examples = module.load(settings)
+    if isinstance(endpoint, Playback):
+        endpoint.answers = [module.predicted(item) for item in examples.items]
     for note in examples.notes:
         events.note(note, level="warning")
     result = module.score(endpoint, examples, settings)
-    return result.rows, [{"suite": suite, "model": endpoint.name, **e} for e in result.examples]
+    run_id = str(uuid.uuid4())
+    told = {"run_id": run_id, "suite": suite, "model": endpoint.name}
+    return [replace(row, run_id=run_id) for row in result.rows], [{**told, **e} for e in result.examples]

@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 from tinygpt.core import backend, power
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, Sampled
+from tinygpt.core.rows import append_records, beside, rewind, write_rows
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
 from tinygpt.model import count
@@ -56,16 +57,23 @@ def sampler(
 def suites(
     model: LM, tokenizer: Tokenizer, template: Template | None, config: TrainSettings, events: Events
 ) -> list[tuple[str, Hook]]:
-    """One hook a suite: every score, by the task and metric of its row. Settings and examples are looked at
-    now."""
+    """One hook a suite: every score, by the task and metric of its row; the rows and the records of their
+    examples go into the run's directory. Settings and examples are looked at now."""
     if not config.eval_tasks:
         return []
     engine = Engine(model, tokenizer, template or _pieces.template_of(tokenizer))
     endpoint = LocalEndpoint(engine, name=config.out.name, path=str(config.out), events=events)
+    path, again = config.out / _pieces.EVAL_ROWS, config.resume
 
     def hook(step: int, suite: str, chosen: Any) -> dict[str, float]:
+        nonlocal again
+        if again:
+            rewind(path, step)
+            again = False
         endpoint.step = step
-        rows, _ = _suites.measure(endpoint, suite, chosen, events)
+        rows, records = _suites.measure(endpoint, suite, chosen, events)
+        write_rows(path, rows, append=True)
+        append_records(beside(path), records)
         return {f"{row.task}.{row.metric}": row.score for row in rows}
 
     found: list[tuple[str, Hook]] = []

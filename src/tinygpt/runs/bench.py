@@ -12,7 +12,7 @@ from tinygpt.core import backend, energy
 from tinygpt.core.config import flag, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
-from tinygpt.runs import _bench_engine, _bench_plot, _pieces
+from tinygpt.runs import _bench_engine, _bench_plot, _bench_rows, _pieces
 from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._bench_url import Load
 from tinygpt.runs._drafters import Drafters, Speculation
@@ -41,6 +41,8 @@ class Config(Adapters, Speculation):
         False
     )
     plot: Annotated[Path | None, "Picture of the figures to write: .png, .svg or .pdf."] = None
+    out: Annotated[Path | None, "JSONL file to append the figures to, as eval rows."] = None
+    model_name: Annotated[str, "Model name in the rows; empty: the directory's, or the server's."] = ""
 
     def __post_init__(self) -> None:
         Adapters.__post_init__(self)
@@ -55,7 +57,7 @@ class Config(Adapters, Speculation):
                 raise ConfigError(f"{flag(name)} must be at least {least}")
         if self.plot is not None and self.plot.suffix.lower() not in _bench_plot.KINDS:
             raise ConfigError(f"--plot {self.plot} is no picture", hint="name it .png, .svg or .pdf")
-        refuse_idle(self, {"concurrency": "url", "chat": "url", "ignore_eos": "url"})
+        refuse_idle(self, {"concurrency": "url", "chat": "url", "ignore_eos": "url", "model_name": "out"})
         if self.url and (self.adapter or self.guessing or self.batch_sizes != (1,)):
             what = "--adapter" if self.adapter else self.guessing or "--batch-sizes"
             raise ConfigError(f"{what} says nothing to a server", hint="use --concurrency for its load")
@@ -66,10 +68,13 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     See runs/_streams.py for what they mean."""
     if config.plot is not None:
         _bench_plot.plotter()  # refused before the work
+    began = time.perf_counter()
     found = _server(config, events) if config.url else _engine(config, events)
     if config.plot is not None:
         by = "concurrency" if config.url else "batch_size"
         _bench_plot.draw(config.plot, found["settings"], by=by, title=f"{found['model']}")
+    if config.out is not None:
+        _bench_rows.write(config.out, found, name=config.model_name, n=config.n_runs, began=began)
     return found
 
 
@@ -93,14 +98,9 @@ def _engine(config: Config, events: Events) -> dict[str, Any]:
                 for i in range(config.warm_runs + config.n_runs)
             ]
             counted, guessed = _bench_engine.repeated(
-                engine,
-                drafter,
-                asked,
-                config.gen_tokens,
-                warm=config.warm_runs,
-                done=told.one_more,
-                meter=meter,
-            )
+                engine, drafter, asked, config.gen_tokens,
+                warm=config.warm_runs, done=told.one_more, meter=meter,
+            )  # fmt: skip
             sizes = {"batch_size": size, "prompt_tokens": length, "gen_tokens": config.gen_tokens}
             # Of the process, so of all settings up to this one.
             peak = {"peak_memory_bytes": backend.memory_peak()}

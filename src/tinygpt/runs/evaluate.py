@@ -1,66 +1,123 @@
-"""Evaluate: run suites on a model in this process and return comparable rows."""
+"""Evaluate: run suites on a model in this process, or behind a server, and return comparable rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core.config import refuse_idle
-from tinygpt.core.errors import ConfigError, nearest
+from tinygpt.core.errors import ConfigError, RemoteError, nearest
 from tinygpt.core.events import Events
-from tinygpt.core.rows import EvalRow, read_rows, write_rows
-from tinygpt.data.rows import write
+from tinygpt.core.rows import EvalRow, append_records, write_rows
 from tinygpt.eval.suites import heldout_loss
-from tinygpt.runs._adapters import Adapters
+from tinygpt.model import checkpoint
+from tinygpt.runs import _pieces
+from tinygpt.runs._asked import Asked, AskedOrGiven
 from tinygpt.runs._local_endpoint import LocalEndpoint
 from tinygpt.runs._suites import SUITES, measure, settings
 
-__all__ = ["SUITES", "Config", "LocalEndpoint", "measure", "run"]
+__all__ = [
+    "SUITES",
+    "Asked",
+    "AskedOrGiven",
+    "Config",
+    "LocalEndpoint",
+    "measure",
+    "n_failed",
+    "refuse_errors",
+    "run",
+    "run_suites",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Adapters):
+class Config(Asked):
     """Settings of `eval`."""
 
-    model: Annotated[Path, "A model, run or specialist directory."]
     corpus: Annotated[tuple[Path, ...], "Text files or folders: measure the held-out loss on them."] = ()
     glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
     suite: Annotated[
         tuple[str, ...], "Suites to run, e.g. executed_state, exact_match, sort_6; may be repeated."
     ] = ()
+    every_step: Annotated[
+        bool, "Of a run: measure each of its checkpoints, so that the rows tell when it learned what."
+    ] = False
     options: Annotated[dict[str, Any], "Settings of a suite, e.g. --set options.executed_state.n=400."] = (
         field(default_factory=dict[str, Any])
     )
-    name: Annotated[str, "Model name in the rows; empty: the directory's."] = ""
-    out: Annotated[Path | None, "JSONL file to append the rows to."] = None
-    examples: Annotated[Path | None, "JSONL file to write what happened to each example."] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.corpus and not self.suite:
             raise ConfigError("nothing to measure", hint="give --corpus FILE, or --suite NAME")
         refuse_idle(self, {"glob": "corpus"})
+        if self.every_step and self.url:
+            raise ConfigError("--every-step: a server shows no checkpoints", hint="leave it out, or --url")
 
 
 def run(config: Config, events: Events) -> list[EvalRow]:
-    """Measure and return the rows; what happened to each example is written to `examples` when given."""
-    wanted = _wanted(config)
-    _check_files(config)
-    endpoint = LocalEndpoint.open(config.model, **config.worn, events=events)
-    endpoint.name = config.name or endpoint.name
+    """Measure and return the rows; rows and records of examples are appended to their files."""
+    paths = _checkpoints(config.model) if config.every_step else ()
+    return run_suites(config, _wanted(config), events, paths)
+
+
+def run_suites(
+    asked: Asked, wanted: Mapping[str, Any], events: Events, paths: Sequence[Path] = ()
+) -> list[EvalRow]:
+    """The rows of suites, each with its settings; `paths`: several models in the place of the one that is
+    asked. Nothing is written unless all of them end."""
+    asked.check_files()
+    name = asked.model_name or asked.model.resolve().name
+    several = [dataclasses.replace(asked, model=path, model_name=name) for path in paths]
     rows: list[EvalRow] = []
     records: list[dict[str, Any]] = []
-    for name, chosen in wanted.items():
-        found, happened = measure(endpoint, name, chosen, events)
-        rows += found
-        records += happened
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
-    if config.examples is not None:
-        write(config.examples, records)
+    for one in several or [asked]:
+        endpoint = one.open(events)
+        for suite, chosen in wanted.items():
+            found, happened = measure(endpoint, suite, chosen, events)
+            rows += found
+            records += happened
+    if asked.out is not None:
+        write_rows(asked.out, rows, append=True)
+    if asked.records is not None:
+        append_records(asked.records, records)
     return rows
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """Of a run, in the order of their steps; its final model where that is none of them."""
+    steps = sorted(path.parent for path in run.glob(f"steps/*/{checkpoint.MANIFEST}"))
+    if not steps:
+        raise ConfigError(
+            f"--every-step: {run} holds no checkpoints in steps/", hint="train with --save-every"
+        )
+    final = _pieces.step_of(run / "final")
+    return steps if final in (None, _pieces.step_of(steps[-1])) else [*steps, run / "final"]
+
+
+def n_failed(rows: Sequence[EvalRow]) -> int:
+    """Answers that failed to come, each counted once: of a task by its row over all, else by its subtasks
+    that are no part ("names/steps:1") of another."""
+    found = 0
+    for model in dict.fromkeys((row.run_id, row.task) for row in rows):
+        # Metrics and reruns of one subtask are about the same answers.
+        parts = {row.subtask or "": row.n_failed for row in rows if (row.run_id, row.task) == model}
+        whole = {"": parts[""]} if "" in parts else parts
+        found += sum(n for part, n in whole.items() if part.rpartition("/")[0] not in whole or not part)
+    return found
+
+
+def refuse_errors(rows: Sequence[EvalRow], most: int) -> None:
+    """RemoteError where more answers failed to come than may: such rows are no measurement."""
+    failed = n_failed(rows)
+    if failed > most:
+        raise RemoteError(
+            f"{failed} answers failed to come; the rows say so, and no gate takes them",
+            hint="the records of the examples say why; --max-errors N allows some",
+        )
 
 
 def _wanted(config: Config) -> dict[str, Any]:
@@ -81,18 +138,3 @@ def _wanted(config: Config) -> dict[str, Any]:
             raise ConfigError(f"'options.{key}' must be a table, got {options!r}")
         wanted[name] |= options
     return {name: settings(name, options) for name, options in wanted.items()}
-
-
-def _check_files(config: Config) -> None:
-    """Before anything is measured: no file that is not ours may be written to, and none twice."""
-    for name, path in {"out": config.out, "examples": config.examples}.items():
-        if path is not None and path.is_dir():
-            raise ConfigError(f"--{name}: {path} is a directory", hint="name a file")
-    if config.out and config.examples and config.out.resolve() == config.examples.resolve():
-        raise ConfigError(f"--out and --examples both name {config.out}", hint="give each its own file")
-    if config.examples is not None and config.examples.is_file():
-        raise ConfigError(
-            f"--examples: {config.examples} exists", hint="choose another name, or move it away"
-        )
-    if config.out is not None and config.out.is_file() and (bad := read_rows(config.out)[1]):
-        raise ConfigError(f"--out: {bad[0]}", hint="rows are appended only to a file of eval rows")

@@ -71,8 +71,16 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def summary(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Figures over all requests; times in ms."""
-    first = [t["ms"] for one in traces for t in one["tokens"] if t["index"] == 0]
+    """Figures over all requests; times in ms. first_token_ms: from a request's arrival to the first token of
+    each answer; first_token_work_ms: what the token's own parts say, without what came before its answer was
+    queued."""
+    first = [
+        float(s["start_ms"]) + float(s["ms"])
+        for one in traces
+        for s in one["spans"]
+        if s["name"] == "prefill"
+    ]
+    work = [t["ms"] for one in traces for t in one["tokens"] if t["index"] == 0]
     later = [t["ms"] for one in traces for t in one["tokens"] if t["index"]]
     tokens = [t for one in traces for t in one["tokens"]]
     spans: dict[str, float] = {}
@@ -87,6 +95,7 @@ def summary(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cache_hits": hits,
         "total_ms": _spread([float(one["total_ms"]) for one in traces]),
         "first_token_ms": _spread(first),
+        "first_token_work_ms": _spread(work),
         "token_ms": _spread(later),
         "share": {p.removesuffix("_ms"): sum(float(t.get(p) or 0) for t in tokens) / whole for p in PARTS},
         "span_ms": {name: round(ms, 3) for name, ms in spans.items()},

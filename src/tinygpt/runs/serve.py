@@ -7,6 +7,8 @@ command line are opened and warm before /ready says yes.
 from __future__ import annotations
 
 import asyncio
+import functools
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +37,8 @@ Log = Callable[[str], None]
 
 
 def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], log: Log) -> None:
-    """Serve until SIGINT or SIGTERM. `tell` hears {url, host, port, models} once the socket listens, `log` a
-    line for each request."""
+    """Serve until SIGINT or SIGTERM. `tell` hears {url, host, port, models} once the socket listens and
+    signals are heeded, `log` a line for each request."""
     settings = settings_of(config)
     models = _served.Models(config.source, Lanes(config, events), events)
     models.check()
@@ -47,10 +49,11 @@ def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], 
         try:
             host, port = sock.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            tell(
-                {"url": f"http://{shown}:{port}", "host": host, "port": port, "models": list(models.known())}
-            )
-            asyncio.run(_serve(config, settings, models, sock, events, log))
+            facts = {
+                "url": f"http://{shown}:{port}", "host": host, "port": port, "models": list(models.known()),
+            }  # fmt: skip
+            begun = functools.partial(tell, facts)  # not before: who hears it may end the process at once
+            asyncio.run(_serve(config, settings, models, sock, events, log, begun))
         finally:
             sock.close()
 
@@ -85,10 +88,20 @@ def desk_of(config: Config, registry: Registry, warn: Log) -> FrontDesk:
 
 
 async def _serve(
-    config: Config, settings: Settings, models: _served.Models, sock: Any, events: Events, log: Log
+    config: Config,
+    settings: Settings,
+    models: _served.Models,
+    sock: Any,
+    events: Events,
+    log: Log,
+    begun: Callable[[], None],
 ) -> None:
     metrics = Metrics()
-    with Watching(metrics) as worker:
+
+    def report(error: Exception) -> None:
+        log("an answer could not be ended:\n" + "".join(traceback.format_exception(error)).rstrip())
+
+    with Watching(metrics, report) as worker:
         memory = int(config.memory_limit * GB) or None
         registry = Registry(worker, models.open, models.known, memory=memory, keep=config.keep)
 
@@ -108,9 +121,11 @@ async def _serve(
         server = _running(app, sock, settings)
         metrics.gauge("tinygpt_connections", "Open connections.", lambda: [({}, server.n_connections)])
         try:
-            await server.serve()
+            await server.serve(begun)
         finally:
             desk.close()
+            with connection.ends_at_once():
+                worker.close()  # it may be opening a model
         if app.state.failed is not None:
             raise app.state.failed
 

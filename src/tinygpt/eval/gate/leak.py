@@ -1,0 +1,85 @@
+"""Contamination: which examples of a suite stand in the training data, word for word.
+
+An example counts as seen when its question, or a paragraph of it that no other example has (so no instruction
+that all share), is a text or a paragraph of a training row: compared by hash after case, spaces and marks are
+taken out. A paragraph of fewer than five words is too common to say anything.
+
+Source: Brown et al. 2020, arXiv:2005.14165, appendix C (overlap after normalising; theirs by 13-grams).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+WORD = re.compile(r"\w+")
+FEWEST = 5
+ASKED = ("messages", "prompt", "question", "request", "input", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Examples, and the ids of those that stand in the training data."""
+
+    n: int
+    seen: tuple[str, ...]
+    n_training: int
+
+    @property
+    def share(self) -> float:
+        return len(self.seen) / self.n if self.n else 0.0
+
+
+def question(example: Mapping[str, Any]) -> str:
+    """What an example asks: its last user message, prompt, question, request, input or text; empty where it
+    does not say."""
+    for name in ASKED:
+        value = example.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+        if isinstance(value, list):
+            said = [m["content"] for m in value if isinstance(m, dict) and m.get("role") == "user"]
+            if said and isinstance(said[-1], str):
+                return said[-1]
+    return ""
+
+
+def texts(row: Any) -> Iterator[str]:
+    """Every text in a row of data, at any depth."""
+    if isinstance(row, str):
+        yield row
+    elif isinstance(row, Mapping | list):
+        for value in row.values() if isinstance(row, Mapping) else row:
+            yield from texts(value)
+
+
+def overlap(examples: Mapping[str, str], training: Iterable[str]) -> Overlap:
+    """Which examples, each a question by its id, are in the training texts."""
+    keys = {id: _keys(text) for id, text in examples.items()}
+    shared = Counter(key for mine in keys.values() for key in mine)
+    whole = {id: _key(text) for id, text in examples.items()}
+    wanted = {key for key, n in shared.items() if n == 1} | set(whole.values())
+    met: set[bytes] = set()
+    n = 0
+    for text in training:
+        n += 1
+        met |= wanted & {_key(text), *_keys(text)}
+    seen = [
+        id for id, mine in keys.items() if whole[id] in met or any(k in met for k in mine if shared[k] == 1)
+    ]
+    return Overlap(n=len(examples), seen=tuple(seen), n_training=n)
+
+
+def _keys(text: str) -> set[bytes]:
+    parts = (part for part in re.split(r"\n\s*\n", text) if len(WORD.findall(part)) >= FEWEST)
+    return {_key(part) for part in parts}
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256((" ".join(WORD.findall(text.lower())) or text).encode("utf-8", "replace")).digest()[
+        :16
+    ]
