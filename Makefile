@@ -28,7 +28,7 @@ test: $(DEV)
 bench: $(DEV)
 	$(BIN)/python scripts/bench.py
 
-# Rough to a live server, an hour or so: see docs/serve.md. Words in WHAT choose a part: make stress WHAT=slow
+# Rough to a live server, for minutes: see docs/serve.md. Words in WHAT choose a part: make stress WHAT=slow
 stress: $(DEV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test-fuzz]'
 	$(BIN)/python scripts/stress.py $(WHAT)

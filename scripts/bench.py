@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -331,7 +332,7 @@ def main() -> None:
         parser.error(f"--only: there is no part {', '.join(sorted(wrong))}; there are {', '.join(PARTS)}")
     found: dict[str, dict[str, float]] = {}
 
-    def keep(name: str, key: str, better: type, one: dict[str, float]) -> None:
+    def keep(name: str, key: str, better: Callable[..., float], one: dict[str, float]) -> None:
         if name not in found or better(one[key], found[name][key]) == one[key]:
             found[name] = one
 
@@ -341,21 +342,21 @@ def main() -> None:
         make_base(base)
         for _ in range(given.rounds):
             if "train" in parts:
-                keep("train: tinygpt", "seconds", min, child("ours"))  # type: ignore[arg-type]
-                keep("train: PyTorch eager", "seconds", min, child("eager"))  # type: ignore[arg-type]
+                keep("train: tinygpt", "seconds", min, child("ours"))
+                keep("train: PyTorch eager", "seconds", min, child("eager"))
             if "tune" in parts:
-                keep("tune: tinygpt", "tok_s", max, child("tune", str(base)))  # type: ignore[arg-type]
-                keep("tune: mlx-lm, same BLAS", "tok_s", max, child("tune-peer", str(base)))  # type: ignore[arg-type]
+                keep("tune: tinygpt", "tok_s", max, child("tune", str(base)))
+                keep("tune: mlx-lm, same BLAS", "tok_s", max, child("tune-peer", str(base)))
             for name in WRITING:
                 if ("serve" if name.startswith("served") else "write") not in parts:
                     continue
                 main_figure = "decode_tok_s" if name == "single" else "tok_s"
-                keep(f"{name}: tinygpt", main_figure, max, child(name, str(model)))  # type: ignore[arg-type]
+                keep(f"{name}: tinygpt", main_figure, max, child(name, str(model)))
                 for threads in ({}, {"OPENBLAS_NUM_THREADS": "1"}):
                     one = child(f"{name}-peer", str(model), **threads)
-                    keep(f"{name}: mlx-lm", main_figure, max, one)  # type: ignore[arg-type]
+                    keep(f"{name}: mlx-lm", main_figure, max, one)
                 if name == "single" and bench_llama.installed():
-                    keep("single: llama.cpp", main_figure, max, child("single-llama", str(model)))  # type: ignore[arg-type]
+                    keep("single: llama.cpp", main_figure, max, child("single-llama", str(model)))
         if "own" in parts:
             pair = Path(scratch) / "pair"
             pair.mkdir()

@@ -1,6 +1,6 @@
-"""Write docs/cli.md, techniques.md, events.md and checkpoint.md from the code.
+"""Write docs/cli.md, techniques.md, events.md, checkpoint.md and eval-row.schema.json from the code.
 
-python scripts/docs.py            write the four pages                                (make docs)
+python scripts/docs.py            write the pages                                     (make docs)
 python scripts/docs.py --check    exit 1 when a page is not what the code says
 """
 
@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import row_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEN = ROOT / "tests/contract/seen.json"  # written by the run of the contract tests that comes before
@@ -236,6 +238,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/techniques.md": techniques,
     "docs/events.md": events,
     "docs/checkpoint.md": checkpoint,
+    "docs/eval-row.schema.json": row_schema.page,
 }
 
 

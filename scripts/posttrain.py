@@ -6,7 +6,7 @@
 2. sft    from that base on requests of one to three steps, answers only: LoRA, DoRA and all weights
 3. pairs  each tuned model answers requests of several steps that no stage was trained on, four times each;
           where it is right and wrong, the shortest right answer is chosen over each wrong one
-4. dpo    from each tuned model on its own pairs
+4. dpo    from each tuned model on its own pairs: adapters learn on, a model tuned in all weights gets a LoRA
 5. table  executed-state accuracy of all of them on the three held-out sets, mean and range over seeds
 
 Stages that are done are not repeated: the same command goes on where it was stopped.
@@ -37,9 +37,9 @@ HOW = {
     "dora": ["--adapter", "dora", "--rank", "16", "--targets", "all-linear", "--lr", "4e-3"],
     "full": ["--full", "--lr", "1e-3"],
 }
-# Of dpo: learning rate, steps, and weight of the chosen answers' likelihood; tried on tasks of another draw.
-PREFER = {"lora": ("1e-4", 150, 1.0), "dora": ("1e-4", 150, 1.0), "full": ("3e-5", 300, 3.0)}
-N_TASKS, N_PAIRS, N_HELD_OUT, SAMPLES = 40_000, 2_000, 400, 4
+# Requests that pairs are made of: a better model gets fewer of them wrong.
+N_PAIRS = {"lora": 2_000, "dora": 2_000, "full": 6_000}
+N_TASKS, N_HELD_OUT, SAMPLES = 40_000, 400, 4
 
 
 def tinygpt(*words: object) -> None:
@@ -86,14 +86,16 @@ def sft(out: Path, how: str, seed: int, steps: int) -> None:
 def opened(out: Path, name: str) -> LocalEndpoint:
     """A tuned model, on its base where it is an adapter."""
     path = out / name / "final"
-    adapter = (path / "adapter_config.json").exists()
-    return LocalEndpoint.open(out / "base" / "final", path) if adapter else LocalEndpoint.open(path)
+    if not (path / "adapter_config.json").exists():
+        return LocalEndpoint.open(path)
+    base = name.replace("dpo", "sft") if name.startswith("dpo-full") else "base"
+    return LocalEndpoint.open(out / base / "final", path)
 
 
 def pairs(out: Path, how: str, seed: int) -> None:
     """Preference rows: a right and a wrong answer to one request, both written by the model itself."""
     unseen = world.splits(0, N_TASKS, N_HELD_OUT)["train"][: N_TASKS // 2]
-    tasks = [t for t in unseen if len(t.gold) > 1][:N_PAIRS]
+    tasks = [t for t in unseen if len(t.gold) > 1][: N_PAIRS[how]]
     engine = opened(out, f"sft-{how}-{seed}").engine
     asked = [engine.encode_chat(world.to_messages(t)[:-1]) for t in tasks for _ in range(SAMPLES)]
     config = SampleConfig(temperature=1.0, max_tokens=160, seed=seed)
@@ -114,12 +116,12 @@ def pairs(out: Path, how: str, seed: int) -> None:
 def dpo(out: Path, how: str, seed: int) -> None:
     """From a tuned model on what it got wrong; the reference is where it starts."""
     tuned = out / f"sft-{how}-{seed}" / "final"
-    rate, steps, alpha = PREFER[how]
-    start = [tuned, "--full"] if how == "full" else [out / "base" / "final", "--start-adapter", tuned]
+    new = ["--adapter", "lora", "--rank", "16", "--targets", "all-linear"]
+    start = [tuned, *new] if how == "full" else [out / "base" / "final", "--start-adapter", tuned]
     tinygpt(
         "dpo", *start, "--data", out / f"pairs-{how}-{seed}.jsonl", "--out", out / f"dpo-{how}-{seed}",
-        "--steps", steps, "--batch", 8, "--context", demo.RECIPE.context, "--seed", seed, "--force",
-        "--lr", rate, "--set", f"loss_type.alpha={alpha}",
+        "--steps", 150, "--batch", 8, "--context", demo.RECIPE.context, "--seed", seed, "--force",
+        "--lr", "1e-4", "--set", "loss_type.alpha=1",
     )  # fmt: skip
 
 

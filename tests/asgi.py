@@ -55,7 +55,9 @@ class FakeDesk:
     async def embed(self, model: str, inputs: Sequence[Any]) -> tuple[list[list[float]], int]:
         raise ZeroDivisionError("a mistake of the server's")
 
-    async def tokenize(self, model: str, text: str, *, special: bool = True) -> list[int]:
+    async def tokenize(
+        self, model: str, text: str, *, special: bool = True, control: bool = False
+    ) -> list[int]:
         return list(text.encode())
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> str:

@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from tinygpt.core.errors import TooLongError, UnknownModel
+from tinygpt.serve.calls import name_of
+from tinygpt.serve.formats import choice_of
 from tinygpt.serve.job import CallPart, Chat, Delta, Done, Event, ModelCard, Text, Token, Usage
 from tinygpt.serve.limits import Limits
 
@@ -19,7 +21,7 @@ CARD = ModelCard(
     name="tiny", created=1_760_000_000, context=128, size_bytes=4_200_000, n_parameters=1_234_567,
     digest="sha256:" + "ab" * 32, family="llama", template="{{ messages }}", loaded=True,
     memory_bytes=5_000_000, details={
-        "hidden_size": 32, "num_hidden_layers": 2,
+        "hidden_size": 4, "num_hidden_layers": 2,
         "capabilities": ["completion", "tools", "thinking", "embedding"],
     },
 )  # fmt: skip
@@ -62,16 +64,19 @@ def _ids(job: Chat) -> list[int]:
 
 @dataclass
 class FakeDesk:
-    """Says `script` to every job. With `hang` it never ends; `closed` counts iterators that were closed."""
+    """Says `script` to every job. With `hang` it sets `begun` and never ends; `closed` counts iterators that
+    were closed."""
 
     script: Callable[[Chat | Text], Sequence[Event]] = lambda job: text("Hel", "lo")
     hang: bool = False
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: list[Any] = field(default_factory=list[Any])
     loads: list[tuple[str, float | None]] = field(default_factory=list[Any])
     embedded: list[Any] = field(default_factory=list[Any])
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     cards: tuple[ModelCard, ...] = (CARD, BASE)
     rendered: int = 0  # prompts that were asked for beside an answer
+    own: tuple[str, ...] = ()  # names of the server's tools
 
     def chat(self, job: Chat) -> AsyncIterator[Event]:
         return self._say(job)
@@ -81,6 +86,8 @@ class FakeDesk:
 
     async def _say(self, job: Chat | Text) -> AsyncIterator[Event]:
         await self.card(job.model)
+        if isinstance(job, Chat):
+            choice_of(job.tool_choice, [*self.own, *map(name_of, job.tools)])
         self.jobs.append(job)
         ids = _ids(job) if isinstance(job, Chat) else [*map(ord, job.prompt)]
         if len(ids) >= CARD.context:
@@ -91,8 +98,7 @@ class FakeDesk:
             for event in self.script(job):
                 yield event
                 await asyncio.sleep(0)
-                if self.hang:
-                    await asyncio.Event().wait()
+                await self._hang()
         finally:
             self.closed.release()
 
@@ -100,11 +106,19 @@ class FakeDesk:
         self.rendered += 1
         return _ids(job)
 
+    async def _hang(self) -> None:
+        if self.hang:
+            self.begun.set()
+            await asyncio.Event().wait()
+
     async def embed(self, model: str, inputs: Sequence[Any]) -> tuple[list[list[float]], int]:
         self.embedded.append(list(inputs))
+        await self._hang()
         return [[3.0, 4.0, 0.0, 0.0] for _ in inputs], 7 * len(inputs)
 
-    async def tokenize(self, model: str, text: str, *, special: bool = True) -> list[int]:
+    async def tokenize(
+        self, model: str, text: str, *, special: bool = True, control: bool = False
+    ) -> list[int]:
         return [1] * special + [ord(letter) for letter in text]
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> str:

@@ -222,7 +222,7 @@ def _anthropic() -> list[Odd]:
             "this server runs no tools",
         ),
         Odd(path, hi | {"tools": [{"name": "f"}]}, 400, "'tools[0].input_schema' is required"),
-        Odd(path, hi | {"tool_choice": {"type": "any"}}, 400, "is 'any', but there are no tools"),
+        Odd(path, hi | {"tool_choice": {"type": "any"}}, 400, "asks for a call, but there are no tools"),
         Odd(
             path,
             hi | {"tool_choice": {"type": "tool", "name": "g"}, "tools": [tool]},
@@ -292,7 +292,7 @@ def _responses() -> list[Odd]:
         ),
         Odd(path, hi | {"input": "a" * 200}, 400, "maximum context length is 128 tokens"),
         Odd(path, hi | {"tools": [{"type": "web_search"}]}, 400, "this server runs no tools"),
-        Odd(path, hi | {"tool_choice": "required"}, 400, "is 'required', but there are no tools"),
+        Odd(path, hi | {"tool_choice": "required"}, 400, "asks for a call, but there are no tools"),
         Odd(
             path,
             hi | {"tool_choice": {"type": "function", "name": "g"}, "tools": [tool]},

@@ -238,3 +238,27 @@ ODD = [
     Odd(FIXED, "an input of 300 kB", FIX | {"input": "x" * 300_000}, 400, "input"),
     Odd(FIXED, "model is null", FIX | {"model": None}, 200, None, '"ok":true'),
 ]  # fmt: skip
+UNIQUE = {"type": "object", "properties": {"a": {"uniqueItems": True}}}
+STRICT = {"type": "function", "function": {"name": "a", "parameters": UNIQUE, "strict": True}}
+
+# What no surface sees by itself: a model refuses it, of 260 tokens and without tokens for gaps.
+OF_MODELS = [
+    _chat("logit_bias of an id that the model has not", 400, "logit_bias", logit_bias={"260": 1}),
+    _chat("stop_token_ids that the model has not", 400, "stop_token_ids", stop_token_ids=[1, 260]),
+    _chat("json_schema with a rule that cannot be enforced", 400, "response_format",
+          response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": UNIQUE}}),
+    _chat("guided_regex that is none", 400, "guided_regex", guided_regex="("),
+    _chat("structured_outputs with a regex that is none", 400, "structured_outputs.regex",
+          structured_outputs={"regex": "("}),
+    _chat("a grammar beside tools", 400, "grammar", tools=[TOOL], grammar='start: "a"'),
+    _chat("a strict tool with a rule that cannot be enforced", 400, "tools", tools=[STRICT]),
+    _text("logit_bias of an id that the model has not", 400, "logit_bias", logit_bias={"260": 1}),
+    _text("stop_token_ids that the model has not", 400, "stop_token_ids", stop_token_ids=[260]),
+    _text("prompt holds an id that the model has not", 400, "prompt", prompt=[[104], [260]]),
+    _text("guided_grammar that is none", 400, "guided_grammar", guided_grammar="root ::= other"),
+    _text("suffix", 400, "suffix", suffix="end"),
+    Odd(FIM, "suffix", {"prompt": "a", "suffix": "b"}, 400, "suffix"),
+    Odd(EMBED, "input holds an id that the model has not", {"input": [260]}, 400, "input"),
+    Odd(EMBED, "dimensions that the model has not", {"input": "a", "dimensions": 3}, 400, "dimensions"),
+    Odd(DETOKENIZE, "tokens hold an id that the model has not", {"tokens": [260]}, 400, "tokens"),
+]  # fmt: skip

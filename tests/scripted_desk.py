@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinygpt.core.errors import BusyError, ConfigError, TooLongError, UnknownModel
+from tinygpt.serve.calls import name_of
+from tinygpt.serve.formats import choice_of
 from tinygpt.serve.job import CallPart, Chat, Delta, Done, Event, Job, ModelCard, Text, Token, Usage
 
 NAMES = ("tiny", "tiny+poet", "org/tiny")
@@ -35,10 +37,13 @@ class ScriptedDesk:
     pieces: tuple[str, ...] = ("Hel", "lo", ".")
     go: asyncio.Event = field(default_factory=asyncio.Event)
     closed: threading.Event = field(default_factory=threading.Event)
+    own: tuple[str, ...] = ()  # names of the server's tools
+    embedded: list[Any] = field(default_factory=list[Any])
     active: int = 0
     most: int = 0
 
     async def chat(self, job: Chat) -> AsyncIterator[Event]:
+        choice_of(job.tool_choice, [*self.own, *map(name_of, job.tools)])
         self.jobs.append(job)
         last = str(job.messages[-1]["content"])
         calls = job.tools and (isinstance(job.tool_choice, dict) or job.tool_choice == "required")
@@ -100,12 +105,15 @@ class ScriptedDesk:
         yield Done(index=index, finish_reason="stop", usage=used)
 
     async def embed(self, model: str, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
+        self.embedded.append(list(inputs))
         return [[float(len(text)), 0.5, -0.25, 1.0] for text in inputs], sum(map(len, inputs))
 
     async def prompt(self, job: Chat) -> list[int]:
         return list("".join(str(m["content"]) for m in job.messages).encode())
 
-    async def tokenize(self, model: str, text: str, *, special: bool = True) -> list[int]:
+    async def tokenize(
+        self, model: str, text: str, *, special: bool = True, control: bool = False
+    ) -> list[int]:
         return list(text.encode())
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> str:

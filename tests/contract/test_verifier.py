@@ -30,6 +30,7 @@ class Scripted:
     """A model that finds an 'e' likely, everything else not, and gives marks by length."""
 
     name, path, step, model_hash, baseline, context = "scripted", "", None, None, False, 64
+    facts: Any = {}
     tokenizer = TOKENIZER
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import nano
+import rough
 from serving import HI, LONG, NAME, SCHEMA, TOOL, Live, client, live, node, npm
 
 __all__ = ["client", "live"]
@@ -113,6 +114,17 @@ def test_ollama_lets_go_of_a_model(ollama: Any) -> None:
         answer = ollama.chat(NAME, HI, options=GREEDY, keep_alive=0, stream=streamed)
         assert [part.done_reason for part in answer][-1] if streamed else answer.done
         assert ollama.ps().models == []
+
+
+def test_ollama_lets_go_of_a_model_whose_client_left(live: Live, ollama: Any) -> None:
+    """The answer would fill the context; its reader goes after the first part."""
+    before = rough.figures(live.port)["tinygpt_models_dropped"]
+    options = {"num_predict": -1, "temperature": 0}  # 301 tokens
+    parts = ollama.generate(NAME, "hi", options=options, keep_alive=0, stream=True)
+    assert next(parts).response is not None
+    parts.close()
+    rough.wait(live.port, lambda seen: seen["tinygpt_models_dropped"] == before + 1)
+    assert ollama.ps().models == []
 
 
 def test_npm_ollama(live: Live, ollama: Any) -> None:
@@ -223,6 +235,16 @@ def test_anthropic_tools(anthropic: Any) -> None:
         **body | {"tool_choice": {"type": "none"}, "max_tokens": 5}, messages=turns
     )
     assert again.role == "assistant" and again.stop_reason in ("max_tokens", "end_turn")
+
+
+def test_anthropic_models(anthropic: Any, client: Any) -> None:
+    (model,) = anthropic.models.list()
+    (other,) = client.models.list()
+    assert (model.type, model.id, other.object, other.id) == ("model", NAME, "model", NAME)
+    assert model.created_at.timestamp() == other.created and anthropic.models.retrieve(NAME) == model
+    with pytest.raises(nano.require("anthropic").NotFoundError) as found:
+        anthropic.models.retrieve("nope")
+    assert found.value.body["error"]["type"] == "not_found_error"
 
 
 def test_anthropic_errors_are_its_own(anthropic: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import nano
-from odd_openai import ODD, Odd
+from odd_openai import ODD, OF_MODELS, Odd
 from scripted_desk import Served
 from serving import HI, LONG, NAME, SCHEMA, TOOL, Live, client, live, node, npm
 
@@ -150,6 +151,10 @@ def test_the_tokenizer_says_what_it_is(live: Live) -> None:
     info = nano.require("httpx").get(f"{live.url}/tokenizer_info").json()
     assert (info["eos_token"], info["pad_token"], info["bos_token"]) == ("<|endoftext|>", "<|pad|>", None)
     assert "messages" in info["chat_template"] and info["model_max_length"] == 4096
+    asked = {"prompt": info["eos_token"], "add_special_tokens": False}  # so lm-eval finds out its id
+    tell = functools.partial(nano.require("httpx").post, f"{live.url}/tokenize")
+    assert tell(json=asked).json()["tokens"] == [256]
+    assert len(tell(json={**asked, "parse_special": False}).json()["tokens"]) == len(info["eos_token"])
 
 
 def test_openai_embeddings(client: Any) -> None:
@@ -169,6 +174,12 @@ GENERAL = [o for o in ODD if o.status == 400 and "fail" not in str(o.body) and "
 def test_odd_requests(live: Live, odd: Odd) -> None:
     reply = Served(live.port, None).ask(odd.method, odd.path, odd.body)
     assert reply.status == 400 and reply.json["error"]["message"], reply.body[:300]
+
+
+@pytest.mark.parametrize("odd", OF_MODELS, ids=lambda odd: f"{odd.path.removeprefix('/v1/')}: {odd.what}")
+def test_what_a_model_refuses(live: Live, odd: Odd) -> None:
+    reply = Served(live.port, None).ask(odd.method, odd.path, odd.body)
+    assert (reply.status, reply.json["error"].get("param")) == (400, odd.param), reply.body[:300]
 
 
 def test_npm_openai(live: Live) -> None:

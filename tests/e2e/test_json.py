@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+import fake_bfcl
+import fake_tau
+import lm_eval_tasks
+import nano
+import problems
+import row_suites
 from e2e.shell import NANO, good, refused, tinygpt
 from tinygpt.cli import _root
+from tinygpt.core.rows import write_rows
+from unit.test_core_rows import row
 
 # What each command is called with; {at} is the folder of a short run, {out} a place that is still free.
 LINES = {
@@ -34,7 +42,26 @@ LINES = {
     "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "bon": "{at}/run --prompt The --tokens 3 --scan 1,2",
     "eval": "{at}/run --corpus {at}/corpus.txt --out {at}/rows-of-eval.jsonl",
+    "eval-gsm8k": "{wide} --data {at}/problems.jsonl --max-tokens 2 --prompt completion",
+    "eval-humaneval": "{wide} --data {at}/programs.jsonl --max-tokens 2 --prompt completion",
+    "eval-mbpp": "{wide} --data {at}/programs.jsonl --max-tokens 2 --prompt completion",
+    "run-lm-eval": "{wide} --tasks own_choice --include-path {at}/tasks --limit 2",
+    "eval-sql": "--predictions {at}/sql.jsonl",
+    "eval-router": "--predictions {at}/router.jsonl",
+    "eval-milu": "--predictions {at}/milu.jsonl",
+    "eval-review": "--predictions {at}/review.jsonl",
+    "eval-escalate": "--predictions {at}/escalate.jsonl",
+    "eval-scaledown": "--predictions {at}/scaledown.jsonl",
+    "eval-indic": "{wide} --task indicgenbench --indicgen-data {at}/xquad.jsonl --max-errors 6",
+    "eval-judgement": "{wide} --data {judgement} --limit 2 --max-errors 2",
+    "eval-mteb": "{at}/run --data {at}/sts.jsonl",
+    "judge": "{wide} --data {at}/judged.jsonl --mode rate --high 5 --max-errors 1",
+    "rerank-eval": "--predictions {at}/rerank.jsonl",
+    "eval-bfcl": "{wide} --tasks irrelevance --limit 1 --max-tokens 1 --harness-python {at}/bfcl",
+    "eval-tau-bench": "{wide} --user-model {wide} --tau-root {at}/tau --limit 1 --harness-python {at}/python",
     "eval-compare": "{at}/rows-of-eval.jsonl",
+    "leaderboard": "{at}/ranked.jsonl",
+    "eval-gate": "--candidate {at}/rows-of-eval.jsonl --baseline {at}/rows-of-eval.jsonl --out {out}",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt",
     "bench": "{at}/run --prompt-tokens 2 --gen-tokens 2 --n-runs 1",
     "bench-train": "--preset tiny --batch 1 --context 8 --steps 1 --no-compile",
@@ -70,13 +97,43 @@ def wide(trained: Path) -> Path:
 def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, tmp_path: Path) -> None:
     def words(name: str) -> list[str]:
         nano = " ".join(NANO)
-        return LINES[name].format(at=trained, wide=wide, out=tmp_path / "out", nano=nano).split()
+        return (
+            LINES[name]
+            .format(judgement=row_suites.FIXTURES, at=trained, wide=wide, out=tmp_path / "out", nano=nano)
+            .split()
+        )
 
-    if name == "eval-compare" and not (trained / "rows-of-eval.jsonl").exists():
+    if name in ("eval-compare", "eval-gate") and not (trained / "rows-of-eval.jsonl").exists():
         good("eval", *words("eval"))
     if name == "infer-heatmap":
         told = {"request_id": "a", "route": "/", "total_ms": 1.0, "spans": [], "tokens": []}
         (trained / "trace.json").write_text(json.dumps(told), encoding="utf-8")
+    if name == "eval-bfcl":
+        fake_bfcl.interpreter(trained / "bfcl")
+    if name == "eval-tau-bench":
+        fake_tau.clone(trained / "tau", "tau")
+        fake_tau.interpreter(trained / "python")
+    if name == "eval-gsm8k":
+        (trained / "problems.jsonl").write_text(
+            '{"question": "1 + 1?", "answer": "#### 2"}\n', encoding="utf-8"
+        )
+    if name in ("eval-humaneval", "eval-mbpp"):
+        problems.need_sandbox()
+        told = problems.MBPP if name == "eval-mbpp" else problems.HUMANEVAL
+        problems.write(trained / "programs.jsonl", told[:1])
+    if name == "leaderboard":
+        write_rows(trained / "ranked.jsonl", [row()])
+    if name == "run-lm-eval":
+        nano.require("lm_eval")
+        lm_eval_tasks.write(trained / "tasks")
+    if "--predictions" in LINES[name]:
+        row_suites.given(name.removeprefix("eval-").removesuffix("-eval"), trained)
+    if name == "judge":
+        (trained / "judged.jsonl").write_text('{"prompt": "1?", "response": "2"}\n', encoding="utf-8")
+    if name == "eval-mteb":
+        row_suites.write("sts", trained)
+    if name == "eval-indic":
+        row_suites.write("xquad", trained)
     if name == "generate":
         (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":

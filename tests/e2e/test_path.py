@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from e2e.shell import NANO, good, process, sentences, snapshot, sums, tinygpt
 from tinygpt.core import energy, events
+from tinygpt.core.rows import read_rows
 
 SLOT = NANO[-1:]  # --no-compile
 
@@ -99,10 +101,12 @@ def test_chat_through_a_pipe(root: Path) -> None:
 def test_evaluate_and_compare(root: Path) -> None:
     rows = root / "eval.jsonl"
     held_out = root / "text" / "11.txt"
+    found_of: dict[str, Any] = {}
     for run in ("run", "wide"):
         found = good("eval", root / run, "--corpus", held_out, "--name", run, "--out", rows, "--json").json
         assert {r["metric"] for r in found} >= {"loss", "bits_per_byte", "perplexity"}
         assert all(r["model_name"] == run for r in found)
+        found_of[run] = found
         assert good("eval", root / run, "--corpus", held_out).out.splitlines()[0].split()[:3] == [
             "task", "metric", "score",
         ]  # fmt: skip
@@ -116,6 +120,13 @@ def test_evaluate_and_compare(root: Path) -> None:
     assert (
         "| run |" in good("eval-compare", rows, "--markdown").out or "run" in good("eval-compare", rows).out
     )
+    steps = good("eval", root / "run", "--corpus", held_out, "--every-step", "--json").json
+    told = [r["model_step"] for r in steps if r["metric"] == "loss"]
+    assert told == sorted(set(told)) and len(told) >= 2 and {r["model_name"] for r in steps} == {"run"}
+    assert [r["score"] for r in steps if r["metric"] == "loss"][-1] == next(
+        r["score"] for r in found_of["run"] if r["metric"] == "loss"
+    )
+    assert "no checkpoints" in tinygpt("eval", root / "text", "--corpus", held_out, "--every-step").err
     empty = root / "empty.jsonl"
     empty.write_text("not a row\n")
     assert tinygpt("eval-compare", empty).code == 2
@@ -150,7 +161,13 @@ def test_look_inside(root: Path) -> None:
 
 def test_a_model_is_timed(root: Path) -> None:
     sizes = ("--batch-sizes", "1,3", "--prompt-tokens", "4,6", "--gen-tokens", 4, "--n-runs", 2)
-    found = good("bench", root / "run", *sizes, "--json").json
+    rows = root / "speed.jsonl"
+    found = good("bench", root / "run", *sizes, "--json", "--out", rows, "--model-name", "x").json
+    told = read_rows(rows)[0]
+    assert {(r.model_name, r.task) for r in told} == {("x", "bench")} and len(told) >= 4 * 5
+    assert [r.score for r in told if r.metric == "decode_tok_s"] == [
+        s["decode_tok_s"] for s in found["settings"]
+    ]
     assert found["cold_ttft_ms"] > found["load_ms"] > 0
     assert [(s["prompt_tokens"], s["batch_size"]) for s in found["settings"]] == [
         (4, 1), (4, 3), (6, 1), (6, 3)

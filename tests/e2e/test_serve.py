@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -60,9 +61,8 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
         fix = {"intent": "hi", "original": "hm", "corrected": "hello", "model": "tiny"}
         status, kept = ask(live, "/v1/corrections", fix, shown)
         assert status == 200 and kept["ok"] and ask(live, "/v1/corrections", fix)[0] == 401
-        assert (
-            ask(live, "/v1/pace/route", {"user": "hi"}, shown)[1]["error"]["type"] == "invalid_request_error"
-        )
+        status, said = ask(live, "/v1/pace/route", {"user": "hi"}, shown)
+        assert (status, said["error"]["type"]) == (404, "invalid_request_error")
         assert "tinygpt_answer_tokens_total 6" in ask(live, "/metrics", None, shown)[1]
         assert ask(live, "/v1/models", None, {"host": "evil.example", **shown})[0] == 403
         live.process.send_signal(signal.SIGTERM)
@@ -129,6 +129,34 @@ def test_a_folder_of_models(tmp_path: Path) -> None:
         assert status == 200 and [one["id"] for one in listed["data"]] == ["tiny"]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+
+
+SLOW = """
+import sys, threading
+from tinygpt.__main__ import main
+from tinygpt.runs import _served
+_served.Models.open = lambda *_: threading.Event().wait()
+sys.argv = ["tinygpt", *sys.argv[1:]]
+main()
+"""
+
+
+def test_signals_are_heeded_from_the_first_line_and_while_a_model_opens(tmp_path: Path) -> None:
+    words = ["serve", str(tiny_chat_model(tmp_path)), "--port", "0", "--no-lock", "--json"]
+    started = [sys.executable, "-m", "tinygpt", *words]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    with subprocess.Popen([sys.executable, "-c", SLOW, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = json.loads(process.stdout.readline())["port"]
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionError):
+            while True:  # the model is still opening when nothing listens any more
+                socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
 
 
 TOLD = "Answer as briefly as you can, and never begin with an apology. " * 3

@@ -91,6 +91,7 @@ def test_what_cannot_be_enforced_is_refused_by_name_and_place(live: Live) -> Non
         assert status == 400, (schema, said)
         error = said["error"]
         assert error["type"] == "invalid_request_error", error
+        assert error["param"].split(".")[0] == "response_format", error
         if isinstance(schema, dict) and len(json.dumps(schema)) < 1 << 16:
             assert names in error["message"], (schema, error)
 
@@ -155,7 +156,7 @@ def test_a_strict_tool_whose_schema_cannot_be_enforced_is_refused(live: Live) ->
     body = {"messages": SAY, "tools": [tool("odd", schema, strict=True)], **ASKED}
     status, said = post(live, {**body, "tool_choice": "required"})
     assert status == 400 and "'uniqueItems' at #/properties/a" in said["error"]["message"]
-    assert "odd" in said["error"]["message"]
+    assert "odd" in said["error"]["message"] and said["error"]["param"] == "tools"
     body["tools"] = [tool("odd", schema)]  # not strict: any object
     status, said = post(live, {**body, "tool_choice": "required", "max_tokens": 40})
     assert status == 200, said

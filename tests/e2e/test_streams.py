@@ -22,7 +22,7 @@ def complete(line: str, word: int) -> list[str]:
 
 
 def test_the_shell_completes_commands_and_options() -> None:
-    assert complete("tinygpt ev", 1) == ["eval", "eval-compare"]
+    assert complete("tinygpt eval-g", 1) == ["eval-gate", "eval-gsm8k"]
     assert "--optimizer" in complete("tinygpt train --opt", 2)
     assert complete("tinygpt train --optimizer mu", 3) == ["muon"]
 

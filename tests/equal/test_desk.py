@@ -12,9 +12,10 @@ import pytest
 
 from desks import GREEDY, HI, TOKENIZER, TOOL, done_of, heard, on, opened, text_of
 from tinygpt.core.backend import mx, nn
-from tinygpt.core.errors import BusyError, ConfigError, TooLongError, UnknownModel, UnsupportedError
+from tinygpt.core.errors import BusyError, ConfigError, TooLongError, UnknownModel
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.lane import Lane, Limits
+from tinygpt.serve.fields import FieldError
 from tinygpt.serve.job import Chat, Delta, Format, Text
 
 
@@ -161,11 +162,45 @@ def test_wrong_jobs_are_refused_before_the_first_event() -> None:
                     await anext(desk.chat(job) if isinstance(job, Chat) else desk.text(job))
             with pytest.raises(UnknownModel):
                 await anext(desk.chat(Chat(model="huge", messages=HI)))
-            with pytest.raises(UnsupportedError, match="fill in a gap"):
-                await anext(desk.text(Text(prompt="a", suffix="b")))
         async with opened(limits=Limits(waiting=0)) as (desk, _):
             with pytest.raises(BusyError):
                 await anext(desk.text(Text(prompt="a", config=GREEDY)))
+
+    asyncio.run(main())
+
+
+def test_a_refusal_names_the_field_that_is_wrong() -> None:
+    """As it stands in a request, wherever in the desk or below it is found."""
+    schema = {"type": "object", "properties": {"a": {"uniqueItems": True}}}
+    strict = {"type": "function", "function": {"name": "f", "parameters": schema, "strict": True}}
+    odd, regex = Format(kind="schema", value=schema, param="text.format"), Format(kind="regex", value="a")
+    biased = SampleConfig(logit_bias=("3=1", "260=1"))
+
+    async def main() -> None:
+        async with opened() as (desk, _):
+            for job, param in (
+                (Chat(messages=HI, config=biased), "logit_bias"),
+                (Text(prompt="a", config=biased), "logit_bias"),
+                (Chat(messages=HI, stop_ids=[3, 260]), "stop_token_ids"),
+                (Text(prompt="a", stop_ids=[260]), "stop_token_ids"),
+                (Text(prompt=[260]), "prompt"),
+                (Text(prompt="a", suffix="b"), "suffix"),
+                (Text(prompt="a", suffix="b", echo=True), "suffix"),
+                (Chat(messages=HI, format=odd), "text.format"),
+                (Text(prompt="a", format=replace(regex, value="(", param="guided_regex")), "guided_regex"),
+                (Chat(messages=HI, tools=[TOOL], format=replace(regex, param="grammar")), "grammar"),
+                (Chat(messages=HI, tools=[TOOL], format=odd), "text.format"),
+                (Chat(messages=HI, tools=[strict]), "tools"),
+                (Chat(messages=HI, tool_choice="required"), "tool_choice"),
+                (Chat(messages=HI, tools=[TOOL], tool_choice={"name": "x"}), "tool_choice"),
+            ):
+                with pytest.raises(FieldError) as found:
+                    await anext(desk.chat(job) if isinstance(job, Chat) else desk.text(job))
+                assert found.value.param == param, job
+            for work, param in ((desk.embed("", [[260]]), "input"), (desk.detokenize("", [260]), "tokens")):
+                with pytest.raises(FieldError) as found:
+                    await work
+                assert found.value.param == param
 
     asyncio.run(main())
 
@@ -241,8 +276,10 @@ def test_embeddings_are_mean_hidden_states_of_length_one() -> None:
             with pytest.raises(ConfigError, match="2000 tokens"):
                 await desk.embed("", ["x" * 2000])
             assert await desk.tokenize("", "hé") == [104, 195, 169]
+            assert await desk.tokenize("", "h<|im_end|>", control=True) == [104, 258]
+            assert len(await desk.tokenize("", "h<|im_end|>")) == 11
             assert await desk.detokenize("", [104, 195, 169, 258]) == "hé<|im_end|>"
-            with pytest.raises(ConfigError, match="no id 300"):
+            with pytest.raises(ConfigError, match="the id 300"):
                 await desk.detokenize("", [300])
             assert [c.name for c in desk.models()] == ["tiny"] and (await desk.card("")).loaded
 

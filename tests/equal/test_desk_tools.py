@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,23 @@ def test_tools_of_the_server_are_shown_in_full_unless_the_client_has_its_own() -
 
 
 @pytest.mark.parametrize("mode", toolbox.MODES)
+def test_where_others_may_not_be_called_tools_of_the_server_are_not_offered(mode: str) -> None:
+    door = {"type": "function", "function": {"name": "door", "parameters": {"type": "object"}}}
+
+    async def main() -> None:
+        async with opened(tools=toolbox.Toolbox((TOOL,), mode)) as (desk, _):
+            for more in ({"closed": True}, {"format": Format(kind="json")}):
+                prompt = TOKENIZER.decode(await desk.prompt(Chat(messages=HI, tools=[door], **more)))
+                assert "door" in prompt and "weather" not in prompt and toolbox.INFO not in prompt
+            config = SampleConfig(temperature=1.0, seed=1, max_tokens=60)
+            job = Chat(messages=HI, tools=[door], tool_choice="required", closed=True, config=config, n=8)
+            deltas = [event for event in await heard(desk.chat(job)) if isinstance(event, Delta)]
+            assert {call.name for delta in deltas for call in delta.calls if call.id} == {"door"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", toolbox.MODES)
 def test_tools_of_the_server_leave_formats_and_namesakes_alone(mode: str) -> None:
     async def main() -> None:
         box = toolbox.Toolbox((TOOL,), mode)
@@ -178,5 +196,20 @@ def test_a_strict_tool_binds_the_call_and_not_the_text() -> None:
             assert text_of(events) == "So:" and calls_of(events) == [("weather", {"city": "Dortm"})]
             free = await heard(desk.chat(Chat(messages=HI, tools=[TOOL], config=config)))
             assert calls_of(free) == [("weather", {"city": "Dortmund"})]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", toolbox.MODES)
+@pytest.mark.parametrize("choice", ("required", {"name": "weather"}), ids=str)
+def test_a_choice_may_be_of_the_servers_tools(mode: str, choice: Any) -> None:
+    async def main() -> None:
+        config = SampleConfig(temperature=1.0, seed=2, max_tokens=900)
+        script = Scripted([CALL, CALL])
+        async with opened(lambda: script, tools=toolbox.Toolbox((TOOL,), mode)) as (desk, _):
+            job = Chat(messages=HI, tool_choice=choice, config=config, parallel=False)
+            assert calls_of(await heard(desk.chat(job))) == [("weather", {"city": "Ulm"})]
+            with pytest.raises(ConfigError, match="none of the tools: .*weather"):
+                await heard(desk.chat(Chat(messages=HI, tool_choice={"name": "x"})))
 
     asyncio.run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -215,14 +216,49 @@ def test_what_was_only_the_way_to_what_left_leaves_too() -> None:
 
 def test_a_branch_may_be_deeper_than_calls_go() -> None:
     """A text that is completed key by key is a branch with a node for each of them."""
-    store = Prefixes(1)
-    node = root = store.tree("a model", 1)
+    store = Prefixes(4)
+    node = root = store.tree("a model")
     for i in range(3000):
-        child = Node((i,), i, node, nbytes=1)
-        node.children[(i,)] = node = child
-    store.stats.bytes = 3000
+        node = _grown(store, node, i)
+    store.touch(node)
+    assert store.stats.bytes == 12000
     store.shrink()
-    assert store.stats.bytes == 1 and sum(1 for _ in root.below()) == 2
+    assert store.stats.bytes == 4 and sum(1 for _ in root.below()) == 2
+
+
+def _grown(store: Prefixes, node: Node, token: int) -> Node:
+    """A node below `node` that holds 4 bytes."""
+    child = Node((token,), node.end, node)
+    node.children[(token,)] = child
+    store.grow(child, [[mx.zeros((1,))]], None)
+    return child
+
+
+def test_what_leaves_is_not_looked_for_among_all() -> None:
+    """Lines that are run while each new text sends an old one away: of four times as many, four times as
+    many."""
+
+    def lines(n: int) -> int:
+        store, count = Prefixes(4 * n), 0
+        root = store.tree("a model")
+        nodes = [_grown(store, root, i) for i in range(n)]
+
+        def trace(*_: Any) -> Any:
+            nonlocal count
+            count += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        for i in range(n):
+            store.touch(_grown(store, root, n + i))
+            store.shrink()
+        sys.settrace(before)
+        assert store.stats.evicted == n and list(root.children) == [(n + i,) for i in range(n)]
+        assert not any(node.nbytes for node in nodes)
+        return count
+
+    assert lines(2000) < 5 * lines(500)
 
 
 def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ a batch (1e-6): what differs is a fault."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drafters import Ragged
 from equal.test_lane import CONFIGS
 from equal.test_prefix import MORE, PEERS, SHAPES, foreign
 from equal.test_speculate import Alternating, _drafter
@@ -29,8 +30,6 @@ from tinygpt.infer.lane import Lane, Limits
 from tinygpt.infer.prefix import Prefixes
 from tinygpt.infer.request import Answer, Request
 from tinygpt.infer.speculate._batch import takes_trees
-from tinygpt.infer.speculate._protocol import Told
-from tinygpt.infer.speculate._tree import laid_out
 from tinygpt.infer.speculate._verify import masks
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.lm import LM, initialize
@@ -51,38 +50,6 @@ GEMMA = {
     "rope_theta": 1e6, "rope_local_base_freq": 1e4, "query_pre_attn_scalar": 8, "tie_word_embeddings": False,
 }  # fmt: skip
 THEIRS = {**PEERS, "gemma3": GEMMA}
-
-
-class Ragged:
-    """Knows what comes, and guesses a random part of it: of each row another number of right ones, followed
-    by wrong ones; sometimes nothing."""
-
-    points, note, most = frozenset[str](), "", 7
-
-    def __init__(self, ids: Callable[[Request], list[int]], seed: int, *, branched: bool) -> None:
-        self.ids, self.rng, self.branched, self.told = ids, random.Random(seed), branched, Told()
-
-    def begin(self, pads: Sequence[int]) -> Ragged:
-        return self
-
-    def read(self, *_: Any) -> None: ...
-    def extend(self, other: Ragged) -> None: ...
-    def filter(self, rows: Sequence[int]) -> None: ...
-    def settle(self, *_: Any) -> None: ...
-
-    def propose(self, rows: Sequence[Answer], rules: Any, most: Sequence[int]) -> Any:
-        trees = []
-        for row, n in zip(rows, most, strict=True):
-            ahead, tree, here = self.ids(row.request)[len(row.ids) :][:n], [], 0
-            right, wrong = self.rng.randint(0, len(ahead)), self.rng.randint(0, 3)
-            for token in [*ahead[:right], *(self.rng.randrange(250) for _ in range(min(wrong, n - right)))]:
-                if self.branched and len(tree) + 2 <= min(n, self.most) and self.rng.random() < 0.5:
-                    tree.append(((token + 1) % 250, here))
-                if len(tree) < self.most:
-                    tree.append((token, here))
-                    here = len(tree)
-            trees.append(tree)
-        return laid_out(trees, self.most, branched=self.branched) if any(trees) else None
 
 
 def engine_of(shape: str, tmp_path: Path) -> Engine:

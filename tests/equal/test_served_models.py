@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from tinygpt.model.quantized import Packing
 from tinygpt.model.twin import own_bytes, twin
 from tinygpt.peft import _adapter
 from tinygpt.runs import _pieces, _served
+from tinygpt.runs._lanes import Lanes
 from tinygpt.runs._packs import Packs
+from tinygpt.runs._serve_settings import Config
 from tinygpt.serve.registry import Registry
 
 GREEDY = SampleConfig(temperature=0, max_tokens=12)
@@ -190,6 +193,15 @@ def test_context_stops_and_folders(made: dict[str, Path]) -> None:
     asyncio.run(go())
 
 
+def test_a_model_behind_a_link_has_the_links_name(made: dict[str, Path], tmp_path: Path) -> None:
+    """As links into the hub's cache, where folders are called by hashes."""
+    (tmp_path / "mine").symlink_to(made["base"])
+    (tmp_path / "theirs").symlink_to(made["other"])
+    assert _served.named(str(tmp_path / "mine"))[0] == "mine"
+    models = _served.Models(_served.Source(models={}, folder=tmp_path), lambda c, e: Lane(e), Events())
+    assert list(models.known()) == ["mine", "theirs"]
+
+
 def test_what_is_gone_or_damaged_is_left_out_and_the_rest_is_served(
     made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +251,43 @@ def test_prompts_are_kept_apart_of_models_that_differ_in_their_weights_alone(
     assert first != second and models.known()["base"].digest == first
     shutil.copyfile(made["other"] / "model.safetensors", tmp_path / "base" / "model.safetensors")
     assert models.known()["base"].digest != first
+
+
+def test_prompts_of_an_adapter_belong_to_the_base_that_read_them(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where other files took the place of the base's while it was in memory."""
+    monkeypatch.setattr(_served, "FRESH", -1.0)
+    base, lora = tmp_path / "base", tmp_path / "lora"
+    shutil.copytree(made["base"], base)
+    shutil.copytree(made["lora"], lora)
+    (lora / checkpoint.MANIFEST).unlink()  # as peft's own are
+    config = Config(model=(f"m={base}",), lora=(f"l={lora}",), force=True, prompt_cache_dir=tmp_path / "kept")
+
+    def cached(then: Path | None = None) -> int:
+        models = _served.Models(config.source, Lanes(config, Events()), Events())
+        root = models.open("m", None)
+        if then is not None:
+            shutil.rmtree(base)
+            shutil.copytree(then, base)
+        opened = models.open("m+l", root.engine)
+        answer = opened.lane.submit(opened.engine.request(list(range(40)), GREEDY, stop_ids=()))
+        opened.lane.drain()
+        return answer.n_cached
+
+    assert cached(made["other"]) == 0 and cached() == 0
+    assert cached() == 39
+    settings = json.loads((lora / "adapter_config.json").read_text())
+    (lora / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 99}))
+    assert cached() == 0, "the same tensors count otherwise"
+
+
+@pytest.mark.parametrize("text", ["", "8", "4", "mxfp4", "nvfp4"])
+def test_what_a_model_will_take_is_known_before_it_opens(made: dict[str, Path], text: str) -> None:
+    source = _served.Source(models={"m": made["base"]}, packing=Packs(quantize=text).packing)
+    models = _served.Models(source, lambda card, engine: Lane(engine), Events())
+    card, opened = models.known()["m"], models.open("m", None)
+    assert card.open_bytes == opened.own_bytes and (not text or card.open_bytes < card.size_bytes / 2)
 
 
 @pytest.mark.parametrize("shape", nano.SHAPES)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
+from drafters import Oracle
 from equal.test_lane import CONFIGS, SHAPES
 from tinygpt.core.backend import mx
 from tinygpt.core.config import Pick
 from tinygpt.core.errors import ConfigError
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.constrained import constraint
 from tinygpt.infer.engine import Engine
 from tinygpt.infer.lane import Lane, Limits
 from tinygpt.infer.request import Answer, Request
 from tinygpt.infer.speculate import draft, eagle, medusa, mtp, ngram
-from tinygpt.infer.speculate._protocol import Told
-from tinygpt.infer.speculate._tree import laid_out, likeliest_products
+from tinygpt.infer.speculate._tree import likeliest_products
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.drafting import heads as stored
 from tinygpt.model.drafting.features import Features
@@ -125,36 +128,6 @@ def test_texts_are_those_of_plain_decoding(kind: str, shape: str) -> None:
                 _same(_run(engine, [request], drafter)[0], b)
 
 
-class Oracle:
-    """Knows the texts, and hides what comes next in a tree of nonsense."""
-
-    points, note, most = frozenset[str](), "", 7
-
-    def __init__(self, known: dict[tuple[int, ...], list[int]], *, branched: bool) -> None:
-        self.known, self.branched, self.told = known, branched, Told()
-
-    def begin(self, pads: Sequence[int]) -> Oracle:
-        return self
-
-    def read(self, *_: Any) -> None: ...
-    def extend(self, other: Oracle) -> None: ...
-    def filter(self, rows: Sequence[int]) -> None: ...
-    def settle(self, *_: Any) -> None: ...
-
-    def propose(self, rows: Sequence[Answer], rules: Any, most: Sequence[int]) -> Any:
-        trees = []
-        for row, n in zip(rows, most, strict=True):
-            ahead = self.known[tuple(row.request.prompt)][len(row.ids) :][: min(3, n)]
-            tree, here = [], 0
-            for i, token in enumerate(ahead):
-                if self.branched:
-                    tree.append(((token + 1 + i) % 250, here))  # a wrong one comes first
-                tree.append((token, here))
-                here = len(tree)
-            trees.append(tree)
-        return laid_out(trees, self.most, branched=self.branched)
-
-
 @pytest.mark.parametrize("branched", [False, True])
 @pytest.mark.parametrize("shape", ["llama", "learned", "window", "mod"])
 def test_guesses_that_are_right_all_stay(shape: str, branched: bool) -> None:
@@ -162,7 +135,8 @@ def test_guesses_that_are_right_all_stay(shape: str, branched: bool) -> None:
     config = SampleConfig(temperature=1.0, seed=3, max_tokens=21, repetition_penalty=1.3, top_k=30)
     requests = [engine.request([i, 7, i], config, stop_ids=(), logprobs=2) for i in range(6)]
     plain = _run(engine, requests)
-    oracle = Oracle({tuple(r.prompt): a.ids for r, a in zip(requests, plain)}, branched=branched)
+    known = {tuple(r.prompt): a.ids for r, a in zip(requests, plain)}
+    oracle = Oracle(lambda request: known[tuple(request.prompt)], branched=branched)
     for a, b in zip(plain, _run(engine, requests, oracle), strict=True):
         _same(b, a)
         if shape in TREES or not branched:
@@ -170,14 +144,55 @@ def test_guesses_that_are_right_all_stay(shape: str, branched: bool) -> None:
             assert b.n_accepted == 15 and b.n_drafted == (30 if branched else 15)
 
 
+@pytest.mark.parametrize("ruled", [False, True])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_model_that_drafts_for_itself_is_always_right(temperature: float) -> None:
+def test_a_model_that_drafts_for_itself_is_always_right(temperature: float, ruled: bool) -> None:
+    """Under a constraint too, which the draft heeds as the model does."""
     engine = _engine()
     drafter = draft.build(engine, draft=_engine())
     config = SampleConfig(temperature=temperature, seed=2, max_tokens=24, frequency_penalty=0.3)
-    requests = [engine.request([i, 3], config, stop_ids=()) for i in range(4)]
+    requests = [
+        engine.request([i, 3], config, stop_ids=(), constraint=Alternating() if ruled and i % 2 else None)
+        for i in range(4)
+    ]
     for answer in _run(engine, requests, drafter):
         assert len(answer.ids) == 24 and answer.n_drafted == answer.n_accepted > 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_draft_writes_what_a_schema_allows(temperature: float) -> None:
+    """The model itself as its draft is right, but for its last guesses, beyond the answer's end."""
+    engine = _engine()
+    schema = {"type": "object", "properties": {"a": {"enum": list(range(100, 200))}}, "required": ["a"]}
+    drafter = draft.build(engine, draft=engine)
+    for seed in range(6):
+        config = SampleConfig(temperature=temperature, seed=seed, max_tokens=60)
+        ruled = constraint("schema", schema, engine.tokenizer)
+        answer = _run(engine, [engine.request([seed, 3], config, constraint=ruled)], drafter)[0]
+        if answer.finish_reason == "stop":
+            assert 100 <= json.loads(answer.text)["a"] < 200
+        assert answer.n_drafted > 8 and answer.n_drafted - answer.n_accepted <= drafter.most
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_draft_may_lack_all_that_a_constraint_allows(temperature: float) -> None:
+    engine = Engine(initialize(LM(replace(_engine().model.config, vocab_size=288)), 1), ByteTokenizer())
+    drafter = draft.build(engine, draft=_engine())
+    config = SampleConfig(temperature=temperature, seed=1, max_tokens=12)
+
+    class Beyond(Alternating):
+        def mask(self) -> Any:
+            import numpy as np
+
+            return np.array([0] * 8 + [-256], np.int32)  # 264 to 287
+
+        def take(self, token: int) -> None:
+            if token < 264:
+                raise ConfigError("not allowed")
+            self.taken.append(token)
+
+    answer = _run(engine, [engine.request([3], config, stop_ids=(), constraint=Beyond())], drafter)[0]
+    assert answer.finish_reason == "length" and min(answer.ids) > 263 and answer.n_drafted
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, "learned", "alibi"])
@@ -308,7 +323,8 @@ def test_constraints_hold_for_guesses_too(kind: str) -> None:
 
     plain, asked = _run(engine, first := requests()), requests()
     known = {tuple(r.prompt): a.ids for r, a in zip(first, plain)}
-    drafter = Oracle(known, branched=True) if kind == "oracle" else _drafter(kind, engine)
+    oracle = Oracle(lambda request: known[tuple(request.prompt)], branched=True)
+    drafter = oracle if kind == "oracle" else _drafter(kind, engine)
     for request, a, b in zip(asked, plain, _run(engine, asked, drafter), strict=True):
         _same(b, a)
         if isinstance(request.constraint, Alternating):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tinygpt.core import events as ev
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, MemorySink
+from tinygpt.core.rows import beside, read_rows
 from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint, count
 from tinygpt.runs import _memory, _watch, pretrain, sft
@@ -143,6 +145,30 @@ def test_samples_suites_speed_and_memory_are_told(tmp_path: Path, memory: Memory
     plain = MemorySink()
     pretrain.run(config(tmp_path, "plain", steps=4), Events(plain))
     assert [e.loss for e in plain.of(ev.TrainStep)] == [e.loss for e in memory.of(ev.TrainStep)]
+
+
+def test_a_run_keeps_rows_of_its_suites_by_step(tmp_path: Path) -> None:
+    """Also one that was ended after a suite, before a checkpoint: what it does again is not there twice."""
+    how: dict[str, Any] = {
+        "steps": 6,
+        "save_every": 3,
+        "eval_every": 2,
+        "eval_tasks": "sort-6",
+        "eval_limit": 3,
+    }
+    pretrain.run(config(tmp_path, **how), Events())
+    path = tmp_path / "run" / "eval-rows.jsonl"
+    whole, records = read_rows(path)[0], beside(path).read_text()
+    assert [row.model_step for row in whole] == [2, 4, 6] and len(records.splitlines()) == 9
+    assert {json.loads(line)["run_id"] for line in records.splitlines()} == {row.run_id for row in whole}
+    shutil.rmtree(tmp_path / "run" / "final")
+    shutil.rmtree(tmp_path / "run" / "steps" / "000006")
+    with beside(path).open("a") as torn:
+        torn.write('{"run_id": "')
+    pretrain.run(config(tmp_path, **how, resume=True), Events())
+    again = read_rows(path)[0]
+    assert [row.model_step for row in again] == [2, 4, 6] and again[0] == whole[0]
+    assert len(beside(path).read_text().splitlines()) == 9
 
 
 def test_an_adapter_needs_fewer_operations() -> None:

@@ -11,6 +11,7 @@ from tinygpt.runs._families import KINDS, Kind
 
 # Packages below a family's parent that are not families themselves.
 OTHERS = {
+    "tinygpt.eval.gate": "the parts of one judgement, not ways to make it",
     "tinygpt.model.cache": "caches belong to the attention that makes them",
     "tinygpt.model.drafting": "modules of infer/speculate's techniques, which train-heads trains",
 }

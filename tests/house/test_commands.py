@@ -24,10 +24,11 @@ COMMANDS = list(_root.commands())
 # Options whose text nobody can foresee; all other options with text complete.
 FREE = {
     "--base", "--command", "--corpus", "--exclude", "--field", "--glob", "--judge",
-    "--judge-name", "--map", "--model-name", "--name", "--no-decay", "--probe", "--prompt", "--reward-fn",
+    "--judge-name", "--map", "--model-name", "--no-decay", "--probe", "--prompt", "--reward-fn",
     "--sample-prompt", "--scan", "--stop", "--system", "--targets", "--text", "--tokenizer", "--logit-bias",
     "--regex", "--choices", "--out-field", "--url", "--allow-host", "--api-key", "--cors-origin", "--host",
-    "--keep-alive", "--lora", "--quantize",
+    "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
+    "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -41,6 +42,10 @@ ORIGINAL = {
     "--optimizer, --layer-drop, --throttle, --steps, --batch, --lr, --qlora, --qlora-bits --bits",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
+    "eval-bfcl": "--tasks --categories, --bfcl-root, --tools, --tool-mode, --adapter --lora, --limit, --out, "
+    "--model-name, --model-step, --baseline, --serve-port",
+    "eval-tau-bench": "--env, --tau-root, --user-model, --limit, --out, --model-name, --model-step, "
+    "--baseline, --serve-port",
     "compare": "--adapter --lora, --corpus",
     "sample": "--adapter --lora, --adapter-weight --lora-weight, --prompt, --tokens, --temperature, "
     "--sinks --streaming-llm-sink, --window --streaming-llm-window, --draft-model --draft, "
@@ -61,8 +66,21 @@ ORIGINAL = {
     "es": "--context --ctx, --corpus, --steps, --population, --sigma, --lr, --batch, --out",
     "automix": "--corpus, --proxy-runs, --proxy-steps, --max-iters, --ei-threshold, --seed, --dry-run, --out",
     "eval": "--adapter --lora, --corpus",
+    "run-lm-eval": "--hf-model, --tasks, --out, --limit, --batch, --dtype, --device, --tokenizer, "
+    "--model-name, --model-step, --baseline",
     "run-bench": "--context --ctx, --tasks, --perplexity, --limit, --model-name, --out",
     "eval-compare": "--by, --sort",
+    "eval-gate": "--spec, --candidate, --baseline, --threshold, --budget, --passes, --update-baseline, --out",
+    "eval-sql": "--db-dir, --out",
+    "eval-router": "--out",
+    "eval-milu": "--out",
+    "eval-review": "--out",
+    "eval-escalate": "--out",
+    "eval-scaledown": "--keep-frac, --threshold, --out",
+    "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
+    "rerank-eval": "--data, --out",
+    "eval-mteb": "--limit, --batch, --out",
+    "judge": "--mode, --out, --limit, --model-name",
     "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size, --no-energy",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
     "tokenize-train": "--corpus, --out, --vocab-size",

@@ -17,6 +17,7 @@ from tinygpt.cli._knobs import Knob
 from tinygpt.core.config import Pick, resolve_picks
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
+from tinygpt.infer.config import SampleConfig
 from tinygpt.runs import pretrain, sft
 
 
@@ -74,6 +75,14 @@ def test_defaults_and_flags(run: Any, seen: list[Any]) -> None:
         dtype="float32", max_tokens=7, optimizer=Pick("muon"),
     )  # fmt: skip
     assert seen[-1][1].json and seen[-1][1].quiet and not seen[0][1].json
+
+
+def test_errors_name_the_option_that_was_typed() -> None:
+    rename = {"max_tokens": "tokens"}
+    with pytest.raises(ConfigError, match="^--tokens must be at least 1"):
+        parser(SampleConfig, [], rename=rename)("--tokens", "0")
+    with pytest.raises(ConfigError, match="'temperature'"):
+        parser(SampleConfig, [], rename=rename)("--temperature", "-1", "--tokens", "1")
 
 
 def test_the_order_is_defaults_file_flags_set(run: Any, tmp_path: Path) -> None:

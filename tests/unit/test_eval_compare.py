@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.core.rows import EvalRow
-from tinygpt.eval.compare import compare, lower_is_better
+from tinygpt.core.rows import EvalRow, wilson
+from tinygpt.eval.compare import compare, differences, lower_is_better, unbounded, with_intervals
 
 
 def _row(model: str, score: float, **more: Any) -> EvalRow:
@@ -66,6 +66,7 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
     assert not any(
         lower_is_better(name) for name in ("accuracy", "exact_match", "state_correct", "lossless", "power")
     )
+    assert unbounded("val_loss") and unbounded("wall_seconds") and not unbounded("error_rate")
     lines = compare([_row("a", 2.0, metric="loss"), _row("b", 1.0, metric="loss")])[0].lines
     assert lines[0].best == 1
     assert compare([_row("a", 1.0), _row("b", 1.0)])[0].lines[0].best is None
@@ -98,3 +99,55 @@ def test_notes_and_refusals() -> None:
         compare([])
     with pytest.raises(ConfigError, match="model"):
         compare(rows, by="modle")
+
+
+def _records(run_id: str, right: range, n: int = 40) -> list[dict[str, Any]]:
+    same = {"run_id": run_id, "task": "t", "subtasks": [None]}
+    return [{**same, "id": str(i), "scores": {"accuracy": float(i in right)}} for i in range(n)]
+
+
+def test_models_are_compared_example_by_example_where_records_allow() -> None:
+    base = _row("base", 0.5, n_examples=40, run_id="1")
+    tuned, other = (
+        _row("tuned", 0.75, n_examples=40, run_id="2"),
+        _row("other", 0.9, n_examples=40, run_id="3"),
+    )
+    records = _records("1", range(20)) + _records("2", range(30))
+    (table,) = differences([base, tuned, other], records)
+    assert table.columns == ("tuned", "other") and table.kind == "differences"
+    cell, none = table.lines[0].cells
+    assert none is None and cell is not None and (cell.score, cell.n) == (0.25, 40)
+    assert cell.p == pytest.approx(2 / 2**10) and cell.low is not None and 0 < cell.low < 0.25
+    assert not differences([base, other], records)
+    broken = [*records, {**records[0], "id": "x"}]
+    assert not differences([base, tuned], broken)
+
+
+def test_only_shared_examples_are_compared() -> None:
+    rows = [_row("a", 0.5, n_examples=40, run_id="1"), _row("b", 1.0, n_examples=10, run_id="2")]
+    (table,) = differences(rows, _records("1", range(20)) + _records("2", range(10), 10))
+    cell = table.lines[0].cells[0]
+    assert cell is not None and (cell.n, cell.score, cell.p) == (10, 0.0, 1.0)
+
+
+def test_a_row_without_an_interval_gets_that_of_its_records() -> None:
+    given = [_row("a", 0.5, n_examples=40, run_id="1"), _row("b", 0.1, interval=(0.0, 0.2)), _row("c", 0.3)]
+    found = with_intervals(given, _records("1", range(20)))
+    assert found[0].interval == wilson(20, 40) and found[1:] == given[1:]
+    graded = [
+        {**r, "scores": {"accuracy": 0.5 + (i - 19.5) / 100}} for i, r in enumerate(_records("1", range(0)))
+    ]
+    (row,) = with_intervals(given[:1], graded)
+    assert row.interval is not None and 0.45 < row.interval[0] < 0.5 < row.interval[1] < 0.55
+
+
+def test_when_an_ability_appeared() -> None:
+    def row(step: int, score: float, metric: str = "accuracy", half: float = 0.05) -> EvalRow:
+        return _row("a", score, model_step=step, metric=metric, interval=(score - half, score + half))
+
+    rows = [row(s, v) for s, v in ((0, 0.1), (10, 0.3), (20, 0.12), (30, 0.4), (40, 0.5))]
+    rows += [row(s, v, "loss") for s, v in ((0, 3.0), (10, 2.0), (20, 1.5), (30, 1.4), (40, 2.98))]
+    notes = compare(rows, by="step")[0].notes
+    assert notes[0] == "t accuracy: clear of that of step 0 from step 30 on"
+    assert notes[1] == "t loss: not clear of that of step 0"
+    assert "no intervals" in compare([_row("a", 0.1, model_step=1)], by="step")[0].notes[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -53,7 +54,7 @@ def test_counts_and_conditions_are_in_the_row() -> None:
     found = result.rows[0].settings
     assert (found["n_bytes"], found["n_tokens"], found["n_documents"]) == (4, 4, 3)
     assert (found["context"], found["stride"]) == (8, 4)
-    assert [e["bits_per_byte"] for e in result.examples] == pytest.approx(
+    assert [e["scores"]["bits_per_byte"] for e in result.examples] == pytest.approx(
         [1 / math.log(2), 0, 1 / math.log(2)]
     )
 
@@ -106,3 +107,24 @@ def test_documents_are_those_of_training(tmp_path: Path) -> None:
 def test_windows_are_asked_in_small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heldout_loss, "AT_ONCE", 2)
     assert _one("x" * 50)[1]["loss"] == pytest.approx(0.5)
+
+
+def test_the_interval_is_that_of_the_documents(tmp_path: Path) -> None:
+    """Weighed by their tokens: a mean of the records is the row, and it lies in its interval."""
+    for i in range(9):
+        (tmp_path / f"{i}.txt").write_text("ab" * (i + 1))
+    config = heldout_loss.Config(paths=(tmp_path,))
+
+    class Uneven(ScriptedEndpoint):
+        def token_logprobs(self, rows: Any) -> list[list[float]]:
+            return [[-1.0 / len(row)] * (len(row) - 1) for row in rows]
+
+    result = heldout_loss.score(Uneven(lambda _: "", context=32), heldout_loss.load(config), config)
+    rows = {row.metric: row for row in result.rows}
+    for metric in ("loss", "bits_per_byte"):
+        pairs = [(e["scores"][metric], e["weights"][metric]) for e in result.examples]
+        mean = sum(v * w for v, w in pairs) / sum(w for _, w in pairs)
+        low, high = rows[metric].interval or (0, 0)
+        assert rows[metric].score == pytest.approx(mean) and low < mean < high < 1
+    low, high = rows["loss"].interval or (0, 0)
+    assert rows["perplexity"].interval == pytest.approx((math.exp(low), math.exp(high)))

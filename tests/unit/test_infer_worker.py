@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -71,6 +73,44 @@ def test_a_bad_request_and_a_broken_step_reach_the_caller_and_the_worker_lives(
         assert len(_all(_ask(worker, lane, [1])[0])) == 12
 
 
+def _deaf(_: Any) -> None:
+    raise OSError("nobody hears")
+
+
+def test_a_listener_that_breaks_ends_its_own_answer_and_is_reported() -> None:
+    told: queue.Queue[Exception] = queue.Queue()
+    with Worker(told.put) as worker:
+        lane = worker.call(_lane).result(20)
+        make = lambda: lane.engine.request([2], CONFIG, stop_ids=())  # noqa: E731
+        heard, answer = _ask(worker, lane, [1])
+        deaf = [worker.submit(lane, make, _deaf, failed).result(10) for failed in (heard.put, _deaf)]
+        whole = [heard.get(timeout=20) for _ in range(13)]
+        assert answer.finish_reason == "length" and sum(isinstance(one, OSError) for one in whole) == 1
+        worker.call(lambda: None).result(10)
+        assert [(one.finish_reason, str(one.error), len(one.ids)) for one in deaf] == [
+            ("error", "nobody hears", 1)
+        ] * 2
+        assert str(told.get(timeout=10)) == "nobody hears" and told.empty()
+        assert len(_all(_ask(worker, lane, [1])[0])) == 12  # the thread lives
+
+
+def test_where_a_step_breaks_all_are_told_whoever_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", seen.append)
+    with Worker() as worker:
+        lane = worker.call(_lane).result(20)
+        request = worker.call(lambda: lane.engine.request([2], CONFIG, stop_ids=())).result(10)
+        heard: queue.Queue[Any] = queue.Queue()
+        with monkeypatch.context() as patch:
+            patch.setattr(Lane, "step", lambda _: _deaf(None) if len(lane.waiting) == 2 else None)
+            worker.submit(lane, lambda: request, heard.put, _deaf).result(10)
+            worker.submit(lane, lambda: request, heard.put, heard.put).result(10)
+            assert isinstance(heard.get(timeout=10), OSError)
+            assert not worker.call(lambda: lane.busy).result(10)
+        assert [args.exc_type for args in seen] == [OSError]
+        assert len(_all(_ask(worker, lane, [1])[0])) == 12
+
+
 def test_closing_cancels_what_grows() -> None:
     worker = Worker()
     lane = worker.call(_lane).result(20)
@@ -80,3 +120,22 @@ def test_closing_cancels_what_grows() -> None:
     assert answer.finish_reason in ("cancelled", "length") and not lane.busy
     with pytest.raises(RuntimeError, match="closed"):
         worker.call(lambda: None)
+
+
+KEEPS_COMPILED = """
+import mlx.core as mx
+from tinygpt.infer.worker import Worker
+
+@mx.custom_function
+def twice(x):
+    return x * 2
+
+COMPILED = [mx.compile(lambda x: twice(x)) for _ in range(200)]
+with Worker() as worker:
+    worker.call(lambda: mx.eval([one(mx.ones(1)) for one in COMPILED])).result()
+"""
+
+
+def test_a_process_ends_well_after_its_worker() -> None:
+    """MLX frees what a thread compiled when the thread is gone, which must not be later than Python."""
+    subprocess.run([sys.executable, "-c", KEEPS_COMPILED], check=True)

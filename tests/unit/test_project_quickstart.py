@@ -20,7 +20,7 @@ from tinygpt.core.rows import EvalRow
 from tinygpt.data import rows
 from tinygpt.data.rows import Conversation
 from tinygpt.data.source import chat
-from tinygpt.data.template import chatml
+from tinygpt.data.template import _choice
 from tinygpt.data.tokenizer import byte
 from tinygpt.eval.endpoint import Reply
 from tinygpt.infer.engine import Engine
@@ -108,7 +108,7 @@ def both(model: Any, held_out: list[Conversation], path: Path) -> tuple[dict[str
         weight = float(batch.weights.sum())
         sums[0] += weight * float(response.build(model).loss(arrays)[0].item())
         sums[1] += weight
-    endpoint = LocalEndpoint(Engine(model, tokenizer, chatml), name="m")
+    endpoint = LocalEndpoint(Engine(model, tokenizer, _choice.of(tokenizer)), name="m")
     return {r.metric: r for r in quickstart.answer_loss(endpoint, held_out)}, sums[0] / sums[1]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +13,15 @@ from fastapi.testclient import TestClient
 import fake_desk
 import nano
 import odd_ollama
+from asgi import ask, fake_registry
 from fake_desk import USAGE, FakeDesk, app, calls, served, text
 from tinygpt.core.errors import BusyError
 from tinygpt.serve import anthropic as surface
 from tinygpt.serve.job import Chat, Delta, Format
+from tinygpt.serve.limits import Settings
 
 HI = [{"role": "user", "content": "hi"}]
+VERSION = {"anthropic-version": "2023-06-01"}
 TOOL = {"name": "get", "description": "Get it.", "input_schema": {"type": "object"}}
 
 
@@ -86,6 +91,13 @@ def test_choices_of_tools(choice: Any, wanted: Any, parallel: bool):
     assert (found.tool_choice, found.parallel) == (wanted, parallel)
     function = {"name": "get", "parameters": {"type": "object"}, "description": "Get it."}
     assert found.tools == [{"type": "function", "function": function}]
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "clock"}], ids=str)
+def test_a_choice_may_be_of_the_servers_tools(choice: Any):
+    desk = FakeDesk(own=("clock",))
+    post(desk, tool_choice=choice)
+    assert desk.jobs[-1].tool_choice in ("required", {"name": "clock"}) and not desk.jobs[-1].tools
 
 
 @pytest.mark.parametrize(
@@ -219,6 +231,57 @@ def test_an_error_in_the_middle_is_an_event():
     assert events(FakeDesk(script))[-1]["error"] == error
 
 
+def test_a_mistake_in_the_middle_is_an_event():
+    def script(_: Any) -> Any:
+        yield Delta(text="a")
+        raise ZeroDivisionError
+
+    error = {"type": "api_error", "message": "the server failed while it wrote this answer"}
+    assert events(FakeDesk(script))[-1]["error"] == error
+
+
+@pytest.mark.parametrize(
+    "query, names, more",
+    [
+        ("", "abcd", False),
+        ("?limit=3", "abc", True),
+        ("?limit=2&after_id=a", "bc", True),
+        ("?after_id=d", "", False),
+        ("?limit=2&before_id=d", "bc", True),
+        ("?after_id=a&before_id=c", "b", False),
+    ],
+)
+def test_models_are_listed_in_pages(query: str, names: str, more: bool):
+    desk = FakeDesk(cards=tuple(replace(fake_desk.CARD, name=name) for name in "abcd"))
+    found = TestClient(app(surface, desk)).get(f"/v1/models{query}", headers=VERSION).json()
+    assert ["".join(model["id"] for model in found["data"]), found["has_more"]] == [names, more]
+    assert (found["first_id"], found["last_id"]) == ((names[0], names[-1]) if names else (None, None))
+
+
+@pytest.mark.parametrize(
+    "query", ["?limit=0", "?limit=1001", "?limit=many", "?limit=", "?after_id=x", "?before_id=x"]
+)
+def test_pages_that_are_not_there(query: str):
+    reply = TestClient(app(surface, FakeDesk())).get(f"/v1/models{query}", headers=VERSION)
+    assert reply.status_code == 400 and reply.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_models_are_each_surfaces_own():
+    from tinygpt.serve import app as whole
+
+    desk = FakeDesk()
+    served_app = whole.make_app(desk, fake_registry(), Settings(log=False), whole.surfaces())
+
+    async def main() -> None:
+        for path in ("/v1/models", "/v1/models/tiny", "/v1/models/nope"):
+            theirs, ours = [(await ask(served_app, "GET", path, headers=h)).json for h in ({}, VERSION)]
+            assert ("object" in theirs or "param" in theirs["error"]) and "object" not in ours
+            assert "param" not in ours.get("error", {})
+        assert ours["error"]["type"] == "not_found_error"
+
+    asyncio.run(main())
+
+
 @pytest.mark.wide  # the client alone takes seconds to import
 def test_anthropics_own_client():
     anthropic = nano.require("anthropic")
@@ -239,6 +302,13 @@ def test_anthropics_own_client():
         )
         assert found.usage.input_tokens == whole.usage.input_tokens == 8
         assert client.messages.count_tokens(model="tiny", messages=HI).input_tokens == 3
+        assert [model.id for model in client.models.list(limit=1)] == ["tiny", "base"]  # two pages
+        model = client.models.retrieve("tiny")
+        assert (model.type, model.id, model.display_name) == ("model", "tiny", "tiny")
+        assert model.created_at.timestamp() == fake_desk.CARD.created and model.max_input_tokens == 128
+        with pytest.raises(anthropic.NotFoundError, match="does not exist") as missing:
+            client.models.retrieve("nope")
+        assert missing.value.body["error"]["type"] == "not_found_error"
         with pytest.raises(anthropic.NotFoundError, match="does not exist"):
             client.messages.create(**body | {"model": "nope"})
         with pytest.raises(anthropic.BadRequestError, match="must be at least 1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import random
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from asgi import FakeDesk, ask, fake_registry, surface
 from tinygpt.core.errors import ConfigError
-from tinygpt.serve.app import App, make_app
+from tinygpt.serve import fields, limits
+from tinygpt.serve.app import App, Surface, make_app
 from tinygpt.serve.document import ERRORS
 from tinygpt.serve.limits import Limits, Settings, read_json
 from tinygpt.serve.trace import Folder
@@ -79,15 +81,34 @@ def test_depth_is_that_of_the_value() -> None:
         inside = [make(most - 1) for _ in range(rng.randrange(4))]
         return inside if rng.random() < 0.5 else {f'{i}\\"[': value for i, value in enumerate(inside)}
 
-    for value in [make(5) for _ in range(100)]:
+    for value in [{"a": make(5)} for _ in range(100)]:
         wanted, body = depth(value), json.dumps(value).encode()
-        read_json(body, Limits(depth=wanted))
-        if wanted:
-            with pytest.raises(ConfigError, match=f"deeper than {wanted - 1}"):
-                read_json(body, Limits(depth=wanted - 1))
+        assert read_json(body, Limits(depth=wanted)) == value
+        with pytest.raises(ConfigError, match=f"deeper than {wanted - 1}"):
+            read_json(body, Limits(depth=wanted - 1))
     for deep in (b"[" * 65 + b"]" * 65, b'{"a":' * 65 + b"1" + b"}" * 65, b"[" * 100_000):
         with pytest.raises(ConfigError, match="deeper than 64"):
             read_json(deep, Limits())
+
+
+@pytest.mark.parametrize("name", ("openai", "responses", "anthropic", "ollama"))
+def test_a_body_is_parsed_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+
+    def counted(body: bytes) -> Any:
+        parsed.append(body)
+        return json.loads(body)
+
+    monkeypatch.setattr(fields, "parse", counted)
+    monkeypatch.setattr(limits, "parse", counted)
+    module = importlib.import_module(f"tinygpt.serve.{name}")
+    only = Surface(module=module, prefixes=("",))
+    served = make_app(FakeDesk(), fake_registry(), Settings(log=False), [only])
+    path = {"openai": "/v1/chat/completions", "ollama": "/api/chat", "anthropic": "/v1/messages"}.get(name)
+    said = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "input": "hi", "max_tokens": 5}
+    body = {key: said[key] for key in said if name != "responses" or key in ("model", "input")}
+    assert run(ask(served, "POST", path or "/v1/responses", body)).status == 200
+    assert len(parsed) == 1
 
 
 def test_bodies_are_bounded_in_size_and_time() -> None:

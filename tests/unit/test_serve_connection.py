@@ -302,3 +302,24 @@ def test_keys_come_from_one_place(tmp_path: Any) -> None:
     file.write_text("# none\n")
     with pytest.raises(ConfigError, match="holds no key"):
         security.read_keys(None, file, {})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_answers_are_sent_at_once(host: str) -> None:
+    """Not held back until the client has acknowledged the part before, which takes it 40 ms."""
+
+    async def nodelay() -> int:
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            peer = writer.get_extra_info("socket")
+            told.set_result(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with connection.listen(host, 0) as sock:
+            async with await asyncio.start_server(connected, sock=sock):
+                _, writer = await asyncio.open_connection(*sock.getsockname()[:2])
+                writer.close()
+                return await told
+
+    assert asyncio.run(nodelay())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 import fake_desk
 import nano
 import odd_ollama
+from asgi import ask
 from fake_desk import FakeDesk, app, calls, served, text, token
 from tinygpt.core.errors import BusyError
 from tinygpt.serve import ollama as surface
@@ -112,6 +114,25 @@ def test_keep_alive_zero_drops_the_model_after_its_answer():
     desk.script = lambda _: [*text("a")] if not desk.loads else pytest.fail("dropped before its answer")
     job(desk, keep_alive=0)
     assert desk.loads == [("tiny", 0)]
+    post(desk, "/api/embed", model="tiny", input="b", keep_alive=0)
+    post(desk, "/api/embeddings", model="tiny", prompt="b", keep_alive=0)
+    assert desk.loads == [("tiny", 0)] * 3
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/embed", "/api/embeddings"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_keep_alive_zero_holds_when_the_client_leaves(path: str, streamed: bool):
+    async def main() -> None:
+        desk, leave = FakeDesk(hang=True), asyncio.Event()
+        body = {"model": "tiny", "messages": HI, "prompt": "a", "input": "a", "stream": streamed}
+        work = ask(app(surface, desk), "POST", path, body | {"keep_alive": 0}, leave=leave)
+        task = asyncio.create_task(work)
+        await desk.begun.wait()
+        leave.set()
+        await task
+        assert desk.loads == [("tiny", 0)]
+
+    asyncio.run(asyncio.wait_for(main(), 10))
 
 
 def test_a_load_says_how_long():
@@ -227,6 +248,9 @@ def test_embeddings_are_cut_and_of_length_one():
     said = post(desk, "/api/embed", model="tiny", input=["a" * 200, "b"])
     assert said["embeddings"] == [[0.6, 0.8, 0, 0]] * 2 and said["prompt_eval_count"] == 14
     assert desk.embedded == [[[1, *map(ord, "a" * 127)], "b"]]
+    wide = {"model": "tiny", "input": "b", "dimensions": 5}
+    assert TestClient(app(surface, desk)).post("/api/embed", json=wide).status_code == 400
+    assert len(desk.embedded) == 1  # refused before any work
     assert post(desk, "/api/embed", model="tiny", input="b", dimensions=1)["embeddings"] == [[1]]
     assert post(desk, "/api/embeddings", model="tiny", prompt="b")["embedding"] == [3, 4, 0, 0]
 
@@ -244,20 +268,28 @@ def test_show_is_as_continue_reads_it():
     assert ".Suffix" in base["template"] and ".Suffix" not in tiny["template"]
     assert tiny["capabilities"] == ["completion", "tools", "thinking", "embedding"]
     assert tiny["model_info"]["llama.context_length"] == 128
-    assert tiny["model_info"]["llama.embedding_length"] == 32
+    assert tiny["model_info"]["llama.embedding_length"] == 4
     assert tiny["details"]["parameter_size"] == "1.2M"
 
 
-def test_an_error_in_the_middle_is_a_line():
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (BusyError("the server is ending"), "the server is ending"),
+        (ZeroDivisionError("x"), "the server failed while it wrote this answer"),
+    ],
+    ids=("expected", "mistake"),
+)
+def test_an_error_in_the_middle_is_a_line(error: Exception, says: str):
     def script(_: Any) -> Any:
         yield Delta(text="a")
-        raise BusyError("the server is ending")
+        raise error
 
     reply = TestClient(app(surface, FakeDesk(script))).post(
         "/api/chat", json={"model": "tiny", "messages": HI}
     )
     lines = [json.loads(line) for line in reply.text.splitlines()]
-    assert lines[0]["message"]["content"] == "a" and lines[1:] == [{"error": "the server is ending"}]
+    assert lines[0]["message"]["content"] == "a" and lines[1:] == [{"error": says}]
 
 
 def test_an_error_before_the_first_event_is_a_status():

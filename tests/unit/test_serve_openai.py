@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import nano
-from odd_openai import CHAT, EMBED, FIM, FIX, FIXED, HI, ODD, TEXT, TOOL, Odd
+from odd_openai import CHAT, EMBED, FIM, FIX, FIXED, HI, ODD, OF_MODELS, TEXT, TOOL, Odd
 from scripted_desk import ScriptedDesk, Served, running
 from tinygpt.data.corrections import Corrections
 from tinygpt.infer.config import SampleConfig
@@ -65,8 +65,8 @@ def test_odd_requests(served: Served, odd: Odd) -> None:
 
 def test_the_page_of_odd_requests_is_this_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / "serve-requests.md").read_text(encoding="utf-8").splitlines()
-    listed = [line for line in page if line.startswith("| `") and any(o.row == line for o in ODD)]
-    assert listed == [odd.row for odd in ODD]
+    rows = [odd.row for odd in (*ODD, *OF_MODELS)]
+    assert [line for line in page if line in rows] == rows
     assert len(ODD) >= 60
 
 
@@ -166,7 +166,9 @@ SCHEMA = {"type": "object"}
     ],
 )  # fmt: skip
 def test_what_an_answer_must_be(served: Served, fields: dict[str, Any], format: Format | None) -> None:
-    assert _job(served, **fields).format == format
+    found = _job(served, **fields).format
+    assert found == format
+    assert found is None or (found.param or "").split(".")[0] == next(iter(fields))
 
 
 def test_tools(served: Served) -> None:
@@ -178,14 +180,23 @@ def test_tools(served: Served) -> None:
     assert _job(served).tool_choice == "auto"  # of tools that the server may have
     assert _job(served, tools=[TOOL], tool_choice="none").tool_choice == "none"
     named = _job(served, tools=[TOOL, other], tool_choice={"type": "function", "function": {"name": "door"}})
-    assert named.tool_choice == {"name": "door"} and named.tools == [TOOL, other]
+    assert named.tool_choice == {"name": "door"} and named.tools == [TOOL, other] and not named.closed
     only = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [other]}}
     allowed = _job(served, tools=[TOOL, other], tool_choice=only)
-    assert allowed.tool_choice == "required" and allowed.tools == [other]
+    assert allowed.tool_choice == "required" and allowed.tools == [other] and allowed.closed
     (choice,) = _chat(served, tools=[TOOL], tool_choice="required")["choices"]
     assert choice["finish_reason"] == "tool_calls"
     call = {"id": "call_a", "type": "function", "function": {"name": "light", "arguments": '{"on": true}'}}
     assert choice["message"] == {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
+
+
+def test_a_choice_may_be_of_the_servers_tools(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served.desk, "own", ("clock",))
+    assert _job(served, tool_choice="required").tool_choice == "required"
+    for tools in ([], [TOOL]):
+        named = _job(served, tools=tools, tool_choice={"type": "function", "function": {"name": "clock"}})
+        assert named.tool_choice == {"name": "clock"} and named.tools == tools
+    assert _job(served, function_call={"name": "clock"}).tool_choice == {"name": "clock"}
 
 
 def test_functions_of_old(served: Served) -> None:
@@ -296,16 +307,6 @@ def test_scoring_as_lm_eval_asks_it(served: Served) -> None:
     assert only["text"] == "hi" and only["finish_reason"] == "length" and served.desk.jobs[-1].score_only
 
 
-def test_text_offsets_count_characters() -> None:
-    from tinygpt.serve.job import Token
-    from tinygpt.serve.openai.reports import Offsets, of_text
-
-    pieces = [b"a", b"\xc3", b"\xa4", b"b"]
-    tokens = [Token(0, p.decode("latin-1"), p, float("-inf")) for p in pieces]
-    found = of_text(tokens, Offsets())
-    assert found["text_offset"] == [0, 1, 1, 2] and found["token_logprobs"] == [-9999.0] * 4
-
-
 def test_fill_in_the_middle(served: Served) -> None:
     asked = {"prompt": "def f(", "suffix": "):", "max_tokens": 9, "stop": ["\n"]}
     reply = served.ask("POST", FIM, asked).json
@@ -321,10 +322,13 @@ def test_embeddings(served: Served) -> None:
     assert plain.headers["x-embedding-pooling"] == "mean"
     assert [d["embedding"] for d in plain.json["data"]] == [[1.0, 0.5, -0.25, 1.0], [3.0, 0.5, -0.25, 1.0]]
     assert plain.json["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
-    packed = served.ask("POST", EMBED, {"input": [97], "encoding_format": "base64"}).json["data"][0][
-        "embedding"
-    ]
-    assert struct.unpack("<4f", base64.b64decode(packed)) == (1.0, 0.5, -0.25, 1.0)
+    asked = served.desk.embedded = []
+    refused = served.ask("POST", EMBED, {"input": ["a", "abc"], "dimensions": 3})
+    assert refused.json["error"]["param"] == "dimensions" and asked == [
+        ["a"]
+    ]  # the width alone was asked for
+    packed = served.ask("POST", EMBED, {"input": [97], "encoding_format": "base64"}).json["data"][0]
+    assert struct.unpack("<4f", base64.b64decode(packed["embedding"])) == (1.0, 0.5, -0.25, 1.0)
 
 
 def test_models(served: Served) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tinygpt.core.errors import ConfigError, UnsupportedError
+from tinygpt.core.errors import ConfigError
 from tinygpt.data.template import _choice
 from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.serve import fim, prompts
+from tinygpt.serve.fields import FieldError
 
 HEAD = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
@@ -141,5 +142,5 @@ def test_a_gap_is_told_in_the_models_own_tokens(name: str) -> None:
     letters = {260: "P", 261: "S", 262: "M"}
     assert "".join(letters.get(id) or chr(id) for id in ids) == expected
     assert ends == {270, *range(260, 260 + len(names))}
-    with pytest.raises(UnsupportedError, match="fill in a gap"):
+    with pytest.raises(FieldError, match="fill in a gap"):
         fim.prompt(ByteTokenizer(), "a", "b")

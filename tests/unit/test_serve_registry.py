@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -130,6 +131,24 @@ def test_memory_is_taken_from_what_was_not_used_for_longest() -> None:
     asyncio.run(go())
 
 
+def test_a_first_opening_makes_the_room_that_it_will_take() -> None:
+    """Of 100 bytes on the disk, packed into 40."""
+
+    async def go() -> None:
+        with Worker() as worker:
+            packed = {name: replace(one, open_bytes=40) for name, one in KNOWN.items()}
+            opener = Opener()
+            opener.own_bytes = 40
+            found = Registry(worker, opener, lambda: packed, memory=100)
+            await found.load("a")
+            await found.load("b")
+            assert names(found) == {"a", "b"}
+            await found.load("e")
+            assert names(found) == {"b", "e"}
+
+    asyncio.run(go())
+
+
 def test_models_opened_at_once_do_not_take_the_same_room() -> None:
     async def go() -> None:
         async with registry(memory=200) as (found, _):
@@ -178,6 +197,23 @@ def test_a_model_that_stays_no_time_is_opened_once_for_a_request() -> None:
             async with found.use("a"):
                 assert opener.opened == [("a", None)]
             await until(lambda: not found.served)
+
+    asyncio.run(go())
+
+
+def test_a_model_that_is_dropped_while_it_opens_goes_once_it_is_there() -> None:
+    async def go() -> None:
+        async with registry() as (found, opener):
+            opening = asyncio.create_task(found.load("b"))
+            await asyncio.sleep(0)
+            opening.cancel()  # its client left
+            assert found.opening == ["b"]
+            await found.load("b", 0)
+            await until(lambda: found.n_dropped == 1)
+            assert opener.opened == [("b", None)] and not found.served
+            await found.load("b")
+            (served,) = found.served
+            assert served.expires is None  # it was for that time
 
     asyncio.run(go())
 

@@ -60,6 +60,11 @@ def test_odd_requests_answer_as_the_table_says(odd: odd_ollama.Odd):
 def test_an_error_names_its_field():
     reply = fake_desk.client(surface).post(PATH, json={"model": "tiny", "input": "hi", "top_p": 2})
     assert reply.json()["error"]["param"] == "top_p"
+    reply = fake_desk.client(surface).post(
+        PATH, json={"model": "tiny", "input": "hi", "previous_response_id": "resp_x"}
+    )
+    error = reply.json()["error"]
+    assert (error["param"], error["code"]) == ("previous_response_id", "previous_response_not_found")
 
 
 def test_settings_reach_the_job():
@@ -77,6 +82,7 @@ def test_settings_reach_the_job():
     assert (found.config.temperature, found.config.top_p, found.config.max_tokens) == (0, 0.5, 7)
     assert found.messages == [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
     assert found.format == Format(kind="schema", value={"type": "object"}) and found.think is True
+    assert found.format.param == "text.format"
     assert (found.parallel, found.logprobs, found.user) == (False, 2, "u")
     assert job(text={"format": {"type": "json_object"}}).format == Format(kind="json")
     assert job(reasoning={"effort": "none"}).think is False and job().think is None
@@ -106,6 +112,14 @@ def test_settings_reach_the_job():
 def test_choices_of_tools(choice: Any, wanted: Any, names: list[str]):
     found = job(tools=[TOOL, TOOL | {"name": "put"}], tool_choice=choice)
     assert found.tool_choice == wanted and [tool["function"]["name"] for tool in found.tools] == names
+    assert found.closed == (isinstance(choice, dict) and choice["type"] == "allowed_tools")
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "clock"}], ids=str)
+def test_a_choice_may_be_of_the_servers_tools(choice: Any):
+    desk = FakeDesk(own=("clock",))
+    ask(TestClient(app(surface, desk)), tool_choice=choice)
+    assert desk.jobs[-1].tool_choice in ("required", {"name": "clock"}) and not desk.jobs[-1].tools
 
 
 def test_items_become_what_templates_take():
@@ -218,14 +232,23 @@ def test_an_answer_that_is_cut_off_is_incomplete():
     assert last["response"]["output"][0]["status"] == "incomplete"
 
 
-def test_an_error_in_the_middle_fails_the_response():
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (BusyError("the server is ending"), "the server is ending"),
+        (ZeroDivisionError("x"), "the server failed while it wrote this answer"),
+    ],
+    ids=("expected", "mistake"),
+)
+def test_an_error_in_the_middle_fails_the_response(error: Exception, says: str):
     def script(_: Any) -> Any:
         yield Delta(text="a")
-        raise BusyError("the server is ending")
+        raise error
 
     found = events(FakeDesk(script))
-    assert found[-2]["type"] == "error" and found[-1]["response"]["status"] == "failed"
-    assert found[-1]["response"]["error"]["message"] == "the server is ending"
+    assert (found[-2]["type"], found[-2]["message"]) == ("error", says)
+    assert (found[-1]["type"], found[-1]["response"]["status"]) == ("response.failed", "failed")
+    assert found[-1]["response"]["error"] == {"code": "server_error", "message": says}
 
 
 @pytest.mark.wide  # the client alone takes seconds to import

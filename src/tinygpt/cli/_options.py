@@ -56,8 +56,8 @@ def from_config(
     `rename` maps a field to another flag name, `also` to a second one. `knobs` are flags of their own for a
     technique's setting: {"rank": "adapter.rank"}. `choices` are the names that a text field can have, for
     help and completion; the run checks them. `needs` maps a field to the one without which it means nothing,
-    or to "no x" where x brings its own; `spares` maps one to a required path that it does without. `slots`:
-    the original's architecture flags too, which fill slots of the field `model`.
+    or to "no x" where x brings its own; `spares` maps one to the required paths that it does without, with
+    spaces between. `slots`: the original's architecture flags too, which fill slots of the field `model`.
     """
     rename, also, choices = rename or {}, also or {}, choices or {}
     flags = {name: Knob(to) if isinstance(to, str) else to for name, to in (knobs or {}).items()}
@@ -73,9 +73,15 @@ def from_config(
         data = _knobs.fill(known, data, given, flags, settings)
         data = _slots.check(data, filled)
         _check_needs(needs or {}, known, given, data)
-        for name, other in (spares or {}).items():
-            data = {other: "."} | data if data.get(name) else data
-        return call(_fetched(config.from_dict(cls, data), out), out)
+        for name, others in (spares or {}).items():
+            data = dict.fromkeys(others.split(), ".") | data if data.get(name) else data
+        try:
+            made = config.from_dict(cls, data)
+        except ConfigError as error:
+            for name in rename.keys() & given.keys():  # it is told under the name that was typed
+                error.message = error.message.replace(f"'{name}'", config.flag(rename[name]))
+            raise
+        return call(_fetched(made, out), out)
 
     parameters = [_argument(known[name]) for name in arguments]
     for f in known.values():

@@ -8,7 +8,7 @@ from tinygpt.cli._render import table
 
 if TYPE_CHECKING:
     from tinygpt.core.rows import EvalRow
-    from tinygpt.eval.compare import Cell, Table
+    from tinygpt.eval.compare import Table
 
 
 def show(rows: list[EvalRow]) -> None:
@@ -26,6 +26,8 @@ def show(rows: list[EvalRow]) -> None:
 
 def compared(found: Table) -> None:
     """A comparison on stdout; * marks the best of a line."""
+    from tinygpt.runs._rows_page import grid
+
     head, body = grid(found)
     table(head, body, title=found.title)
     for note in found.notes:
@@ -34,27 +36,10 @@ def compared(found: Table) -> None:
 
 def markdown(found: Table) -> str:
     """The same as a Markdown table."""
+    from tinygpt.runs._rows_page import grid
+
     head, body = grid(found)
     lines = [f"### {found.title}", ""] if found.title else []
-    lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *body)]
+    lines += [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([*lines, *(f"\nnote: {note}" for note in found.notes)]) + "\n"
-
-
-def grid(found: Table) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells as text."""
-    metrics = any(line.metric for line in found.lines)
-    head = [found.first, *(["metric"] if metrics else []), *found.columns]
-    body = []
-    for line in found.lines:
-        metric = [line.metric + (" (lower is better)" if line.lower_is_better else "")] if metrics else []
-        cells = [_cell(cell, i == line.best) for i, cell in enumerate(line.cells)]
-        body.append([line.label, *metric, *cells])
-    return head, body
-
-
-def _cell(cell: Cell | None, best: bool) -> str:
-    if cell is None:
-        return "-"
-    half = "" if cell.low is None or cell.high is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
-    reruns = f", {cell.n_rows} runs" if cell.n_rows > 1 else ""
-    return f"{cell.score:.4f}{half} (n={cell.n}{reruns}){' *' if best else ''}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -204,17 +204,21 @@ class Engine:
         seeds: Sequence[int] | None = None,
         stop_ids: Sequence[int] | frozenset[int] | None = None,
         logprobs: bool = False,
+        constraint: Callable[[], Constraint] | None = None,
         events: Events | None = None,
     ) -> list[Completion]:
         """Answers to many prompts, in their order. Prompt i has the seed `seeds[i]`, by default `config.seed
-        + i`."""
+        + i`; `constraint` gives each answer a fresh one."""
         config = (config or SampleConfig()).seeded()
         assert config.seed is not None
         seeds = [config.seed + i for i in range(len(prompts))] if seeds is None else seeds
         requests = [
-            self.request(ids, replace(config, seed=seed), stop_ids=stop_ids, logprobs=0 if logprobs else None)
+            self.request(
+                ids, replace(config, seed=seed), stop_ids=stop_ids, logprobs=0 if logprobs else None,
+                constraint=constraint and constraint(),
+            )
             for ids, seed in zip(prompts, seeds, strict=True)
-        ]
+        ]  # fmt: skip
         lane = Lane(self)
         answers: list[Answer | None] = [None] * len(requests)
         for i in sorted(range(len(requests)), key=lambda i: len(requests[i].prompt)):

@@ -12,6 +12,7 @@ Source: Zheng et al. 2024, arXiv:2312.07104 (RadixAttention: the tree, and leave
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,6 @@ class Node:
     parts: list[Arrays] | None = None  # by layer; None: in a file, if anywhere
     snapshot: list[Snapshot] | None = None
     children: dict[tuple[int, ...], Node] = field(default_factory=dict)
-    used: int = 0
     nbytes: int = 0
     part_file: Entry | None = None  # holds the tokens of the edge, and perhaps others around them
     end_file: Entry | None = None  # holds the snapshot
@@ -81,9 +81,10 @@ class Prefixes:
     def __init__(self, most_bytes: int, *, folder: Folder | None = None, least: int = LEAST) -> None:
         self.most_bytes, self.least, self.folder = most_bytes, least, folder
         self.stats = Stats()
-        self._clock = 0
         self._trees: dict[str, Node] = {}
-        self._units: dict[str, int] = {}
+        # Nodes with something in memory: what was not used for longest first, and of what was used at once
+        # the ends of branches before their beginnings.
+        self._held: OrderedDict[Node, None] = OrderedDict()
         for entry in sorted(folder.entries() if folder else (), key=lambda e: (e.start, len(e.tokens))):
             self._remember(entry)
 
@@ -93,9 +94,8 @@ class Prefixes:
         kept, where longer texts are read otherwise."""
         return Known(self, identity, make, limit)
 
-    def tree(self, scope: str, unit: int) -> Node:
+    def tree(self, scope: str) -> Node:
         """The root of one model's and one kind's tree."""
-        self._units[scope] = unit
         return self._trees.setdefault(scope, Node((), 0, None))
 
     def count(self, cached: Sequence[int]) -> None:
@@ -106,9 +106,10 @@ class Prefixes:
 
     def touch(self, node: Node | None) -> None:
         """Note that a node, and so all above it, was used."""
-        self._clock += 1
         while node is not None:
-            node.used, node = self._clock, node.parent
+            if node in self._held:
+                self._held.move_to_end(node)
+            node = node.parent
 
     def grow(self, node: Node, parts: list[Arrays] | None, snapshot: list[Snapshot] | None) -> None:
         """Let a node hold these."""
@@ -121,16 +122,19 @@ class Prefixes:
         self._count(node)
 
     def _count(self, node: Node) -> None:
-        held = [*_arrays(node.parts or ()), *_snapshot_arrays(node.snapshot or ())]
-        n = sum(x.nbytes for x in held)
+        arrays = [*_arrays(node.parts or ()), *_snapshot_arrays(node.snapshot or ())]
+        n = sum(x.nbytes for x in arrays)
         self.stats.bytes += n - node.nbytes
         node.nbytes = n
+        if n:
+            self._held.setdefault(node)
+        else:
+            self._held.pop(node, None)
 
     def shrink(self) -> None:
         """Drop what was not used for longest, until the bytes fit."""
         while self.stats.bytes > self.most_bytes:
-            held = [n for root in self._trees.values() for n in root.below() if n.nbytes]
-            oldest = min(held, key=lambda node: (node.used, -node.end))
+            oldest = next(iter(self._held))
             self.stats.evicted += 1
             oldest.parts = oldest.snapshot = None
             self._count(oldest)
@@ -140,11 +144,12 @@ class Prefixes:
     def remove(self, node: Node) -> None:
         """Cut a node off, with all under it, and those above that were only the way to it."""
         for one in node.below():
-            self.stats.bytes -= one.nbytes
-            one.nbytes, one.parts, one.snapshot = 0, None, None
-            one.part_file = one.end_file = None
+            one.parts = one.snapshot = one.part_file = one.end_file = None
+            self._count(one)
         while (parent := node.parent) is not None:
-            parent.children = {key: one for key, one in parent.children.items() if one is not node}
+            key = node.tokens[: len(next(iter(parent.children), ()))]  # all are of one length
+            if parent.children.get(key) is node:
+                del parent.children[key]
             if parent.children or parent.nbytes or parent.part_file or parent.end_file:
                 return
             node = parent
@@ -163,7 +168,7 @@ class Prefixes:
 
     def _remember(self, entry: Entry) -> None:
         """A file of an earlier process becomes a node that is not in memory yet."""
-        root = self.tree(entry.scope, entry.unit)
+        root = self.tree(entry.scope)
         node, at = walk(self, root, entry.tokens[: entry.start], entry.unit, None)
         if at != entry.start:
             return  # what it goes on from is not there
@@ -192,8 +197,7 @@ class Known:
             keepers = [keeper(layer) for layer in self._make(kind)]
             names = ",".join(type(one).__name__ for one in keepers)
             scope = hashlib.sha256(f"{self._identity}\n{kind}\n{names}".encode()).hexdigest()
-            unit = max(one.unit for one in keepers)
-            self._scopes[kind] = scope, keepers, self.store.tree(scope, unit)
+            self._scopes[kind] = scope, keepers, self.store.tree(scope)
         return self._scopes[kind]
 
     def unit(self, kind: Any) -> int:
@@ -339,7 +343,7 @@ def walk(
 def _divided(store: Prefixes, node: Node, k: int, unit: int, keepers: list[Keeper] | None) -> Node:
     """The node of the first k tokens of an edge, with the rest below it."""
     assert node.parent is not None
-    upper = Node(node.tokens[:k], node.start, node.parent, used=node.used, part_file=node.part_file)
+    upper = Node(node.tokens[:k], node.start, node.parent, part_file=node.part_file)
     node.parent.children[upper.tokens[:unit]] = upper
     if node.parts is not None and keepers is not None:
         both = [one.divide(part, node.start, k) for one, part in zip(keepers, node.parts)]

@@ -92,8 +92,9 @@ class Answer:
     or "error".
 
     deliver: called with each piece as it comes, by whoever steps the lane; without it text is made at the
-             end. The last piece has the finish_reason; after a cancellation its token is -1.
-    failed:  called in the place of a last piece where the lane broke.
+             end. The last piece has the finish_reason; after a cancellation its token is -1. Where it
+             raises, the answer fails with that, and no other does.
+    failed:  called in the place of a last piece where the lane or the answer broke.
     """
 
     def __init__(
@@ -156,8 +157,7 @@ class Answer:
             self._end("stop" if self._writer.stopped else "length", token, logprob, top, text)
             return
         self.text += text
-        if self._deliver:
-            self._deliver(Piece(text, token, logprob, None, top))
+        self._hand(Piece(text, token, logprob, None, top))
 
     def end_cancelled(self) -> None:
         """End without another token."""
@@ -165,7 +165,7 @@ class Answer:
             self._end("cancelled", -1, None, ())
 
     def fail(self, error: BaseException) -> None:
-        """End because the lane broke."""
+        """End because something broke."""
         if self.finish_reason is None:
             self.finish_reason, self.error, self.times.ended = "error", error, time.perf_counter()
             if self._failed is not None:
@@ -180,5 +180,13 @@ class Answer:
         self.text += text
         self.times.ended = time.perf_counter()
         self.finish_reason = reason
-        if self._deliver:
-            self._deliver(Piece(text, token, logprob, reason, top))
+        self._hand(Piece(text, token, logprob, reason, top))
+
+    def _hand(self, piece: Piece) -> None:
+        if self._deliver is None:
+            return
+        try:
+            self._deliver(piece)
+        except Exception as error:
+            self._deliver = self.finish_reason = None
+            self.fail(error)

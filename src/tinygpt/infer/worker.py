@@ -6,7 +6,11 @@ else. Lanes take turns, one step each, so models and adapters share the device f
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,9 +23,13 @@ T = TypeVar("T")
 
 
 class Worker:
-    """One thread and its lanes. `close` ends it; it may be used as a context."""
+    """One thread and its lanes. `close` ends it; it may be used as a context.
 
-    def __init__(self) -> None:
+    report: hears, on the thread, what a `failed` raised, which ends nothing. By default it is told as Python
+    tells of what ends a thread."""
+
+    def __init__(self, report: Callable[[Exception], None] | None = None) -> None:
+        self._report = report or _report
         self._wake = threading.Condition()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._lanes: list[Lane] = []
@@ -53,10 +61,17 @@ class Worker:
         failed: Callable[[BaseException], None],
     ) -> Future[Answer]:
         """Queue the request that `make` gives (it may compute a constraint) in a lane. `deliver` and `failed`
-        are called on the thread: `failed` once, where a step of the lane broke, and then nothing follows."""
+        are called on the thread: `failed` once, where a step of the lane or `deliver` broke, and then nothing
+        follows."""
+
+        def tell(error: BaseException) -> None:
+            try:
+                failed(error)
+            except Exception as broken:  # one who hears badly ends neither the thread nor other answers
+                self._report(broken)
 
         def work() -> Answer:
-            answer = lane.submit(make(), deliver, failed)
+            answer = lane.submit(make(), deliver, tell)
             if lane not in self._lanes:
                 self._lanes.append(lane)
             return answer
@@ -74,6 +89,8 @@ class Worker:
             self._closing = True
             self._wake.notify()
         self._thread.join()
+        while not _gone(self._thread):
+            time.sleep(0.001)
 
     def _run(self) -> None:
         while True:
@@ -91,6 +108,27 @@ class Worker:
             self._lanes = [lane for lane in self._lanes if lane.busy]
             for lane in self._lanes:
                 lane.step_safely()
+
+
+def _report(error: Exception) -> None:
+    told = type(error), error, error.__traceback__, threading.current_thread()
+    threading.excepthook(threading.ExceptHookArgs(told))
+
+
+def _gone(thread: threading.Thread) -> bool:
+    """Whether the system has ended a thread that was joined.
+
+    Up to Python 3.12 `join` returns before that, and what MLX keeps for each thread (compiled functions,
+    which refer to Python's) is freed later still: an interpreter that ends meanwhile aborts the process."""
+    if sys.version_info >= (3, 13):
+        return True
+    if sys.platform == "linux":
+        return not os.path.exists(f"/proc/self/task/{thread.native_id}")
+    try:
+        signal.pthread_kill(thread.ident or 0, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def _settle(future: Future[Any], work: Callable[[], Any]) -> None:

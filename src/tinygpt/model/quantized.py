@@ -69,6 +69,14 @@ class Packing:
         """As config.json and manifests have it."""
         return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
 
+    def odd(self, shape: Sequence[int]) -> bool:
+        """Whether the rows of a matrix do not divide into groups."""
+        return shape[-1] % self.group_size != 0
+
+    def bytes(self, n: int, width: int) -> int:
+        """What n weights take: of a group two numbers of `width` bytes beside them, or a scale of one."""
+        return n * self.bits // 8 + n // self.group_size * (2 * width if self.mode == "affine" else 1)
+
     def __str__(self) -> str:
         return f"{self.bits} bits, {self.mode}, groups of {self.group_size}"
 
@@ -212,7 +220,7 @@ def choose(model: nn.Module, how: Packing) -> tuple[dict[str, Packing], list[str
     Routers stay too: what they choose between turns on small differences."""
     modules = {n: m.weight for n, m in model.named_modules() if packable(m) and not is_router(n)}
     found = dict(sorted({**modules, **stacks(model)}.items()))
-    odd = [name for name, matrix in found.items() if matrix.shape[-1] % how.group_size]
+    odd = [name for name, matrix in found.items() if how.odd(matrix.shape)]
     return {name: how for name in found if name not in odd}, odd
 
 

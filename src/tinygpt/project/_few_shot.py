@@ -28,7 +28,7 @@ class FewShot:
         self.inner, self.shots = endpoint, [{"messages": asked, "expected": told} for asked, told in solved]
         self.engine, self.tokenizer, self.context = endpoint.engine, endpoint.tokenizer, endpoint.context
         self.name, self.path, self.step = endpoint.name, endpoint.path, endpoint.step
-        self.model_hash, self.baseline = endpoint.model_hash, endpoint.baseline
+        self.model_hash, self.baseline, self.facts = endpoint.model_hash, endpoint.baseline, endpoint.facts
 
     def given(self, messages: list[Message]) -> list[Message]:
         """The messages with the examples before them, after their own system message."""

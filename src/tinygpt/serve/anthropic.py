@@ -1,4 +1,4 @@
-"""Anthropic's surface: POST /v1/messages and its count of tokens.
+"""Anthropic's surface: POST /v1/messages, its count of tokens, and the models as its SDK asks for them.
 
 Differences that a client can see: `cache_control` has no effect (every prompt is looked up in the prefix
 cache), nor have `effort`, `budget_tokens`, `context_management` and `service_tier`; models that cannot reason
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import BusyError, TinyGPTError
+from tinygpt.serve import anthropic_models as models
 from tinygpt.serve import anthropic_read as reading
 from tinygpt.serve import anthropic_write as writing
 from tinygpt.serve.cards import opened
@@ -19,6 +19,7 @@ from tinygpt.serve.endpoint import add
 from tinygpt.serve.fields import document, read
 from tinygpt.serve.job import Desk, Done, Event
 from tinygpt.serve.leaving import begin, collect, stay, stream
+from tinygpt.serve.openai.errors import broken
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, Request
@@ -79,6 +80,7 @@ def routes(desk: Desk, settings: Settings) -> APIRouter:
         return JSONResponse({"input_tokens": len(await stay(request, desk.prompt(job)))})
 
     router = APIRouter(tags=["anthropic"])
+    router.include_router(models.routes(desk, error))
     fields = {
         "model": "string", "messages": "array", "system": "string|array", "tools": "array",
         "tool_choice": "object", "thinking": "object", "output_config": "object",
@@ -104,6 +106,6 @@ async def _stream(
         async for event in events:
             for found in answer.take(event):
                 yield writing.sse(found)
-    except TinyGPTError as wrong:
-        status = 503 if isinstance(wrong, BusyError) else 400
-        yield writing.sse(_error(status, str(wrong)))
+    except Exception as problem:
+        found = broken(problem)
+        yield writing.sse(_error(found["status"], found["message"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tinygpt.infer.config import SampleConfig
@@ -32,8 +31,7 @@ def chat(body: Fields, card: ModelCard, *, counting: bool = False) -> Chat:
         "top_p": body.number("top_p", 0, 1),
         "top_k": body.integer("top_k", 0),
     }
-    tools = _tools(body)
-    choice, parallel = _choice(body, [tool["function"]["name"] for tool in tools])
+    choice, parallel = _choice(body)
     metadata = body.object("metadata")
     messages = _messages(body)
     return Chat(
@@ -44,7 +42,7 @@ def chat(body: Fields, card: ModelCard, *, counting: bool = False) -> Chat:
             stop=body.texts("stop_sequences", MOST_STOPS),
             **{name: value for name, value in rules.items() if value is not None},
         ),
-        tools=tools,
+        tools=_tools(body),
         tool_choice=choice,
         parallel=parallel,
         think=_think(body, card, given),
@@ -112,20 +110,16 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
     return function_tools(found)
 
 
-def _choice(body: Fields, names: Sequence[str]) -> tuple[str | dict[str, str], bool]:
+def _choice(body: Fields) -> tuple[str | dict[str, str], bool]:
     """Which tools an answer may or must call, and whether more than one."""
     choice = body.object("tool_choice")
     if choice is None:
         return "auto", True
     wanted = choice.choice("type", ("auto", "any", "tool", "none"), "")
     parallel = not choice.flag("disable_parallel_tool_use")
-    if wanted in ("any", "tool") and not names:
-        raise body.wrong("tool_choice", f"is '{wanted}', but there are no tools")
-    if wanted != "tool":
-        return {"any": "required"}.get(wanted, wanted), parallel
-    if (name := choice.needed("name")) not in names:
-        raise choice.wrong("name", f"is '{name[:80]}', which is none of the tools: {', '.join(names)[:200]}")
-    return {"name": name}, parallel
+    if wanted == "tool":
+        return {"name": choice.needed("name")}, parallel
+    return {"any": "required"}.get(wanted, wanted), parallel
 
 
 # Messages

@@ -47,11 +47,12 @@ class Surface:
     prefixes: tuple[str, ...]
 
 
-# The longest beginning of a path decides; "" takes all the rest.
+# The longest beginning of a path decides; "" takes all the rest. Anthropic's surface comes before OpenAI's,
+# since a header tells it which requests for models are its own.
 SURFACES = {
+    "anthropic": ("/v1/messages",),
     "openai": ("",),
     "responses": ("/v1/responses",),
-    "anthropic": ("/v1/messages",),
     "ollama": ("/api/", "/api"),
 }
 QUIET = {"/health", "/ready", "/metrics"}  # asked every few seconds by whatever watches the server

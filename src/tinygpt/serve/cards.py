@@ -48,3 +48,12 @@ async def opened(request: Request, desk: Desk, name: str) -> ModelCard:
         return card
     await stay(request, desk.load(card.name))
     return await desk.card(card.name)
+
+
+async def width(request: Request, desk: Desk, name: str) -> int:
+    """How many numbers a model's embeddings have; where its sizes do not say so, a short one tells."""
+    card = await opened(request, desk, name)
+    if said := card.details.get("hidden_size"):
+        return said
+    vectors, _ = await stay(request, desk.embed(card.name, ["a"]))
+    return len(vectors[0])

@@ -21,6 +21,7 @@ from tinygpt.infer.constrain import tools as tools_
 from tinygpt.infer.request import Constraint, Request
 from tinygpt.serve import calls, embed, fim, formats, prompts, toolbox
 from tinygpt.serve.bridge import Feed
+from tinygpt.serve.fields import FieldError
 from tinygpt.serve.formats import Formats
 from tinygpt.serve.job import Chat, Delta, Done, Event, Format, Job, ModelCard, Text
 from tinygpt.serve.rows import Best, Row
@@ -107,10 +108,10 @@ class FrontDesk:
         self, engine: Engine, job: Chat, messages: Sequence[Mapping[str, Any]], n: int
     ) -> _Turn:
         """What this conversation asks of the model."""
-        offers = self.tools is not None and (job.format is None or job.tool_choice != "auto")
-        shown = list(self.tools.shown(job.tools) if self.tools and offers else job.tools)
+        box = self._offered(job)
+        shown = list(box.shown(job.tools) if box else job.tools)
         given = set(map(calls.name_of, job.tools))
-        more = self.tools.tools if self.tools and offers and self.tools.deferred else ()
+        more = box.tools if box and box.deferred else ()
         known = [*shown, *(tool for tool in more if calls.name_of(tool) not in given)]
         wanted = formats.choice_of(job.tool_choice, [calls.name_of(tool) for tool in known])
         if job.tool_choice == "none":
@@ -118,13 +119,14 @@ class FrontDesk:
         form = job.format or (None if shown else self.grammar)
         free = form is not None and bool(shown) and wanted is None  # it may be an answer, or call
         if form is not None and free and form.kind not in ("json", "schema"):
-            raise ConfigError(
+            raise FieldError(
                 "an answer in a format that is not JSON cannot call tools as well",
+                param=form.param,
                 hint='set tool_choice to "none" or "required", or leave the format out',
             )
         said = [dict(message) for message in messages]
-        if self.tools and self.tools.deferred and shown:
-            said.insert(0, {"role": "system", "content": self.tools.catalogue()})
+        if box and box.deferred and shown:
+            said.insert(0, {"role": "system", "content": box.catalogue()})
         prompt = await asyncio.to_thread(
             prompts.of_chat, engine, said, shown,
             think=job.think, prefill=job.prefill,
@@ -144,7 +146,10 @@ class FrontDesk:
             spec = tools_.Config(
                 tools=known, choice=choice, parallel=job.parallel, template=source, answer=answer
             )
-            constraints = await self._formats.compiled(engine, "tools", spec, stop_ids, n, thoughts)
+            wrong = "tools" if not free else form.param if form and not strict else None
+            constraints = await self._formats.compiled(
+                engine, "tools", spec, stop_ids, n, thoughts, param=wrong
+            )
         elif form is not None:
             constraints = await self._formats.of(engine, form, stop_ids, n, thoughts)
         parser = functools.partial(
@@ -155,10 +160,15 @@ class FrontDesk:
             boundaries=tuple(len(job.context) + at for at in prompt.boundaries), parser=parser,
         )  # fmt: skip
 
+    def _offered(self, job: Chat) -> toolbox.Toolbox | None:
+        """The server's tools, where this conversation may call them."""
+        return self.tools if not job.closed and (job.format is None or job.tool_choice != "auto") else None
+
     def _own(self, job: Chat) -> str:
         """The tool that the desk answers itself in this conversation, or ""."""
         clients = {calls.name_of(tool) for tool in job.tools}
-        deferred = self.tools is not None and self.tools.deferred and job.tool_choice != "none"
+        box = self._offered(job)
+        deferred = box is not None and box.deferred and job.tool_choice != "none"
         return toolbox.INFO if deferred and toolbox.INFO not in clients else ""
 
     async def _hop(self, feed: Feed, engine: Engine, job: Chat, row: Row) -> bool:
@@ -193,7 +203,7 @@ class FrontDesk:
         if job.score_only and not job.echo:
             raise ConfigError("an answer of 0 tokens without 'echo' is nothing")
         if job.suffix is not None and job.echo:
-            raise ConfigError("'suffix' and 'echo' do not go together")
+            raise FieldError("'suffix' and 'echo' do not go together", param="suffix")
         begun = time.perf_counter()
         async with self.registry.use(job.model) as served:
             engine, load = served.engine, time.perf_counter() - begun
@@ -225,6 +235,7 @@ class FrontDesk:
     async def _text_turn(self, engine: Engine, job: Text, n: int) -> _Turn:
         stop_ids = _stop_ids(engine, job)
         ids = list(job.prompt) if not isinstance(job.prompt, str) else []
+        _check_ids(engine, "prompt", ids)
         if job.suffix is not None:
             before = job.prompt if isinstance(job.prompt, str) else engine.tokenizer.decode(ids)
             middle, ends = fim.prompt(engine.tokenizer, before, job.suffix)
@@ -288,20 +299,23 @@ class FrontDesk:
                     found[i] = vector
             return found, sum(map(len, rows))
 
-    async def tokenize(self, model: str, text: str, *, special: bool = True) -> list[int]:
-        """Ids of a text; `special`: with bos, as a prompt has it, where the tokenizer has one. Names of
-        control tokens in it are text."""
+    async def tokenize(
+        self, model: str, text: str, *, special: bool = True, control: bool = False
+    ) -> list[int]:
+        """Ids of a text; `special`: with bos, as a prompt has it, where the tokenizer has one; `control`:
+        names of control tokens in it are no text."""
         async with self.registry.use(model) as served:
             tokenizer = served.engine.tokenizer
             bos = [tokenizer.bos_id] if special and tokenizer.bos_id is not None else []
-            return bos + await asyncio.to_thread(tokenizer.encode, text)
+            return bos + await asyncio.to_thread(tokenizer.encode, text, control)
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> str:
         """The text of ids, control tokens spelled out."""
         async with self.registry.use(model) as served:
             tokenizer = served.engine.tokenizer
             if (wrong := next((i for i in ids if not 0 <= i < tokenizer.vocab_size), None)) is not None:
-                raise ConfigError(f"there is no id {wrong}: they go from 0 to {tokenizer.vocab_size - 1}")
+                known = f"they go from 0 to {tokenizer.vocab_size - 1}"
+                raise FieldError(f"'tokens' holds the id {wrong}: {known}", param="tokens")
             return await asyncio.to_thread(tokenizer.decode, list(ids))
 
     def models(self) -> list[ModelCard]:
@@ -324,8 +338,17 @@ def _count(job: Job) -> int:
 
 
 def _stop_ids(engine: Engine, job: Job) -> frozenset[int]:
+    """What ends an answer. FieldError where the job names ids that the model has not."""
+    _check_ids(engine, "logit_bias", [id for id, _ in job.config.biases])
+    _check_ids(engine, "stop_token_ids", job.stop_ids or ())
     usual = frozenset[int]() if job.ignore_stop_ids else engine.stop_ids
     return usual | frozenset(job.stop_ids or ())
+
+
+def _check_ids(engine: Engine, name: str, ids: Sequence[int]) -> None:
+    n_vocab = engine.model.config.vocab_size
+    if (wrong := next((i for i in ids if not 0 <= i < n_vocab), None)) is not None:
+        raise FieldError(f"'{name}' names the id {wrong}, the model has 0 to {n_vocab - 1}", param=name)
 
 
 def _seed(seed: int | None, index: int) -> int:

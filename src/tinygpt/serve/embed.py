@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
-from tinygpt.core.errors import ConfigError, TooLongError, UnsupportedError
+from tinygpt.core.errors import TooLongError, UnsupportedError
+from tinygpt.serve.fields import FieldError
 
 if TYPE_CHECKING:
     from tinygpt.infer.engine import Engine
@@ -25,15 +26,15 @@ NORMS = ("model.norm", "language_model.model.norm", "model.norm_f", "transformer
 
 
 def check(engine: Engine, rows: Sequence[Sequence[int]]) -> None:
-    """ConfigError where a text has no token, TooLongError where it has more than the context."""
+    """FieldError where a text has no token, TooLongError where it has more than the context."""
     for ids in rows:
         if not ids:
-            raise ConfigError("a text to embed holds no token")
+            raise FieldError("a text of 'input' holds no token", param="input")
         if len(ids) > engine.context:
             raise TooLongError(len(ids), engine.context)
         n_vocab = engine.model.config.vocab_size
         if (wrong := next((i for i in ids if not 0 <= i < n_vocab), None)) is not None:
-            raise ConfigError(f"a text to embed holds the id {wrong}, the model has 0 to {n_vocab - 1}")
+            raise FieldError(f"'input' names the id {wrong}, the model has 0 to {n_vocab - 1}", param="input")
 
 
 def groups(rows: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from fastapi import Request
 
 T = TypeVar("T")
+PARSED = "tinygpt.json"  # of a request's scope: its body, parsed
 KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
 class FieldError(ConfigError):
-    """A field is wrong; `param` is its path."""
+    """A field is wrong; `param` is its path, `code` OpenAI's word for what is wrong with it."""
 
-    def __init__(self, message: str, *, param: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.param = param
+        self.param, self.code = param, code
 
 
 def kind(value: Any) -> str:
@@ -30,7 +33,10 @@ def kind(value: Any) -> str:
 
 
 async def read(request: Request) -> Fields:
-    """The JSON object of a request's body, whatever its content type says; FieldError where it is none."""
+    """The JSON object of a request's body, whatever its content type says; FieldError where it is none. Where
+    the request came through the gate it has been parsed there."""
+    if PARSED in request.scope:
+        return Fields(request.scope[PARSED])
     return Fields(parse(await request.body()))
 
 
@@ -40,8 +46,8 @@ def parse(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise FieldError("the request has no body", hint="send a JSON object")
     try:
-        value = json.loads(body, parse_constant=_refuse, parse_float=_number)
-        if b"\\u" in body:
+        value = json.loads(body.decode(), parse_constant=_refuse, parse_float=_number)
+        if b"\\ud" in body or b"\\uD" in body:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise FieldError("the body holds half of a surrogate pair, which is no text") from None
@@ -78,10 +84,10 @@ class Fields:
     def where(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
 
-    def wrong(self, name: str, message: str, hint: str = "") -> FieldError:
+    def wrong(self, name: str, message: str, hint: str = "", code: str | None = None) -> FieldError:
         """The error for one field; its name comes first."""
         where = self.where(name)
-        return FieldError(f"'{where}' {message}", param=where, hint=hint)
+        return FieldError(f"'{where}' {message}", param=where, code=code, hint=hint)
 
     def any(self, name: str) -> Any:
         return self.data.get(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tinygpt.core.errors import UnsupportedError
+from tinygpt.serve.fields import FieldError
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -34,12 +34,13 @@ ENDS = (
 def prompt(tokenizer: Tokenizer, before: str, after: str) -> tuple[list[int], frozenset[int]]:
     """Ids of the prompt, without bos, and the ids that end the answer beside the usual ones.
 
-    UnsupportedError where the tokenizer has no tokens for it."""
+    FieldError where the tokenizer has no tokens for it."""
     special = tokenizer.special
     found = next((s for s in SETS if all(name in special for name in s if name)), None)
     if found is None:
-        raise UnsupportedError(
-            "this model cannot fill in a gap: its tokenizer has no tokens for it",
+        raise FieldError(
+            "this model cannot fill in a gap before a 'suffix': its tokenizer has no tokens for it",
+            param="suffix",
             hint="leave the suffix out, or use a model that was trained for it, as Qwen2.5-Coder",
         )
     first, second, middle = found

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import BusyError, ConfigError, TinyGPTError, UnsupportedError
+from tinygpt.core.errors import BusyError, ConfigError, UnsupportedError
 from tinygpt.infer.constrained import KINDS as CONSTRAINTS
 from tinygpt.infer.constrained import constraint
 from tinygpt.infer.request import Constraint
+from tinygpt.serve.fields import FieldError
 from tinygpt.serve.job import Format
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ class Formats:
     ) -> list[Constraint]:
         """A constraint for each of n answers. thoughts: see `tinygpt.infer.constrained`.
 
-        ConfigError where the format is wrong, or takes too long; BusyError where others kept it from being
+        FieldError where the format is wrong, or takes too long; BusyError where others kept it from being
         begun; UnsupportedError where nothing compiles it."""
         if form.kind not in KINDS:
             raise ConfigError(f"unknown format '{form.kind}'", hint=f"known: {', '.join(KINDS)}")
-        return await self.compiled(engine, form.kind, form.value, stop_ids, n, thoughts)
+        return await self.compiled(engine, form.kind, form.value, stop_ids, n, thoughts, param=form.param)
 
     async def compiled(
         self,
@@ -46,8 +47,11 @@ class Formats:
         stop_ids: frozenset[int],
         n: int,
         thoughts: str = "",
+        *,
+        param: str | None = None,
     ) -> list[Constraint]:
-        """`of` for any family of infer/constrain and its own form of a specification."""
+        """`of` for any family of infer/constrain and its own form of a specification, which a request has in
+        the field `param`."""
         if kind not in CONSTRAINTS.names():
             raise UnsupportedError(f"this build has no constraints of the kind '{kind}'")
 
@@ -67,13 +71,12 @@ class Formats:
         except TimeoutError as error:
             if not begun:
                 raise BusyError("the server compiles other formats", hint="try again") from error
-            raise ConfigError(
-                f"the format takes longer than {self._seconds:.0f} s to compile", hint="make it simpler"
-            ) from error
-        except TinyGPTError:
-            raise
+            slow = f"the format takes longer than {self._seconds:.0f} s to compile"
+            raise FieldError(slow, param=param, hint="make it simpler") from error
+        except ConfigError as error:
+            raise FieldError(error.message, param=param, hint=error.hint) from error
         except (RecursionError, ValueError, TypeError) as error:
-            raise ConfigError(f"the format cannot be used: {error}") from error
+            raise FieldError(f"the format cannot be used: {error}", param=param) from error
 
     def close(self) -> None:
         """End the threads, once what they compile is compiled."""
@@ -81,14 +84,17 @@ class Formats:
 
 
 def choice_of(choice: str | Mapping[str, str], names: Sequence[str]) -> tuple[str, ...] | None:
-    """The tools one of which must be called; None where none must. ConfigError where that cannot be."""
-    if isinstance(choice, Mapping):
-        name = choice.get("name", "")
-        if name not in names:
-            raise ConfigError(f"tool_choice names '{name}', which is no tool of this request")
-        return (name,)
-    if choice not in ("auto", "none", "required"):
+    """The tools one of which must be called; None where none must. FieldError where that cannot be."""
+    if choice in ("auto", "none"):
+        return None
+    if choice != "required" and not isinstance(choice, Mapping):
         raise ConfigError(f"tool_choice is '{choice}'", hint='"auto", "none", "required", or a function')
-    if choice == "required" and not names:
-        raise ConfigError("tool_choice is 'required', but there are no tools")
-    return tuple(names) if choice == "required" else None
+    if not names:
+        raise FieldError("'tool_choice' asks for a call, but there are no tools", param="tool_choice")
+    if not isinstance(choice, Mapping):
+        return tuple(names)
+    if (name := choice.get("name", "")) not in names:
+        known = ", ".join(names)[:200]
+        message = f"'tool_choice' names '{name[:80]}', which is none of the tools: {known}"
+        raise FieldError(message, param="tool_choice")
+    return (name,)

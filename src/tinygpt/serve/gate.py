@@ -18,6 +18,7 @@ from typing import Any
 from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve import limits as limits_
 from tinygpt.serve import security
+from tinygpt.serve.fields import PARSED
 from tinygpt.serve.limits import LimitError, Settings
 from tinygpt.serve.metrics import Metrics
 from tinygpt.serve.trace import CURRENT, Record
@@ -133,7 +134,7 @@ class _Passage:
         try:
             body = await self._read()
             if body and self.scope["method"] != "GET" and not path.startswith(RAW):
-                limits_.check(limits_.read_json(body, settings.limits), settings.limits)
+                self.scope[PARSED] = limits_.read_json(body, settings.limits)
         except TimeoutError:
             seconds = settings.limits.body_time
             return await self._answer(408, f"the body was not there within {seconds:g} s", "timeout")

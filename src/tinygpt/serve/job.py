@@ -18,10 +18,11 @@ Message = dict[str, Any]  # as templates take it: role, content, tool_calls with
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """What an answer must be. kind: "json" (any JSON object), "schema" (JSON Schema), "regex", "choice",
-    "lark", "gbnf"; value: the schema, pattern, list of texts, or grammar."""
+    "lark", "gbnf"; value: the schema, pattern, list of texts, or grammar; param: the field that says so."""
 
     kind: str
     value: Any = None
+    param: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class Chat(Job):
 
     tools:       OpenAI function tools.
     tool_choice: "auto", "none", "required", or the name of one function as {"name": ...}.
+    closed:      whether no other tools may be called, those of the server included.
     parallel:    whether one answer may call more than one tool.
     think:       whether the model reasons first, where its template can be told; None: as it does by itself.
     prefill:     whether the last message is an assistant's beginning, to be continued.
@@ -65,6 +67,7 @@ class Chat(Job):
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: str | Mapping[str, str] = "auto"
+    closed: bool = False
     parallel: bool = True
     think: bool | None = None
     prefill: bool = False
@@ -152,12 +155,14 @@ Event = Delta | Done
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """A served model as listings show it. template: the Jinja source of its chat template."""
+    """A served model as listings show it. template: the Jinja source of its chat template. open_bytes: memory
+    that its weights will take, as far as their shapes say; 0: that is not known."""
 
     name: str
     created: int
     context: int
     size_bytes: int
+    open_bytes: int = 0
     n_parameters: int
     digest: str
     family: str = ""
@@ -188,7 +193,9 @@ class Desk(Protocol):
         """Mean-pooled hidden states of each input, and how many tokens were read."""
         ...
 
-    async def tokenize(self, model: str, text: str, *, special: bool = True) -> list[int]: ...
+    async def tokenize(
+        self, model: str, text: str, *, special: bool = True, control: bool = False
+    ) -> list[int]: ...
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> str: ...
 

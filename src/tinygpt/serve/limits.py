@@ -8,14 +8,13 @@ surface's own error form says.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygpt.core.errors import ConfigError, TinyGPTError
+from tinygpt.core.errors import TinyGPTError
 from tinygpt.data.corrections import Corrections
-from tinygpt.serve.fields import FieldError
+from tinygpt.serve.fields import FieldError, parse
 
 MIB = 1 << 20
 FLAT, NO_BRACKETS = bytes.maketrans(b"{}", b"[]"), bytes(set(range(256)) - set(b"[]{}"))
@@ -74,29 +73,17 @@ class Settings:
     corrections: Corrections | None = None
 
 
-def read_json(body: bytes, limits: Limits) -> Any:
-    """A body as JSON, as strict as the standard: ConfigError where it is none, or nested too deeply."""
+def read_json(body: bytes, limits: Limits) -> dict[str, Any]:
+    """The object of a body: FieldError where it is none, is nested too deeply, or names more than the server
+    takes, by the names that all surfaces use."""
     if body.count(b"{") + body.count(b"[") > limits.depth and _depth(body, limits.depth) > limits.depth:
-        raise ConfigError(f"the body is nested deeper than {limits.depth}")
-    try:
-        text = body.decode("utf-8")
-        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"the body is not JSON: {error}") from error
-    if "\\ud" in text or "\\uD" in text:
-        try:
-            json.dumps(data, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ConfigError("the body holds half of a surrogate pair, which is no character") from error
+        raise FieldError(f"the body is nested deeper than {limits.depth}")
+    data = parse(body)
+    _check(data, limits)
     return data
 
 
-def check(data: Any, limits: Limits) -> None:
-    """Refuse a body that names more than the server takes, by the names that all surfaces use."""
-    if not isinstance(data, Mapping):
-        return
+def _check(data: Mapping[str, Any], limits: Limits) -> None:
     options = data.get("options")
     for fields in (data, options if isinstance(options, Mapping) else {}):
         _count(fields, "messages", limits.messages)
@@ -136,17 +123,6 @@ def _depth(body: bytes, most: int) -> int:
     while depth <= most and b"[]" in left:
         left, depth = left.replace(b"[]", b""), depth + 1
     return depth + left.count(b"[")  # what is not closed
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large a number")
-    return value
 
 
 def _count(data: Mapping[str, Any], name: str, most: int) -> None:

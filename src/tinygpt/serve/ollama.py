@@ -7,23 +7,25 @@ refused, and models are not pulled, made or deleted over the network.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import TinyGPTError, TooLongError, UnknownModel
+from tinygpt.core.errors import TooLongError, UnknownModel
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve import ollama_read as reading
 from tinygpt.serve import ollama_write as writing
-from tinygpt.serve.cards import capabilities, opened
+from tinygpt.serve.cards import capabilities, opened, width
 from tinygpt.serve.endpoint import add
 from tinygpt.serve.fields import FieldError, Fields, document, read
 from tinygpt.serve.job import Chat, Desk, Event, ModelCard, Text
 from tinygpt.serve.leaving import begin, collect, stay, stream
+from tinygpt.serve.openai.errors import broken
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, Request
@@ -192,10 +194,7 @@ class Surface:
         events: AsyncIterator[Event],
         ids: list[int] | None = None,
     ) -> Response:
-        """The answer as lines or, not streamed, as one object. A model with keep_alive 0 goes afterwards."""
-        streamed = body.flag("stream", True)
-        if keep:
-            await stay(request, self.desk.load(card.name, keep))
+        """The answer as lines or, not streamed, as one object."""
 
         async def lines(events: AsyncIterator[Event]) -> AsyncIterator[writing.Line]:
             async for event in events:
@@ -203,14 +202,25 @@ class Surface:
                     if line["done"] and ids is not None:
                         written = await self.desk.tokenize(card.name, answer.text, special=False)
                         line["context"] = ids + written
-                    if line["done"] and keep == 0:
-                        await self.desk.load(card.name, 0)
                     yield line
 
-        if streamed:
-            begun = await begin(request, events)
-            return stream(_ndjson(lines(begun)), begun, NDJSON)
-        return _json(answer.joined(await collect(request, lines(events), events)))
+        async with self._keeping(request, card, keep):
+            if body.flag("stream", True):
+                begun = await begin(request, events)
+                return stream(_ndjson(lines(begun)), begun, NDJSON)
+            return _json(answer.joined(await collect(request, lines(events), events)))
+
+    @contextlib.asynccontextmanager
+    async def _keeping(self, request: Request, card: ModelCard, keep: float | None) -> AsyncGenerator[None]:
+        """A model stays for `keep` seconds after what is done in here. With 0 it goes, also where the client
+        has left: at once, or when the answer that was begun in here is over."""
+        if keep:
+            await stay(request, self.desk.load(card.name, keep))
+        try:
+            yield
+        finally:
+            if keep == 0:
+                await self.desk.load(card.name, 0)
 
     # Embeddings
 
@@ -222,19 +232,19 @@ class Surface:
         _ = self._config(card, body)
         texts, cut = reading.inputs(body, MOST_INPUTS), body.flag("truncate", True)
         n_dimensions = body.integer("dimensions", 0) or 0
-        if keep or not texts:
-            await stay(request, self.desk.load(card.name, keep))
-        inputs: list[str | list[int]] = []
-        for text in texts:
-            ids = await self.desk.tokenize(card.name, text)
-            if len(ids) > card.context and not cut:
-                raise TooLongError(len(ids), card.context)
-            inputs.append(ids[: card.context] if len(ids) > card.context else text)
-        vectors, n_tokens = await stay(request, self.desk.embed(card.name, inputs)) if inputs else ([], 0)
-        if vectors and n_dimensions > len(vectors[0]):
-            raise body.wrong("dimensions", f"is {n_dimensions}, the model has {len(vectors[0])}")
-        if keep == 0:
-            await self.desk.load(card.name, 0)
+        async with self._keeping(request, card, keep):
+            if n_dimensions and n_dimensions > (known := await width(request, self.desk, card.name)):
+                raise body.wrong("dimensions", f"is {n_dimensions}, the model has {known}")
+            if not texts:
+                await stay(request, self.desk.load(card.name, keep))
+            inputs: list[str | list[int]] = []
+            for text in texts:
+                ids = await self.desk.tokenize(card.name, text)
+                if len(ids) > card.context and not cut:
+                    raise TooLongError(len(ids), card.context)
+                inputs.append(ids[: card.context] if len(ids) > card.context else text)
+            found = await stay(request, self.desk.embed(card.name, inputs)) if inputs else ([], 0)
+        vectors, n_tokens = found
         reply = {
             "model": name,
             "embeddings": [_unit(vector[: n_dimensions or None]) for vector in vectors],
@@ -250,13 +260,11 @@ class Surface:
         card, keep = await self.find(reading.model(body)), reading.keep_alive(body)
         _ = self._config(card, body)
         prompt = body.text("prompt", "")
-        if keep or not prompt:
-            await stay(request, self.desk.load(card.name, keep))
-        if not prompt:
-            return _json({"embedding": []})
-        vectors, _ = await stay(request, self.desk.embed(card.name, [prompt]))
-        if keep == 0:
-            await self.desk.load(card.name, 0)
+        async with self._keeping(request, card, keep):
+            if not prompt:
+                await stay(request, self.desk.load(card.name, keep))
+                return _json({"embedding": []})
+            vectors, _ = await stay(request, self.desk.embed(card.name, [prompt]))
         return _json({"embedding": vectors[0]})
 
     # What is not done over the network
@@ -321,8 +329,8 @@ async def _ndjson(lines: AsyncIterator[writing.Line]) -> AsyncIterator[bytes]:
     try:
         async for line in lines:
             yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
-    except TinyGPTError as wrong:
-        yield json.dumps({"error": str(wrong)}, ensure_ascii=False).encode() + b"\n"
+    except Exception as problem:
+        yield json.dumps({"error": broken(problem)["message"]}, ensure_ascii=False).encode() + b"\n"
 
 
 def routes(desk: Desk, settings: Settings) -> APIRouter:

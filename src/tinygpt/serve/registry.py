@@ -120,8 +120,9 @@ class Registry:
         self.memory, self.keep = memory, keep or SOON
         self._served: dict[str, Served] = {}
         self._opening: dict[str, asyncio.Task[Served]] = {}
-        self._sizes: dict[str, int] = {}  # bytes that models took when they were open: packed, or widened
+        self._sizes: dict[str, int] = {}  # bytes that models took when they were open
         self._waiting: Counter[str] = Counter()  # how many wait for one that is opening
+        self._brief = set[str]()  # those that are opening, and go when nobody uses them
         self._one_at_a_time = asyncio.Lock()  # else each would take the room that is there for one
         self.n_opened = self.n_dropped = 0
 
@@ -191,9 +192,12 @@ class Registry:
         """Have a model in memory, for `keep` seconds after its last use (None: as configured, negative: for
         ever, 0: drop it, as soon as nobody uses it)."""
         if keep == 0:
-            if (served := self._served.get(self.resolve(name))) is not None:
+            name = self.resolve(name)
+            if (served := self._served.get(name)) is not None:
                 served.keep = 0.0
                 self._settle(served)
+            elif name in self._opening:
+                self._brief.add(name)
             return
         served = await self._pinned(name)
         served.keep = self.keep if keep is None else FOREVER if keep < 0 else keep
@@ -232,6 +236,7 @@ class Registry:
         async with contextlib.AsyncExitStack() as held:
             base = None
             held.callback(self._waiting.pop, name, None)
+            held.callback(self._brief.discard, name)
             if "+" in name:
                 base = await held.enter_async_context(self.use(name.partition("+")[0]))
             await held.enter_async_context(self._one_at_a_time)
@@ -240,8 +245,8 @@ class Registry:
             work = functools.partial(self._open, name, base.engine if base else None)
             opened = await asyncio.wrap_future(self.worker.call(work))
             served = Served(
-                name, opened.engine, opened.lane, opened.card, opened.own_bytes, self.keep,
-                time.perf_counter() - start, base,
+                name, opened.engine, opened.lane, opened.card, opened.own_bytes,
+                0.0 if name in self._brief else self.keep, time.perf_counter() - start, base,
             )  # fmt: skip
             if base is not None:
                 self._pin(base)  # as long as this one is there
@@ -256,7 +261,7 @@ class Registry:
         """Drop those not used for longest until a model has room beside the others."""
         if self.memory is None or shared:
             return
-        size = self._sizes.get(card.name, card.size_bytes)
+        size = self._sizes.get(card.name) or card.open_bytes or card.size_bytes
         while self._served and self.used_bytes + size > self.memory:
             idle = [served for served in self._served.values() if not served.pins]
             if not idle:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve import responses_read as reading
 from tinygpt.serve import responses_write as writing
 from tinygpt.serve.cards import opened
@@ -20,7 +19,7 @@ from tinygpt.serve.fields import FieldError, Fields, document, read
 from tinygpt.serve.job import Desk, Done, Event
 from tinygpt.serve.leaving import begin, collect, stay, stream
 from tinygpt.serve.openai.ask import SAMPLED
-from tinygpt.serve.openai.errors import error
+from tinygpt.serve.openai.errors import broken, error
 from tinygpt.serve.responses_store import Kept, Store
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ class Surface:
                     "previous_response_id",
                     f"names no kept response: '{previous[:80]}'",
                     hint="the latest ones are kept while the server runs; send the conversation as 'input'",
+                    code="previous_response_not_found",
                 )
             earlier = kept.messages
         most, limits = self.settings.default_max_tokens, self.settings.limits
@@ -91,8 +91,8 @@ class Surface:
                     if isinstance(event, Done) and "response" in found:
                         self._keep(asked, answer, found["response"])
                     yield writing.sse(found)
-        except TinyGPTError as wrong:
-            for found in answer.fail(str(wrong)):
+        except Exception as problem:
+            for found in answer.fail(broken(problem)["message"]):
                 yield writing.sse(found)
 
     async def count(self, request: Request) -> Response:

@@ -69,8 +69,7 @@ def ask(
         body.refuse(name, f"is of chats: here it is '{here}'")
     body.refuse("n", "must be 1: a response is one answer", but=(1,))
     length = body.integer("max_output_tokens", 1)
-    tools = _tools(body)
-    choice, allowed = _choice(body, tools)
+    choice, tools, closed = _choice(body, _tools(body))
     format_, text = _format(body)
     reasoning = body.object("reasoning")
     effort = None if reasoning is None else reasoning.choice("effort", (*EFFORTS, ""), "") or None
@@ -87,8 +86,9 @@ def ask(
         model=card.name,
         messages=_one_system([*system, *messages]),
         config=sampled.sampling(body, limits, length or most or card.context),
-        tools=allowed,
+        tools=tools,
         tool_choice=choice,
+        closed=closed,
         parallel=body.flag("parallel_tool_calls", True),
         think=think,
         format=format_,
@@ -147,12 +147,12 @@ def _format(body: Fields) -> tuple[Format | None, dict[str, Any]]:
     if asked is None or wanted == "text":
         return None, whole
     if wanted == "json_object":
-        return Format(kind="json"), whole
+        return Format(kind="json", param="text.format"), whole
     _ = asked.needed("name"), asked.flag("strict")
     schema = asked.object("schema")
     if schema is None:
         raise asked.wrong("schema", "is required")
-    return Format(kind="schema", value=dict(schema.data)), whole
+    return Format(kind="schema", value=dict(schema.data), param="text.format"), whole
 
 
 def _tools(body: Fields) -> list[dict[str, Any]]:
@@ -174,24 +174,24 @@ def _tools(body: Fields) -> list[dict[str, Any]]:
     return function_tools(found)
 
 
-def _choice(body: Fields, tools: list[dict[str, Any]]) -> tuple[str | dict[str, str], list[dict[str, Any]]]:
-    """Which tools an answer may or must call: the choice, and the tools that are left."""
-    names = [tool["function"]["name"] for tool in tools]
+def _choice(
+    body: Fields, tools: list[dict[str, Any]]
+) -> tuple[str | dict[str, str], list[dict[str, Any]], bool]:
+    """Which tools an answer may or must call: the choice, the tools that are left, and whether none of the
+    server's are."""
     value = body.any("tool_choice")
     if value is None or isinstance(value, str):
-        wanted = body.choice("tool_choice", ("auto", "none", "required"), "auto")
-        if wanted == "required" and not names:
-            raise body.wrong("tool_choice", "is 'required', but there are no tools")
-        return wanted, tools
+        return body.choice("tool_choice", ("auto", "none", "required"), "auto"), tools, False
     choice = body.object("tool_choice")
     assert choice is not None
     if choice.choice("type", ("function", "allowed_tools"), "") == "function":
-        return {"name": _known(choice, names)}, tools
+        return {"name": choice.needed("name")}, tools, False
+    names = [tool["function"]["name"] for tool in tools]
     allowed = [_known(tool, names) for tool in choice.objects("tools", MOST_TOOLS)]
     left = [tool for tool in tools if tool["function"]["name"] in allowed]
     if not left:
         raise choice.wrong("tools", "names no tool")
-    return choice.choice("mode", ("auto", "required"), "auto"), left
+    return choice.choice("mode", ("auto", "required"), "auto"), left, True
 
 
 def _known(choice: Fields, names: Sequence[str]) -> str:

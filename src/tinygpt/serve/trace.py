@@ -237,9 +237,9 @@ class Timed:
 class Watching(Worker):
     """A worker that counts what it is given, and ties it to the client's request that it is for."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, report: Callable[[Exception], None] | None = None) -> None:
         self._metrics = metrics
-        super().__init__()
+        super().__init__(report)
 
     def submit(
         self,

@@ -38,8 +38,10 @@ class Watched:
     async def embed(self, model: str, inputs: Sequence[str | Sequence[int]]) -> tuple[list[list[float]], int]:
         return await self._desk.embed(model, inputs)
 
-    async def tokenize(self, model: str, text: str, *, special: bool = True) -> list[int]:
-        return await self._desk.tokenize(model, text, special=special)
+    async def tokenize(
+        self, model: str, text: str, *, special: bool = True, control: bool = False
+    ) -> list[int]:
+        return await self._desk.tokenize(model, text, special=special, control=control)
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> str:
         return await self._desk.detokenize(model, ids)

@@ -1,10 +1,10 @@
 """Draft model: a smaller model with the same tokenizer writes a few tokens ahead.
 
-The draft writes k tokens one after the other, each a draw from its own probabilities q under the row's rules;
-one pass of the large model gives p after each of them. A drafted d stays with probability `min(1, p(d) /
-q(d))`; at the first that does not, the token comes from `max(p - q, 0)` normalised, and the text has exactly
-the law of the large model. A greedy row keeps what is the large model's likeliest token. With an acceptance
-rate a, a pass gives `(1 - a^(k+1)) / (1 - a)` tokens.
+The draft writes k tokens one after the other, each a draw from its own probabilities q under the row's rules
+and constraint; one pass of the large model gives p after each of them. A drafted d stays with probability
+`min(1, p(d) / q(d))`; at the first that does not, the token comes from `max(p - q, 0)` normalised, and the
+text has exactly the law of the large model. A greedy row keeps what is the large model's likeliest token.
+With an acceptance rate a, a pass gives `(1 - a^(k+1)) / (1 - a)` tokens.
 
 Paper: Leviathan et al., ICML 2023, arXiv:2211.17192, algorithm 1; Chen et al. 2023, arXiv:2302.01318.
 Differs: nothing.
@@ -21,6 +21,7 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.infer.decode import Decoder
 from tinygpt.infer.request import Answer
 from tinygpt.infer.sampler import draw
+from tinygpt.infer.speculate._ahead import Ahead
 from tinygpt.infer.speculate._back import copied, forgets, read_again
 from tinygpt.infer.speculate._batch import check
 from tinygpt.infer.speculate._protocol import Proposal, Seen, Told
@@ -87,9 +88,12 @@ class Drafts:
         tokens: list[mx.array] = []
         q: list[mx.array] = []
         more_BV = mx.zeros((len(rows), rules.vocab_size))
+        ahead = Ahead(rows, rules.vocab_size)
         for j in range(K):
             steps = [[len(row.ids) + j] for row in rows]
-            ruled_B1V = rules.ruled(self._drafter.fitted(logits_BV)[:, None], steps, more_BV[:, None])
+            fitted_BV = self._drafter.fitted(logits_BV)
+            allowed_BV = ahead.allowed(fitted_BV)
+            ruled_B1V = rules.ruled(fitted_BV[:, None], steps, more_BV[:, None], allowed_BV)
             token_B = ruled_B1V[:, 0].argmax(axis=-1)
             if rules.sampled:
                 drawn_B = draw(ruled_B1V[:, 0], rules.draws(steps, "draft")[:, 0])
@@ -100,6 +104,8 @@ class Drafts:
                 more_BV = more_BV + (token_B[:, None] == mx.arange(rules.vocab_size))
             if j + 1 < K:
                 logits_BV = self._decoder.step(token_B)
+                ahead.take(token_B)
+        ahead.back()
         self._ahead = [len(text) for text in texts]
         return Proposal(
             tokens=mx.stack(tokens, axis=1), counts=list(most), q=mx.stack(q, axis=1) if q else None

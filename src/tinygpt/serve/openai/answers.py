@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tinygpt.core.errors import TinyGPTError
 from tinygpt.serve.job import Delta, Done, Event, Token
 from tinygpt.serve.leaving import close, stay, stream
 from tinygpt.serve.openai import errors
@@ -146,13 +145,8 @@ async def _frames(first: Item, items: AsyncGenerator[Item], form: Form) -> Async
         for chunk in form.last():
             yield _data(chunk)
         yield b"data: [DONE]\n\n"
-    except TinyGPTError as problem:
-        yield _data(errors.body(**errors.facts(problem)))
-    except Exception as problem:  # the reader hears of it and the stream ends properly; the log has it all
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": "a stream failed", "exception": problem}
-        )
-        yield _data(errors.body(500, "the server failed while it wrote this answer"))
+    except Exception as problem:
+        yield _data(errors.body(**errors.broken(problem)))
     finally:
         await items.aclose()
 

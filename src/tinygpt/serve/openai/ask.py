@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -133,7 +134,7 @@ def wanted(f: Fields, limits: Limits) -> Format | None:
     for name, format in said.items():
         if (size := len(json.dumps(format.value))) > limits.schema_bytes:
             raise FieldError(f"'{name}' has {size} bytes, at most {limits.schema_bytes} may be", param=name)
-        return format
+        return dataclasses.replace(format, param=name)
     return None
 
 

@@ -45,12 +45,13 @@ def job(f: Fields, card: ModelCard, settings: Settings, id: str) -> Chat:
     f.object("metadata")
     f.flag("store")
     tools = messages.tools(f, settings.limits)
-    choice, tools = messages.choice(f, tools)
+    choice, tools, closed = messages.choice(f, tools)
     conversation = messages.messages(f, settings.limits)
     return Chat(
         messages=conversation,
         tools=tools,
         tool_choice=choice,
+        closed=closed,
         parallel=f.flag("parallel_tool_calls", True) and "functions" not in f,
         think=_think(f),
         prefill=_prefill(f, conversation[-1]["role"]),

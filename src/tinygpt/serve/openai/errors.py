@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,17 @@ def facts(problem: TinyGPTError) -> dict[str, Any]:
         case BusyError():
             status, code = 503, "busy"
         case _:
-            status, code = (400 if isinstance(problem, ASKERS) else 500), None
+            status = 400 if isinstance(problem, ASKERS) else 500
+            code = getattr(problem, "code", None)
     param = "model" if status == 404 else getattr(problem, "param", None)
     return {"status": status, "message": str(problem), "code": code, "param": param}
+
+
+def broken(problem: Exception) -> dict[str, Any]:
+    """`facts` of what ended a stream. What is our own mistake is for the log, which has it all; the reader
+    hears that there was one."""
+    if isinstance(problem, TinyGPTError):
+        return facts(problem)
+    told = {"message": "a stream failed", "exception": problem}
+    asyncio.get_running_loop().call_exception_handler(told)
+    return {"status": 500, "message": "the server failed while it wrote this answer"}

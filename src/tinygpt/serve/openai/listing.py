@@ -6,7 +6,7 @@ import base64
 import struct
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.serve.cards import opened
+from tinygpt.serve.cards import opened, width
 from tinygpt.serve.fields import Fields
 from tinygpt.serve.job import Desk, ModelCard
 from tinygpt.serve.leaving import stay
@@ -23,7 +23,8 @@ EMBEDDINGS = {
     "model": "string", "input": "string|array", "encoding_format": "string", "dimensions": "integer",
     "user": "string",
 }  # fmt: skip
-TOKENIZE = {"model": "string", "prompt": "string", "content": "string", "add_special_tokens": "boolean"}
+TOKENIZE = {"model": "string", "prompt": "string", "content": "string", "add_special_tokens": "boolean",
+            "parse_special": "boolean"}  # fmt: skip
 DETOKENIZE = {"model": "string", "tokens": "array"}
 NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
@@ -65,9 +66,9 @@ async def embeddings(request: Request, f: Fields, desk: Desk, settings: Settings
     if "" in inputs:
         raise f.wrong("input", "holds an empty text")
     card = await desk.card(f.text("model", ""))
+    if wide is not None and wide != (known := await width(request, desk, card.name)):
+        raise f.wrong("dimensions", f"must be {known}, the width of this model")
     vectors, n_tokens = await stay(request, desk.embed(f.text("model", ""), inputs))
-    if wide is not None and wide != len(vectors[0]):
-        raise f.wrong("dimensions", f"must be {len(vectors[0])}, the width of this model")
     data = [
         {"object": "embedding", "index": i, "embedding": _base64(v) if encoding == "base64" else v}
         for i, v in enumerate(vectors)
@@ -84,7 +85,7 @@ def _base64(vector: list[float]) -> str:
 
 async def tokenize(request: Request, f: Fields, desk: Desk, settings: Settings) -> Response:
     """vLLM's `prompt` or llama.cpp's `content` as ids. Where the tokenizer has a bos it comes first, unless
-    `add_special_tokens` is false; names of control tokens in it are text."""
+    `add_special_tokens` is false; a control token's name is that token, unless `parse_special` is false."""
     for name in ("return_token_strs", "with_pieces"):
         f.refuse(name, "cannot be done: only ids are given")
     text = f.text("prompt", f.text("content", "")) if "prompt" in f or "content" in f else None
@@ -92,8 +93,8 @@ async def tokenize(request: Request, f: Fields, desk: Desk, settings: Settings) 
         f.refuse("messages", "cannot be tokenized: only 'prompt' or 'content' can")
         raise f.wrong("prompt", "is required")
     card = await desk.card(f.text("model", ""))
-    special = f.flag("add_special_tokens", True)
-    ids = await desk.tokenize(f.text("model", ""), text, special=special)
+    special, control = f.flag("add_special_tokens", True), f.flag("parse_special", True)
+    ids = await desk.tokenize(f.text("model", ""), text, special=special, control=control)
     return reply({"tokens": ids, "count": len(ids), "max_model_len": card.context})
 
 

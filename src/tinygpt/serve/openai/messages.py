@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygpt.serve.calls import arguments
-from tinygpt.serve.fields import FieldError, Fields, function_tools
+from tinygpt.serve.fields import Fields, function_tools
 from tinygpt.serve.job import Message
 from tinygpt.serve.limits import Limits
 
@@ -126,27 +126,20 @@ def _function(f: Fields) -> dict[str, Any]:
     return {"parameters": {"type": "object", "properties": {}}} | kept
 
 
-def choice(f: Fields, tools: list[dict[str, Any]]) -> tuple[str | dict[str, str], list[dict[str, Any]]]:
-    """Which tool must or may be called, and the tools that may be."""
-    names = [tool["function"]["name"] for tool in tools]
+def choice(f: Fields, tools: list[dict[str, Any]]) -> tuple[str | dict[str, str], list[dict[str, Any]], bool]:
+    """Which tool must or may be called, the tools that may be, and whether none of the server's may be."""
     name = "tool_choice" if "tool_choice" in f else "function_call"
     given = f.any(name)
     if given is None:
-        return "auto", tools  # also without any: the server may have some of its own
+        return "auto", tools, False  # also without any: the server may have some of its own
     if isinstance(given, str):
-        mode = f.choice(name, MODES if name == "tool_choice" else ("none", "auto"), "auto")
-        if mode == "required" and not tools:
-            raise f.wrong(name, "is 'required', but there are no tools")
-        return mode, tools
+        return f.choice(name, MODES if name == "tool_choice" else ("none", "auto"), "auto"), tools, False
     asked = f.object(name)
     assert asked is not None
     if asked.any("type") == "allowed_tools":
-        return _allowed(asked.object("allowed_tools") or asked, tools)
+        return *_allowed(asked.object("allowed_tools") or asked, tools), True
     function = asked if name == "function_call" else asked.object("function") or asked
-    wanted = function.needed("name")
-    if wanted not in names:
-        raise FieldError(f"'{name}' names '{wanted[:80]}', which is none of the tools", param=name)
-    return {"name": wanted}, tools
+    return {"name": function.needed("name")}, tools, False
 
 
 def _allowed(f: Fields, tools: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
