@@ -6,6 +6,7 @@ import ipaddress
 import itertools
 import os
 import socket
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def _own_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TINYGPT_CACHE", str(home / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What is drawn without a key is the same in every run of a test."""
+    if (mlx := sys.modules.get("mlx.core")) is not None:
+        mlx.random.seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

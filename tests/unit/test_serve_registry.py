@@ -250,7 +250,7 @@ def test_models_go_when_nobody_uses_them() -> None:
                 await found.load("a", keep=0)
                 await asyncio.sleep(0)
                 assert names(found) == {"a"}  # it is in use
-            await until(lambda: not found.served)
+            assert not found.served, "gone before anybody else has a turn"
             await found.load("b", keep=0)  # not there, so there is nothing to drop
             assert not found.served and found.n_opened == found.n_dropped == 2
 

@@ -47,8 +47,9 @@ def run(config: Config, events: Events) -> list[EvalRow]:
         python = _harness.python_of(HARNESS, config.harness_python, events)
         clock, run_id = Clock(), str(uuid.uuid4())
         rows, records = _measured(config, root, python, clock, events)
+    rows = [dataclasses.replace(row, run_id=run_id) for row in rows]
     if config.out is not None:
-        write_rows(config.out, [dataclasses.replace(row, run_id=run_id) for row in rows], append=True)
+        write_rows(config.out, rows, append=True)
     if config.records is not None:
         append_records(config.records, [{"run_id": run_id, "suite": "bfcl", **one} for one in records])
     return rows

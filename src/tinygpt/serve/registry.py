@@ -27,6 +27,8 @@ from tinygpt.serve.job import ModelCard
 from tinygpt.serve.trace import CURRENT
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from tinygpt.data.template._choice import Template
     from tinygpt.data.tokenizer._protocol import Tokenizer
     from tinygpt.infer.engine import Engine
@@ -268,7 +270,8 @@ class Registry:
                 raise BusyError(
                     f"there is no memory for '{card.name}' beside the models in use", hint="try again later"
                 )
-            await self._drop(min(idle, key=lambda served: served.last_used))
+            gone = self._drop(min(idle, key=lambda served: served.last_used))
+            await asyncio.wrap_future(gone)
 
     # Staying and going
 
@@ -290,23 +293,23 @@ class Registry:
             served.timer = None
         if served.pins or served.keep == FOREVER or self._served.get(served.name) is not served:
             return
-        loop = asyncio.get_running_loop()
-        wait = max(0.0, served.last_used + served.keep - time.time()) if served.keep else 0.0
-        served.timer = loop.call_later(wait, lambda: loop.create_task(self._expire(served)))
-
-    async def _expire(self, served: Served) -> None:
-        if not served.pins:
-            await self._drop(served)
-
-    async def _drop(self, served: Served) -> None:
-        if self._served.get(served.name) is not served:
+        if not served.keep:
+            self._drop(served)  # who has its answer and asks what is loaded does not find it
             return
+        wait = max(0.0, served.last_used + served.keep - time.time())
+        served.timer = asyncio.get_running_loop().call_later(wait, self._expire, served)
+
+    def _expire(self, served: Served) -> None:
+        if not served.pins and self._served.get(served.name) is served:
+            self._drop(served)
+
+    def _drop(self, served: Served) -> Future[None]:
+        """Take a model out; what comes back is done when its memory is free."""
         del self._served[served.name]
         self.n_dropped += 1
         if served.base is not None:
             self._unpin(served.base)
-        gone = self.worker.call(functools.partial(_free, served))
-        await asyncio.wrap_future(gone)
+        return self.worker.call(functools.partial(_free, served))
 
 
 def _free(served: Served) -> None:
