@@ -269,3 +269,18 @@ def test_a_pipe_is_written_to_and_a_link_stays_a_link(tmp_path: Path) -> None:
     files.write_text(link, "new")
     assert link.is_symlink() and real.read_text() == "new"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe", "real"]
+
+
+def test_what_is_written_piece_by_piece_is_whole_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with files.writing(path) as file:
+        file.write("old\n")
+    with pytest.raises(ConnectionError, match="gone"), files.writing(path) as file:
+        file.write("new\n")
+        raise ConnectionError("the server is gone")  # not the disk's
+    assert path.read_text() == "old\n" and [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+    with pytest.raises(DataError, match="rows.jsonl"), files.writing(path) as file:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "old\n" and [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+    with files.writing(Path("/dev/null")) as file:
+        file.write("nothing")

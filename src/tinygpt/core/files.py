@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tinygpt.core.errors import ConfigError, DataError
 
@@ -75,26 +75,51 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Generator[IO[str]]:
+    """A text file to write piece by piece: it takes the place of `path` when the block ends well, and is gone
+    when it does not. A device or pipe is written to as it is. DataError where the disk does not take it."""
+    plain = path.exists() and not path.is_file() and not path.is_dir()
+    temporary = path if plain else beside(path)
+    try:
+        with _unwritable(path):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            file = temporary.open("w", encoding="utf-8")
+        with file:
+            try:
+                yield file
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                    raise  # another file's, or a connection's
+                raise unwritable(path, error) from error
+            if not plain:
+                with _unwritable(path):
+                    file.flush()
+                    os.fsync(file.fileno())
+        if not plain:
+            with _unwritable(path):
+                os.replace(temporary, _real(path))
+    finally:
+        if not plain:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def _unwritable(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a text file in one step: a reader sees the old content or the new, never a part.
 
     A link stays a link, to a new file; a device or pipe (/dev/null, /dev/stdout) is written to, never
     replaced."""
-    temporary = beside(path)
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_text(text, encoding="utf-8")
-            return
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, _real(path))
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise unwritable(path, error) from error
+    with writing(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -226,12 +226,15 @@ def renamed(row: Any, pairs: Sequence[tuple[str, list[str]]]) -> Any:
 
 
 def write(path: Path, rows: Iterable[Any]) -> int:
-    """Write rows as JSON lines, replacing the file in one step; returns how many."""
-    from tinygpt.core.files import write_text
+    """Write rows as JSON lines as they come, replacing the file in one step; returns how many."""
+    from tinygpt.core.files import writing
 
-    text = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    write_text(path, "".join(text))
-    return len(text)
+    n = 0
+    with writing(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            n += 1
+    return n
 
 
 def _object(row: Any) -> dict[str, Any]:
