@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,24 @@ def _run(name: str, folder: Path, wrong: Any = None, **options: Any) -> Any:
     return suite.score(ScriptedEndpoint(answer, **options), examples, config)
 
 
+def marked(names: Sequence[str], *slow: str) -> list[Any]:
+    """Suites that start programs are slow."""
+    slow += ("humaneval", "mbpp", "sql")
+    return [pytest.param(n, marks=[pytest.mark.wide] if n in slow else []) for n in names]
+
+
 def best(metric: str) -> float:
     return 0.0 if lower_is_better(metric) else 1.0
 
 
-@pytest.mark.parametrize("name", ANSWERED)
+@pytest.mark.parametrize("name", marked(ANSWERED))
 def test_all_right_is_one(name: str, tmp_path: Path) -> None:
     result = _run(name, tmp_path)
     assert result.rows and all(row.score == best(row.metric) for row in result.rows)
     assert all(example["correct"] for example in result.examples)
 
 
-@pytest.mark.parametrize("name", ANSWERED)
+@pytest.mark.parametrize("name", marked(ANSWERED))
 def test_all_wrong_is_zero(name: str, tmp_path: Path) -> None:
     # A bare question mark: no answer, no refusal, no question that names a candidate.
     result = _run(name, tmp_path, wrong="?")
@@ -92,7 +99,7 @@ def test_all_wrong_is_zero(name: str, tmp_path: Path) -> None:
     assert result.rows[0].n_failed == result.rows[0].n_truncated == 0
 
 
-@pytest.mark.parametrize("name", ANSWERED)
+@pytest.mark.parametrize("name", marked(ANSWERED))
 def test_failed_and_cut_answers_are_counted(name: str, tmp_path: Path) -> None:
     failed = _run(name, tmp_path, wrong=Reply.failed("the server is gone"))
     assert failed.rows[0].score == 0.0 and failed.rows[0].n_failed == failed.rows[0].n_examples
@@ -108,7 +115,7 @@ def test_held_out_loss_of_certainty_is_zero_and_of_a_coin_one_bit(tmp_path: Path
     assert coin == pytest.approx({"loss": math.log(2), "perplexity": 2.0, "bits_per_byte": 1.0})
 
 
-@pytest.mark.parametrize("name", SUITES.names())
+@pytest.mark.parametrize("name", marked(SUITES.names()))
 def test_rows_fit_the_schema_and_records_are_json(name: str, tmp_path: Path) -> None:
     result = _run(name, tmp_path)
     write_rows(tmp_path / "rows.out", result.rows)
@@ -123,10 +130,7 @@ def test_rows_fit_the_schema_and_records_are_json(name: str, tmp_path: Path) -> 
     assert json.dumps(result.examples)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.wide] if n == "executed_state" else []) for n in SUITES.names()],
-)
+@pytest.mark.parametrize("name", marked(SUITES.names(), "executed_state"))
 def test_same_config_same_examples(name: str, tmp_path: Path) -> None:
     suite, config = SUITES.load(name), _config(name, tmp_path)
     assert suite.load(config).version == suite.load(config).version

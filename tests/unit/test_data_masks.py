@@ -130,6 +130,7 @@ EXACT = {
 STRIPS = {"llama3.1": "<|eot_id|>", "gemma3": "<end_of_turn>", "command-r": "<|END_OF_TURN_TOKEN|>"}
 
 
+@pytest.mark.wide
 @given(first=TEXT, second=TEXT, asked=TEXT, name=st.sampled_from([*EXACT, *STRIPS]))
 @settings(max_examples=30, deadline=None)
 def test_any_text_gives_an_exact_mask(first: str, second: str, asked: str, name: str) -> None:

@@ -188,6 +188,7 @@ def test_room_is_made_for_what_a_model_took_before() -> None:
     asyncio.run(go())
 
 
+@pytest.mark.wide
 def test_a_model_that_stays_no_time_is_opened_once_for_a_request() -> None:
     async def go() -> None:
         async with registry(keep=0) as (found, opener):
