@@ -31,6 +31,8 @@ LINES = {
     "generate": "{at}/run --data {at}/asked.jsonl --out {out} --max-tokens 3",
     "chat": "{wide} --max-tokens 3",
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
+    "distill": "{at}/run --teacher {at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 "
+    "--no-compile",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/final --method linear --out {out}",

@@ -40,6 +40,8 @@ ORIGINAL = {
     "sft": "--context --max-seq, --clip --grad-clip, --rank, --alpha, --targets, --template, "
     "--pack --pack-mode, --length-bucket, --lr-layer-decay --llrd, --neftune-alpha, --lora-plus-ratio, "
     "--optimizer, --layer-drop, --throttle, --steps, --batch, --lr, --qlora, --qlora-bits --bits",
+    "distill": "--teacher, --corpus, --out, --tokenizer, --temperature, --alpha --kl-weight, --steps, --lr, "
+    "--batch, --context --ctx, --clip --grad-clip",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
     "eval-bfcl": "--tasks --categories, --bfcl-root, --tools, --tool-mode, --adapter --lora, --limit, --out, "

@@ -27,6 +27,7 @@ HEADINGS = {
     "start": "Start here",
     "model": "Train and use a model",
     "tune": "Tune",
+    "distill": "Distill",
     "convert": "Bring models in and out",
     "evaluate": "Evaluate",
     "look": "Look inside and measure",

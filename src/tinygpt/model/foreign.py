@@ -162,6 +162,7 @@ class Foreign:
         tap: Tap | None = None,
         last: int = 0,
         terms: Terms | None = None,
+        keys: mx.array | None = None,
         **kwargs: Any,
     ) -> mx.array:
         """Logits (B, L, V), or those of the last tokens. Without a cache padding lies at the right."""

@@ -160,12 +160,15 @@ class LM(nn.Module):
         tap: Tap | None = None,
         last: int = 0,
         terms: Terms | None = None,
+        keys: mx.array | None = None,
         places: mx.array | None = None,
     ) -> mx.array:
         """Logits (B, L, V); `last`: only those after the last so many tokens. With `terms` layers compute as
-        in training. places: (B, L) where in their texts the tokens stand, when not one after the other."""
+        in training, with noise drawn from `keys` (B, 2) where there is any. places: (B, L) where in their
+        texts the tokens stand, when not one after the other."""
         frame = Frame.of(tokens_BL, positions, segments, tap)
-        frame.terms, frame.places = terms, places
+        frame.places = places
+        self._trains(frame, terms, keys)
         x_BLD = self._states(tokens_BL, cache, frame)
         of_head = None
         if cache is not None and self.head.key_width:
@@ -187,10 +190,14 @@ class LM(nn.Module):
         """-log p(target) of every place (B, L), in nats. In training `terms` takes what layers add to the
         loss, and `keys` (B, 2) are what the rows' noise is drawn from, where there is any."""
         frame = Frame.of(tokens_BL, positions, segments)
-        frame.terms, frame.recompute = terms, self.recompute and terms is not None
-        frame.noise = self.noise.of(keys) if self.noise and keys is not None else None
+        self._trains(frame, terms, keys)
         x_BLD = self._states(tokens_BL, None, frame)
         return self.head.losses(x_BLD, self.output, tokens_BL, targets_BL, frame)
+
+    def _trains(self, frame: Frame, terms: Terms | None, keys: mx.array | None) -> None:
+        """Have a pass compute as in training, where there are terms."""
+        frame.terms, frame.recompute = terms, self.recompute and terms is not None
+        frame.noise = self.noise.of(keys) if self.noise and keys is not None else None
 
     def draft(
         self, tokens_BL: mx.array, cache: Sequence[Any] | None = None, drafts: Any | None = None

@@ -57,7 +57,10 @@ FREE = {
 
 
 # Settings that say where inputs lie. How a path is spelled depends on where one stands: contents count.
-HASHED = {"corpus", "data", "val_data", "base", "tokenizer", "start_adapter", "reference"}
+HASHED = {
+    "corpus", "data", "val_data", "base", "tokenizer", "start_adapter", "reference", "teacher",
+    "teacher_adapter",
+}  # fmt: skip
 MIXED = {"corpus", "data"}  # of these, those that may be spelled name=path:weight
 
 

@@ -77,6 +77,7 @@ KINDS = (
     Kind("tinygpt.infer.constrain", "compile", cites=False),
     Kind("tinygpt.peft", "wrap", "adapter"),
     Kind("tinygpt.merge", "combine", "method"),
+    Kind("tinygpt.distill.divergence", "losses", "loss"),
     Kind("tinygpt.eval.reward", "score", cites=False),
     Kind("tinygpt.eval.suites", "score", cites=False),
     Kind("tinygpt.eval.verifier", "build", cites=False),

@@ -1,0 +1,30 @@
+"""Teach a small model what a larger one finds likely, on plain text or on the answers of rows.
+
+The student may be a base with an adapter, a base with all weights (--full), or a fresh model.
+
+Example:
+
+    tinygpt distill runs/small/final --teacher runs/large/final --data rows.jsonl --full --out runs/taught
+"""
+
+from __future__ import annotations
+
+from tinygpt.cli._options import from_config
+from tinygpt.cli._render import Output
+from tinygpt.cli._train import ADAPTER, CHOICES, KNOBS, NEEDS, PACKED, finish
+from tinygpt.runs.distill import Config, run
+
+
+def call(config: Config, out: Output) -> int:
+    return finish(run(config, out.events()), config.out, out)
+
+
+main = from_config(
+    Config, call, arguments=("base",), needs=NEEDS,
+    also={
+        "context": "ctx", "clip": "grad_clip", "alpha": "kl_weight", "held_out": "val_split",
+        "eval_every": "val_every", **PACKED,
+    },
+    knobs={**KNOBS, "rank": ADAPTER["rank"], "targets": ADAPTER["targets"], "lora_alpha": "adapter.alpha"},
+    choices=CHOICES, slots=True,
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""The objective of a distillation run: the data's labels and the teacher's distributions, mixed.
+
+    loss = alpha T^2 D(teacher, student) + (1 - alpha) NLL
+
+D is a loss of divergence/, at temperature T, as a mean over the places that count; NLL is the cross-entropy
+of the data's own tokens over the same places. With alpha = 1 only the teacher is heard.
+
+Source: Hinton et al. 2015, arXiv:1503.02531, section 2. Differs: the mean is over tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tinygpt.core.backend import mx
+from tinygpt.core.errors import ConfigError
+from tinygpt.model import ops
+from tinygpt.model.terms import MEASURE, Terms
+from tinygpt.train.objective import response
+from tinygpt.train.protocols import Tensors
+
+if TYPE_CHECKING:
+    from tinygpt.distill.signal import Signal, Teacher
+    from tinygpt.model.lm import LM
+
+Losses = Callable[..., mx.array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(response.Config):
+    """How labels and teacher are mixed, beside what counts."""
+
+    temperature: Annotated[float, "What both distributions are flattened by."] = 1.0
+    alpha: Annotated[float, "Share of the teacher in the loss; the labels have the rest."] = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature must be positive, got {self.temperature:g}")
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"alpha must be from 0 to 1, got {self.alpha:g}")
+
+
+class Distillation(response.Response):
+    """Learns from the teacher at the places that the batch's weights choose."""
+
+    def __init__(
+        self, model: LM, teacher: Teacher, losses: Losses, config: Config, *, options: Any = None,
+        apart: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(model, config)
+        self.teacher, self.losses, self.options, self.apart = teacher, losses, options, apart
+
+    def loss(self, batch: Tensors) -> tuple[mx.array, Tensors]:
+        """The mixed loss with what layers add to it; the facts tell its two parts."""
+        weights_BL = self.weights(batch)
+        terms = Terms(weights_BL, z_loss=self.config.z_loss)
+        logits_BLV = self.module(
+            batch["tokens"], positions=batch["positions"], segments=batch["segments"], terms=terms,
+            keys=batch.get("keys"),
+        )  # fmt: skip
+        nll_BL, log_z_BL = ops.cross_entropy_and_log_z(logits_BLV, batch["targets"])
+        terms.add_z(log_z_BL, terms.counts(nll_BL.shape))
+        nll, taught = mean(nll_BL, weights_BL, weights_BL), self._taught(logits_BLV, batch, weights_BL)
+        alpha, scale = self.config.alpha, self.config.temperature**2
+        loss = alpha * scale * taught + (1 - alpha) * nll
+        told = {"nll": mx.stop_gradient(nll), "divergence": mx.stop_gradient(taught)}
+        if not terms:
+            return loss, told
+        measures = {f"{MEASURE}{name}": value for name, value in terms.measures.items()}
+        return loss + terms.loss(), {"loss": loss, **told, **terms.facts(), **measures}
+
+    def report(self, batch: Tensors) -> dict[str, tuple[mx.array, mx.array]]:
+        """Sums over places of the cross-entropy and of the divergence, and over how much each is."""
+        weights_BL = self.weights(batch)
+        logits_BLV = self.module(batch["tokens"], positions=batch["positions"], segments=batch["segments"])
+        nll_BL, _ = ops.cross_entropy_and_log_z(logits_BLV, batch["targets"])
+        signal = self.teacher(batch)
+        places_BL = signal.places(weights_BL)
+        taught_BL = self._compared(signal, logits_BLV)
+        return {
+            "loss": ((nll_BL * weights_BL).sum(), weights_BL.sum()),
+            "divergence": ((taught_BL * places_BL).sum(), places_BL.sum()),
+        }
+
+    def _taught(self, logits_BLV: mx.array, batch: Tensors, weights_BL: mx.array) -> mx.array:
+        if not self.config.alpha:
+            return mx.array(0.0)
+        signal = self.teacher(batch)
+        return mean(self._compared(signal, logits_BLV), signal.places(weights_BL), weights_BL)
+
+    def _compared(self, signal: Signal, logits_BLV: mx.array) -> mx.array:
+        pair = signal.apart if self.apart else signal.events
+        student, teacher = pair(logits_BLV, self.config.temperature)
+        return self.losses(student, mx.stop_gradient(teacher), self.options)
+
+
+def mean(values_BL: mx.array, places_BL: mx.array, weights_BL: mx.array) -> mx.array:
+    """The weighted sum over what all places weigh, so that parts of a batch add up; a place where the teacher
+    is silent counts as if the two agreed."""
+    return (values_BL * places_BL).sum() / mx.maximum(weights_BL.sum(), 1.0)
+
+
+def build(model: LM, teacher: Teacher, losses: Any, config: Config, options: Any = None) -> Distillation:
+    """The objective of a loss's module; `options` are its Config."""
+    return Distillation(
+        model, teacher, losses.losses, config, options=options, apart=getattr(losses, "APART", False)
+    )
+
+
+def refuse_odd_heads(model: Any) -> None:
+    """ConfigError for a head that predicts more than the next token: a teacher says nothing of that."""
+    if hasattr(getattr(model, "head", None), "draft"):
+        raise ConfigError(
+            f"the head '{model.config.head.name}' predicts later tokens too: of these a teacher says nothing",
+            hint="give the student the head linear, and train heads afterwards: tinygpt train-heads",
+        )

@@ -1,0 +1,1 @@
+"""What makes a student's distributions like its teacher's."""

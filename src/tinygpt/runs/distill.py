@@ -1,0 +1,121 @@
+"""Distill: a student learns a teacher's distributions, on plain text or on answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tinygpt.core.config import Pick, refuse_idle
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events
+from tinygpt.core.family import Family
+from tinygpt.data.source import chat, text
+from tinygpt.distill import distillation
+from tinygpt.runs import _directory, _pieces, _teacher, _train
+from tinygpt.runs._conversations import Conversations
+from tinygpt.runs._directory import RunDirectory
+from tinygpt.train.loop import Result
+from tinygpt.train.world import world
+
+if TYPE_CHECKING:
+    from tinygpt.data.source._source import Source
+
+LOSSES = Family("tinygpt.distill.divergence", verb="losses")
+# Settings of rows that say nothing about plain text.
+OF_ROWS = ("map", "learn", "prompt_weight", "template", "truncate", "pack", "length_bucket", "val_data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Conversations):
+    """Settings of a distillation."""
+
+    base: Annotated[
+        Path | None, "Student to tune: a model, run or specialist directory; not given: a fresh model."
+    ] = None
+    teacher: Annotated[Path | None, "Model to learn from: a model, run or specialist directory."] = None
+    teacher_adapter: Annotated[tuple[Path, ...], "Adapter that the teacher wears; may be repeated."] = ()
+    loss: Annotated[Pick, "What makes the student's distributions like the teacher's.", LOSSES] = Pick(
+        "forward_kl"
+    )
+    temperature: Annotated[float, "What both distributions are flattened by."] = 1.0
+    alpha: Annotated[float, "Share of the teacher in the loss; the data's own tokens have the rest."] = 0.9
+    data: Annotated[
+        tuple[Path, ...],
+        "Rows: .jsonl, .json, .parquet, .csv or .tsv, may be packed; may be repeated. path:weight mixes.",
+    ] = ()
+    corpus: Annotated[
+        tuple[Path, ...],
+        "In place of --data, plain text: files, folders or patterns; name=path:weight mixes several.",
+    ] = ()
+    glob: Annotated[str, "Which files of a folder are read, at any depth."] = "*.txt"
+    exclude: Annotated[
+        tuple[str, ...], "File and folder names to leave out, for example site-packages,test_*."
+    ] = ()
+    field: Annotated[str, "Which field of .jsonl and .parquet rows holds the text."] = "text"
+    workers: Annotated[int, "Processes that tokenise text; 0: as many as pay."] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mixed()
+        refuse_idle(self, {**dict.fromkeys(("glob", "exclude", "field", "workers"), "corpus")})
+        if self.corpus and self.data:
+            raise ConfigError("--data has rows, --corpus plain text", hint="leave one of them out")
+        if self.corpus:
+            refuse_idle(self, dict.fromkeys(OF_ROWS, "data"))
+
+    def mixed(self) -> distillation.Config:
+        """How labels and teacher are mixed."""
+        return distillation.Config(
+            temperature=self.temperature, alpha=self.alpha, prompt_weight=self.prompt_weight,
+            z_loss=self.z_loss,
+        )  # fmt: skip
+
+    def words(self) -> text.Config:
+        """The settings of the source of plain text."""
+        return text.Config(
+            paths=self.corpus, glob=self.glob, exclude=self.exclude, held_out=self.held_out,
+            strict=self.strict, field=self.field, workers=self.workers,
+        )  # fmt: skip
+
+
+def run(config: Config, events: Events) -> Result:
+    """Distill and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""
+    if config.teacher is None:
+        raise ConfigError("there is no teacher", hint="give --teacher a model")
+    if not config.data and not config.corpus:
+        raise ConfigError("there is nothing to learn from", hint="give --data rows, or --corpus text")
+    directory = RunDirectory("distill", config, world())
+    opened = config.open(directory.seed)
+    distillation.refuse_odd_heads(opened.model)
+    template = None
+    if config.data:
+        tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
+        opened = opened._replace(tokenizer=tokenizer)
+    model, tokenizer, base = opened
+    source = _source(config, opened, directory.seed, events)
+    directory.config = config.counted(source)
+    write, resume = config.learned(opened, directory.seed)
+    taught = _teacher.opened(config.teacher, config.teacher_adapter, tokenizer, events)
+    objective = distillation.build(
+        model, taught.teacher, LOSSES.load(config.loss.name), config.mixed(), config.loss.options
+    )
+    facts: dict[str, Any] = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
+    facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.facts}
+    return _train.train(
+        directory, source=source, held_out=source.held_out, objective=objective,
+        inputs=_directory.inputs(source, tokenizer, base) | taught.inputs, write=write, resume=resume,
+        events=events, facts=facts, tokenizer=tokenizer, template=template,
+    )  # fmt: skip
+
+
+def _source(config: Config, opened: Any, seed: int, events: Events) -> Source:
+    """Batches of the text, or of the rows."""
+    how: dict[str, Any] = {
+        "length": config.row_length(opened.model.config, whole=config.whole),
+        "batch_size": config.amounts.batch, "seed": seed, "events": events,
+        "packs": getattr(opened.model, "packs", True),
+    }  # fmt: skip
+    if config.corpus:
+        return text.build(config.words(), opened.tokenizer, **how)
+    return chat.build(config.rows(), opened.tokenizer, **how)
