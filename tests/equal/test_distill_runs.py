@@ -54,6 +54,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "qlora": {"qlora": True, "qlora_group_size": 32},
     "all weights, answers alone": {"full": True, "loss": {"name": "jsd", "beta": 0.3}, "dropout": 0.1},
     "plain text": {"full": True, "data": None, "corpus": ["text.txt"], "loss": "reverse_kl"},
+    "own answers": {"full": True, "on_policy": 0.7, "loss": "reverse_kl", "accumulate": 2},
+    "own text": {"data": None, "corpus": ["text.txt"], "on_policy": 1.0, "adapter": "lora"},
     "a fresh student": {"base": None, "data": None, "corpus": ["text.txt"], "temperature": 2.0},
 }
 
@@ -96,6 +98,9 @@ def test_another_teacher_is_another_run(folder: Path, tmp_path: Path) -> None:
         ({"corpus": ["x.txt"]}, "leave one of them out|--data has rows"),
         ({"data": None, "corpus": ["x.txt"], "learn": "all"}, "learn"),
         ({"temperature": 0.0}, "temperature must be positive"),
+        ({"on_policy": 1.5}, "from 0 to 1"),
+        ({"on_policy_temperature": 0.5}, "on.policy"),
+        ({"on_policy": 0.5, "alpha": 0.0}, "does not hear it"),
         ({"alpha": 1.5}, "alpha must be from 0 to 1"),
         ({"teacher": "foreign"}, "another tokenizer"),
         ({"loss": {"name": "jsd", "beta": 1.0}}, "above 0 and below 1"),

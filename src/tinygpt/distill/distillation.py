@@ -3,7 +3,8 @@
     loss = alpha T^2 D(teacher, student) + (1 - alpha) NLL
 
 D is a loss of divergence/, at temperature T, as a mean over the places that count; NLL is the cross-entropy
-of the data's own tokens over the same places. With alpha = 1 only the teacher is heard.
+of the data's own tokens over the same places. With alpha = 1 only the teacher is heard; so it is in rows
+whose answers the student wrote itself (on_policy.py).
 
 Source: Hinton et al. 2015, arXiv:1503.02531, section 2. Differs: the mean is over tokens.
 """
@@ -63,7 +64,8 @@ class Distillation(response.Response):
         )  # fmt: skip
         nll_BL, log_z_BL = ops.cross_entropy_and_log_z(logits_BLV, batch["targets"])
         terms.add_z(log_z_BL, terms.counts(nll_BL.shape))
-        nll, taught = mean(nll_BL, weights_BL, weights_BL), self._taught(logits_BLV, batch, weights_BL)
+        labels_BL = weights_BL * batch["labelled"][:, None] if "labelled" in batch else weights_BL
+        nll, taught = mean(nll_BL, labels_BL, weights_BL), self._taught(logits_BLV, batch, weights_BL)
         alpha, scale = self.config.alpha, self.config.temperature**2
         loss = alpha * scale * taught + (1 - alpha) * nll
         told = {"nll": mx.stop_gradient(nll), "divergence": mx.stop_gradient(taught)}

@@ -32,14 +32,15 @@ LARGE = 1 << 20  # entries of a matrix whose products with few rows are faster o
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """A whole answer. `ids` leave out the stop id; `finish_reason` is "stop" or "length"; `seed` gives it
-    again."""
+    """A whole answer. `ids` leave out `stop_id`, which ended it, or None; `finish_reason` is "stop" or
+    "length"; `seed` gives it again."""
 
     text: str
     ids: list[int]
     finish_reason: str
     seed: int
     logprob_sum: float | None = None
+    stop_id: int | None = None
 
     @classmethod
     def of(cls, answer: Answer, logprobs: bool) -> Completion:
@@ -50,6 +51,7 @@ class Completion:
             finish_reason=answer.finish_reason or "",
             seed=answer.request.seed,
             logprob_sum=answer.logprob_sum if logprobs else None,
+            stop_id=answer.stop_id,
         )
 
 

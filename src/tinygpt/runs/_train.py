@@ -21,7 +21,7 @@ from tinygpt.runs._updater import Make, updater
 from tinygpt.train.loop import Hook, Plan, Result, Source, fit
 from tinygpt.train.preference._objective import Preference
 from tinygpt.train.stop import on_signals
-from tinygpt.train.update import Gradient, Objective
+from tinygpt.train.update import Gradient, Objective, Rewrite
 
 if TYPE_CHECKING:
     from tinygpt.data.template._choice import Template
@@ -44,6 +44,7 @@ def train(
     template: Template | None = None,
     after: Path | None = None,
     make: Make | None = None,
+    rewrite: Rewrite | None = None,
     looks: Sequence[tuple[str, Hook]] = (),
 ) -> Result:
     """Join the pieces and run the loop.
@@ -53,8 +54,8 @@ def train(
     a `template`. write(path, **parts) saves the learned thing (a model or an adapter); resume(path) puts a
     checkpoint's weights back. `after` is a checkpoint of another run, with these weights, whose steps and
     optimizer state this run continues; its schedule begins anew. `make` gives an updater other than
-    Gradient; `looks` are what is measured beside the held-out loss. Of several processes rank 0 alone reads
-    and writes the directory and tells."""
+    Gradient, `rewrite` the batch of a step where the model has a part in it; `looks` are what is measured
+    beside the held-out loss. Of several processes rank 0 alone reads and writes the directory and tells."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
     alone = isinstance(objective, Preference)  # it reads the two answers of a row as rows of their own
@@ -66,7 +67,7 @@ def train(
         )
     before = checkpoint.read_json(after / "state.json")["step"] if after is not None else 0
     steps = before + config.amounts.steps
-    update = updater(directory, objective, before, make)
+    update = updater(directory, objective, before, make, rewrite)
     guard, watch, pace = config.guard(), _watch.watch(config, held_out), _watch.pace(config, events)
     if config.eval_every and held_out is None and not (config.eval_tasks or looks):
         raise ConfigError("--eval-every: nothing is held out", hint="raise --held-out, or leave it out")

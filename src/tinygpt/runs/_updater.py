@@ -17,7 +17,7 @@ from tinygpt.runs._settings import OPTIM, SCHEDULE
 from tinygpt.train.groups import groups
 from tinygpt.train.loop import Updater
 from tinygpt.train.qat import BITS, group_size, transform
-from tinygpt.train.update import Gradient, Objective, Tensors, Transform
+from tinygpt.train.update import Gradient, Objective, Rewrite, Tensors, Transform
 
 
 class Resumable(Updater, Protocol):
@@ -30,8 +30,14 @@ Make = Callable[[Callable[[int], float], str], Resumable]
 """make(rate, dtype): an updater, from the learning rate of a step and the compute dtype."""
 
 
-def updater(directory: RunDirectory, objective: Objective, before: int, make: Make | None) -> Resumable:
-    """The updater of a run whose schedule begins after the step `before`."""
+def updater(
+    directory: RunDirectory,
+    objective: Objective,
+    before: int,
+    make: Make | None,
+    rewrite: Rewrite | None = None,
+) -> Resumable:
+    """The updater of a run whose schedule begins after the step `before`; see Gradient for `rewrite`."""
     config, world = directory.config, directory.world
     steps, _, lr = config.amounts
     course = config.course
@@ -62,7 +68,7 @@ def updater(directory: RunDirectory, objective: Objective, before: int, make: Ma
         accumulate=config.accumulate, clip=config.clip, dtype=dtype, compiled=config.compile,
         seed=directory.seed, groups=groups(learned, **config.group_rules()),
         undecayed=built(replace(options, weight_decay=0.0)) if config.no_decay else None,
-        transform=_grid(config.qat, model), world=world,
+        transform=_grid(config.qat, model), world=world, rewrite=rewrite,
     )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.core.family import Family
 from tinygpt.data.source import chat, text
-from tinygpt.distill import distillation
+from tinygpt.distill import distillation, on_policy
+from tinygpt.infer.engine import Engine
 from tinygpt.runs import _directory, _pieces, _teacher, _train
 from tinygpt.runs._conversations import Conversations
 from tinygpt.runs._directory import RunDirectory
@@ -40,6 +41,10 @@ class Config(Conversations):
     )
     temperature: Annotated[float, "What both distributions are flattened by."] = 1.0
     alpha: Annotated[float, "Share of the teacher in the loss; the data's own tokens have the rest."] = 0.9
+    on_policy: Annotated[
+        float, "Share of the steps whose answers the student writes itself, for the teacher to judge (GKD)."
+    ] = 0.0
+    on_policy_temperature: Annotated[float, "How freely it writes them."] = 1.0
     data: Annotated[
         tuple[Path, ...],
         "Rows: .jsonl, .json, .parquet, .csv or .tsv, may be packed; may be repeated. path:weight mixes.",
@@ -58,7 +63,13 @@ class Config(Conversations):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.mixed()
-        refuse_idle(self, {**dict.fromkeys(("glob", "exclude", "field", "workers"), "corpus")})
+        self.writing()
+        refuse_idle(self, dict.fromkeys(("glob", "exclude", "field", "workers"), "corpus"))
+        refuse_idle(self, {"on_policy_temperature": "on_policy"})
+        if self.on_policy and not self.alpha:
+            raise ConfigError(
+                "--on-policy asks the teacher, and --alpha 0 does not hear it", hint="leave one out"
+            )
         if self.corpus and self.data:
             raise ConfigError("--data has rows, --corpus plain text", hint="leave one of them out")
         if self.corpus:
@@ -70,6 +81,10 @@ class Config(Conversations):
             temperature=self.temperature, alpha=self.alpha, prompt_weight=self.prompt_weight,
             z_loss=self.z_loss,
         )  # fmt: skip
+
+    def writing(self) -> on_policy.Config:
+        """How often the student writes, and how."""
+        return on_policy.Config(share=self.on_policy, temperature=self.on_policy_temperature)
 
     def words(self) -> text.Config:
         """The settings of the source of plain text."""
@@ -102,10 +117,14 @@ def run(config: Config, events: Events) -> Result:
     )
     facts: dict[str, Any] = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
     facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.facts}
+    rewrite = None
+    if config.on_policy:
+        engine = Engine(model, tokenizer, template)
+        rewrite = on_policy.OnPolicy(engine, config.writing(), seed=directory.seed)
     return _train.train(
         directory, source=source, held_out=source.held_out, objective=objective,
         inputs=_directory.inputs(source, tokenizer, base) | taught.inputs, write=write, resume=resume,
-        events=events, facts=facts, tokenizer=tokenizer, template=template,
+        events=events, facts=facts, tokenizer=tokenizer, template=template, rewrite=rewrite,
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ from tinygpt.train.world import World
 if TYPE_CHECKING:
     from tinygpt.data.batch import Batch
 
+Rewrite = Callable[["Batch", int], "Batch"]
 REFRESHED = "refreshed"  # among the optimizer's tensors that are saved
 
 
@@ -56,7 +57,8 @@ class Gradient:
     `undecayed`, the same optimizer without decay. Of several processes (`world`) each takes its part of the
     rows. Where the module wants noise, every row gets a key of it from (seed, step, the row's number in the
     whole batch), so no way of splitting a batch changes the noise. transform(name, weight) is what the
-    forward pass reads instead of a weight, with its own gradient. `limits` bound the loss and the gradient
+    forward pass reads instead of a weight, with its own gradient. rewrite(batch, step) is the batch that a
+    step learns from, where the model as it stands has a part in it. `limits` bound the loss and the gradient
     norm of a step that is to count, `lr_scale` is a factor on all rates: a guard sets both. A refresh that
     was due at a step which did not count is made at the next one that does."""
 
@@ -75,8 +77,10 @@ class Gradient:
         undecayed: Optimizer | None = None,
         world: World | None = None,
         transform: Transform | None = None,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self.limits, self.lr_scale, self.transform = (math.inf, math.inf), 1.0, transform
+        self.rewrite = rewrite
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.world = world or World()
         self.accumulate, self.clip = accumulate, clip
@@ -97,6 +101,8 @@ class Gradient:
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
+        if self.rewrite is not None:
+            batch = self.rewrite(batch, step)
         lr = self.lr_scale * self.schedule(step)
         # A rate that is a number in the trace would have kernels of its own: several are one array.
         rates = mx.array([lr * rate for rate in self.rates], mx.float32)
