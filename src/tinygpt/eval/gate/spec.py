@@ -11,6 +11,7 @@ from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError
 
 Unit = Literal["auto", "pp", "relative", "absolute"]
+Wants = Literal["hold", "level", "ahead", "win"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +22,22 @@ class Suite:
     task: Annotated[str, "Task of its rows; empty: the name."] = ""
     subtasks: Annotated[tuple[str, ...], "Only rows of these subtasks; none given: all rows."] = ()
     metrics: Annotated[tuple[str, ...], "Only rows of these metrics; none given: all rows."] = ()
-    threshold: Annotated[float | None, "How far a score may fall; not given: the gate's."] = None
+    threshold: Annotated[
+        float | None, "How far a score may fall, or must be ahead; not given: the gate's, or 0."
+    ] = None
     unit: Annotated[Unit, "What the threshold counts; auto: as the gate says."] = "auto"
     direction: Annotated[
         Literal["auto", "higher", "lower"], "Which scores are better; auto: the metric's name says it."
     ] = "auto"
+    wants: Annotated[
+        Wants,
+        "hold: no fall. Of a champion, which goes only where that is so: level: no score is below its; "
+        "ahead: each is above; win: and by no chance.",
+    ] = "hold"
     command: Annotated[
         tuple[str, ...], "Program and arguments that append rows to the file $TINYGPT_EVAL_OUT."
     ] = ()
-    suite: Annotated[str, "A suite of tinygpt instead, which asks the gate's model in this process."] = ""
+    suite: Annotated[str, "A suite of tinygpt instead, which asks the gate's model."] = ""
     options: Annotated[dict[str, Any], "Settings of that suite."] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:

@@ -50,15 +50,18 @@ class Judged:
 
 
 def judge(
-    spec: Spec, candidate: Side, baseline: Side | None, *, passes: int | None = None
+    spec: Spec, candidate: Side, baseline: Side | None, *, passes: int | None = None, renew: bool = False
 ) -> tuple[list[Judged], list[str]]:
     """Every gated score, and one sentence for each suite that has none. `passes`: so many rows of a score
-    there must be. Without a baseline all that is well measured is new."""
-    known = [*candidate.scored(), *(baseline.scored() if baseline else [])]
-    suites = spec.suites or [Suite(name=task) for task in dict.fromkeys(key.task for key in known)]
+    there must be. Without a baseline all that is well measured is new; with `renew` that is so of suites
+    that must hold, and of what no champion has a row of."""
+    every = [*candidate.scored(), *(baseline.scored() if baseline and not renew else [])]
+    suites = spec.suites or [Suite(name=task) for task in dict.fromkeys(key.task for key in every)]
     found: list[Judged] = []
     bare: list[str] = []
     for suite in suites:
+        rival = None if renew and suite.wants == "hold" else baseline
+        known = [*candidate.scored(), *(rival.scored() if rival else [])]
         keys = [key for key in dict.fromkeys(known) if _gated(suite, key)]
         missed = [s for s in suite.subtasks if s not in {key.subtask for key in keys}]
         missed += [m for m in suite.metrics if m not in {key.metric for key in keys}]
@@ -67,7 +70,8 @@ def judge(
             bare.append(f"suite '{suite.name}' has no row of the task '{suite.of_task}'; tasks: {there}")
         elif missed:
             bare.append(f"suite '{suite.name}' has no row of {', '.join(missed)}")
-        found += [_judge(spec, suite, key, candidate, baseline, passes) for key in keys]
+        there_is = {key: None if renew and rival and not rival.passes(key) else rival for key in keys}
+        found += [_judge(spec, suite, key, candidate, there_is[key], passes) for key in keys]
     return found, bare
 
 
@@ -137,6 +141,8 @@ def _compared(spec: Spec, suite: Suite, told: Judged, new: _Measured, old: _Meas
         lost, won = (tuple(id for id, gain in gains.items() if s * gain > 0) for s in (-1, 1))
         told = dataclasses.replace(told, lost=lost, won=won)
     told = dataclasses.replace(told, unit=unit, threshold=threshold, delta=delta, change=change)
+    if suite.wants != "hold":
+        return _ahead(spec, suite, told)
     notes = told.notes
     if delta >= -threshold - 1e-9:
         return dataclasses.replace(told, verdict=PASS)
@@ -153,6 +159,27 @@ def _compared(spec: Spec, suite: Suite, told: Judged, new: _Measured, old: _Meas
             return dataclasses.replace(told, why=why)
         return dataclasses.replace(told, verdict=PASS, notes=(*notes, noise))
     return dataclasses.replace(told, verdict=FAIL, notes=notes)
+
+
+def _ahead(spec: Spec, suite: Suite, told: Judged) -> Judged:
+    """Whether a champion is met or beaten: the burden of proof is the candidate's, so noise is no win."""
+    margin, level = suite.threshold or 0.0, suite.wants == "level"
+    told = dataclasses.replace(told, threshold=margin if level else 0.0 - margin, verdict=FAIL)
+    assert told.delta is not None
+    if level:
+        if told.delta < -margin - 1e-9:
+            return dataclasses.replace(told, why="it is below the champion")
+    elif told.delta <= 0 or told.delta < margin - 1e-9:
+        by = f" by {margin:g}{SIGNS[told.unit]}" if margin else ""
+        return dataclasses.replace(told, why=f"it is not ahead of the champion{by}")
+    if suite.wants == "win":
+        p = None if told.change is None else told.change.p_rise
+        if p is None:
+            why = "how noisy it is is not known, so being ahead is no win"
+            return dataclasses.replace(told, verdict=BROKEN, why=why)
+        if p > spec.alpha:
+            return dataclasses.replace(told, why=f"it is ahead, but that may be chance (p = {p:.2g})")
+    return dataclasses.replace(told, verdict=PASS)
 
 
 def _change(new: _Measured, old: _Measured, shares: bool, sign: int) -> paired.Change | None:
