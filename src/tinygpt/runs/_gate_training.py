@@ -38,13 +38,14 @@ def check(
             problems.append((suite.name, f"{what} not say what was asked, so train_data cannot be checked"))
             continue
         bad = list[tuple[int, str]]()
-        seen = overlap(asked, _training(spec, base, bad))
+        seen = overlap(asked, _training(spec, base, bad), spec.likeness)
         if bad:
             line, why = bad[0]
             events.note(f"{len(bad)} rows of the training data cannot be read; {line}: {why}", "warning")
         found[suite.name] = {
             "examples": seen.n, "seen": len(seen.seen), "ids": list(seen.seen[:20]),
             "trainingTexts": seen.n_training, "unreadable": len(bad), "allowedShare": spec.max_overlap,
+            "likeness": spec.likeness,
         }  # fmt: skip
         if seen.share > spec.max_overlap:
             what = f"{len(seen.seen)} of {seen.n} examples are in the training data"

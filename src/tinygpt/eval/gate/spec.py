@@ -96,6 +96,9 @@ class Spec:
         tuple[Path, ...], "Files or run directories a model learned from: no example may be in them."
     ] = ()
     max_overlap: Annotated[float, "Share of a suite's examples that may be in them."] = 0.0
+    likeness: Annotated[
+        float, "Share of words in common from which a training text is an example; 1: word for word."
+    ] = 1.0
     budget: Annotated[Budget, "How much a suite may spend."] = field(default_factory=Budget)
     suites: Annotated[tuple[Suite, ...], "The suites; none: every task of the rows."] = ()
 
@@ -105,6 +108,8 @@ class Spec:
             raise ConfigError("'passes' and 'min_examples' must be at least 1")
         if not 0 < self.alpha < 1 or not 0 <= self.max_overlap <= 1:
             raise ConfigError("'alpha' must be between 0 and 1, 'max_overlap' from 0 to 1")
+        if not 0 < self.likeness <= 1:
+            raise ConfigError(f"'likeness' must be above 0 and at most 1, got {self.likeness}")
         names = [suite.name for suite in self.suites]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise ConfigError(f"two suites are called '{twice}'", hint="give each a name of its own")
