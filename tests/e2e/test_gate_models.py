@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 from e2e.shell import Done, refused, tinygpt
 from fake_openai import FakeOpenAI, chat
 from tinygpt.core.rows import read_rows
-from tinygpt.eval.gate.spec import parse
+from tinygpt.eval.gate.spec import Budget, Suite, parse
 from tinygpt.eval.suites import executed_state
 from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM, initialize
@@ -120,8 +121,8 @@ def children() -> list[int]:
     [
         ("stall", {"wall_seconds": 8},
          "bad: it was killed: it took longer than the budget's wall_seconds, 8"),
-        ("allocate", {"sandbox_ram_mb": 400},
-         r"bad: it was killed: it took \d+ MiB; the budget's sandbox_ram_mb is 400"),
+        ("allocate", {"sandbox_ram_mb": 250},
+         r"bad: it was killed: it took \d+ MiB; the budget's sandbox_ram_mb is 250"),
         ("die", {}, "bad: it ended with signal 9: a machine that is out of memory does that"),
     ],
 )  # fmt: skip
@@ -172,6 +173,18 @@ def test_a_budget_shortens_answers_that_no_option_lengthens(tmp_path: Path) -> N
     spec.write_text(json.dumps(text), encoding="utf-8")
     assert gate(spec, "--update-baseline")[0].code == 0
     assert read_rows(tmp_path / "baseline.jsonl")[0][0].settings["max_tokens"] == 5
+
+
+def test_each_pass_draws_other_answers() -> None:
+    """Where answers are drawn; the tasks are the same in each pass."""
+    drawn = Suite(name="h", suite="humaneval", options={"data": "h.jsonl", "temperature": 0.8})
+    budget = Budget(sampling_seed=17)
+    seeds = [chosen(drawn, budget, Path("at"), number).seed for number in range(3)]
+    assert seeds == [17, 18, 19] and chosen(drawn, budget, Path("at")).data == Path("at/h.jsonl")
+    own = dataclasses.replace(drawn, options={**drawn.options, "seed": 4})
+    assert chosen(own, budget, Path(), 1).seed == 5
+    tasks = Suite(name="s", suite="sort_6")
+    assert chosen(tasks, budget, Path(), 1) == chosen(tasks, budget, Path())
 
 
 def test_tasks_of_the_suite_are_found_in_training_data(tmp_path: Path) -> None:
