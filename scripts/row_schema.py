@@ -10,6 +10,7 @@ from typing import Any
 
 from tinygpt.core import rows
 from tinygpt.core.config import fields
+from tinygpt.eval.pooled import STATISTICS
 
 NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", type(None): "null"}
 MEANINGS = {
@@ -40,6 +41,17 @@ RECORD: dict[str, Any] = {
         "scores": {
             "type": "object", "additionalProperties": {"type": "number"},
             "description": "What it counts there, by metric.",
+        },
+        "weights": {
+            "type": "object", "additionalProperties": {"type": "number"},
+            "description": "How much, where not all count the same.",
+        },
+        "pooled": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object", "required": ["how", "part"], "properties": {"how": {"enum": [*STATISTICS]}}
+            },
+            "description": "What it brings to figures over all examples, by metric.",
         },
         "suite": {"type": "string"},
         "model": {"type": "string"},

@@ -79,6 +79,34 @@ def test_every_category_is_a_row_and_every_example_a_record(tmp_path: Path, fake
         assert row.decoding == {"temperature": 0.001, "max_tokens": 4096} and row.batch_size == 2
 
 
+def test_multi_turn_tasks_are_a_gate(tmp_path: Path, fake: Path) -> None:
+    """A suite that is BFCL's multi-turn tasks: judged example by example, its steps within the budget."""
+    words = ["--tasks", "multi_turn_base", "--harness-python", str(fake), "--model-name", "m"]
+    spec = tmp_path / "eval-gate.json"
+    out, good = tmp_path / "result.json", {f"multi_turn_base_{i}" for i in range(5)}
+
+    def answer(path: str, body: dict[str, Any]) -> Reply:
+        return chat("good" if body["messages"][0]["content"] in good else "bad")
+
+    def gate(*more: object, steps: int = 1) -> tuple[int, Any]:
+        with server(answer).serving() as live:
+            argv = [sys.executable, "-m", "tinygpt", "eval-bfcl", "--url", live.url, *words]
+            suite = {"name": "files", "task": "bfcl", "subtasks": ["multi_turn_base"]}
+            suite |= {"command": [*argv, "--out", "$TINYGPT_EVAL_OUT"]}
+            told = {"baseline": "b.jsonl", "suites": [suite], "budget": {"max_steps": steps}}
+            spec.write_text(json.dumps(told | {"min_examples": 5}), encoding="utf-8")
+            done = tinygpt("eval-gate", "--spec", spec, "--out", out, *more)
+        return done.code, json.loads(out.read_text(encoding="utf-8"))
+
+    assert gate("--update-baseline")[0] == 0
+    good = set[str]()
+    code, found = gate()
+    assert code == 1 and found["suites"][0]["lost"]["n"] == 5, found
+    assert found["suites"][0]["change"]["how"] == "McNemar's exact test"
+    records = [json.loads(line) for line in (tmp_path / "b.examples.jsonl").read_text().splitlines()]
+    assert [record["scores"] for record in records] == [{"accuracy": 1.0}] * 5
+
+
 def test_an_answer_that_fails_is_no_right_one_and_is_asked_again(tmp_path: Path, fake: Path) -> None:
     """BFCL itself scores a dead server 100 % on irrelevance and ends with 0."""
     out, words = tmp_path / "rows.jsonl", ("--tasks", "irrelevance", "--limit", 4)
@@ -205,6 +233,8 @@ def test_references_score_one_and_their_opposite_zero(
     assert set(rows) == {*ASKED, None} and len(records) == 2 * len(ASKED)
     assert {name: row.score for name, row in rows.items() if name} == dict.fromkeys(ASKED, score)
     assert all(bool(r["error_type"]) != right for r in records)
+    steps = {r["id"]: r["n_steps"] for r in records}
+    assert steps["irrelevance_0"] == 1 and (not right or steps["multi_turn_base_0"] > 4), steps
     states = list((tmp_path / "rows.bfcl" / "result").rglob("*multi_turn_base_result.json"))
     assert "final_report.pdf" in states[0].read_text(), "its simulated files are in the log"
 

@@ -16,6 +16,7 @@ import pytest
 from e2e.shell import Done, refused, tinygpt
 from gates import Measured, measured, score, write
 from tinygpt.core.rows import read_rows
+from tinygpt.eval.pooled import kappa
 
 COPY = (
     "import os, shutil; out = os.environ['TINYGPT_EVAL_OUT']; shutil.copy('new.jsonl', out); "
@@ -211,6 +212,10 @@ CASES = {
         0, '"seen": 200', spec={"train_data": ["train.jsonl"], "max_overlap": 1.0},
         new=[measured(record=ASKED)], change=training("How many legs has a spider, in the garden"),
     ),  # fmt: skip
+    "examples that were learned in nearly these words": Case(
+        2, "are in the training data", spec={"train_data": ["train.jsonl"], "likeness": 0.6},
+        new=[measured(record=ASKED)], change=training("How many legs has one spider in our garden?"),
+    ),  # fmt: skip
     "questions that are not known": Case(
         2, "not say what was asked", spec={"train_data": ["train.jsonl"]}, change=training("a")
     ),
@@ -281,6 +286,28 @@ def test_the_baseline_that_is_written_is_enough_to_compare_examples(tmp_path: Pa
     words = ["--spec", tmp_path / "gate.json", "--out", tmp_path / "result.json"]
     done = tinygpt("eval-gate", *words, "--candidate", tmp_path / "new.jsonl", "--json")
     assert done.code == 1 and done.json["suites"][0]["change"]["how"] == "McNemar's exact test"
+
+
+def test_a_baseline_keeps_weights_and_the_parts_of_pooled_figures(tmp_path: Path) -> None:
+    """A loss is a mean over tokens, kappa none over examples: both are compared with what the gate wrote."""
+    run, parts = "r", [("a", "b")[i % 3 == 0] for i in range(40)]
+    loss = score(2.5, 40, run_id=run)
+    pairs = [(part, "a") if i % 5 else ("b", part) for i, part in enumerate(parts)]
+    agreed = score(kappa(pairs), 40, metric="kappa", run_id=run)
+    records = [
+        {"run_id": run, "id": i, "task": "t", "subtasks": [None], "got": "x",
+         "scores": {"loss": 1.0 + 2 * (i % 2)}, "weights": {"loss": 1 + 2 * (i % 2)},
+         "pooled": {"kappa": {"how": "kappa", "part": list(pair)}}}
+        for i, pair in enumerate(pairs)
+    ]  # fmt: skip
+    case = Case(0, new=[loss, Measured(agreed.row, records)], old=None)
+    assert gate(tmp_path, replace(case, args=["--update-baseline"])).code == 0
+    kept = [json.loads(line) for line in (tmp_path / "old.examples.jsonl").read_text().splitlines()]
+    assert kept[0].keys() == {"run_id", "id", "task", "subtasks", "scores", "weights", "pooled"}
+    done = gate(tmp_path, case)
+    found = {one["metric"]: one for one in json.loads((tmp_path / "result.json").read_text())["suites"]}
+    assert done.code == 0 and found["loss"]["change"]["how"] == "sign flips", done.out
+    assert found["kappa"]["change"]["how"] == "approximate randomisation"
 
 
 def test_the_gate_is_found_in_the_folder_or_the_project(

@@ -1,9 +1,15 @@
-"""The gate with models: suites of tinygpt in this process, budgets there, the specialist's own gate."""
+"""The gate with models: suites of tinygpt in a child, budgets there, the specialist's own gate."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +18,13 @@ import pytest
 from e2e.shell import Done, refused, tinygpt
 from fake_openai import FakeOpenAI, chat
 from tinygpt.core.rows import read_rows
-from tinygpt.eval.gate.spec import parse
+from tinygpt.eval.gate.spec import Budget, Suite, parse
 from tinygpt.eval.suites import executed_state
 from tinygpt.model import checkpoint
 from tinygpt.model.lm import LM, initialize
 from tinygpt.runs import _pieces
+from tinygpt.runs._gate_child import chosen
 from tinygpt.runs._gate_files import side
-from tinygpt.runs._gate_suites import chosen
 
 SPECIALIST = Path(__file__).resolve().parents[2] / "specialists" / "file-ops-tiny"
 
@@ -86,12 +92,12 @@ def test_the_shipped_gate_is_of_the_suite_as_it_is_today() -> None:
 @pytest.mark.parametrize(
     ("budget", "says"),
     [
-        ({"wall_seconds": 0.001}, "wall_seconds is 0.001"), ({"sandbox_ram_mb": 1}, "sandbox_ram_mb is 1"),
-        ({"sandbox_cpus": 1}, "give it as a command"), ({"max_tokens": 8}, "the budget's is 8"),
+        ({"wall_seconds": 0.001}, "model was opened it was killed: it took longer than"),
+        ({"sandbox_ram_mb": 1}, "the budget's sandbox_ram_mb is 1"), ({"max_tokens": 8}, "the budget's is 8"),
         ({"temperature": 0.5}, "temperature 0.0; the budget says 0.5"),
     ],
 )  # fmt: skip
-def test_budgets_of_suites_in_this_process(tmp_path: Path, budget: dict[str, Any], says: str) -> None:
+def test_budgets_of_suites_of_tinygpt(tmp_path: Path, budget: dict[str, Any], says: str) -> None:
     spec = small(tmp_path, budget=budget)
     text = json.loads(spec.read_text(encoding="utf-8"))
     text["suites"][0]["options"] = {"n": 1, "max_tokens": 9}
@@ -101,6 +107,65 @@ def test_budgets_of_suites_in_this_process(tmp_path: Path, budget: dict[str, Any
     assert not (tmp_path / "baseline.jsonl").exists()
 
 
+def children() -> list[int]:
+    """The processes of gates that this one runs."""
+    told = subprocess.run(
+        ["ps", "-axww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True
+    )
+    lines = (line.split(None, 2) for line in told.stdout.splitlines())
+    return [int(pid) for pid, parent, what in lines if int(parent) == os.getpid() and "_gate_child" in what]
+
+
+@pytest.mark.parametrize(
+    ("asked", "budget", "says"),
+    [
+        ("stall", {"wall_seconds": 8},
+         "bad: it was killed: it took longer than the budget's wall_seconds, 8"),
+        ("allocate", {"sandbox_ram_mb": 250},
+         r"bad: it was killed: it took \d+ MiB; the budget's sandbox_ram_mb is 250"),
+        ("die", {}, "bad: it ended with signal 9: a machine that is out of memory does that"),
+    ],
+)  # fmt: skip
+def test_a_suite_of_tinygpt_is_ended_and_the_next_one_goes_on(
+    tmp_path: Path, asked: str, budget: dict[str, Any], says: str
+) -> None:
+    """A suite that stalls, takes all memory or is killed breaks the gate, in one line; nothing of it goes on,
+    and the suite after it is measured all the same."""
+    held, seen = threading.Event(), list[int]()
+
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        if path.endswith("/models"):
+            return {"data": [{"id": "fake"}]}
+        words = body["messages"][-1]["content"].split()
+        if words[0] == "stall":
+            seen.extend(children())
+            held.wait(60)
+        elif words[0] == "die":
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+        return chat(f"#### {2 * int(words[0])}" if words[0].isdigit() else "")
+
+    for name, first in {"bad.jsonl": asked, "good.jsonl": "7"}.items():
+        rows = [{"question": f"{first} and {first}?", "answer": "#### 14"}]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bad: dict[str, Any] = {"name": "bad", "suite": "gsm8k", "options": {"data": "bad.jsonl"}}
+    if asked == "allocate":
+        bad = {"name": "bad", "suite": "sort_6", "options": {"n": 1_000_000_000}}
+    suites = [bad, {"name": "good", "task": "gsm8k", "suite": "gsm8k", "options": {"data": "good.jsonl"}}]
+    spec = tmp_path / "eval-gate.json"
+    with FakeOpenAI(answer).serving() as server:
+        told = {"baseline": "b.jsonl", "suites": suites, "model": "fake", "url": server.url, "budget": budget}
+        spec.write_text(json.dumps(told))
+        done, found = gate(spec, "--update-baseline")
+        held.set()
+    assert done.code == 2 and not (tmp_path / "b.jsonl").exists(), done.err
+    (line,) = (line for line in done.out.splitlines() if line.startswith("problem: bad: "))
+    assert re.fullmatch(f"problem: {says}", line), line
+    assert {one["candidateScore"] for one in found["suites"] if one["name"] == "good"} == {1.0}
+    assert found["spent"]["good"]["peakMb"] > 20 and found["spent"]["bad"]["seconds"] > 0
+    assert not children() and (asked != "stall" or seen)
+
+
 def test_a_budget_shortens_answers_that_no_option_lengthens(tmp_path: Path) -> None:
     spec = small(tmp_path, budget={"max_tokens": 5})
     text = json.loads(spec.read_text(encoding="utf-8"))
@@ -108,6 +173,18 @@ def test_a_budget_shortens_answers_that_no_option_lengthens(tmp_path: Path) -> N
     spec.write_text(json.dumps(text), encoding="utf-8")
     assert gate(spec, "--update-baseline")[0].code == 0
     assert read_rows(tmp_path / "baseline.jsonl")[0][0].settings["max_tokens"] == 5
+
+
+def test_each_pass_draws_other_answers() -> None:
+    """Where answers are drawn; the tasks are the same in each pass."""
+    drawn = Suite(name="h", suite="humaneval", options={"data": "h.jsonl", "temperature": 0.8})
+    budget = Budget(sampling_seed=17)
+    seeds = [chosen(drawn, budget, Path("at"), number).seed for number in range(3)]
+    assert seeds == [17, 18, 19] and chosen(drawn, budget, Path("at")).data == Path("at/h.jsonl")
+    own = dataclasses.replace(drawn, options={**drawn.options, "seed": 4})
+    assert chosen(own, budget, Path(), 1).seed == 5
+    tasks = Suite(name="s", suite="sort_6")
+    assert chosen(tasks, budget, Path(), 1) == chosen(tasks, budget, Path())
 
 
 def test_tasks_of_the_suite_are_found_in_training_data(tmp_path: Path) -> None:

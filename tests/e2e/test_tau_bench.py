@@ -14,6 +14,7 @@ from e2e.shell import Done, tinygpt
 from fake_openai import FakeOpenAI, Reply, chat
 from serving import tiny_chat_model
 from tinygpt.core.rows import read_rows
+from tinygpt.eval.gate.evidence import Key, Side
 from tinygpt.runs import _tau_results
 
 LAYOUTS = {"tau": "retail", "tau2": "telecom"}
@@ -58,7 +59,11 @@ def test_pass_hat_k_of_an_agent_that_is_right_now_and_then(tmp_path: Path, layou
     rows, records, _ = run(tmp_path, layout, agent, "--trials", 2)
     assert {name: row.score for name, row in rows.items()} == {"pass^1": 1.5 / 3, "pass^2": 1 / 3}
     assert len(records) == 6 and {r["run_id"] for r in records} == {row.run_id for row in rows.values()}
-    assert sum(r["scores"]["pass^1"] for r in records) / len(records) == rows["pass^1"].score
+    side = Side(rows=[*rows.values()], records=records)
+    for row in rows.values():  # the gate takes them, task by task
+        scores = side.scores(Key.of(row), [row])
+        assert scores is not None and sum(scores.values()) / len(scores) == pytest.approx(row.score)
+    assert {r["n_steps"] for r in records} == {2 if layout == "tau" else 1}
     for row in rows.values():
         assert (row.task, row.subtask, row.n_examples, row.n_failed) == ("tau_bench", LAYOUTS[layout], 3, 0)
         assert row.settings["user"]["model"] == "org/simulator" and row.model_name == "agent"

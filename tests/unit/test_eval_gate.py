@@ -147,7 +147,8 @@ def test_a_broken_gate_wins_over_a_fall() -> None:
         {"suites": [{"name": "a"}, {"name": "a"}]},
         {"suites": [{"name": "a", "command": ["x"], "suite": "y"}]},
         {"suites": [{"name": "a", "options": {"n": 1}}]}, {"default_threshold": -1}, {"passes": 0},
-        {"alpha": 0}, {"max_overlap": 2}, {"budget": {"wall_seconds": 0}}, {"budget": {"max_step": 1}},
+        {"alpha": 0}, {"max_overlap": 2}, {"likeness": 0}, {"suites": [{"name": "a", "wants": "x"}]},
+        {"budget": {"wall_seconds": 0}}, {"budget": {"max_step": 1}},
         {"suites": [{}]}, {"default_unit": "points"},
     ],
 )  # fmt: skip
@@ -174,6 +175,15 @@ def test_contamination_by_question_or_by_a_paragraph_of_its_own() -> None:
     assert found.seen == ("c",) and found.n == 4 and found.n_training == len(training)
     found = overlap(asked, [*training, "Ann has 3 apples and buys 4 more!", " Hi "])
     assert found.seen == ("a", "c", "d") and found.share == 0.75
+
+
+def test_contamination_by_most_of_the_words() -> None:
+    asked = {"a": "Delete the folder with the old invoices now.", "b": "Play some music in the kitchen."}
+    training = ["Hello.\n\nPlease delete the folder with the old invoices!", "Play it in the garden."]
+    assert overlap(asked, training).seen == ()
+    assert overlap(asked, training, 0.6).seen == ("a",)  # 6 of 8 words
+    assert overlap(asked, training, 0.8).seen == ()
+    assert overlap(asked, training, 0.3).seen == ("a", "b")  # 3 of 8 words
 
 
 def test_what_an_example_asks() -> None:

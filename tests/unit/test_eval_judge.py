@@ -11,8 +11,9 @@ import row_suites
 from scripted import ScriptedEndpoint
 from serving import tiny_chat_model
 from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.eval import pooled
 from tinygpt.eval.endpoint import GREEDY, Prompt, Reply
-from tinygpt.eval.suites import _agreement, judge
+from tinygpt.eval.suites import judge
 from tinygpt.runs._local_endpoint import LocalEndpoint
 
 
@@ -132,11 +133,11 @@ def test_ratings_their_mean_and_their_labels(tmp_path: Path) -> None:
 def test_agreement_by_hand() -> None:
     # Cohen 1960: 20 and 15 agreed of 50, 5 and 10 not: p_o 0.7, p_e 0.5.
     pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
-    assert _agreement.kappa(pairs) == pytest.approx(0.4) and _agreement.kappa([("a", "a")] * 3) == 0.0
-    assert _agreement.spearman([(1, 10), (2, 20), (3, 30)]) == pytest.approx(1.0)
-    assert _agreement.spearman([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1.0)
-    assert _agreement.spearman([(1, 1), (1, 2)]) == 0.0 == _agreement.spearman([])
-    assert _agreement.spearman([(1, 1), (2, 1), (3, 2), (4, 2)]) == pytest.approx(2 / 5**0.5)
+    assert pooled.kappa(pairs) == pytest.approx(0.4) and pooled.kappa([("a", "a")] * 3) == 0.0
+    assert pooled.spearman([(1, 10), (2, 20), (3, 30)]) == pytest.approx(1.0)
+    assert pooled.spearman([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1.0)
+    assert pooled.spearman([(1, 1), (1, 2)]) == 0.0 == pooled.spearman([])
+    assert pooled.spearman([(1, 1), (2, 1), (3, 2), (4, 2)]) == pytest.approx(2 / 5**0.5)
 
 
 def test_a_model_of_this_process_is_held_to_the_words(tmp_path: Path) -> None:

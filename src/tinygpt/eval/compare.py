@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from tinygpt.core.errors import ConfigError, DataError, unknown
 from tinygpt.core.rows import EvalRow, wilson
-from tinygpt.eval import paired
+from tinygpt.eval import paired, pooled
 from tinygpt.eval.gate.evidence import Key, Side
+from tinygpt.eval.pooled import Pooled
 
 K = TypeVar("K")
 
@@ -188,7 +189,8 @@ def differences(
         for model, group in _groups(mine, lambda r: r.model_name):
             try:
                 side = Side(rows=group, records=records)
-                scores[model] = side.scores(Key.of(group[0]), group)
+                key_of = Key.of(group[0])
+                scores[model] = side.scores(key_of, group) or side.pooled(key_of, group)
             except DataError as error:
                 notes[f"{label[key]} of {model}: {error.message}"] = None
         first = scores.get(models[0])
@@ -208,11 +210,21 @@ def differences(
     ]
 
 
-def _minus(new: dict[str, float] | None, old: dict[str, float] | None) -> Cell | None:
-    ids = [id for id in old or () if id in (new or ())]
-    if not new or not old or not ids:
+Told = dict[str, float] | Pooled | None
+
+
+def _minus(new: Told, old: Told) -> Cell | None:
+    if isinstance(new, Pooled) and isinstance(old, Pooled):
+        new, old = new.only(old), old.only(new)
+        ids = list(old.passes[0])
+        found = pooled.change(new, old) if ids and new.how == old.how else None
+    elif isinstance(new, dict) and isinstance(old, dict):
+        ids = [id for id in old if id in new]
+        found = paired.change([new[id] for id in ids], [old[id] for id in ids]) if ids else None
+    else:
         return None
-    found = paired.change([new[id] for id in ids], [old[id] for id in ids])
+    if found is None:
+        return None
     return Cell(
         score=found.value, low=found.low, high=found.high, p=found.p,
         n=len(ids), n_rows=1, n_failed=0, n_truncated=0,

@@ -92,6 +92,7 @@ def category_row(
         told: dict[str, Any] = {
             "group": plan["group"], "error_type": why[0] if not reply.error else "inference_error",
             "failure": why[1] if not reply.error else reply.error, "got": reply.text,
+            "n_steps": len(_numbers(answer.get("latency"))),
         }  # fmt: skip
         if id_ in KNOWN_BAD:
             told["known_bad"] = True
@@ -163,6 +164,11 @@ def _why(error: Mapping[str, Any]) -> tuple[str, str]:
 
 def _flat(value: Any) -> float:
     """The sum of a number, or of numbers in lists."""
+    return sum(_numbers(value))
+
+
+def _numbers(value: Any) -> list[float]:
+    """A number, or the numbers in lists: one for each step of each turn."""
     if isinstance(value, list):
-        return sum(map(_flat, value))
-    return float(value) if isinstance(value, int | float) else 0.0
+        return [number for one in value for number in _numbers(one)]
+    return [float(value)] if isinstance(value, int | float) else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +88,26 @@ def update(path: Path, new: Side, keys: Sequence[Key]) -> list[Path]:
     runs = {row.run_id for row in rows}
     lines: list[str] = []
     for record in new.records:
-        task, scores = record.get("task"), record.get("scores")
-        if record["run_id"] not in runs or not isinstance(scores, dict):
+        task = record.get("task")
+        if record["run_id"] not in runs:
             continue
         subtasks = [
             s for s in record.get("subtasks") or [None] if any(_of(k) == (task, s or "") for k in keys)
         ]
-        mine = {m: score for m, score in scores.items() if any((k.task, k.metric) == (task, m) for k in keys)}
-        if subtasks and mine:
+        metrics = {key.metric for key in keys if key.task == task}
+        mine = {field: _part(record.get(field), metrics) for field in ("scores", "pooled", "weights")}
+        if subtasks and (mine["scores"] or mine["pooled"]):
             told = {"run_id": record["run_id"], "id": record["id"], "task": task, "subtasks": subtasks}
-            lines.append(json.dumps(told | {"scores": mine}, ensure_ascii=False) + "\n")
+            told |= {field: part for field, part in mine.items() if part}
+            lines.append(json.dumps(told, ensure_ascii=False) + "\n")
     write_text(beside(path), "".join(lines))
     write_rows(path, rows)
     return [path, beside(path)]
+
+
+def _part(told: Any, metrics: Collection[str]) -> dict[str, Any]:
+    """Of what a record says by metric, that of these."""
+    return {m: value for m, value in told.items() if m in metrics} if isinstance(told, dict) else {}
 
 
 def _of(key: Key) -> tuple[str, str]:

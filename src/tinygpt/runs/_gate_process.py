@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tinygpt.core.errors import UnsupportedError
 from tinygpt.eval.gate.spec import Budget
 
 EVERY = 0.1  # seconds between two looks at its memory
+TAIL = 500  # letters of what a crashed program wrote
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,18 @@ class Ended:
     why: str
 
 
-def watched(argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, budget: Budget) -> Ended:
+def watched(
+    argv: Sequence[str],
+    cwd: Path | None,
+    env: Mapping[str, str],
+    log: Path,
+    budget: Budget,
+    *,
+    begun: Callable[[], float] = lambda: 0.0,
+) -> Ended:
     """Run a program to its end, or to that of its budget. It is a process group of its own, and what is left
-    of the group is ended with it. OSError where it cannot be started."""
+    of the group is ended with it. `begun`: since when its time counts (monotonic), where that is later than
+    its start; it is called at every look. OSError where it cannot be started."""
     start = time.monotonic()
     with log.open("wb") as file, _few_processors(budget.sandbox_cpus):
         process = subprocess.Popen(
@@ -45,15 +55,14 @@ def watched(argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, b
     def wait() -> None:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-        said.append((process.returncode, peak))
+        said.append((process.returncode, mib(usage.ru_maxrss)))
         ended.set()
 
     threading.Thread(target=wait, daemon=True).start()
     why, peak, most = "", 0.0, budget.sandbox_ram_mb
     try:
         while not why and not ended.wait(EVERY):
-            took = time.monotonic() - start
+            took = time.monotonic() - max(start, begun())
             if budget.wall_seconds is not None and took > budget.wall_seconds:
                 why = f"it was killed: it took longer than the budget's wall_seconds, {budget.wall_seconds:g}"
             elif most is not None and (peak := max(peak, memory_mb(process.pid))) > most:
@@ -64,6 +73,31 @@ def watched(argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, b
     ended.wait()
     code, largest = said[0]
     return Ended(code, time.monotonic() - start, max(peak, largest), why)
+
+
+def spent(seconds: float, peak_mb: float, budget: Budget) -> list[str]:
+    """What a suite that has ended took too much of."""
+    found: list[str] = []
+    if budget.wall_seconds is not None and seconds > budget.wall_seconds:
+        found.append(f"it took {seconds:.1f} s; the budget's wall_seconds is {budget.wall_seconds:g}")
+    if budget.sandbox_ram_mb is not None and peak_mb > budget.sandbox_ram_mb:
+        most = budget.sandbox_ram_mb
+        found.append(f"it took {peak_mb:.0f} MiB; the budget's sandbox_ram_mb is {most:g}")
+    return found
+
+
+def how(code: int, log: Path) -> str:
+    """How a program ended that should not have, with the end of what it wrote."""
+    tail = log.read_text(encoding="utf-8", errors="replace").strip()[-TAIL:]
+    if code == -signal.SIGKILL and not tail:
+        tail = "a machine that is out of memory does that"
+    end = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    return f"it ended with {end}" + (f": {tail}" if tail else "")
+
+
+def mib(maxrss: int) -> float:
+    """Peak memory of a process in MiB: Linux counts KiB, macOS bytes."""
+    return maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def memory_mb(group: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,38 @@ from tinygpt.data.source import text as text_source
 from tinygpt.eval.gate.evidence import Side
 from tinygpt.eval.gate.leak import overlap, question, texts
 from tinygpt.eval.gate.spec import Spec, Suite
-from tinygpt.runs._gate_suites import chosen
+from tinygpt.runs._gate_child import chosen
 from tinygpt.runs._suites import SUITES
 
 READ = ("corpus", "data")  # settings of a run that name what it learns from
 RUN = "run.json"
 
 
-def check(spec: Spec, base: Path, new: Side, events: Events) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """For each suite how many of its examples are in the training data, and what is too many. A suite whose
-    questions are not known is a problem: it cannot be shown to be clean."""
+def check(
+    spec: Spec, base: Path, new: Side, events: Events, without: Collection[str] = ()
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """For each suite but those `without` rows how many of its examples are in the training data, and what is
+    too many. A suite whose questions are not known is a problem: it cannot be shown to be clean."""
     if not spec.train_data:
         return {}, []
     suites = spec.suites or [Suite(name=task) for task in dict.fromkeys(row.task for row in new.rows)]
     found: dict[str, Any] = {}
     problems: list[tuple[str, str]] = []
-    for suite in suites:
+    for suite in (one for one in suites if one.name not in without):  # running those said why
         asked, unknown = _questions(suite, spec, base, new)
         if unknown or not asked:
             what = f"{unknown} of its examples do" if asked else "its examples do"
             problems.append((suite.name, f"{what} not say what was asked, so train_data cannot be checked"))
             continue
         bad = list[tuple[int, str]]()
-        seen = overlap(asked, _training(spec, base, bad))
+        seen = overlap(asked, _training(spec, base, bad), spec.likeness)
         if bad:
             line, why = bad[0]
             events.note(f"{len(bad)} rows of the training data cannot be read; {line}: {why}", "warning")
         found[suite.name] = {
             "examples": seen.n, "seen": len(seen.seen), "ids": list(seen.seen[:20]),
             "trainingTexts": seen.n_training, "unreadable": len(bad), "allowedShare": spec.max_overlap,
+            "likeness": spec.likeness,
         }  # fmt: skip
         if seen.share > spec.max_overlap:
             what = f"{len(seen.seen)} of {seen.n} examples are in the training data"

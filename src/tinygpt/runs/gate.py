@@ -13,7 +13,7 @@ from tinygpt.core.events import Events
 from tinygpt.core.files import write_json, write_text
 from tinygpt.eval.gate.evidence import Key, Side
 from tinygpt.eval.gate.limits import breaches
-from tinygpt.eval.gate.report import Found, junit, markdown, result
+from tinygpt.eval.gate.report import Found, Spent, junit, markdown, result
 from tinygpt.eval.gate.spec import Spec
 from tinygpt.eval.gate.verdict import judge
 from tinygpt.runs import _gate_files, _gate_suites, _gate_training, _package
@@ -84,12 +84,15 @@ def _gate(config: Config, events: Events) -> Found:
     old, problems = None, list[tuple[str, str]]()
     if config.update_baseline:
         _gate_files.check_baseline(baseline)
+        if baseline.is_file() and any(suite.wants != "hold" for suite in spec.suites):
+            old, bad = _gate_files.side(baseline)  # a champion goes only where it is beaten
+            problems += [("", f"the baseline: {line}") for line in bad]
     elif not baseline.is_file():
         raise ConfigError(f"there is no baseline {baseline}", hint="--update-baseline writes the first one")
     else:
         old, bad = _gate_files.side(baseline)
         problems += [("", f"the baseline: {line}") for line in bad]
-    seconds: dict[str, float] = {}
+    spent, ran = dict[str, Spent](), list[tuple[str, str]]()
     required = spec.passes if config.passes or spec.passes > 1 else None
     if config.candidate is not None:
         new, bad = _gate_files.side(config.candidate)
@@ -97,7 +100,7 @@ def _gate(config: Config, events: Events) -> Found:
     else:
         required = spec.passes
         with tempfile.TemporaryDirectory(prefix="tinygpt-gate-") as scratch:
-            new, ran, seconds = _gate_suites.run(spec, base, Path(scratch), events)
+            new, ran, spent = _gate_suites.run(spec, base, Path(scratch), events)
         problems += ran
     tasks = {suite.of_task: suite for suite in spec.suites}
     for task in dict.fromkeys(row.task for row in new.rows):
@@ -106,11 +109,11 @@ def _gate(config: Config, events: Events) -> Found:
             records = [record for record in new.records if record.get("task") == task]
             rows = [row for row in new.rows if row.task == task]
             problems += [(name, what) for what in breaches(rows, records, spec.budget)]
-    judged, bare = judge(spec, new, old, passes=required)
+    judged, bare = judge(spec, new, old, passes=required, renew=config.update_baseline)
     problems += [("", what) for what in bare]
-    contamination, leaks = _gate_training.check(spec, base, new, events)
+    contamination, leaks = _gate_training.check(spec, base, new, events, {suite for suite, _ in ran})
     found = Found(
-        judged=judged, problems=problems + leaks, contamination=contamination, seconds=seconds,
+        judged=judged, problems=problems + leaks, contamination=contamination, spent=spent,
         protocol=_protocol(spec, baseline, new, [key.key for key in judged]),
     )  # fmt: skip
     if config.update_baseline and found.exit_code == 0:

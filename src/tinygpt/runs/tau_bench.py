@@ -47,6 +47,7 @@ def run(config: Config, events: Events) -> list[EvalRow]:
             dataclasses.replace(one, run_id=run_id) for one in _rows(config, subject, user, trials, clock)
         ]
         records = [_record(config, root / "traces", subject, trial) for trial in trials]
+        _score(config, records, trials)
     if config.out is not None:
         write_rows(config.out, rows, append=True)
     if config.records is not None:
@@ -115,7 +116,19 @@ def _record(config: Config, traces: Path, subject: Subject, trial: Trial) -> dic
     found: dict[str, Any] = {
         "model": subject.name, "id": f"{config.env}_{trial.task}_{trial.number}", "correct": trial.right,
         "finish_reason": "error" if trial.error else "stop", "reward": trial.reward, "ending": trial.ending,
-        "trace": str(path), "task": TASK,
-        "subtasks": [config.env], "scores": {"pass^1": float(trial.right)},
+        "trace": str(path), "task": TASK, "subtasks": [config.env],
+        "n_steps": sum(one.get("role") == "assistant" for one in trial.messages),
     }  # fmt: skip
     return found | ({"error": trial.error} if trial.error else {})
+
+
+def _score(config: Config, records: list[dict[str, Any]], trials: list[Trial]) -> None:
+    """Say in the record of each task's first trial what the task counts in the rows."""
+    first: dict[str, dict[str, Any]] = {}
+    for record, trial in zip(records, trials, strict=True):
+        first.setdefault(trial.task, record)
+    for task, found in by_task(trials).items():
+        right = sum(one.right for one in found)
+        ks = range(1, min(MOST, config.trials) + 1)
+        scores = {f"pass^{k}": pass_hat(right, config.trials, k) for k in ks}
+        first[task]["scores"] = scores

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinygpt.core.errors import DataError
 from tinygpt.core.rows import EvalRow
+from tinygpt.eval.pooled import Pooled, figure
 
 
 @dataclass(frozen=True, order=True)
@@ -61,24 +62,52 @@ class Side:
             raise DataError("the passes have different examples")
         return {id: statistics.fmean(one[id] for one in found) for id in found[0]}
 
-    def _of_pass(self, key: Key, row: EvalRow) -> dict[str, float]:
-        found: dict[str, float] = {}
-        weights: dict[str, float] = {}
+    def pooled(self, key: Key, rows: Sequence[EvalRow]) -> Pooled | None:
+        """The parts of a figure over all examples, in each pass. None where records do not tell. DataError
+        where they contradict the rows."""
+        found = [self._records(key, row, "pooled") for row in rows]
+        if not found or not all(found):
+            return None
+        told = [one["pooled"][key.metric] for records in found for one in records.values()]
+        if not all(isinstance(one, dict) and {"how", "part"} <= one.keys() for one in told):
+            raise DataError(f"the records' parts of {key.metric} have no 'how' and 'part'")
+        if len(hows := {str(one["how"]) for one in told}) > 1:
+            raise DataError(f"the records name several statistics of {key.metric}: {', '.join(sorted(hows))}")
+        passes = [{id: one["pooled"][key.metric]["part"] for id, one in records.items()} for records in found]
+        if any(one.keys() != passes[0].keys() for one in passes):
+            raise DataError("the passes have different examples")
+        for parts, row in zip(passes, rows):
+            again = figure(min(hows), list(parts.values()))
+            if not math.isclose(again, row.score, rel_tol=1e-6, abs_tol=1e-6):
+                raise DataError(f"the records give {again:.6g}, the row {row.score:.6g}")
+        return Pooled(how=min(hows), passes=passes)
+
+    def _records(self, key: Key, row: EvalRow, field: str) -> dict[str, dict[str, Any]]:
+        """The records of a row that tell of its metric under `field`, by id."""
+        found: dict[str, dict[str, Any]] = {}
         for record in self._by_run.get(row.run_id, []):
-            scores = record.get("scores")
+            told = record.get(field)
             mine = record.get("task") == key.task and key.subtask in [
                 s or "" for s in record.get("subtasks") or [None]
             ]
-            if not mine or not isinstance(scores, dict) or key.metric not in scores:
+            if not mine or not isinstance(told, dict) or key.metric not in told:
                 continue
-            id, score = str(record.get("id")), scores[key.metric]
-            if not isinstance(score, int | float) or not math.isfinite(score):
-                raise DataError(f"the record of example {id} has the score {score!r}")
+            id = str(record.get("id"))
             if id in found:
                 raise DataError(f"two records of one run have the id {id}")
-            found[id], weights[id] = float(score), float((record.get("weights") or {}).get(key.metric, 1))
+            found[id] = record
         if found and len(found) != row.n_examples:
             raise DataError(f"there are records of {len(found)} examples, the row has {row.n_examples}")
+        return found
+
+    def _of_pass(self, key: Key, row: EvalRow) -> dict[str, float]:
+        found: dict[str, float] = {}
+        weights: dict[str, float] = {}
+        for id, record in self._records(key, row, "scores").items():
+            score = record["scores"][key.metric]
+            if not isinstance(score, int | float) or not math.isfinite(score):
+                raise DataError(f"the record of example {id} has the score {score!r}")
+            found[id], weights[id] = float(score), float((record.get("weights") or {}).get(key.metric, 1))
         if not found:
             return found
         usual = statistics.fmean(weights.values())

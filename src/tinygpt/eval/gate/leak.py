@@ -1,8 +1,10 @@
-"""Contamination: which examples of a suite stand in the training data, word for word.
+"""Contamination: which examples of a suite stand in the training data, word for word or nearly so.
 
 An example counts as seen when its question, or a paragraph of it that no other example has (so no instruction
 that all share), is a text or a paragraph of a training row: compared by hash after case, spaces and marks are
-taken out. A paragraph of fewer than five words is too common to say anything.
+taken out. A paragraph of fewer than five words is too common to say anything. With a `likeness` below 1 a
+text or paragraph is the question too where so large a share of their different words is common to both
+(Jaccard 1912).
 
 Source: Brown et al. 2020, arXiv:2005.14165, appendix C (overlap after normalising; theirs by 13-grams).
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WORD = re.compile(r"\w+")
+PARAGRAPHS = re.compile(r"\n\s*\n")
 FEWEST = 5
 ASKED = ("messages", "prompt", "question", "request", "input", "text")
 
@@ -57,25 +60,51 @@ def texts(row: Any) -> Iterator[str]:
             yield from texts(value)
 
 
-def overlap(examples: Mapping[str, str], training: Iterable[str]) -> Overlap:
+def overlap(examples: Mapping[str, str], training: Iterable[str], likeness: float = 1.0) -> Overlap:
     """Which examples, each a question by its id, are in the training texts."""
     keys = {id: _keys(text) for id, text in examples.items()}
     shared = Counter(key for mine in keys.values() for key in mine)
     whole = {id: _key(text) for id, text in examples.items()}
     wanted = {key for key, n in shared.items() if n == 1} | set(whole.values())
     met: set[bytes] = set()
-    n = 0
+    alike, n = _Alike(examples, likeness), 0
     for text in training:
         n += 1
         met |= wanted & {_key(text), *_keys(text)}
+        if likeness < 1:
+            alike.meet(text)
     seen = [
-        id for id, mine in keys.items() if whole[id] in met or any(k in met for k in mine if shared[k] == 1)
-    ]
+        id for id, mine in keys.items()
+        if whole[id] in met or id in alike.met or any(k in met for k in mine if shared[k] == 1)
+    ]  # fmt: skip
     return Overlap(n=len(examples), seen=tuple(seen), n_training=n)
 
 
+class _Alike:
+    """Which questions have most of their words in common with a text."""
+
+    def __init__(self, examples: Mapping[str, str], likeness: float) -> None:
+        self.words = {id: _words(text) for id, text in examples.items()}
+        self.likeness, self.met = likeness, set[str]()
+        self.having: dict[str, list[str]] = {}
+        for id, words in self.words.items():
+            for word in words:
+                self.having.setdefault(word, []).append(id)
+
+    def meet(self, text: str) -> None:
+        for words in {frozenset(_words(part)) for part in (text, *PARAGRAPHS.split(text))}:
+            common = Counter(id for word in words for id in self.having.get(word, ()))
+            self.met |= {
+                id for id, n in common.items() if n >= self.likeness * (len(words) + len(self.words[id]) - n)
+            }
+
+
+def _words(text: str) -> set[str]:
+    return set(WORD.findall(text.lower()))
+
+
 def _keys(text: str) -> set[bytes]:
-    parts = (part for part in re.split(r"\n\s*\n", text) if len(WORD.findall(part)) >= FEWEST)
+    parts = (part for part in PARAGRAPHS.split(text) if len(WORD.findall(part)) >= FEWEST)
     return {_key(part) for part in parts}
 
 

@@ -19,6 +19,17 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")  
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a suite took: seconds of all its passes, and the most memory of its processes (MiB)."""
+
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(seconds=self.seconds + other.seconds, peak_mb=max(self.peak_mb, other.peak_mb))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """All that a gate found. `problems` are (suite, what): why it cannot be judged; "" is the gate itself."""
 
@@ -26,8 +37,8 @@ class Found:
     problems: Sequence[tuple[str, str]] = ()
     protocol: dict[str, Any] = field(default_factory=dict[str, Any])
     contamination: dict[str, Any] = field(default_factory=dict[str, Any])
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-    """What each suite took, in all passes."""
+    spent: dict[str, Spent] = field(default_factory=dict[str, Spent])
+    """What each suite took, where the gate ran it."""
     notes: Sequence[str] = ()
 
     def count(self, verdict: str) -> int:
@@ -65,6 +76,10 @@ def result(found: Found) -> dict[str, Any]:
         "missingCount": found.count(MISSING),
         "brokenCount": found.count(BROKEN),
         "problems": [{"suite": suite or None, "what": what} for suite, what in found.problems],
+        "spent": {
+            name: {"seconds": round(one.seconds, 3), "peakMb": round(one.peak_mb, 1)}
+            for name, one in found.spent.items()
+        },
         "protocol": found.protocol,
         "contamination": found.contamination,
         "notes": list(found.notes),
@@ -174,7 +189,7 @@ def junit(found: Found) -> str:
             bad = ["nothing was gated"]
         errors = len(bad) + sum(one.verdict in (MISSING, BROKEN) for one in mine)
         fell = sum(one.verdict == FAIL for one in mine)
-        seconds = found.seconds.get(name, 0.0)
+        seconds = found.spent.get(name, Spent()).seconds
         element = tree.SubElement(root, "testsuite", _attributes(
             name=name or "eval-gate", tests=len(mine) + len(bad), failures=fell,
             errors=errors, skipped=0, time=f"{seconds:.3f}",

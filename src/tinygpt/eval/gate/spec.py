@@ -11,6 +11,7 @@ from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError
 
 Unit = Literal["auto", "pp", "relative", "absolute"]
+Wants = Literal["hold", "level", "ahead", "win"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +22,22 @@ class Suite:
     task: Annotated[str, "Task of its rows; empty: the name."] = ""
     subtasks: Annotated[tuple[str, ...], "Only rows of these subtasks; none given: all rows."] = ()
     metrics: Annotated[tuple[str, ...], "Only rows of these metrics; none given: all rows."] = ()
-    threshold: Annotated[float | None, "How far a score may fall; not given: the gate's."] = None
+    threshold: Annotated[
+        float | None, "How far a score may fall, or must be ahead; not given: the gate's, or 0."
+    ] = None
     unit: Annotated[Unit, "What the threshold counts; auto: as the gate says."] = "auto"
     direction: Annotated[
         Literal["auto", "higher", "lower"], "Which scores are better; auto: the metric's name says it."
     ] = "auto"
+    wants: Annotated[
+        Wants,
+        "hold: no fall. Of a champion, which goes only where that is so: level: no score is below its; "
+        "ahead: each is above; win: and by no chance.",
+    ] = "hold"
     command: Annotated[
         tuple[str, ...], "Program and arguments that append rows to the file $TINYGPT_EVAL_OUT."
     ] = ()
-    suite: Annotated[str, "A suite of tinygpt instead, which asks the gate's model in this process."] = ""
+    suite: Annotated[str, "A suite of tinygpt instead, which asks the gate's model."] = ""
     options: Annotated[dict[str, Any], "Settings of that suite."] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -88,6 +96,9 @@ class Spec:
         tuple[Path, ...], "Files or run directories a model learned from: no example may be in them."
     ] = ()
     max_overlap: Annotated[float, "Share of a suite's examples that may be in them."] = 0.0
+    likeness: Annotated[
+        float, "Share of words in common from which a training text is an example; 1: word for word."
+    ] = 1.0
     budget: Annotated[Budget, "How much a suite may spend."] = field(default_factory=Budget)
     suites: Annotated[tuple[Suite, ...], "The suites; none: every task of the rows."] = ()
 
@@ -97,6 +108,8 @@ class Spec:
             raise ConfigError("'passes' and 'min_examples' must be at least 1")
         if not 0 < self.alpha < 1 or not 0 <= self.max_overlap <= 1:
             raise ConfigError("'alpha' must be between 0 and 1, 'max_overlap' from 0 to 1")
+        if not 0 < self.likeness <= 1:
+            raise ConfigError(f"'likeness' must be above 0 and at most 1, got {self.likeness}")
         names = [suite.name for suite in self.suites]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise ConfigError(f"two suites are called '{twice}'", hint="give each a name of its own")

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.rows import EvalRow
-from tinygpt.eval import paired
+from tinygpt.eval import paired, pooled
 from tinygpt.eval.compare import lower_is_better, unbounded
 from tinygpt.eval.gate.evidence import Key, Side, conditions, trouble, unlike
 from tinygpt.eval.gate.spec import Spec, Suite
+from tinygpt.eval.pooled import Pooled
 
 PASS, FAIL, MISSING, BROKEN, NEW = "pass", "fail", "missing", "broken", "new"
 SIGNS = {"pp": " pp", "relative": " %", "absolute": ""}
@@ -49,15 +50,18 @@ class Judged:
 
 
 def judge(
-    spec: Spec, candidate: Side, baseline: Side | None, *, passes: int | None = None
+    spec: Spec, candidate: Side, baseline: Side | None, *, passes: int | None = None, renew: bool = False
 ) -> tuple[list[Judged], list[str]]:
     """Every gated score, and one sentence for each suite that has none. `passes`: so many rows of a score
-    there must be. Without a baseline all that is well measured is new."""
-    known = [*candidate.scored(), *(baseline.scored() if baseline else [])]
-    suites = spec.suites or [Suite(name=task) for task in dict.fromkeys(key.task for key in known)]
+    there must be. Without a baseline all that is well measured is new; with `renew` that is so of suites
+    that must hold, and of what no champion has a row of."""
+    every = [*candidate.scored(), *(baseline.scored() if baseline and not renew else [])]
+    suites = spec.suites or [Suite(name=task) for task in dict.fromkeys(key.task for key in every)]
     found: list[Judged] = []
     bare: list[str] = []
     for suite in suites:
+        rival = None if renew and suite.wants == "hold" else baseline
+        known = [*candidate.scored(), *(rival.scored() if rival else [])]
         keys = [key for key in dict.fromkeys(known) if _gated(suite, key)]
         missed = [s for s in suite.subtasks if s not in {key.subtask for key in keys}]
         missed += [m for m in suite.metrics if m not in {key.metric for key in keys}]
@@ -66,7 +70,8 @@ def judge(
             bare.append(f"suite '{suite.name}' has no row of the task '{suite.of_task}'; tasks: {there}")
         elif missed:
             bare.append(f"suite '{suite.name}' has no row of {', '.join(missed)}")
-        found += [_judge(spec, suite, key, candidate, baseline, passes) for key in keys]
+        there_is = {key: None if renew and rival and not rival.passes(key) else rival for key in keys}
+        found += [_judge(spec, suite, key, candidate, there_is[key], passes) for key in keys]
     return found, bare
 
 
@@ -95,7 +100,7 @@ def _judge(
         why = trouble(new)
         if not why and passes is not None and len(new) != passes:
             why = f"there are {len(new)} rows of {passes} passes"
-        scores = None if why else candidate.scores(key, new)
+        mine = None if why else _measured(candidate, key, new)
         if why or baseline is None:
             return dataclasses.replace(told, verdict=BROKEN if why else NEW, why=why)
         if not old:
@@ -105,25 +110,39 @@ def _judge(
         if why:
             return dataclasses.replace(told, why=why)
         told = dataclasses.replace(told, notes=tuple(conditions(new[0], old[0])))
-        return _compared(spec, suite, told, (new, scores), (old, baseline.scores(key, old)))
+        assert mine is not None
+        return _compared(spec, suite, told, mine, _measured(baseline, key, old))
     except (DataError, ConfigError) as error:
         return dataclasses.replace(told, verdict=BROKEN, why=str(error))
 
 
-Measured = tuple[Sequence[EvalRow], Mapping[str, float] | None]
+@dataclass(frozen=True)
+class _Measured:
+    """Rows of a score, one a pass, and what their records tell of each example: its part of a mean, or of a
+    figure over all."""
+
+    rows: Sequence[EvalRow]
+    scores: Mapping[str, float] | None
+    pooled: Pooled | None
 
 
-def _compared(spec: Spec, suite: Suite, told: Judged, new: Measured, old: Measured) -> Judged:
+def _measured(side: Side, key: Key, rows: Sequence[EvalRow]) -> _Measured:
+    return _Measured(rows, side.scores(key, rows), side.pooled(key, rows))
+
+
+def _compared(spec: Spec, suite: Suite, told: Judged, new: _Measured, old: _Measured) -> Judged:
     sign = -1 if told.lower else 1
-    unit, threshold = _threshold(spec, suite, told.key.metric, [*new[0], *old[0]])
+    unit, threshold = _threshold(spec, suite, told.key.metric, [*new.rows, *old.rows])
     assert told.candidate is not None and told.baseline is not None
     delta = sign * _in_unit(unit, told.candidate, told.baseline)
-    change = _change(new, old, _is_share(told.key.metric, [*new[0], *old[0]]), sign)
-    if new[1] and old[1]:
-        gains = {id: sign * (new[1][id] - score) for id, score in old[1].items()}
+    change = _change(new, old, _is_share(told.key.metric, [*new.rows, *old.rows]), sign)
+    if new.scores and old.scores:
+        gains = {id: sign * (new.scores[id] - score) for id, score in old.scores.items()}
         lost, won = (tuple(id for id, gain in gains.items() if s * gain > 0) for s in (-1, 1))
         told = dataclasses.replace(told, lost=lost, won=won)
     told = dataclasses.replace(told, unit=unit, threshold=threshold, delta=delta, change=change)
+    if suite.wants != "hold":
+        return _ahead(spec, suite, told)
     notes = told.notes
     if delta >= -threshold - 1e-9:
         return dataclasses.replace(told, verdict=PASS)
@@ -142,25 +161,46 @@ def _compared(spec: Spec, suite: Suite, told: Judged, new: Measured, old: Measur
     return dataclasses.replace(told, verdict=FAIL, notes=notes)
 
 
-def _change(new: Measured, old: Measured, shares: bool, sign: int) -> paired.Change | None:
+def _ahead(spec: Spec, suite: Suite, told: Judged) -> Judged:
+    """Whether a champion is met or beaten: the burden of proof is the candidate's, so noise is no win."""
+    margin, level = suite.threshold or 0.0, suite.wants == "level"
+    told = dataclasses.replace(told, threshold=margin if level else 0.0 - margin, verdict=FAIL)
+    assert told.delta is not None
+    if level:
+        if told.delta < -margin - 1e-9:
+            return dataclasses.replace(told, why="it is below the champion")
+    elif told.delta <= 0 or told.delta < margin - 1e-9:
+        by = f" by {margin:g}{SIGNS[told.unit]}" if margin else ""
+        return dataclasses.replace(told, why=f"it is not ahead of the champion{by}")
+    if suite.wants == "win":
+        p = None if told.change is None else told.change.p_rise
+        if p is None:
+            why = "how noisy it is is not known, so being ahead is no win"
+            return dataclasses.replace(told, verdict=BROKEN, why=why)
+        if p > spec.alpha:
+            return dataclasses.replace(told, why=f"it is ahead, but that may be chance (p = {p:.2g})")
+    return dataclasses.replace(told, verdict=PASS)
+
+
+def _change(new: _Measured, old: _Measured, shares: bool, sign: int) -> paired.Change | None:
     """The change for the better, by the sharpest test that rows and records allow; None: by none."""
-    if new[1] and old[1]:
-        if gone := next((id for id in old[1] if id not in new[1]), None):
+    if new.scores and old.scores:
+        if gone := next((id for id in old.scores if id not in new.scores), None):
             raise DataError(f"it has no record of example {gone}, which the baseline has")
-        ids = list(old[1])
-        return paired.change([sign * new[1][i] for i in ids], [sign * old[1][i] for i in ids])
-    now, was = sign * (_mean(new[0]) or 0.0), sign * (_mean(old[0]) or 0.0)
-    n = min(new[0][0].n_examples, old[0][0].n_examples)
+        ids = list(old.scores)
+        return paired.change([sign * new.scores[i] for i in ids], [sign * old.scores[i] for i in ids])
+    if new.pooled and old.pooled:
+        return pooled.change(new.pooled, old.pooled, sign=sign)
+    now, was = sign * (_mean(new.rows) or 0.0), sign * (_mean(old.rows) or 0.0)
+    counts = new.rows[0].n_examples, old.rows[0].n_examples
     if shares:
-        counts = new[0][0].n_examples, old[0][0].n_examples
         if sign < 0:  # a share of wrong ones: the rest is the share of right ones
             now, was = 1 + now, 1 + was
         return paired.shares(now, was, *counts)
-    spread = _interval(new[0]), _interval(old[0])
-    if spread[0] is None or spread[1] is None:
+    of_new, of_old = _interval(new.rows), _interval(old.rows)
+    if of_new is None or of_old is None:
         return None
-    (low, high), (low_old, high_old) = spread
-    return paired.intervals(now, was, (low, high), (low_old, high_old), n)
+    return paired.intervals(now, was, of_new, of_old, min(counts))
 
 
 def _interval(rows: Sequence[EvalRow]) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from typing import Any
 import tinygpt
 from tinygpt.core.rows import EvalRow, wilson
 from tinygpt.eval.endpoint import GREEDY, Identity, Reply, Sampling
+from tinygpt.eval.pooled import figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class Examples:
 @dataclass(frozen=True, kw_only=True)
 class SuiteResult:
     """Rows for comparison and gates, and what happened to each example: "scores" says what it counts for
-    in which metric, "weights" how much where not all count the same, "task" and "subtasks" in which rows."""
+    in which metric, "weights" how much where not all count the same, "pooled" what it brings to a figure
+    over all examples, "task" and "subtasks" in which rows."""
 
     rows: list[EvalRow]
     examples: list[dict[str, Any]] = field(default_factory=list)
@@ -129,20 +131,25 @@ def of_all(
     examples: Sequence[dict[str, Any]],
     seconds: float,
     data_version: str,
-    statistic: Callable[[Sequence[dict[str, Any]]], float],
+    how: str,
+    part: Callable[[dict[str, Any]], Any],
     *,
     subtask: str | None = None,
     draws: int = 400,
     **more: Any,
 ) -> EvalRow:
-    """A row with a figure that is no mean over examples, such as a pooled precision; its interval is that of
-    the figure over examples drawn again (Efron 1979)."""
+    """A row with a figure that is no mean over examples, such as a pooled precision: a statistic of `pooled`
+    and each example's part of it, which its record says; the interval is that of the figure over examples
+    drawn again (Efron 1979)."""
     import numpy as np
 
-    score, n, generator = statistic(examples), len(examples), np.random.default_rng(0)
+    parts, n, generator = [part(example) for example in examples], len(examples), np.random.default_rng(0)
+    for example, mine in zip(examples, parts):
+        example.setdefault("pooled", {})[metric] = {"how": how, "part": mine}
+    score = figure(how, parts)
     interval = None
     if n > 1:
-        drawn = [statistic([examples[i] for i in generator.integers(0, n, n)]) for _ in range(draws)]
+        drawn = [figure(how, [parts[i] for i in generator.integers(0, n, n)]) for _ in range(draws)]
         low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
         interval = min(low, score), max(high, score)  # such figures are biased in samples
     return row(

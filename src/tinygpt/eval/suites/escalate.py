@@ -12,7 +12,6 @@ Differs: nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,13 +79,12 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     told = {"settings": _rows.settings(config, examples, unreadable=unreadable)}
     at = (clock.seconds(), examples.version)
     rows = [share(endpoint, "escalate", "accuracy", found, *at, **told)]
-    for metric, parts in PARTS.items():
+    for metric, (hits, out_of) in PARTS.items():
 
-        def figure(records: Sequence[dict[str, Any]], parts: Any = parts) -> float:
-            hits, out_of = (sum(part(one) for one in records) for part in parts)
-            return hits / out_of if out_of else 0.0
+        def part(one: dict[str, Any], hits: Any = hits, out_of: Any = out_of) -> tuple[int, int, bool]:
+            return int(hits(one)), int(out_of(one)), False
 
-        rows.append(of_all(endpoint, "escalate", metric, found, *at, figure, **told))
+        rows.append(of_all(endpoint, "escalate", metric, found, *at, "ratio", part, **told))
     right = [one for one in found if not one["local_wrong"]]
     if right:
         rows.append(mean(endpoint, "escalate", "over_escalation", right, *at, key="deferred", **told))

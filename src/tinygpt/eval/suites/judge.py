@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.rows import EvalRow
 from tinygpt.eval.endpoint import GREEDY, Endpoint, Reply
-from tinygpt.eval.suites import _agreement, _rows
+from tinygpt.eval.suites import _rows
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, mean, of_all, record, share
 
 SHAPES = {
@@ -192,22 +192,24 @@ def _pair(item: dict[str, Any], replies: Sequence[Reply], said: Sequence[str | N
 
 
 def _pair_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> list[EvalRow]:
-    def bias(records: Sequence[dict[str, Any]]) -> float:
-        return abs(sum(one["first"] - one["second"] for one in records)) / (2 * len(records) or 1)
-
     rows = [
         mean(endpoint, "judge", "win_rate", judged, *at, key="win"),
         share(endpoint, "judge", "order_agreement", judged, *at, key="same"),
-        of_all(endpoint, "judge", "position_bias", judged, *at, bias),
+        of_all(endpoint, "judge", "position_bias", judged, *at, "absolute_mean", _bias),
     ]
     if labelled := [one for one in judged if one["label"]]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, _kappa))
+        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, "kappa", _both))
     return rows
 
 
-def _kappa(records: Sequence[dict[str, Any]]) -> float:
-    return _agreement.kappa([(one["outcome"], one["label"]) for one in records])
+def _bias(one: dict[str, Any]) -> float:
+    """Of a pair that is asked twice: 1 where the first place won both times, -1 the second."""
+    return (one["first"] - one["second"]) / 2
+
+
+def _both(one: dict[str, Any]) -> tuple[Any, Any]:
+    return one["outcome"], one["label"]
 
 
 def _rating(item: dict[str, Any], replies: Sequence[Reply], said: Sequence[str | None]) -> dict[str, Any]:
@@ -221,9 +223,5 @@ def _rating_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> l
     rows = [mean(endpoint, "judge", "mean_rating", judged, *at, key="outcome")]
     if labelled := [one for one in judged if one["label"] is not None]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_spearman", labelled, *at, _spearman))
+        rows.append(of_all(endpoint, "judge", "label_spearman", labelled, *at, "spearman", _both))
     return rows
-
-
-def _spearman(records: Sequence[dict[str, Any]]) -> float:
-    return _agreement.spearman([(one["outcome"], one["label"]) for one in records])

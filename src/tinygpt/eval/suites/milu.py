@@ -103,18 +103,15 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
         found.append(record(item["id"], reply.text == item["gold"], reply, **told))
     settings, at = {"settings": _rows.settings(config, examples)}, (clock.seconds(), examples.version)
     rows = [share(endpoint, "milu", "accuracy", found, *at, **settings)]
-    rows.append(of_all(endpoint, "milu", "accuracy_macro", found, *at, _macro, **settings))
+    rows.append(of_all(endpoint, "milu", "accuracy_macro", found, *at, "macro_mean", _lingual, **settings))
     for language in dict.fromkeys(item["language"] for item in examples.items):
         mine = [one for one in found if one["language"] == language]
         rows.append(share(endpoint, "milu", "accuracy", mine, *at, subtask=language, **settings))
     return SuiteResult(rows=rows, examples=found)
 
 
-def _macro(found: Sequence[dict[str, Any]]) -> float:
-    of: dict[str, list[bool]] = {}
-    for one in found:
-        of.setdefault(one["language"], []).append(one["correct"])
-    return sum(sum(right) / len(right) for right in of.values()) / len(of) if of else 0.0
+def _lingual(one: dict[str, Any]) -> tuple[str, float]:
+    return one["language"], float(one["correct"])
 
 
 def _likeliest(endpoint: Endpoint, items: Sequence[dict[str, Any]], config: Config) -> list[Reply]:

@@ -21,7 +21,7 @@ from tinygpt.core.config import to_dict
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
 from tinygpt.data import rows as data_rows
 from tinygpt.eval.endpoint import Endpoint, Reply
-from tinygpt.eval.suites import _agreement, _rows
+from tinygpt.eval.suites import _rows
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, mean, of_all, record, version
 
 K = 10
@@ -123,7 +123,7 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
                 record(f"{item['name']}/{i}", True, DONE, likeness=value, score=pair[2])
                 for i, (pair, value) in enumerate(zip(item["pairs"], likeness, strict=True))
             ]
-            measured: list[Any] = [(of_all, "spearman", pairs, {"statistic": _spearman})]
+            measured: list[Any] = [(of_all, "spearman", pairs, {"how": "spearman", "part": _both})]
             found += pairs
         else:
             ranked, n_cut = _ranked(embed, item)
@@ -131,9 +131,9 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
             measured = [(mean, f"{m}_at_{K}", queries, {"key": m}) for m in ("ndcg", "recall")]
             found += queries
         settings = to_dict(config) | {"notes": list(examples.notes)}
-        for how, metric, mine, more in measured:
+        for made, metric, mine, more in measured:
             at = (endpoint, "mteb", metric, mine, clock.seconds(), examples.version)
-            row = how(*at, **more, **told, settings=settings | {"texts_cut": n_cut})
+            row = made(*at, **more, **told, settings=settings | {"texts_cut": n_cut})
             rows.append(row)
     return SuiteResult(rows=rows, examples=found)
 
@@ -183,5 +183,5 @@ def _dcg(gains: Sequence[float]) -> float:
     return math.fsum(gain / math.log2(i + 2) for i, gain in enumerate(gains))
 
 
-def _spearman(records: Sequence[dict[str, Any]]) -> float:
-    return _agreement.spearman([(one["likeness"], one["score"]) for one in records])
+def _both(one: dict[str, Any]) -> tuple[float, float]:
+    return one["likeness"], one["score"]

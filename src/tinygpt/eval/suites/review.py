@@ -119,12 +119,11 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
         ("f1", ["reported", "planted"]),
     ):
 
-        def pooled(records: Sequence[dict[str, Any]], keys: list[str] = keys) -> float:
-            matched, out_of = (sum(one[k] for one in records for k in ks) for ks in (["matched"], keys))
-            clean = not any(one["planted"] or one["reported"] or not one["readable"] for one in records)
-            return len(keys) * matched / out_of if out_of else float(clean)
+        def part(one: dict[str, Any], keys: list[str] = keys) -> tuple[int, int, bool]:
+            clean = not (one["planted"] or one["reported"]) and one["readable"]
+            return len(keys) * one["matched"], sum(one[k] for k in keys), clean
 
-        rows.append(of_all(endpoint, "review", metric, found, *at, pooled, **told))
+        rows.append(of_all(endpoint, "review", metric, found, *at, "ratio", part, **told))
     return SuiteResult(rows=rows, examples=found)
 
 

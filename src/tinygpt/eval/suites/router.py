@@ -95,7 +95,7 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
         mine = [one for one in found if one["method"] == method]
         told = {"subtask": method if len(methods) > 1 else None, "settings": settings}
         rows.append(share(endpoint, "router", "accuracy", mine, *at, **told))
-        rows.append(of_all(endpoint, "router", "macro_f1", mine, *at, _macro_f1, **told))
+        rows.append(of_all(endpoint, "router", "macro_f1", mine, *at, "macro_f1", _both, **told))
     if len(methods) > 1:
         ranked = sorted(methods, key=lambda method: -_accuracy(found, method))
         rows += _lead(endpoint, found, ranked[0], ranked[1], at, settings)
@@ -111,13 +111,8 @@ def _tool(answer: str, tools: dict[str, str]) -> str:
     return named[0] if len(named) == 1 else ""
 
 
-def _macro_f1(found: Sequence[dict[str, Any]]) -> float:
-    scores: list[float] = []
-    for tool in {one["expected"] for one in found}:
-        hits = sum(one["got"] == one["expected"] == tool for one in found)
-        ends = sum((one["got"] == tool) + (one["expected"] == tool) for one in found)
-        scores.append(2 * hits / ends)
-    return sum(scores) / len(scores) if scores else 0.0
+def _both(one: dict[str, Any]) -> tuple[str, str]:
+    return one["got"], one["expected"]
 
 
 def _accuracy(found: Sequence[dict[str, Any]], method: str) -> float:
