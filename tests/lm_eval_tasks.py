@@ -27,8 +27,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "generation_kwargs": {"until": ["z", "\n\n"], "max_gen_toks": 12},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
         "filter_list": [
-            {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern}, {"function": "take_first"}]}
-            for name, pattern in (("first", "(\\w+)"), ("letters", "([a-z]+)"))
+            {"name": name, "filter": [{"function": "regex", "regex_pattern": it}, {"function": "take_first"}]}
+            for name, it in (("first", "(\\w+)"), ("letters", "([a-z]+)"))
         ],
     },
     "own_rolling": {

@@ -79,7 +79,7 @@ ORIGINAL = {
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
     "rerank-eval": "--data, --out",
-    "eval-mteb": "--limit, --batch, --out",
+    "eval-mteb": "--tasks, --limit, --batch, --out",
     "judge": "--mode, --out, --limit, --model-name",
     "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size, --no-energy",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
