@@ -46,7 +46,7 @@ def _pairs() -> Rows:
 def _retrieval() -> dict[str, Any]:
     return {
         "corpus": Rows({"id": f"p{i}", "text": text} for i, text in enumerate(("aa", "cc"))),
-        "queries": Rows({"id": one, "text": text} for one, text in (("q0", "none"), ("q1", "a"), ("q2", "c"))),
+        "queries": Rows({"id": f"q{i}", "text": text} for i, text in enumerate(("none", "a", "c"))),
         "relevant_docs": {"q1": {"p0": 1}, "q2": {"p1": 1, "p0": 0}, "q0": {"p0": 0}},
     }  # fmt: skip
 

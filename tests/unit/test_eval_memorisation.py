@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from row_suites import figures
 from scripted import ScriptedEndpoint
 from tinygpt.core.errors import ConfigError, RemoteError, UnsupportedError
 from tinygpt.core.rows import wilson
+from tinygpt.data.tokenizer.byte import ByteTokenizer
 from tinygpt.eval.compare import lower_is_better, unbounded
 from tinygpt.eval.endpoint import Prompt, Reply
 from tinygpt.eval.suites import memorisation
@@ -33,11 +35,17 @@ def config(folder: Path, texts: dict[str, str] = TEXTS, **settings: Any) -> Conf
     return Config(**{**paths, "n": 12, "prefix": 16, "go_on": 12, **settings})
 
 
+def spelled(ids: Prompt) -> str:
+    """The bytes of a prompt, without its start token."""
+    assert isinstance(ids, tuple) and all(type(i) is int for i in ids)
+    return bytes(i for i in ids if i < 256).decode()
+
+
 def knows(*texts: str) -> Any:
     """A model that goes on with the texts it knows, and writes question marks otherwise."""
 
-    def answer(prompt: Prompt) -> Reply:
-        assert isinstance(prompt, str)
+    def answer(ids: Prompt) -> Reply:
+        prompt = spelled(ids)
         text = next((text for text in texts if prompt in text), "")
         said = text[text.find(prompt) + len(prompt) :][:30] if text else "?" * 30
         return Reply(
@@ -85,9 +93,20 @@ def test_windows_are_whole_text_of_the_asked_length(tmp_path: Path) -> None:
     assert [e["id"] for e in other.examples] != [e["id"] for e in found.examples]
 
 
+def test_a_document_begins_with_the_start_token(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"text": TEXTS["trained"][at : at + 60]}) + "\n" for at in range(0, 600, 60))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    seen: list[Any] = []
+    asked = config(tmp_path, paths=(tmp_path / "rows.jsonl",), control=(), n=30)
+    run(ScriptedEndpoint(lambda ids: seen.append(ids) or "?"), asked)  # type: ignore[func-returns-value]
+    begun = [ids[0] == ByteTokenizer().eos_id for ids in seen]
+    starts = {row["text"][:6] for row in map(json.loads, rows.splitlines())}
+    assert begun == [spelled(ids)[:6] in starts for ids in seen] and 0 < sum(begun) < len(begun)
+
+
 def test_half_an_answer_is_half(tmp_path: Path) -> None:
     def half(prompt: Prompt) -> str:
-        at = TEXTS["trained"].find(str(prompt)) + len(str(prompt))
+        at = TEXTS["trained"].find(spelled(prompt)) + len(spelled(prompt))
         return "  " + TEXTS["trained"][at : at + 6].lstrip() + "#" * 20
 
     found = run(ScriptedEndpoint(half), config(tmp_path, control=()))
@@ -110,7 +129,7 @@ def test_an_answer_that_did_not_come_is_in_no_figure(tmp_path: Path) -> None:
     odd = memorisation.score(right, memorisation.load(asked), asked).examples[3]["prompt"]
 
     def answer(prompt: Prompt) -> Reply:
-        return Reply.failed("gone") if prompt == odd else right.complete([prompt], max_tokens=9)[0]
+        return Reply.failed("gone") if spelled(prompt) == odd else right.complete([prompt], max_tokens=9)[0]
 
     found = run(ScriptedEndpoint(answer), asked)
     rows = {(row.subtask, row.metric): row for row in found.rows}

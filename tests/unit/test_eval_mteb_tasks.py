@@ -1,5 +1,6 @@
-"""Tasks of the package mteb: what is asked of it, and what becomes a row. The package is a stand-in here;
-tests/parity/test_mteb.py asks the real one where it is installed."""
+"""Tasks of the package mteb: what is asked of it, and what becomes a row.
+
+The package is a stand-in here; tests/parity/test_mteb.py asks the real one where it is installed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Score a model's embeddings as MTEB does: passages that are found, likeness that people see.
 
-Data are files of this machine (--data), or tasks of the package mteb (--tasks, the extra `mteb`), which fetches
-theirs from the Hugging Face hub or takes them from its cache.
+Data are files of this machine (--data), or tasks of the package mteb (--tasks, the extra `mteb`), which takes
+theirs from the Hugging Face hub or its cache.
 
 Example:
 

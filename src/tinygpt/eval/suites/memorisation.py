@@ -11,8 +11,9 @@ few tokens. An answer that did not come is in no figure, since 0 would be the be
 
 Paper: Carlini et al., ICLR 2023, arXiv:2202.07646, section 3 (extractable with a prefix, greedy decoding);
 Newcombe, Statistics in Medicine 1998, method 10 (interval of a difference of shares).
-Differs: windows are spread evenly over the text, not drawn by how often they were repeated; spaces before an
-answer do not count, since some tokenizers drop them.
+Differs: windows are spread evenly over the text, not drawn by how often they were repeated; one at the start
+of a document follows the start token, as in training; spaces before an answer do not count, since some
+tokenizers drop them.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
         windows, left_out = _windows(of, examples.items, endpoint.tokenizer, config)
         told[of] = left_out
         asked += windows
-    replies = endpoint.complete([one["prompt"] for one in asked], max_tokens=config.go_on + MORE)
+    replies = endpoint.complete([one["ids"] for one in asked], max_tokens=config.go_on + MORE)
     found = [_compared(one, reply) for one, reply in zip(asked, replies, strict=True)]
     came = [one for one in found if not one.get("error")]
     if not came:
@@ -174,7 +175,11 @@ def _cut(text: str, start: int, tokenizer: Any, config: Config) -> dict[str, Any
     if given is None or both is None or not both[1].startswith(given[1]):
         return None
     expected = both[1][len(given[1]) :]
-    return {"start": start, "prompt": given[1], "expected": expected} if expected.strip() else None
+    begun = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    if start == 0 and not begun:  # as documents begin in training
+        begun = [tokenizer.eos_id]
+    found = {"start": start, "prompt": given[1], "expected": expected, "ids": (*begun, *ids[: given[0]])}
+    return found if expected.strip() else None
 
 
 def _compared(window: dict[str, Any], reply: Reply) -> dict[str, Any]:
