@@ -144,6 +144,8 @@ def test_what_fails_to_come_is_never_right(tasks: Path, model: Path, tmp_path: P
         assert [r["finish_reason"] for r in records if "error" in r] == ["error"] * 2
         assert all(set(r["scores"].values()) == {0.0} for r in records if "error" in r)
         run([*at, "--max-errors", 2], tasks, tmp_path / "allowed.jsonl", "own_choice,own_text")
+        rows, _ = run([*at, "--max-errors", 1], tasks, tmp_path / "filters.jsonl", "own_filters")
+        assert {(row.subtask, row.n_failed) for row in rows} == {("first", 1), ("letters", 1)}
         long = next(doc["long"] for doc in documents(tasks))
         odd = long[:9]
         words = ["run-lm-eval", *at, "--tasks", "own_rolling", "--include-path", tasks]

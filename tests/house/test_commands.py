@@ -29,6 +29,7 @@ FREE = {
     "--regex", "--choices", "--out-field", "--url", "--allow-host", "--api-key", "--cors-origin", "--host",
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
+    "--judge-url",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -81,7 +82,7 @@ ORIGINAL = {
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
     "rerank-eval": "--data, --out",
-    "eval-mteb": "--limit, --batch, --out",
+    "eval-mteb": "--tasks, --limit, --batch, --out",
     "judge": "--mode, --out, --limit, --model-name",
     "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size, --no-energy",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",

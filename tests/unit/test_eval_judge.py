@@ -93,7 +93,11 @@ def test_how_verdicts_are_written(tmp_path: Path) -> None:
     def read(text: str, **settings: Any) -> str | None:
         config = judge.Config(data=tmp_path, **settings)
         message = {"role": "assistant", "content": text}
-        return judge._verdict(Reply(message=message, text=text, finish_reason="stop", n_tokens=1), config)
+        return judge.verdict(
+            Reply(message=message, text=text, finish_reason="stop", n_tokens=1),
+            config.verdicts,
+            reasoned=config.reason,
+        )
 
     pair = {"A": "A", " b.": "B", "**Tie**": "TIE", "[[A]]": "A", "The answer is B.": "B", "A and B": None,
             "C": None, "": None, "A is worse than B": None, "Banana": None}  # fmt: skip

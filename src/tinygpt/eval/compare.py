@@ -26,10 +26,10 @@ VIEWS = ("model", "step", "task")
 # A metric whose name holds one of these words gets better as it falls.
 LOWER = (
     "ppl", "perplexity", "loss", "nll", "bits_per_byte", "latency", "seconds", "rss", "ttft", "error", "wer",
-    "over_escalation", "kept_ratio", "bias",
+    "over_escalation", "kept_ratio", "bias", "verbatim",
 )  # fmt: skip
 # Such a metric is no share of examples either, even where it lies between 0 and 1.
-UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer"))
+UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer", "verbatim"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ class RemoteEndpoint:
             body = self._body(prompt, max_tokens, stop, tools)
             body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
             body["seed"] = sampling.seed + number
-            return self._reply("/completions" if isinstance(prompt, str) else "/chat/completions", body)
+            return self._reply("/chat/completions" if isinstance(prompt, list) else "/completions", body)
 
         return self._at_once(ask, len(prompts))
 
@@ -128,7 +128,10 @@ class RemoteEndpoint:
         self, prompt: Prompt, max_tokens: int, stop: Sequence[str], tools: Sequence[dict[str, Any]] | None
     ) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "max_tokens": max_tokens}
-        body |= {"prompt": prompt} if isinstance(prompt, str) else {"messages": _spelled(prompt)}
+        if isinstance(prompt, list):
+            body["messages"] = _spelled(prompt)
+        else:
+            body["prompt"] = prompt if isinstance(prompt, str) else list(prompt)
         return body | ({"stop": list(stop)} if stop else {}) | ({"tools": list(tools)} if tools else {})
 
     def _reply(self, path: str, body: dict[str, Any]) -> Reply:

@@ -19,6 +19,7 @@ EXTRAS = {
     "hf": "mlx-lm",
     "serve": "fastapi",
     "eval": "lm_eval",
+    "mteb": "mteb",
     "parquet": "pyarrow",
     "plot": "matplotlib",
     "reward": "jsonschema",

@@ -141,7 +141,7 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     sampling = dataclasses.replace(GREEDY, choices=held)
     most = config.max_tokens or (1024 if config.reason else 16)
     replies = _rows.answers(endpoint, examples, most, sampling)
-    said = [_verdict(reply, config) for reply in replies]
+    said = [verdict(reply, config.verdicts, reasoned=config.reason) for reply in replies]
     pairs = config.mode == "pairwise"
     step = 2 if pairs else 1
     found = [
@@ -167,11 +167,11 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     return SuiteResult(rows=[dataclasses.replace(row, **more, **named) for row in rows], examples=found)
 
 
-def _verdict(reply: Reply, config: Config) -> str | None:
-    """A word of the scale, or None."""
-    found = (LAST.search if config.reason else ALONE.fullmatch)(reply.answer)
+def verdict(reply: Reply, words: Sequence[str], *, reasoned: bool = False) -> str | None:
+    """Which of the words an answer is; None where it is none. `reasoned`: it ends with one."""
+    found = (LAST.search if reasoned else ALONE.fullmatch)(reply.answer)
     word = found.group(1).upper() if found and not reply.error else ""
-    return word if word in config.verdicts else None
+    return word if word in words else None
 
 
 def _worst(replies: Sequence[Reply]) -> Reply:
