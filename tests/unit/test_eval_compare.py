@@ -61,6 +61,9 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
         "error_rate",
         "wall_seconds",
         "tinystories-ppl",
+        "peak_memory_bytes",
+        "itl_ms_p50",
+        "brier_score",
     )
     assert all(lower_is_better(name) for name in names)
     assert not any(

@@ -24,11 +24,12 @@ K = TypeVar("K")
 VIEWS = ("model", "step", "task")
 # A metric whose name holds one of these words gets better as it falls.
 LOWER = (
-    "ppl", "perplexity", "loss", "nll", "bits_per_byte", "latency", "seconds", "rss", "ttft", "error", "wer",
-    "over_escalation", "kept_ratio", "bias",
+    "ppl", "perplexity", "loss", "nll", "bits_per_byte", "brier", "mse", "rmse", "mae", "ter", "latency",
+    "seconds", "ms", "ttft", "itl", "rss", "memory", "error", "wer", "cer", "over_escalation", "kept_ratio",
+    "bias",
 )  # fmt: skip
 # Such a metric is no share of examples either, even where it lies between 0 and 1.
-UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer"))
+UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer", "cer"))
 
 
 @dataclass(frozen=True, kw_only=True)

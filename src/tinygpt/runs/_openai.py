@@ -102,12 +102,23 @@ class Client:
     def _json(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         with self._open(path, body) as response:
             try:
-                found = json.load(response)
-            except (ValueError, OSError, http.client.HTTPException) as error:
+                found = json.loads(self._whole(response))
+            except (ValueError, RecursionError, OSError, http.client.HTTPException) as error:
                 raise RemoteError(f"{self.url}{path} gave no JSON: {error}") from error
         if not isinstance(found, dict):
             raise RemoteError(f"{self.url}{path} gave no JSON object")
         return found
+
+    def _whole(self, response: Any) -> bytes:
+        """The body. One that comes drop by drop ends with the time of an answer, too."""
+        until, parts = time.monotonic() + self._seconds, list[bytes]()
+        while part := response.read1(1 << 16):
+            parts.append(part)
+            if time.monotonic() > until:
+                raise TimeoutError(f"it was not whole after {self._seconds:g} s")
+        if response.length:  # what read() would say of itself
+            raise http.client.IncompleteRead(b"".join(parts), response.length)
+        return b"".join(parts)
 
     @contextlib.contextmanager
     def _open(self, path: str, body: dict[str, Any] | None) -> Generator[Any]:
@@ -148,7 +159,7 @@ def _said(error: urllib.error.HTTPError) -> str:
         return ""
     try:
         return _message(json.loads(raw))
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw.decode(errors="replace").strip()[:SHOWN]
 
 

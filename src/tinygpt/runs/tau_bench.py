@@ -47,10 +47,10 @@ def run(config: Config, events: Events) -> list[EvalRow]:
             dataclasses.replace(one, run_id=run_id) for one in _rows(config, subject, user, trials, clock)
         ]
         records = [_record(config, root / "traces", subject, trial) for trial in trials]
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
     if config.records is not None:
         append_records(config.records, [{"run_id": run_id, "suite": "tau_bench", **one} for one in records])
+    if config.out is not None:
+        write_rows(config.out, rows, append=True)
     return rows
 
 
