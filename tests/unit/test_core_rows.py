@@ -80,6 +80,8 @@ def test_lines_that_are_not_rows_are_counted_with_their_numbers(tmp_path: Path) 
         ({"interval": [0.1]}, "'interval' must be two numbers"),
         ({"interval": [0.1, math.nan]}, r"'interval\[1\]' must be a number"),
         ({"settings": 3}, "'settings' must be a table"),
+        ({"interval": [0.9, 0.1]}, "'interval' must rise"),
+        ({"n_failed": -1}, "'n_failed' must not be negative"),
     ],
 )
 def test_values_that_no_row_has(change: dict[str, object], reason: str, tmp_path: Path) -> None:

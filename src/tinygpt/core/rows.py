@@ -75,6 +75,11 @@ class EvalRow:
     def __post_init__(self) -> None:
         if self.interval is not None and len(self.interval) != 2:
             raise ConfigError(f"'interval' must be two numbers, got {self.interval}")
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ConfigError(f"'interval' must rise, got {self.interval}")
+        for name in ("n_examples", "n_failed", "n_truncated", "wall_seconds"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
 
 
 def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -272,7 +272,8 @@ def _groups(rows: Iterable[EvalRow], key: Callable[[EvalRow], K]) -> list[tuple[
 
 
 def _cell(rows: Sequence[EvalRow]) -> Cell | None:
-    """One row as it is, or the mean of several: mean +- 1.96 s / sqrt(k)."""
+    """One row as it is, or the mean of several: mean +- 1.96 s / sqrt(k), and no narrower than the mean of
+    their own intervals, since runs that agree say nothing about other examples."""
     if not rows:
         return None
     scores = [r.score for r in rows]
@@ -281,6 +282,9 @@ def _cell(rows: Sequence[EvalRow]) -> Cell | None:
     else:
         half = 1.96 * statistics.stdev(scores) / len(rows) ** 0.5
         low, high = statistics.fmean(scores) - half, statistics.fmean(scores) + half
+        if len(own := [row.interval for row in rows if row.interval]) == len(rows):
+            lows, highs = zip(*own)
+            low, high = min(low, statistics.fmean(lows)), max(high, statistics.fmean(highs))
     return Cell(
         score=statistics.fmean(scores),
         low=low,
