@@ -245,6 +245,13 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up(tmp_path: Path) -> None:
         thread.join()
 
 
+def test_half_a_pair_of_utf_16_is_no_question(tmp_path: Path) -> None:
+    data = tmp_path / "odd.jsonl"
+    data.write_text('{"question": "a\\ud800?", "answer": "#### 4"}\n')
+    with server(lambda path, body: _both("#### 4")).serving() as fake:
+        refused(tinygpt("eval-gsm8k", "--url", fake.url, "--data", data), r"surrogate pair: .*ud800")
+
+
 def test_half_a_pair_of_utf_16_is_an_answer(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     with server(lambda path, body: _both("\ud800 #### 2")).serving() as fake:

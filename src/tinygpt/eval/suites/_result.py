@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tinygpt
+from tinygpt.core.errors import DataError
 from tinygpt.core.rows import EvalRow, wilson
 from tinygpt.eval.endpoint import GREEDY, Identity, Reply, Sampling
 
@@ -39,9 +40,15 @@ class SuiteResult:
 
 
 def version(items: Any) -> str:
-    """12 hex digits of the content."""
+    """12 hex digits of the content. DataError where it holds what no tokenizer could read."""
     text = json.dumps(items, ensure_ascii=False, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+    except UnicodeEncodeError as error:
+        near = ascii(text[max(0, error.start - 30) : error.end])
+        raise DataError(
+            f"the examples hold half of a surrogate pair: {near}", hint="repair the text there"
+        ) from error
 
 
 class Clock:
