@@ -135,6 +135,13 @@ CASES = {
     "without records, noise": Case(
         0, "within noise", new=[measured(150, records=False)], old=[measured(records=False)]
     ),
+    "records that were lost": Case(2, "it has none", new=[measured(150, records=False)]),
+    "a baseline without its records": Case(
+        0, "the baseline has no records", new=[measured(157)], old=[measured(records=False)]
+    ),
+    "the baseline given as the candidate": Case(
+        0, "the baseline's own run", new=[measured(run_id="a")], old=[measured(run_id="a")]
+    ),
     "a loss that rose": Case(1, "judged by the threshold", new=[score(2.2)], old=[score(2.0)]),
     "a loss that fell": Case(0, new=[score(1.5)], old=[score(2.0)]),
     "a loss that rose a little": Case(0, new=[score(2.03)], old=[score(2.0)]),

@@ -132,12 +132,20 @@ def _compared(spec: Spec, suite: Suite, told: Judged, new: Measured, old: Measur
         told = dataclasses.replace(told, lost=lost, won=won)
     told = dataclasses.replace(told, unit=unit, threshold=threshold, delta=delta, change=change)
     notes = told.notes
+    if new[1] and not old[1]:
+        notes += ("the baseline has no records of examples, so they are not compared one by one",)
+        told = dataclasses.replace(told, notes=notes)
     if delta >= -threshold - 1e-9:
         return dataclasses.replace(told, verdict=PASS)
     if change is None:
         notes += ("how noisy it is is not known: judged by the threshold alone",)
     elif change.p_fall is not None and change.p_fall > spec.alpha:
         noise = f"within noise (p = {change.p_fall:.2g})"
+        if old[1] and not new[1]:
+            why = (
+                f"it fell, {noise} as far as rows tell; the baseline has records of its examples, it has none"
+            )
+            return dataclasses.replace(told, why=why)
         if spec.strict_noise:
             return dataclasses.replace(told, verdict=FAIL, notes=(*notes, f"{noise}, which counts here"))
         if change.n < spec.min_examples:

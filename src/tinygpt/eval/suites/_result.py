@@ -114,15 +114,17 @@ def mean(
     key: str,
     subtask: str | None = None,
     interval: tuple[float, float] | None = None,
+    bounded: bool = True,
     **more: Any,
 ) -> EvalRow:
     """A row with the mean of what examples have under `key`; the interval is a bootstrap's where none is
-    given. The examples are marked with the row that they count in."""
+    given. `bounded`: the values are from 0 to 1. The examples are marked with the row that they count in."""
     values = [float(e[key]) for e in examples]
     for example, value in zip(examples, values, strict=True):
         example.setdefault("scores", {})[metric] = value
     n = len(values)
-    score, interval = math.fsum(values) / n if n else 0.0, interval or bootstrap(values)
+    score = math.fsum(values) / n if n else 0.0
+    interval = interval or _honest(bootstrap(values), n, bounded)
     return row(
         endpoint, task, metric, score, n, seconds, data_version, interval=interval,
         **_counted(examples, task, subtask), **more,
@@ -140,10 +142,11 @@ def of_all(
     *,
     subtask: str | None = None,
     draws: int = 400,
+    bounded: bool = True,
     **more: Any,
 ) -> EvalRow:
     """A row with a figure that is no mean over examples, such as a pooled precision; its interval is that of
-    the figure over examples drawn again (Efron 1979)."""
+    the figure over examples drawn again (Efron 1979). `bounded`: it is from 0 to 1."""
     import numpy as np
 
     score, n, generator = statistic(examples), len(examples), np.random.default_rng(0)
@@ -151,11 +154,20 @@ def of_all(
     if n > 1:
         drawn = [statistic([examples[i] for i in generator.integers(0, n, n)]) for _ in range(draws)]
         low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
-        interval = min(low, score), max(high, score)  # such figures are biased in samples
+        interval = _honest((min(low, score), max(high, score)), n, bounded)  # it is biased in samples
     return row(
         endpoint, task, metric, score, n, seconds, data_version, interval=interval,
         **_counted(examples, task, subtask), **more,
     )  # fmt: skip
+
+
+def _honest(interval: tuple[float, float] | None, n: int, bounded: bool) -> tuple[float, float] | None:
+    """The interval; where examples are all right or all wrong, so that drawing them again tells nothing, that
+    of a share."""
+    if not bounded or interval not in ((0.0, 0.0), (1.0, 1.0)):
+        return interval
+    score, (low, high) = interval[0], wilson(interval[0] * n, n)
+    return min(low, score), max(high, score)
 
 
 def _counted(examples: Sequence[dict[str, Any]], task: str, subtask: str | None) -> dict[str, Any]:

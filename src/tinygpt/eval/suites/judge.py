@@ -198,11 +198,11 @@ def _pair_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> lis
     rows = [
         mean(endpoint, "judge", "win_rate", judged, *at, key="win"),
         share(endpoint, "judge", "order_agreement", judged, *at, key="same"),
-        of_all(endpoint, "judge", "position_bias", judged, *at, bias),
+        of_all(endpoint, "judge", "position_bias", judged, *at, bias, bounded=False),
     ]
     if labelled := [one for one in judged if one["label"]]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, _kappa))
+        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, _kappa, bounded=False))
     return rows
 
 
@@ -218,10 +218,10 @@ def _rating(item: dict[str, Any], replies: Sequence[Reply], said: Sequence[str |
 
 
 def _rating_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> list[EvalRow]:
-    rows = [mean(endpoint, "judge", "mean_rating", judged, *at, key="outcome")]
+    rows = [mean(endpoint, "judge", "mean_rating", judged, *at, key="outcome", bounded=False)]
     if labelled := [one for one in judged if one["label"] is not None]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_spearman", labelled, *at, _spearman))
+        rows.append(of_all(endpoint, "judge", "label_spearman", labelled, *at, _spearman, bounded=False))
     return rows
 
 
