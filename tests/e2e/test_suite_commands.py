@@ -245,6 +245,19 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up(tmp_path: Path) -> None:
         thread.join()
 
 
+def test_a_model_that_a_server_does_not_list_is_told(tmp_path: Path) -> None:
+    words = _gsm8k(tmp_path)[0]
+    with server(lambda path, body: _both("#### 4")).serving() as fake:
+        assert "lists no model 'other'" in tinygpt("eval-gsm8k", "other", "--url", fake.url, *words).err
+        assert "lists no model" not in tinygpt("eval-gsm8k", "fake", "--url", fake.url, *words).err
+
+
+def test_examples_have_ids_of_their_own(tmp_path: Path) -> None:
+    path = problems.write(tmp_path / "twice.jsonl", [*problems.HUMANEVAL, problems.HUMANEVAL[0]])
+    with server(lambda path, body: _both("pass")).serving() as fake:
+        refused(tinygpt("eval-humaneval", "--url", fake.url, "--data", path), "two examples have the id")
+
+
 def test_half_a_pair_of_utf_16_is_no_question(tmp_path: Path) -> None:
     data = tmp_path / "odd.jsonl"
     data.write_text('{"question": "a\\ud800?", "answer": "#### 4"}\n')

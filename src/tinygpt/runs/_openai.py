@@ -63,10 +63,15 @@ class Client:
 
     def model(self) -> str:
         """The first model that the server lists."""
+        return self.models()[0]
+
+    def models(self) -> list[str]:
+        """The names that the server lists; RemoteError where it lists none."""
         found = self.get("/models").get("data")
-        if not isinstance(found, list) or not found or not isinstance(found[0], dict):
+        names = [one.get("id") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        if not names:
             raise RemoteError(f"{self.url}/models lists no model", hint="give the model's name")
-        return str(found[0].get("id", ""))
+        return [str(name or "") for name in names]
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed answer, as they come. It is not made again."""

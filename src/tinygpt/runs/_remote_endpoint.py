@@ -44,8 +44,17 @@ class RemoteEndpoint:
         events: Events | None = None,
     ) -> None:
         self._client = Client(url, seconds=seconds, tries=tries)
-        first = Client(url, seconds=min(seconds, SOON), tries=min(tries, 2)).model()
-        self.model = self.name = model or first
+        listed = Client(url, seconds=min(seconds, SOON), tries=min(tries, 2)).models()
+        self.model = self.name = model or listed[0]
+        if (
+            events is not None
+            and not any(one.partition(":")[0] == model.partition(":")[0] for one in listed)
+            and model
+        ):
+            told = ", ".join(listed[:5]) + ", ..." * (len(listed) > 5)
+            events.note(
+                f"the server lists no model '{model}', so another may answer; it lists: {told}", "warning"
+            )
         self.path, self.context, self.tokenizer = self._client.url, 0, tokenizer
         self.step: int | None = None
         self.model_hash: str | None = None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,14 @@ class Examples:
     items: list[dict[str, Any]]
     version: str
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = Counter(item["id"] for item in self.items if "id" in item)
+        if twice := next((id for id, n in ids.items() if n > 1), None):
+            raise DataError(
+                f"two examples have the id {twice}, so no comparison could tell them apart",
+                hint="give each an id of its own, or leave one out",
+            )
 
     @staticmethod
     def of(items: list[dict[str, Any]], notes: Sequence[str] = ()) -> Examples:
