@@ -46,11 +46,8 @@ class RemoteEndpoint:
         self._client = Client(url, seconds=seconds, tries=tries)
         listed = Client(url, seconds=min(seconds, SOON), tries=min(tries, 2)).models()
         self.model = self.name = model or listed[0]
-        if (
-            events is not None
-            and not any(one.partition(":")[0] == model.partition(":")[0] for one in listed)
-            and model
-        ):
+        alike = [one for one in listed if one.partition(":")[0] == model.partition(":")[0]]  # Ollama's tags
+        if events is not None and model and not alike:
             told = ", ".join(listed[:5]) + ", ..." * (len(listed) > 5)
             events.note(
                 f"the server lists no model '{model}', so another may answer; it lists: {told}", "warning"
