@@ -40,14 +40,16 @@ class Work:
 class Works:
     """What is asked, and who says what is right."""
 
-    world: Annotated[str, "Tasks of a simulated world, as file_ops: kept is what leaves the right state."] = ""
+    world: Annotated[str, "Tasks of a simulated world, as file_ops: kept is what leaves the right state."] = (
+        ""
+    )
     n: Annotated[int, "Of a world: how many of its training tasks."] = 1000
     first: Annotated[int, "Of a world: number of the first one."] = 0
     task_seed: Annotated[int, "Of a world: seed of its tasks."] = 0
-    trajectory: Annotated[
-        bool, "Of a world: keep the results of the calls and a closing turn, too."
-    ] = False
-    data: Annotated[tuple[Path, ...], "Or rows with prompts; --command or --reward-fn says what is right."] = ()
+    trajectory: Annotated[bool, "Of a world: keep the results of the calls and a closing turn, too."] = False
+    data: Annotated[
+        tuple[Path, ...], "Or rows with prompts; --command or --reward-fn says what is right."
+    ] = ()
     command: Annotated[
         str, "Reads an answer on stdin, the prompt in TINYGPT_PROMPT; exit code 0, or a number to --least."
     ] = ""
@@ -92,7 +94,9 @@ class Works:
     def _tasks(self) -> Iterator[Work]:
         world = WORLDS.load(self.world)
         if self.trajectory and not hasattr(world, "trajectory"):
-            raise ConfigError(f"the world {self.world} gives no results of calls", hint="leave --trajectory out")
+            raise ConfigError(
+                f"the world {self.world} gives no results of calls", hint="leave --trajectory out"
+            )
         made = world.splits(self.task_seed, self.first + self.n, HELD_OUT)["train"][self.first :]
         for task in made:
             *messages, gold = world.to_messages(task)
@@ -128,7 +132,7 @@ class Works:
 
 
 def verified(work: Work) -> str:
-    """"" where the gold answer of some work is accepted, else why not. DataError where it has none."""
+    """ "" where the gold answer of some work is accepted, else why not. DataError where it has none."""
     if work.gold is None:
         raise DataError(f"{work.id} has no answer to clone")
     return work.accept(Reply(message=work.gold, text="", finish_reason="stop", n_tokens=0))

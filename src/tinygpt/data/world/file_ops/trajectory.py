@@ -13,8 +13,8 @@ DONE = "Done."
 
 
 def trajectory(task: Task, reply: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The messages from a reply on: it, a message of the tool for each call, run one after the other on a copy
-    of the task's state, and the turn that ends the work. A reply in words is the end already."""
+    """The messages from a reply on: it, a message of the tool for each call, run one after the other on a
+    copy of the task's state, and the turn that ends the work. A reply in words is the end already."""
     calls = list(reply.get("tool_calls") or [])
     if not calls:
         return [dict(reply)]
