@@ -139,7 +139,8 @@ def verified(work: Work) -> str:
 
 
 def kept(work: Work, message: dict[str, Any]) -> dict[str, Any]:
-    """The row that sft reads."""
+    """The row that sft reads; an answer without calls has no list of them."""
+    message = {name: value for name, value in message.items() if value or name != "tool_calls"}
     tools = {"tools": work.tools} if work.tools else {}
     return {"messages": [*work.messages, *work.whole(message)], **tools}
 
