@@ -216,7 +216,8 @@ def command(folder: Path, documents: str, args: argparse.Namespace, *, examples:
     asked = ["--decontaminate", str(folder / "eval.jsonl")] if examples else []
     return [
         sys.executable, "-m", "tinygpt", "dedupe", str(folder / documents),
-        "--out", str(folder / "out.jsonl"), "--report", str(folder / "report.jsonl"), "--near-dup", "--near-threshold", str(args.threshold),
+        "--out", str(folder / "out.jsonl"), "--report", str(folder / "report.jsonl"),
+        "--near-dup", "--near-threshold", str(args.threshold),
         "--minhash-perms", str(args.perms), "--workers", str(args.workers), "--force", "--json", "--quiet",
         *asked,
     ]  # fmt: skip

@@ -62,6 +62,7 @@ LINES = {
     "eval-compare": "{at}/rows-of-eval.jsonl",
     "leaderboard": "{at}/ranked.jsonl",
     "eval-gate": "--candidate {at}/rows-of-eval.jsonl --baseline {at}/rows-of-eval.jsonl --out {out}",
+    "dedupe": "{at}/rows.jsonl --out {out}.jsonl --near-dup",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt",
     "bench": "{at}/run --prompt-tokens 2 --gen-tokens 2 --n-runs 1",
     "bench-train": "--preset tiny --batch 1 --context 8 --steps 1 --no-compile",

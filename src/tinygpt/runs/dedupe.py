@@ -51,17 +51,16 @@ def run(config: Config, events: Events) -> dict[str, Any]:
             _dedupe.alike(of, clusters, alive, sketcher, config.field, least, events)
         together = _dedupe.grouped(clusters, alive)
         stay = list(map(_dedupe.best(of, config.keep), together))
+        kept = alive.copy()
+        kept[[i for members in together for i in members]] = False
+        kept[stay] = True
+        if not (n_kept := int(kept.sum())):
+            raise DataError("nothing is left", hint="look at --min-len, and at what --decontaminate names")
+        if clusters.n_left_out:
+            events.note(f"{clusters.n_left_out} pairs in crowded buckets were not compared", "warning")
+        _write(config.out, of, kept, stamps, events)
         if config.report:
             rows.write(config.report, _dedupe_report.lines(of, clusters, together, stay, given))
-    kept = alive.copy()
-    kept[[i for members in together for i in members]] = False
-    kept[stay] = True
-    n_kept = int(kept.sum())
-    if not n_kept:
-        raise DataError("nothing is left", hint="look at --min-len, and at what --decontaminate names")
-    if clusters.n_left_out:
-        events.note(f"{clusters.n_left_out} pairs in crowded buckets were not compared", "warning")
-    _write(config.out, of, kept, stamps, events)
     dropped = {
         "unreadable": len(of.bad), "too short": n_short, "contaminated": len(of.overlaps), "exact": n_exact,
         "near": int(alive.sum()) - n_exact - n_kept,

@@ -21,6 +21,7 @@ EXTRAS = {
     "eval": "lm_eval",
     "parquet": "pyarrow",
     "plot": "matplotlib",
+    "dedupe": "rensa",
     "reward": "jsonschema",
     "test-parity": "transformers",
     "test-clients": "litellm",
