@@ -94,6 +94,13 @@ def test_clusters_are_the_connected_parts() -> None:
     assert all(groups.root(i) == min(parents[i]) for i in range(n))
 
 
+def test_a_large_cluster_takes_a_comparison_a_member() -> None:
+    n = 3000
+    keys, groups = np.zeros((n, 2), np.uint64), near.Groups(n)
+    assert near.cluster(keys, np.arange(n), lambda i, j: 1.0, 0.85, groups) == (n - 1, 0)
+    assert all(groups.root(i) == 0 for i in range(n))
+
+
 def test_only_members_of_a_bucket_are_candidates() -> None:
     keys = np.array([[1, 5], [1, 6], [2, 7], [3, 7], [4, 8]], np.uint64)
     assert near.candidates(keys, np.arange(5)).tolist() == [True, True, True, True, False]

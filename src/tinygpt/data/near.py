@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST = 1000  # other clusters' members that one set is compared with in a bucket
-HELD = 1 << 14  # sets that stay in memory between comparisons
+MOST = 1000  # sets of other clusters that one is compared with in a bucket
+KNOWN = 1 << 21  # pairs known to be apart that are remembered; beyond, they may be compared again
+HELD = 1 << 10  # sets that stay in memory between comparisons
 
 
 class Groups:
@@ -116,24 +117,43 @@ def cluster(
     told: Callable[[int], None] = lambda band: None,
 ) -> tuple[int, int]:
     """Join what is at least as similar as the threshold; (pairs compared, pairs left out for `MOST`)."""
-    apart: set[tuple[int, int]] = set()
+    apart: set[int] = set()
     n_compared = n_left_out = 0
+
+    def alike(mine: list[int], others: list[int], left: dict[int, int]) -> bool:
+        """Whether any pair is; `left` says how often each of mine may still be compared in this bucket."""
+        nonlocal n_compared, n_left_out
+        for one in mine:
+            for other in others:
+                low, high = min(one, other), max(one, other)
+                pair = low * len(keys) + high
+                if pair in apart:
+                    continue
+                if not left[one]:
+                    n_left_out += 1
+                    continue
+                left[one] -= 1
+                n_compared += 1
+                if similarity(low, high) >= threshold:
+                    return True
+                if len(apart) < KNOWN:
+                    apart.add(pair)
+        return False
+
     for band, together in buckets(keys, chosen):
         told(band)
         for members in together:
-            for place, one in enumerate(members):
-                tried = 0
-                for other in members[:place]:
-                    if groups.root(one) == groups.root(other) or (other, one) in apart:
-                        continue
-                    if tried == MOST:
-                        n_left_out += 1
-                        continue
-                    tried += 1
-                    n_compared += 1
-                    if similarity(other, one) >= threshold:
-                        groups.join(other, one)
-                    else:
-                        apart.add((other, one))
+            joined: dict[int, list[int]] = {}
+            for one in members:
+                joined.setdefault(groups.root(one), []).append(one)
+            parts: list[list[int]] = []  # clusters of this bucket that were compared with each other
+            for mine in joined.values() if len(joined) > 1 else ():
+                left = dict.fromkeys(mine, MOST)
+                met, rest = [mine], list[list[int]]()
+                for part in parts:
+                    (met if alike(mine, part, left) else rest).append(part)
+                for part in met[1:]:
+                    groups.join(mine[0], part[0])
+                parts = [*rest, [one for part in met for one in part]]
     told(keys.shape[1])
     return n_compared, n_left_out

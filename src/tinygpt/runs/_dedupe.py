@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events, Progress
@@ -20,23 +18,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 CHUNK = 1000  # texts that are sketched together,
 LETTERS = 1 << 20  # unless they are long
+PLACE = [("of", "i4"), ("number", "i8"), ("score", "f8")]
 WORTH = 1 << 24  # bytes of input that are worth starting processes for
 
 
-@dataclass(kw_only=True)
 class Read:
     """Every unit that was read, in order: where it was and what its sketch is. Of the texts nothing stays."""
 
-    files: list[Path]
-    unit: str
-    of: NDArray[np.int32]
-    numbers: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    sketch: Sketch
-    overlaps: dict[int, dict[int, str]]
-    bad: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    def __init__(self, files: list[Path], unit: str, where: NDArray[np.void], sketch: Sketch) -> None:
+        """`where` has the file, the number and the score of each; see PLACE."""
+        import numpy as np
+
+        self.files, self.unit, self.sketch = files, unit, sketch
+        self.of, self.numbers, self.scores = (np.ascontiguousarray(where[name]) for name, _ in PLACE)
+        self.overlaps: dict[int, dict[int, str]] = {}
+        self.bad: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -64,9 +63,9 @@ def read(
     n = 0
 
     def given() -> Iterator[list[tuple[str, str]]]:
-        for chunk in _chunks(found):
+        for chunk in _chunks(found, lambda one: len(one.text) + len(one.whole)):
             where = [(one.file, one.number, one.score) for one in chunk]
-            places.append(np.array(where, [("of", "i4"), ("number", "i8"), ("score", "f8")]))
+            places.append(np.array(where, PLACE))
             yield [(one.text, one.whole) for one in chunk]
 
     for sketch in spread(sketcher.__call__, given(), workers):
@@ -77,24 +76,22 @@ def read(
     if not n:
         why = f"; {bad[0][0]}: {bad[0][1]}" if bad else ""
         raise DataError(f"there is no text to compare in {files[0]}{why}", hint="check the file, and --field")
-    where = np.concatenate(places)
     names = ("prints", "keys", "lengths", "worded")
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    scores = np.ascontiguousarray(where["score"])
-    if score and not np.isfinite(scores).any():
+    made = Read(files, unit, np.concatenate(places), Sketch(**columns, overlaps=[]))
+    made.overlaps, made.bad = overlaps, bad
+    if score and not np.isfinite(made.scores).any():
         raise DataError(f"no row has a number '{score}'", hint="give --score-field the name of one")
-    return Read(
-        files=files, unit=unit, of=where["of"].copy(), numbers=where["number"].copy(), scores=scores,
-        sketch=Sketch(**columns, overlaps=[]), overlaps=overlaps, bad=bad,
-    )  # fmt: skip
+    return made
 
 
-def _chunks(found: Iterable[units.Unit]) -> Iterator[list[units.Unit]]:
-    chunk: list[units.Unit] = []
+def _chunks(found: Iterable[T], letters: Callable[[T], int]) -> Iterator[list[T]]:
+    """Things together, few where they are long."""
+    chunk: list[T] = []
     n = 0
     for one in found:
         chunk.append(one)
-        n += len(one.text) + len(one.whole)
+        n += letters(one)
         if len(chunk) == CHUNK or n >= LETTERS:
             yield chunk
             chunk, n = [], 0
@@ -102,16 +99,14 @@ def _chunks(found: Iterable[units.Unit]) -> Iterator[list[units.Unit]]:
         yield chunk
 
 
-@dataclass(kw_only=True)
 class Clusters:
     """Which units are one: `groups` over all, `first` the first unit of each text, `sets` the shingles of
     those that were compared."""
 
-    groups: near.Groups
-    first: NDArray[np.int64]
-    sets: near.Sets | None = None
-    n_compared: int = 0
-    n_left_out: int = 0
+    def __init__(self, groups: near.Groups, first: NDArray[np.int64]) -> None:
+        self.groups, self.first = groups, first
+        self.sets: near.Sets | None = None
+        self.n_compared = self.n_left_out = 0
 
     def similarity(self, i: int, j: int) -> float:
         """Of two units of one cluster: 1 for equal texts."""
@@ -132,7 +127,7 @@ def exact(of: Read, alive: NDArray[np.bool_]) -> Clusters:
     groups = near.Groups(len(of))
     for i in np.flatnonzero(first != np.arange(len(of))).tolist():
         groups.join(int(first[i]), i)
-    return Clusters(groups=groups, first=first)
+    return Clusters(groups, first)
 
 
 @contextlib.contextmanager
@@ -157,9 +152,9 @@ def alike(
     total, n = int(mask.sum()), 0
     assert clusters.sets is not None
     again = units.picked(of.files, of.unit, of.of, of.numbers, mask)
-    while batch := list(itertools.islice(again, CHUNK)):
-        texts = [ngram.normal(units.text_in(item, field), sketcher.normalise) for _, item in batch]
-        hashes, offsets = sketcher.shingles(texts)
+    texts = ((i, ngram.normal(units.text_in(item, field), sketcher.normalise)) for i, item in again)
+    for batch in _chunks(texts, lambda one: len(one[1])):
+        hashes, offsets = sketcher.shingles([text for _, text in batch])
         for place, (i, _) in enumerate(batch):
             clusters.sets.add(i, hashes[offsets[place] : offsets[place + 1]])
         n += len(batch)

@@ -3,7 +3,7 @@
 Equal texts are found by a hash, once case, spaces and forms of characters are alike; near duplicates
 (`--near-dup`) by MinHash and the true Jaccard similarity of their shingles. Inputs may be larger than memory.
 
-Examples:
+Example:
 
     tinygpt dedupe rows.jsonl --out clean.jsonl --near-dup --report clusters.jsonl
     tinygpt dedupe rows.jsonl --out clean.jsonl --keep best --score-field quality
