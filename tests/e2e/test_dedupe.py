@@ -113,7 +113,8 @@ def test_what_an_evaluation_asks_is_taken_out(tmp_path: Path) -> None:
     asked, solved = " ".join(document(5, 30)), " ".join(document(6, 20))
     human = {"task_id": "HumanEval/3", "prompt": f'def f():\n    """{asked}"""', "canonical_solution": solved}
     math = {"question": " ".join(document(7, 40)), "answer": "It is so since\n#### 42"}
-    exams = [write(tmp_path / "human.jsonl", [human]), write(tmp_path / "math.jsonl", [math])]
+    exams = [tmp_path / "human.jsonl", write(tmp_path / "math.jsonl", [math])]
+    exams[0].write_text("{torn\n" + json.dumps(human) + "\n", encoding="utf-8")
     rows = [
         {"prompt": "solve", "completion": f"Of course: {solved.upper()}"},
         {"messages": [{"role": "user", "content": math["question"]}, {"role": "assistant", "content": "42"}]},
@@ -123,13 +124,15 @@ def test_what_an_evaluation_asks_is_taken_out(tmp_path: Path) -> None:
     ]
     data, out, report = write(tmp_path / "d.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "report.jsonl"
     exam = [word for path in exams for word in ("--decontaminate", path)]
-    found = good("dedupe", data, "--out", out, *exam, "--report", report, "--json").json
+    done = good("dedupe", data, "--out", out, *exam, "--report", report, "--json")
+    assert "human.jsonl 1: not JSON" in done.err
+    found = done.json
     assert read(out) == [rows[2]]
     assert found["dropped"]["contaminated"] == 4
     assert [part["met"] for part in found["evaluation"]["files"]] == [1, 1]
     told = {line["row"]: line["examples"] for line in read(report)}
     assert told[1] == [
-        {"file": str(exams[0]), "number": 1, "id": "HumanEval/3", "words": " ".join(solved.split()[:13])}
+        {"file": str(exams[0]), "number": 2, "id": "HumanEval/3", "words": " ".join(solved.split()[:13])}
     ]
     assert [one["file"] for one in told[5]] == [str(path) for path in exams]
     assert told[4][0]["words"] == "it is so since 42"
@@ -191,6 +194,7 @@ def test_any_number_of_workers_writes_the_same(tmp_path: Path) -> None:
         (["--unit", "line", "--field", "text"], "--field text means nothing"),
         (["--min-len", "999"], "nothing is left"),
         (["--keep", "best", "--score-field", "quality"], "no row has a number 'quality'"),
+        (["--decontaminate", "/dev/null"], "--decontaminate /dev/null has no example"),
         (["--decontaminate", "missing.jsonl"], "there is no file missing.jsonl"),
     ],
 )

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import DataError
 from tinygpt.core.files import sha256
-from tinygpt.data import rows, table
+from tinygpt.data import table
 from tinygpt.data.contamination import Evaluation, Example, Settings
 from tinygpt.runs import _dedupe_units as units
 from tinygpt.runs._dedupe import Clusters, Read
@@ -24,21 +24,19 @@ def evaluation(files: Sequence[Path], settings: Settings, bad: list[tuple[str, s
 
 def _examples(files: Sequence[Path], bad: list[tuple[str, str]]) -> Iterator[tuple[Example, Any]]:
     for file in files:
-        unit = "row" if table.kind(file) in units.ROWS else "doc"
-        before: list[tuple[int, str]] = []
-        if unit == "doc":
-            found: Iterator[Any] = ((number, read()) for number, read in units.items(file, unit))
-        else:
-            numbers = iter(range(1, 1 << 62))
-            found = ((next(numbers), row) for row in rows.each(file, lambda row: row, before))
         n = 0
-        for number, row in found:
+        for number, read in units.items(file, "row" if table.kind(file) in units.ROWS else "doc"):
+            try:
+                row = read()
+            except DataError as error:
+                bad.append((f"{file} {number}", error.message))
+                continue
             n += 1
             name = next((row[key] for key in NAMES if key in row), "") if isinstance(row, dict) else ""
             yield Example(file=str(file), number=number, id=str(name)), row
-        bad += [(f"{file} {line}", why) for line, why in before]
         if not n:
-            raise ConfigError(f"--decontaminate {file} has no example", hint="check the file")
+            why = f": {bad[-1][1]}" if bad else ""
+            raise DataError(f"--decontaminate {file} has no example{why}", hint="check the file")
 
 
 def lines(
