@@ -207,7 +207,7 @@ def peer(path: Path, threshold: float, slots: int) -> None:
         sketch = MinHash(slots, permutations=permutations, scheme="affine32")
         grams = (words[j : j + SHINGLE] for j in range(len(words) - SHINGLE + 1))
         sketch.update_batch({" ".join(gram).encode() for gram in grams})
-        pairs += [(other, i) for other in index.query(sketch)]
+        pairs += [(int(str(other)), i) for other in index.query(sketch)]
         index.insert(i, sketch, check_duplication=False)
     print(json.dumps({"pairs": pairs, "bands": index.b, "rows": index.r}))
 

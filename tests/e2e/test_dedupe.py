@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import random
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,30 @@ def test_any_number_of_workers_writes_the_same(tmp_path: Path) -> None:
         assert done.code == 0, done.err
         written += [out.read_bytes() + report.read_bytes() + (tmp_path / "out.card.json").read_bytes()]
     assert written[0] == written[1] and 0 < len(read(tmp_path / "out.jsonl")) < 2000
+
+
+@pytest.mark.wide
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    peaks = list[float]()
+    for megabytes in (8, 32):
+        data, draw = tmp_path / f"{megabytes}.jsonl", random.Random(0)
+        with data.open("w", encoding="utf-8") as file:
+            while file.tell() < megabytes * 1_000_000:
+                file.write(json.dumps({"text": " ".join(draw.choices(WORDS, k=2000))}) + "\n")
+        words = [
+            "dedupe",
+            str(data),
+            "--out",
+            str(tmp_path / "out.jsonl"),
+            "--near-dup",
+            "--force",
+            "--quiet",
+        ]
+        child = subprocess.Popen([sys.executable, "-m", "tinygpt", *words, "--workers", "1"])
+        _, status, used = os.wait4(child.pid, 0)
+        assert status == 0
+        peaks.append(used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3))
+    assert peaks[1] < peaks[0] + 12, f"24 MB more of text took {peaks[1] - peaks[0]:.0f} MB more of memory"
 
 
 @pytest.mark.parametrize(

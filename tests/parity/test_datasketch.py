@@ -42,7 +42,7 @@ def test_what_it_finds_is_found(tmp_path: Path) -> None:
     for i, mine in enumerate(grams):
         sketch = MinHash(128)
         sketch.update_batch([gram.encode() for gram in mine])
-        theirs |= {(other, i) for other in index.query(sketch)}
+        theirs |= {(int(str(other)), i) for other in index.query(sketch)}
         index.insert(i, sketch)
 
     def similarity(i: int, j: int) -> float:
