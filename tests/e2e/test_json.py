@@ -70,6 +70,7 @@ LINES = {
     "eval-gate": "--candidate {at}/rows-of-eval.jsonl --baseline {at}/rows-of-eval.jsonl --out {out}",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt --memorise {at}/corpus.txt --prefix 8 "
     "--go-on 4",
+    "dedupe": "{at}/rows.jsonl --out {out}.jsonl --near-dup",
     "bench": "{at}/run --prompt-tokens 2 --gen-tokens 2 --n-runs 1",
     "bench-train": "--preset tiny --batch 1 --context 8 --steps 1 --no-compile",
     "debug-names": "{at}/run",

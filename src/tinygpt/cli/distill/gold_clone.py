@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
+from tinygpt.runs._accept import WORLDS
 from tinygpt.runs.gold_clone import IDLE, Config, run
 
 
@@ -20,4 +21,4 @@ def call(config: Config, out: Output) -> None:
     )
 
 
-main = from_config(Config, call, omit=IDLE)
+main = from_config(Config, call, omit=IDLE, choices={"world": WORLDS.names()})

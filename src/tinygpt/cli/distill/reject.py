@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output, table
+from tinygpt.runs._accept import WORLDS
 from tinygpt.runs.reject import Config, run
 
 
@@ -30,5 +31,10 @@ def call(config: Config, out: Output) -> None:
 
 
 main = from_config(
-    Config, call, arguments=("model",), also={"adapter": "lora", "url": "endpoint"}, spares={"url": "model"}
+    Config,
+    call,
+    arguments=("model",),
+    also={"adapter": "lora", "url": "endpoint"},
+    spares={"url": "model"},
+    choices={"world": WORLDS.names()},
 )

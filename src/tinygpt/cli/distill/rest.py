@@ -11,6 +11,7 @@ from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output, table
 from tinygpt.project.rest import Config, run
+from tinygpt.runs._accept import WORLDS
 
 
 def call(config: Config, out: Output) -> int:
@@ -30,4 +31,4 @@ def call(config: Config, out: Output) -> int:
 
 
 REFUSED = ("url", "batch", "seconds", "tries", "adapter", "adapter_weight", "force")
-main = from_config(Config, call, arguments=("model",), omit=REFUSED)
+main = from_config(Config, call, arguments=("model",), omit=REFUSED, choices={"world": WORLDS.names()})
