@@ -27,6 +27,8 @@ HEADINGS = {
     "start": "Start here",
     "model": "Train and use a model",
     "tune": "Tune",
+    "data": "Prepare data",
+    "distill": "Distil, and make data",
     "convert": "Bring models in and out",
     "evaluate": "Evaluate",
     "look": "Look inside and measure",

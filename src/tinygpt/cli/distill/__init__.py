@@ -1,0 +1,1 @@
+"""Distil, and make data."""
