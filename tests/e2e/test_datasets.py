@@ -101,10 +101,19 @@ def test_the_card_says_where_the_rows_are_from(hub: FakeHub, tmp_path: Path) -> 
 
 
 def test_configurations_splits_and_numbers_of_files(hub: FakeHub, tmp_path: Path) -> None:
-    front = (
-        b"---\nconfigs:\n- config_name: easy\n  default: true\n  data_files:\n"
-        b"  - split: train\n    path: easy/tr-*\n  - split: test\n    path: easy/te-*\n- config_name: hard\n  data_files: hard/*.jsonl\n---\n"
-    )
+    front = b"""---
+configs:
+- config_name: easy
+  default: true
+  data_files:
+  - split: train
+    path: easy/tr-*
+  - split: test
+    path: easy/te-*
+- config_name: hard
+  data_files: hard/*.jsonl
+---
+"""
     parts = {f"easy/tr-{i}.jsonl": lines(ROWS[20 * i : 20 * i + 20]) for i in range(2)}
     rest = {"easy/te-0.jsonl": lines(ROWS[40:50]), "hard/x.jsonl": lines(ROWS[50:])}
     hub.add(REPO, {"README.md": front, **parts, **rest})

@@ -1,4 +1,4 @@
-"""What a data set is, here or on the hub: its files, configurations and splits, columns, licence, first rows."""
+"""What a data set is, here or on the hub: its files, configurations and splits, columns, licence, rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinygpt.runs import _hub_data, _rows_in
 
 LARGEST = 64 << 20  # bytes of a file of the hub that is fetched to look into it
 SHOWN = 3  # first rows that are shown
-MODEL = ("config.json", "adapter_config.json", "tinygpt.json", "run.json")
+MODEL = ("config.json", "adapter_config.json", files.MANIFEST, files.LOCK, "run.json")
 
 
 def is_data(path: Path) -> bool:
@@ -25,7 +25,7 @@ def is_data(path: Path) -> bool:
         return hub.is_dataset(path)
     if path.is_file():
         return hub_files.is_rows(path.name)
-    if not path.is_dir() or any((path / name).exists() for name in MODEL):
+    if not path.is_dir() or any((path / name).exists() for name in MODEL) or any(path.glob("*.safetensors")):
         return False
     return any(hub_files.is_rows(name) for name in _names(path))
 

@@ -13,7 +13,7 @@ from tinygpt.runs import _data_facts, _hub, _hub_headers, _hub_place, _model_fac
 
 
 def inspect(path: Path, events: Events) -> dict[str, Any]:
-    """Facts of a model directory or of hf://org/name. Of the hub's weights only the headers are read. Of data:
+    """Facts of a model directory or of hf://org/name, of whose weights only the headers are read; or of data:
     a file, a folder, or hf://datasets/org/name."""
     if _data_facts.is_data(path):
         return _data_facts.inspect(path, events)

@@ -1,7 +1,7 @@
 """Say what a model or a data set is, here or on the hub, without loading its weights.
 
-Of hf://org/name the small files are fetched, and of the weights their headers alone; of a data set its card, and
-one file.
+Of hf://org/name the small files are fetched, and of the weights their headers alone; of a data set its card,
+and one file.
 
 Example:
 
