@@ -1,5 +1,6 @@
-"""Names on the Hugging Face hub, and where its cache puts them: models as `hf://org/name[@revision]`, data
-sets as `hf://datasets/org/name[@revision]`."""
+"""Names on the Hugging Face hub, and where its cache puts them.
+
+Models are `hf://org/name[@revision]`, data sets `hf://datasets/org/name[@revision]`."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ CHOSEN = ("chosen", "preferred", "win", "winner", "chosen_response", "preferred_
 REJECTED = ("rejected", "dispreferred", "lose", "loser", "rejected_response", "dispreferred_response")
 TEXT = ("text", "content", "document", "raw_text", "body")
 CALLS = ("answers", "calls", "tool_calls")
+OPTIONAL = ("input", "system", "tools")  # columns that may be empty
 SYSTEM = ("system", "system_prompt", "system_message")
 COLUMNS = (*rows.COLUMNS, "chosen", "rejected", "label", "answers")
 
@@ -119,9 +120,13 @@ def agreed(sample: Sequence[Any], wanted: str = "auto") -> Guess:
 def convert(row: Any, wanted: str) -> dict[str, Any]:
     """A row as one that `sft`, `dpo` or `train` reads; DataError says what does not fit."""
     guess = recognise(row, wanted)
-    made = {new: row[old] for new, old in guess.columns.items() if row[old] not in (None, "")}
+    made = {
+        new: row[old]
+        for new, old in guess.columns.items()
+        if new not in OPTIONAL or row[old] not in (None, "")
+    }
     if guess.format == "plain":
-        return {"text": rows.to_text(made or {"text": ""})}
+        return {"text": rows.to_text(made)}
     if guess.format == "dpo":
         preferred(made)
         return made

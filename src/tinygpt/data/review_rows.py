@@ -1,11 +1,10 @@
-"""Rows of what people do in a repository: an issue and what closed it, a change and a remark, a change and
-its message.
+"""Rows of what people do in a repository: issues and what closed them, remarks, commits.
 
-    {instruction, response, metadata {repo, kind, ...}}
+{instruction, response, metadata {repo, kind, ...}}
 
-    issues-prs   title and text of an issue -> text and diff of the pull request that closed it
-    reviews      a piece of a diff -> the first remark of a reviewer on it
-    commits      a diff -> the message of its commit
+issues-prs   title and text of an issue -> text and diff of the pull request that closed it
+reviews      a piece of a diff -> the first remark of a reviewer on it
+commits      a diff -> the message of its commit
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class _Text:
         self._path, self._file = path, file
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._offset, self._lines = 0, 1
-        self.rest, self.over = "", False
+        self.rest, self.over, self._begun = "", False, False
 
     def more(self) -> None:
         """Read on: at least as much as is there already, so that a long element costs no more than twice."""
@@ -126,8 +126,8 @@ class _Text:
             held = len(error.object) - len(raw)  # bytes of a letter that had begun in the block before
             line = self._lines + error.object[: error.start].count(b"\n")
             raise not_utf8(self._path, self._offset - held + error.start, line) from error
-        if not self._offset:
-            found = found.removeprefix("\ufeff")
+        if found and not self._begun:
+            found, self._begun = found.removeprefix("\ufeff"), True
         self._offset += len(raw)
         self._lines += raw.count(b"\n")
         self.rest += found

@@ -18,7 +18,7 @@ class Tally:
     def __init__(self, name: str) -> None:
         self.name, self.n_in, self.n_out = name, 0, 0
         self.dropped: dict[str, int] = {}
-        self.first: list[str] = []  # the first three, each with its place
+        self.first: list[str] = []  # of the first three reasons, with their places
 
     def keep(self) -> None:
         """One more row that goes on."""
@@ -28,9 +28,9 @@ class Tally:
     def drop(self, reason: str, where: str = "") -> None:
         """One more that does not. Numbers in a reason are not told apart."""
         self.n_in += 1
-        if len(self.first) < 3:
-            self.first.append(f"{where}: {reason}" if where else reason)
         key = re.sub(r"\d+", "N", reason)
+        if len(self.first) < 3 and key not in self.dropped:
+            self.first.append(f"{where}: {reason}" if where else reason)
         key = key if key in self.dropped or len(self.dropped) < MOST else OTHER
         self.dropped[key] = self.dropped.get(key, 0) + 1
 

@@ -198,9 +198,8 @@ class GitHub:
         seconds = max(1.0, seconds)
         who = "" if self._token else " without a token, 60 requests an hour are allowed:"
         if seconds > self._left:
-            hint = (
-                f"--resume goes on then; --max-wait {self._max_wait - self._left + seconds:.0f} waits for it"
-            )
+            enough = self._max_wait - self._left + seconds
+            hint = f"--resume goes on then; --max-wait {enough:.0f} waits for it"
             hint += "" if self._token else f"; a token in {self._env or TOKEN_ENV} allows more"
             raise Refused(
                 status, f"GitHub asks to wait {_minutes(seconds)} more:{who} the limit is reached", hint

@@ -1,1 +1,1 @@
-"""Data."""
+"""Make and clean data."""

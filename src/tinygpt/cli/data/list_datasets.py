@@ -14,7 +14,7 @@ import typer
 
 from tinygpt.cli._options import Json
 from tinygpt.cli._render import Output, table
-from tinygpt.data.catalogue import KINDS
+from tinygpt.data.catalogue import ENTRIES, KINDS
 
 FORMATS = ("sft", "dpo", "plain")
 
@@ -34,7 +34,14 @@ def main(
             metavar="|".join(FORMATS), help="Only those for this use.", autocompletion=lambda: list(FORMATS)
         ),
     ] = "",
-    info: Annotated[str, typer.Option(help="All about one: its id, or the last part of it.")] = "",
+    info: Annotated[
+        str,
+        typer.Option(
+            metavar="<id>",
+            help="All about one: its id, or the last part of it.",
+            autocompletion=lambda: [e.id for e in ENTRIES],
+        ),
+    ] = "",
     json_: Json = False,
 ) -> None:
     import dataclasses

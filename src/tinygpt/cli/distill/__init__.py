@@ -1,1 +1,1 @@
-"""Distil, and make data."""
+"""Distill."""
