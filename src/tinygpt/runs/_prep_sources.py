@@ -75,9 +75,9 @@ class Origin:
 
     def __str__(self) -> str:
         value = getattr(self, self.is_of)
-        return (
-            str(hub.dataset(value)) if self.dataset else f"{value}" if self.path else f"{self.is_of} {value}"
-        )
+        if isinstance(value, Path):
+            return value.name if self.path else f"{self.is_of} {value.name}"
+        return str(hub.dataset(value)) if self.dataset else f"github:{_github_rows.named(value)}"
 
 
 class Opened:
@@ -123,7 +123,7 @@ class Opened:
                 return dataclasses.replace(found[0], n_rows=self.tally.n_out)
             known = sorted({one.licence for one in found} - {card.UNKNOWN})
             return Source(
-                name=str(self.origin.path), licence=" AND ".join(known) or card.UNKNOWN,
+                name=str(self.origin), licence=" AND ".join(known) or card.UNKNOWN,
                 n_rows=self.tally.n_out, n_bytes=sum(one.n_bytes for one in found), origins=tuple(found),
             )  # fmt: skip
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         raise ConfigError(f"the sources are of several formats: {told}", hint="set --format")
     steps = [(Tally(name), step) for name, step in config.opened]
     with contextlib.ExitStack() as closing:
-        piles: list[Pile] = []
+        piles, folder = list[Pile](), place.parent if config.out else Path(tempfile.gettempdir())
         for one in parts:
-            piles.append(Pile(place.parent))
+            piles.append(Pile(folder))
             closing.callback(piles[-1].close)
             piles[-1].fill(_through(one, steps, events))
         counts = [pile.n for pile in piles]
@@ -78,11 +79,11 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         if config.dry_run:
             return facts
         sources = tuple(one.source() for one in parts)
-        apart = Pile(place.parent)
+        apart = Pile(folder)
         closing.callback(apart.close)
         lines = _mixed(piles, taken, config)
         if config.shuffle:
-            lines = mixing.shuffled(lines, sum(p.n_bytes for p in piles), config.seed, place.parent)
+            lines = mixing.shuffled(lines, sum(p.n_bytes for p in piles), config.seed, folder)
         facts["rows"] = rows.write(place, _split(lines, apart, config))
         facts["held_out"] = rows.write(held, map(json.loads, apart.lines())) if config.held_out else 0
         settings = {
