@@ -77,10 +77,11 @@ def test_remarks_and_commits(api: FakeGitHub, tmp_path: Path) -> None:
     assert [row["metadata"]["comment_id"] for row in read(tmp_path / "r.jsonl")] == [1, 3, 4, 5]
     assert read(tmp_path / "r.jsonl")[0]["response"] == "remark 1"
     assert done.json["reasons"] == {"an answer to another remark": 1}
+    api.lists[f"{AT}/commits"] += ["odd", {"sha": None}]
     done = ask(api, tmp_path / "c.jsonl", "--kind", "commits")
     assert [row["response"] for row in read(tmp_path / "c.jsonl")] == [f"Change {n}" for n in (1, 2, 4, 5)]
     assert read(tmp_path / "c.jsonl")[0]["instruction"].startswith("diff --git a/f1.py")
-    assert done.json["reasons"] == {"a merge": 1}
+    assert done.json["reasons"] == {"a merge": 1, "not as GitHub writes it": 2}
     refused(
         ask(api, tmp_path / "d.jsonl", "--kind", "commits", "--label", "bug"), "--label and --state choose"
     )
@@ -142,6 +143,7 @@ def test_an_interrupted_fetch_goes_on_without_asking_twice(api: FakeGitHub, tmp_
     refused(ask(api, out), "GitHub refuses pull request 105")
     assert not out.exists() and len(api.asked("/pulls/")) == before + 3
     api.log.clear()
+    refused(ask(api, out), "an interrupted command left what it had got", hint="--resume")
     refused(ask(api, out, "--resume", "--kind", "commits"), "was begun with other settings")
     done = ask(api, out, "--resume")
     assert done.code == 0 and out.read_bytes() == whole.read_bytes()
@@ -196,6 +198,11 @@ def test_every_refusal_is_one_line(api: FakeGitHub, tmp_path: Path) -> None:
     refused(tinygpt("fetch-github", "a/b", "--api-url", "ftp://x", "--out", out), "is no address of an API")
     (tmp_path / "mine.jsonl").write_text("{}\n")
     refused(ask(api, tmp_path / "mine.jsonl"), "mine.jsonl exists")
+    api.faults = {AT: [(302, {"Location": f"{api.endpoint}{AT}"}, b"")] * 9}
+    refused(ask(api, out), "leads from one address to another without end")
+    api.faults = {AT: [(302, {"Location": "file:///etc/passwd"}, b"")]}
+    refused(ask(api, out), "which is not followed")
+    api.faults = {}
     api.objects[AT] = []
     refused(ask(api, out), "makes no sense")
     assert not out.exists()

@@ -58,7 +58,7 @@ class Page:
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Leaves redirects to us: the library would send the token along."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> None:
         return None
 
 

@@ -43,8 +43,7 @@ def source(api: GitHub, repo: str, n_rows: int = 0) -> Source:
     found = api.get(f"/repos/{repo}", f"repository {repo}").body
     if not isinstance(found, dict):
         raise RemoteError(f"the answer about {repo} makes no sense", hint="check --api-url")
-    told = found.get("license")
-    spdx = told.get("spdx_id") if isinstance(told, dict) else None
+    spdx = _inside(found, "license").get("spdx_id")
     licence = spdx if isinstance(spdx, str) and spdx not in ("NOASSERTION", "") else UNKNOWN
     return Source(name=f"github:{repo}", licence=licence, n_rows=n_rows)
 
@@ -68,8 +67,12 @@ def rows(
     n_rows = 0
     for page in listing(api, repo, wanted):
         for item in page.body:
-            key = f"{repo} {wanted.kind} {_identity(item)}" if isinstance(item, dict) else ""
-            if not key or key in seen or _is_other(item, wanted.kind):
+            identity = _identity(item, wanted.kind)
+            if identity is None:
+                tally.drop("not as GitHub writes it")
+                continue
+            key = f"{repo} {wanted.kind} {identity}"
+            if key in seen or _is_other(item, wanted.kind):
                 continue  # a pull request in the list of issues, or one that moved to the next page
             seen.add(key)
             if key not in journal:
@@ -87,8 +90,17 @@ def rows(
                 return
 
 
-def _identity(item: Mapping[str, Any]) -> Any:
-    return item.get("number") or item.get("id") or item.get("sha")
+def _identity(item: Any, kind: str) -> Any:
+    """What GitHub knows an item of a list by; None where it is none of its kind."""
+    name = {"issues-prs": "number", "reviews": "id", "commits": "sha"}[kind]
+    return item.get(name) if isinstance(item, dict) else None
+
+
+def _inside(value: Any, *path: str) -> dict[str, Any]:
+    """The object at a path of keys; an empty one where there is none."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def _is_other(item: Mapping[str, Any], kind: str) -> bool:
@@ -120,13 +132,16 @@ def _closed_by(api: GitHub, repo: str, issue: Mapping[str, Any]) -> Mapping[str,
     number = issue["number"]
     for page in api.pages(f"/repos/{repo}/issues/{number}/timeline", f"issue {number} of {repo}"):
         for event in page.body:
-            told = event.get("source") if isinstance(event, dict) else None
-            other = told.get("issue") if isinstance(told, dict) else None
-            pull = other.get("pull_request") if isinstance(other, dict) else None
-            if not isinstance(pull, dict) or not pull.get("merged_at"):
+            other = _inside(event, "source", "issue")
+            if not _inside(other, "pull_request").get("merged_at") or not isinstance(
+                other.get("number"), int
+            ):
                 continue
-            home = (other.get("repository") or {}).get("full_name", repo)
-            if home.lower() == repo.lower() and review_rows.closes(other.get("body") or "", repo, number):
+            home, text = (
+                str(_inside(other, "repository").get("full_name", repo)),
+                str(other.get("body") or ""),
+            )
+            if home.lower() == repo.lower() and review_rows.closes(text, repo, number):
                 return other
     return None
 

@@ -83,8 +83,11 @@ class Origin:
 class Opened:
     """A source that can be read: `rows` once, then `source` for the card."""
 
-    def __init__(self, origin: Origin, wanted: str, place: Path, events: Events, resume: bool) -> None:
-        self.origin, self.place, self.resume, self._events = origin, place, resume, events
+    def __init__(
+        self, origin: Origin, wanted: str, place: Path, events: Events, resume: bool, force: bool
+    ) -> None:
+        self.origin, self.place, self._events = origin, place, events
+        self.resume, self.force = resume, force
         self.tally = Tally(f"read {origin}")
         self.paths: list[Path] = []
         self.journal: Journal | None = None
@@ -160,7 +163,7 @@ class Opened:
 
         def rows() -> Iterator[dict[str, Any]]:
             settings = {"api_url": one.api_url, "repo": repo, **asked.__dict__}
-            with Journal(self.place, settings, resume=self.resume) as journal:
+            with Journal(self.place, settings, resume=self.resume, force=self.force) as journal:
                 self.journal = journal
                 yield from _github_rows.rows(api, repo, asked, journal, self.tally, self._events)
 

@@ -46,6 +46,8 @@ class Settings(Protocol):
     @property
     def resume(self) -> bool: ...
     @property
+    def force(self) -> bool: ...
+    @property
     def dry_run(self) -> bool: ...
 
 
@@ -112,5 +114,5 @@ def opened(config: Settings, place: Path, events: Events) -> Generator[Written |
         "model": str(config.synth_model), "url": config.synth_url, "per_tool": config.synth_per_tool,
         "seed": config.seed, "tools": hashlib.sha256(config.tools.read_bytes()).hexdigest(),
     }  # fmt: skip
-    with Journal(place, settings, resume=config.resume) as journal:
+    with Journal(place, settings, resume=config.resume, force=config.force) as journal:
         yield Written(endpoint, journal, config, events)

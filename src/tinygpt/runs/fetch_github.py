@@ -97,7 +97,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     assert config.out is not None
     settings = {"api_url": config.api_url, "repos": repos, **wanted.__dict__}
     tally, sources, counts = Tally(config.kind), list[Source](), dict.fromkeys(repos, 0)
-    with Journal(config.out, settings, resume=config.resume) as journal:
+    with Journal(config.out, settings, resume=config.resume, force=config.force) as journal:
 
         def each() -> Iterator[dict[str, Any]]:
             for repo in repos:

@@ -45,7 +45,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         for path in (place, held) if config.held_out else (place,):
             _data_out.check(path, force=config.force)
     parts = [
-        Opened(one, config.format, place.with_name(f"{place.name}.{i}"), events, config.resume)
+        Opened(one, config.format, place.with_name(f"{place.name}.{i}"), events, config.resume, config.force)
         for i, one in enumerate(config.origins)
     ]
     if len({one.format for one in parts}) > 1:
