@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import fake_bfcl
+import fake_github
+import fake_hub
 import fake_tau
 import lm_eval_tasks
 import nano
 import problems
 import row_suites
 from e2e.shell import NANO, good, refused, tinygpt
+from fake_github import FakeGitHub
+from fake_hub import FakeHub
 from tinygpt.cli import _root
 from tinygpt.core.rows import write_rows
 from unit.test_core_rows import row
@@ -43,6 +48,11 @@ LINES = {
     "bake-lora": "{at}/run {at}/tuned --out {out}",
     "compare": "{at}/run --adapter {at}/tuned --corpus {at}/corpus.txt --windows 2 --no-sample",
     "adapter-convert": "{at}/tuned --format mlx --out {out}",
+    "list-datasets": "--specialist math",
+    "download-dataset": "org/data --dry-run",
+    "fetch-github": "own/repo --dry-run --api-url {github}",
+    "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
+    "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
     "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",
@@ -101,13 +111,42 @@ def wide(trained: Path) -> Path:
     return out
 
 
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    with fake_github.serving(FakeGitHub()) as found:
+        found.repository("own/repo")
+        yield found
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    nano.require("huggingface_hub")
+    with fake_hub.serving(FakeHub()) as found:
+        found.add("datasets/org/data", {"train.jsonl": b'{"text": "a"}\n'})
+        fake_hub.point_at(found, tmp_path / "cache", monkeypatch)
+        yield found
+
+
 @pytest.mark.parametrize("name", LINES)
-def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, tmp_path: Path) -> None:
+def test_stdout_is_json_and_nothing_else(
+    name: str, trained: Path, wide: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if name == "download-dataset":
+        request.getfixturevalue("hub")
+    api = request.getfixturevalue("github").endpoint if name == "fetch-github" else ""
+
     def words(name: str) -> list[str]:
         nano = " ".join(NANO)
         return (
             LINES[name]
-            .format(judgement=row_suites.FIXTURES, at=trained, wide=wide, out=tmp_path / "out", nano=nano)
+            .format(
+                judgement=row_suites.FIXTURES,
+                at=trained,
+                wide=wide,
+                out=tmp_path / "out",
+                nano=nano,
+                github=api,
+            )
             .split()
         )
 
@@ -142,6 +181,10 @@ def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, t
         row_suites.write("sts", trained)
     if name == "eval-indic":
         row_suites.write("xquad", trained)
+    if name == "prep-data":
+        (trained / "mix.toml").write_text(f'[[sources]]\npath = "{trained}/rows.jsonl"\n')
+    if name == "extractor-data":
+        (trained / "tools.json").write_text('[{"name": "f", "description": "does it"}]')
     if name in ("generate", "reject", "rest"):
         (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":

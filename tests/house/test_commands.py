@@ -31,6 +31,8 @@ FREE = {
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
     "--judge-url",
     "--score-field",
+    "--config-name", "--split", "--revision", "--label", "--since", "--token-env", "--api-url", "--github",
+    "--synth-url",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -91,6 +93,13 @@ ORIGINAL = {
     "tokenize-train": "--corpus, --out, --vocab-size",
     "merge": "--out, --weights, --method, --density, --base, --dare-seed",
     "bake-lora": "--out, --dtype",
+    "list-datasets": "--specialist, --format, --info",
+    "download-dataset": "--format, --out, --map, --revision, --max-files, --inspect, --dry-run",
+    "fetch-github": "--kind, --label, --state, --since, --max-diff-bytes, --limit, --out, --multi-repo, "
+    "--resume, --dry-run",
+    "prep-data": "--bfcl, --tau-bench, --github, --kinds, --dedup, --limit, --out, --dry-run",
+    "extractor-data": "--bfcl, --tau-bench, --tools, --synth, --synth-model, --synth-per-tool, "
+    "--min-examples, --out, --dry-run",
 }
 
 
