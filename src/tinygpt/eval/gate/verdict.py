@@ -160,7 +160,7 @@ def _compared(spec: Spec, suite: Suite, told: Judged, new: _Measured, old: _Meas
         notes += ("how noisy it is is not known: judged by the threshold alone",)
     elif change.p_fall is not None and change.p_fall > spec.alpha:
         noise = f"within noise (p = {change.p_fall:.2g})"
-        if old[1] and not new[1]:
+        if old.scores and not new.scores:
             why = (
                 f"it fell, {noise} as far as rows tell; the baseline has records of its examples, it has none"
             )
