@@ -151,7 +151,8 @@ class Served:
         return [
             Answer.of(
                 (choice["message"].get("content") if "message" in choice else choice["text"]) or "",
-                cut=choice.get("finish_reason") == "length", error=withheld(choice),
+                cut=choice.get("finish_reason") == "length",
+                error=withheld(choice),
             )
             for choice in chosen
         ]
