@@ -16,8 +16,9 @@ OWN = (*LENGTHS, "until", "do_sample", "temperature")
 # OpenAI's API, and what vLLM, SGLang, llama.cpp, Ollama and mlx-lm take besides.
 SERVED = (
     "top_p", "top_k", "min_p", "typical_p", "frequency_penalty", "presence_penalty", "repetition_penalty",
-    "repeat_penalty", "repeat_last_n", "repetition_context_size", "seed", "stop", "n", "best_of", 
-    "logit_bias", "user", "reasoning_effort", "reasoning", "verbosity", "response_format", "chat_template_kwargs",
+    "repeat_penalty", "repeat_last_n", "repetition_context_size", "seed", "stop", "n", "best_of",
+    "logit_bias", "user", "reasoning_effort", "reasoning", "verbosity", "response_format",
+    "chat_template_kwargs",
     "min_tokens", "stop_token_ids", "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens",
     "include_stop_str_in_output", "no_stop_trim", "truncate_prompt_tokens", "guided_json", "guided_regex",
     "guided_choice", "guided_grammar", "structured_outputs", "regex", "json_schema", "ebnf", "grammar",
