@@ -164,3 +164,20 @@ def test_runs_that_agree_are_no_surer_than_one() -> None:
     runs = [_row("a", score, interval=(score - 0.01, score + 0.01)) for score in (0.2, 0.5, 0.8)]
     cell = compare(runs)[0].lines[0].cells[0]
     assert cell is not None and cell.low is not None and cell.low < 0.2
+
+
+def test_scores_whose_sum_is_no_number_have_a_mean() -> None:
+    for scores, mean in (((1e308, 1e308), 1e308), ((-1e308, 1e308, 1e308), 1e308 / 3)):
+        (table,) = compare([_row("a", score, metric="nll") for score in scores])
+        cell = table.lines[0].cells[0]
+        assert cell is not None and cell.score == pytest.approx(mean)
+        assert cell.low is None or cell.low <= cell.score
+
+
+def test_records_whose_sum_is_no_number_are_told() -> None:
+    rows = [_row(name, 1e308, metric="nll", n_examples=2, run_id=name) for name in "ab"]
+    told = {"task": "t", "scores": {"nll": 1e308}}
+    records = [{"run_id": name, "id": id, **told} for name in "ab" for id in "xy"]
+    (table,) = compare(with_intervals(rows, records))
+    assert table.lines[0].cells[0] is not None
+    differences(rows, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tinygpt.cli._render import table
+from tinygpt.cli._render import line, table
 
 if TYPE_CHECKING:
     from tinygpt.core.rows import EvalRow
@@ -31,7 +31,7 @@ def compared(found: Table) -> None:
     head, body = grid(found)
     table(head, body, title=found.title)
     for note in found.notes:
-        print(f"note: {note}")
+        line(f"note: {note}")
 
 
 def markdown(found: Table) -> str:

@@ -9,6 +9,7 @@ by example (`differences`).
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -292,13 +293,15 @@ def _cell(rows: Sequence[EvalRow]) -> Cell | None:
     if len(rows) == 1:
         low, high = rows[0].interval or (None, None)
     else:
-        half = 1.96 * statistics.stdev(scores) / len(rows) ** 0.5
-        low, high = statistics.fmean(scores) - half, statistics.fmean(scores) + half
+        half = 1.96 * _spread(scores) / len(rows) ** 0.5
+        low, high = _mean(scores) - half, _mean(scores) + half
         if len(own := [row.interval for row in rows if row.interval]) == len(rows):
             lows, highs = zip(*own)
-            low, high = min(low, statistics.fmean(lows)), max(high, statistics.fmean(highs))
+            low, high = min(low, _mean(lows)), max(high, _mean(highs))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            low, high = None, None
     return Cell(
-        score=statistics.fmean(scores),
+        score=_mean(scores),
         low=low,
         high=high,
         n=max(r.n_examples for r in rows),
@@ -306,6 +309,22 @@ def _cell(rows: Sequence[EvalRow]) -> Cell | None:
         n_failed=sum(r.n_failed for r in rows),
         n_truncated=sum(r.n_truncated for r in rows),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Also of numbers whose sum is beyond all floats."""
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation; infinite where it is beyond all floats."""
+    try:
+        return statistics.stdev(values)
+    except OverflowError:
+        return math.inf
 
 
 def _line(label: str, metric: str, cells: Sequence[Cell | None]) -> Line:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import TinyGPTError
 from tinygpt.infer.config import SampleConfig
-from tinygpt.runs._openai import Client, Refused
+from tinygpt.runs._openai import Client, Refused, withheld
 
 if TYPE_CHECKING:
     from tinygpt.infer.lane import Lane
@@ -198,6 +198,8 @@ def _read(found: dict[str, Any], ask: Ask) -> Told:
         text = str((choice["text"] if message is None else message.get("content")) or "")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         return Told(error=f"the server's answer has no {error}", again=True)
+    if why := withheld(choice):
+        return Told(error=why)
     usage = found.get("usage") or {}
     return Told(
         text=text,

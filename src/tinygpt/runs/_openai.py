@@ -25,6 +25,22 @@ LONGEST = 300.0  # seconds that are waited at most, whatever a server asks for
 SHOWN = 300  # letters of a server's message
 
 
+def another(asked: str, found: dict[str, Any]) -> str:
+    """A sentence where an answer says that another model wrote it than was asked; empty where it does not. It
+    may be the same one by another name, so that this is no error."""
+    told = found.get("model")
+    if not isinstance(told, str) or told in ("", asked) or told.removesuffix(":latest") == asked:
+        return ""
+    return f"'{asked}' was asked, and the server says that '{told[:SHOWN]}' answers"
+
+
+def withheld(choice: dict[str, Any]) -> str:
+    """Why the text of a choice is no answer of the model's; empty where it is one."""
+    if choice.get("finish_reason") == "content_filter":
+        return "the server's content filter withheld the answer"
+    return ""
+
+
 class Refused(RemoteError):
     """The server understood, and said no. `status` is HTTP's."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt.core.errors import RemoteError, UnsupportedError
 from tinygpt.core.events import Events, Progress
 from tinygpt.eval.endpoint import GREEDY, Message, Prompt, Reply, Sampling
-from tinygpt.runs._openai import Client, Refused
+from tinygpt.runs._openai import Client, Refused, another, withheld
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -58,6 +58,7 @@ class RemoteEndpoint:
         self.facts: dict[str, Any] = {"batch_size": batch}
         self._batch, self._events = batch, events
         self._guard, self._lost, self._proved = threading.Lock(), 0, False
+        self._named = False  # it was said that another model answers
 
     def complete(
         self,
@@ -165,6 +166,8 @@ class RemoteEndpoint:
             return Reply.failed(error.message)
         with self._guard:
             self._lost, self._proved = 0, True
+        if why := withheld(choice):
+            return Reply.failed(why)
         message = choice["message"]
         text = message["content"] or ""
         return Reply(
@@ -180,6 +183,7 @@ class RemoteEndpoint:
             raise RemoteError(f"{self.path}{path} gave no answer: {json.dumps(found)[:200]}")
         if found.get("error") or choices[0].get("finish_reason") == "error":
             raise RemoteError(f"{self.path}{path} broke off: {json.dumps(found)[:200]}")
+        self._check_name(found)
         choice, message = choices[0], choices[0].get("message")
         if path.startswith("/chat"):
             if not isinstance(message, dict):
@@ -194,6 +198,13 @@ class RemoteEndpoint:
         told = usage.get("completion_tokens") if isinstance(usage, dict) else None
         message = {**message, "content": message.get("content")}
         return {**choice, "message": message, "n_tokens": told if isinstance(told, int) else 0}
+
+    def _check_name(self, found: dict[str, Any]) -> None:
+        told = another(self.model, found)
+        with self._guard:
+            first, self._named = bool(told) and not self._named, self._named or bool(told)
+        if first and self._events is not None:
+            self._events.note(told, "warning")
 
 
 def _wrong(message: Message) -> str | None:
