@@ -12,14 +12,17 @@ from tinygpt.core.events import Events
 from tinygpt.core.family import Family
 from tinygpt.data.source import chat, text
 from tinygpt.distill import distillation
-from tinygpt.runs import _directory, _pieces, _teacher, _train
+from tinygpt.runs import _directory, _pieces, _teacher, _teacher_cache, _train
 from tinygpt.runs._conversations import Conversations
 from tinygpt.runs._directory import RunDirectory
+from tinygpt.runs._teaching import Teaching
 from tinygpt.train.loop import Result
 from tinygpt.train.world import world
 
 if TYPE_CHECKING:
     from tinygpt.data.source._source import Source
+    from tinygpt.data.tokenizer._protocol import Tokenizer
+    from tinygpt.runs._tuned import Opened
 
 LOSSES = Family("tinygpt.distill.divergence", verb="losses")
 # Settings of rows that say nothing about plain text.
@@ -27,14 +30,12 @@ OF_ROWS = ("map", "learn", "prompt_weight", "template", "truncate", "pack", "len
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Conversations):
+class Config(Conversations, Teaching):
     """Settings of a distillation."""
 
     base: Annotated[
         Path | None, "Student to tune: a model, run or specialist directory; not given: a fresh model."
     ] = None
-    teacher: Annotated[Path | None, "Model to learn from: a model, run or specialist directory."] = None
-    teacher_adapter: Annotated[tuple[Path, ...], "Adapter that the teacher wears; may be repeated."] = ()
     loss: Annotated[Pick, "What makes the student's distributions like the teacher's.", LOSSES] = Pick(
         "forward_kl"
     )
@@ -58,6 +59,7 @@ class Config(Conversations):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.mixed()
+        self.check_teacher(self.loss.name)
         refuse_idle(self, {**dict.fromkeys(("glob", "exclude", "field", "workers"), "corpus")})
         if self.corpus and self.data:
             raise ConfigError("--data has rows, --corpus plain text", hint="leave one of them out")
@@ -81,7 +83,38 @@ class Config(Conversations):
 
 def run(config: Config, events: Events) -> Result:
     """Distill and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""
-    if config.teacher is None:
+    directory, opened, template, source = _begun(config, events)
+    model, tokenizer, base = opened
+    write, resume = config.learned(opened, directory.seed)
+    batches: Any = source
+    if config.cache_teacher is not None:
+        kept = _kept(config, directory, source, tokenizer, events)
+        taught, batches = kept.taught, kept.wrap(source)
+    else:
+        assert config.teacher is not None
+        taught = _teacher.opened(config.teacher, config.teacher_adapter, tokenizer, events)
+    objective = distillation.build(
+        model, taught.teacher, LOSSES.load(config.loss.name), config.mixed(), config.loss.options
+    )
+    facts: dict[str, Any] = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
+    facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.facts}
+    return _train.train(
+        directory, source=batches, held_out=batches.held_out, objective=objective,
+        inputs=_directory.inputs(source, tokenizer, base) | taught.inputs, write=write, resume=resume,
+        events=events, facts=facts, tokenizer=tokenizer, template=template,
+    )  # fmt: skip
+
+
+def cache(config: Config, events: Events) -> dict[str, Any]:
+    """Fill the teacher's cache with what the run would read; its facts, and where. --out is left alone."""
+    directory, opened, _, source = _begun(config, events)
+    kept = _kept(config, directory, source, opened.tokenizer, events)
+    return {**kept.store.facts(), "path": str(kept.store.path)}
+
+
+def _begun(config: Config, events: Events) -> tuple[RunDirectory, Opened, Any, Source]:
+    """The run's directory, student, template and source, and the steps that --epochs means."""
+    if config.teacher is None and config.cache_teacher is None:
         raise ConfigError("there is no teacher", hint="give --teacher a model")
     if not config.data and not config.corpus:
         raise ConfigError("there is nothing to learn from", hint="give --data rows, or --corpus text")
@@ -92,21 +125,17 @@ def run(config: Config, events: Events) -> Result:
     if config.data:
         tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
         opened = opened._replace(tokenizer=tokenizer)
-    model, tokenizer, base = opened
     source = _source(config, opened, directory.seed, events)
     directory.config = config.counted(source)
-    write, resume = config.learned(opened, directory.seed)
-    taught = _teacher.opened(config.teacher, config.teacher_adapter, tokenizer, events)
-    objective = distillation.build(
-        model, taught.teacher, LOSSES.load(config.loss.name), config.mixed(), config.loss.options
-    )
-    facts: dict[str, Any] = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
-    facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.facts}
-    return _train.train(
-        directory, source=source, held_out=source.held_out, objective=objective,
-        inputs=_directory.inputs(source, tokenizer, base) | taught.inputs, write=write, resume=resume,
-        events=events, facts=facts, tokenizer=tokenizer, template=template,
-    )  # fmt: skip
+    return directory, opened, template, source
+
+
+def _kept(
+    config: Config, directory: RunDirectory, source: Source, tokenizer: Tokenizer, events: Events
+) -> _teacher_cache.Kept:
+    how: dict[str, Any] = {"steps": directory.config.amounts.steps, "held_out": config.eval_batches}
+    how |= {"temperature": config.temperature, "prompts": config.prompt_weight > 0}
+    return _teacher_cache.filled(config, source, tokenizer, events=events, **how)
 
 
 def _source(config: Config, opened: Any, seed: int, events: Events) -> Source:
