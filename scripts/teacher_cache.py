@@ -4,7 +4,8 @@
 
 For each k: bytes of a place, their share of dense float32 logits, what the tokens left out share (tail), and
 the KL divergence of what is kept to the whole distribution, with the others as one event (what training
-reads) and with that event spread in proportion to the mean distribution of the places read.
+reads) and with that event spread in proportion to the mean distribution of the places read. Beside it what a
+store of last hidden states would cost and lose, of which the output matrix, kept once, makes all logits.
 """
 
 from __future__ import annotations
@@ -24,6 +25,15 @@ from tinygpt.train.state import arrays
 
 KS = (16, 32, 64, 128, 256, 512, 768, 873)
 OF_ROW = 24  # bytes of a row's hash and start
+
+
+def in_bytes(x_PD: np.ndarray) -> np.ndarray:
+    """A byte for each value, and a scale for each place."""
+    scale = np.abs(x_PD).max(-1, keepdims=True) / 127
+    return (np.rint(x_PD / scale) * scale).astype(np.float32)
+
+
+STATES = {"float16": lambda x_PD: x_PD.astype(np.float16).astype(np.float32), "a byte": in_bytes}
 
 
 def main() -> None:
@@ -47,10 +57,12 @@ def main() -> None:
     n, rng = tokenizer.vocab_size, np.random.default_rng(0)
     mean, n_mean, n_right, nll = np.zeros(n), 0, 0, 0.0
     sampled: list[np.ndarray] = []
+    coarse: dict[str, list[float]] = {name: [] for name in STATES}
     for i in range(min(len(source), given.rows // 8)):
         batch = source[i]
         rows = arrays(batch)
-        logits = loaded.model(rows["tokens"], positions=rows["positions"], segments=rows["segments"])
+        x_BLD = loaded.model.hidden(rows["tokens"], positions=rows["positions"], segments=rows["segments"])
+        logits = loaded.model.output(x_BLD)
         log_p = log_softmax(logits[..., :n], given.temperature).reshape(-1, n)
         at = np.flatnonzero(batch.weights.reshape(-1) > 0)
         log_p = np.array(log_p[mx.array(at)])
@@ -61,6 +73,12 @@ def main() -> None:
         n_right += int((log_p.argmax(-1) == targets).sum())
         chosen = rng.choice(len(at), min(len(at), 8 * given.places), replace=False)
         sampled += [log_p[p].astype(np.float64) for p in chosen]
+        x_PD = np.array(x_BLD.reshape(-1, x_BLD.shape[-1]))[at][chosen]
+        for name, found in coarse.items():
+            again = loaded.model.output(mx.array(STATES[name](x_PD)))[..., :n]
+            log_q = np.array(log_softmax(again, given.temperature), np.float64)
+            p = log_p[chosen].astype(np.float64)
+            found += (np.exp(p) * (p - log_q)).sum(-1).tolist()
     print(f"{given.model}: vocabulary {n:,}, held-out loss {nll / n_mean:.3f} nats over {n_mean:,} places,")
     print(f"{100 * n_right / n_mean:.1f} % of tokens likeliest; errors of {len(sampled):,} places\n")
     print(f"| k | bytes a place | of dense fp32 | {' | '.join(FACTS)} | p99 of kl_spread |\n|{'---|' * 7}")
@@ -76,6 +94,14 @@ def main() -> None:
         cells = [f"{np.mean([one[name] for one in found]):.5f}" for name in FACTS]
         worst = np.quantile([one["kl_spread"] for one in found], 0.99)
         print(f"| {k} | {each:.1f} | {100 * each / (4 * n):.3f} % | {' | '.join(cells)} | {worst:.4f} |")
+    width = loaded.config.hidden_size
+    for name, lost in coarse.items():
+        each = 2 * width if name == "float16" else width + 2
+        print(
+            f"hidden states, {name}: {each} bytes a place, {100 * each / (4 * n):.3f} % of dense fp32, ",
+            end="",
+        )
+        print(f"KL {np.mean(lost):.6f}; the output matrix once: {2 * n * width / 1e6:.1f} MB in float16")
 
 
 if __name__ == "__main__":
