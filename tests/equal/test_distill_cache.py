@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,26 @@ def test_a_whole_cache_needs_no_teacher_on_this_machine(folder: Path, tmp_path: 
     with pytest.raises(ConfigError, match="has 0 caches with k 5"):
         distill.run(runs.config(folder, tmp_path / "c", **how | {"top_k": 5}), Events())
     assert not (tmp_path / "c").exists()
+
+
+def test_the_teacher_is_gone_before_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, begun = list[Any](), list[Any]()
+    init, train = _teacher_cache.Likeliest.__init__, distill._train.train
+
+    def met(self: Any, model: Any, key: Key) -> None:
+        there.append(weakref.ref(model))
+        init(self, model, key)
+
+    def checked(*given: Any, **how: Any) -> Any:
+        begun.extend(ref() for ref in there)
+        return train(*given, **how)
+
+    monkeypatch.setattr(_teacher_cache.Likeliest, "__init__", met)
+    monkeypatch.setattr(distill._train, "train", checked)
+    distill.run(runs.config(folder, tmp_path / "a", **given(folder, tmp_path, "answers")), Events())
+    assert begun == [None]
 
 
 def test_what_was_asked_before_a_stop_is_not_asked_again(

@@ -1,13 +1,12 @@
 """Teach a small model what a larger one finds likely, on plain text or on the answers of rows.
 
 The student may be a base with an adapter, a base with all weights (--full), or a fresh model.
+With --cache-teacher the teacher is asked once, before training, and is not in memory while the student
+learns; another run over the same rows does not open it at all.
 
 Example:
 
     tinygpt distill runs/small/final --teacher runs/large/final --data rows.jsonl --full --out runs/taught
-
-With --cache-teacher the teacher is asked once, before training, and is not in memory while the student
-learns; another run over the same rows does not open it at all.
 """
 
 from __future__ import annotations
