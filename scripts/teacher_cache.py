@@ -1,6 +1,6 @@
 """What a teacher's cache costs and loses, by how many tokens of a place it keeps.
 
-    nice python scripts/teacher_cache.py MODEL --corpus FOLDER --glob "*.py" --rows 256
+    python scripts/teacher_cache.py MODEL --corpus FOLDER --glob "*.py" --rows 256
 
 For each k: bytes of a place, their share of dense float32 logits, what the tokens left out share (tail), and
 the KL divergence of what is kept to the whole distribution, with the others as one event (what training
