@@ -74,11 +74,11 @@ def main() -> None:
         chosen = rng.choice(len(at), min(len(at), 8 * given.places), replace=False)
         sampled += [log_p[p].astype(np.float64) for p in chosen]
         x_PD = np.array(x_BLD.reshape(-1, x_BLD.shape[-1]))[at][chosen]
-        for name, found in coarse.items():
+        for name, lost in coarse.items():
             again = loaded.model.output(mx.array(STATES[name](x_PD)))[..., :n]
             log_q = np.array(log_softmax(again, given.temperature), np.float64)
             p = log_p[chosen].astype(np.float64)
-            found += (np.exp(p) * (p - log_q)).sum(-1).tolist()
+            lost += (np.exp(p) * (p - log_q)).sum(-1).tolist()
     print(f"{given.model}: vocabulary {n:,}, held-out loss {nll / n_mean:.3f} nats over {n_mean:,} places,")
     print(f"{100 * n_right / n_mean:.1f} % of tokens likeliest; errors of {len(sampled):,} places\n")
     print(f"| k | bytes a place | of dense fp32 | {' | '.join(FACTS)} | p99 of kl_spread |\n|{'---|' * 7}")

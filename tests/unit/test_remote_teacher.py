@@ -63,7 +63,7 @@ def test_each_place_has_the_likeliest_tokens_after_it() -> None:
         endpoint, batch, counts, run = ask(fake.url)
         found = run()
         assert endpoint.model == "big"
-    prompts = [body["prompt"] for path, body in fake.asked if "logprobs" in body]
+    prompts = [body["prompt"] for _, body in fake.asked if "logprobs" in body]
     wanted = [batch.tokens[0, :5], batch.tokens[0, 5:], batch.tokens[1, :6]]
     assert sorted(prompts) == sorted(part.tolist() for part in wanted)
     for b, places in enumerate(found):
