@@ -10,25 +10,35 @@ from tinygpt.core.config import Pick, refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.core.family import Family
-from tinygpt.data.source import chat, text
+from tinygpt.data.source import text
 from tinygpt.distill import distillation, on_policy
 from tinygpt.infer.engine import Engine
-from tinygpt.runs import _directory, _pieces, _teacher, _train
-from tinygpt.runs._conversations import Conversations
+from tinygpt.runs import _directory, _pieces, _sources, _teacher, _train
 from tinygpt.runs._directory import RunDirectory
+from tinygpt.runs._hints import Hinted, without
 from tinygpt.train.loop import Result
 from tinygpt.train.world import world
 
 if TYPE_CHECKING:
-    from tinygpt.data.source._source import Source
+    pass
 
 LOSSES = Family("tinygpt.distill.divergence", verb="losses")
 # Settings of rows that say nothing about plain text.
-OF_ROWS = ("map", "learn", "prompt_weight", "template", "truncate", "pack", "length_bucket", "val_data")
+OF_ROWS = (
+    "map",
+    "learn",
+    "prompt_weight",
+    "template",
+    "truncate",
+    "pack",
+    "length_bucket",
+    "val_data",
+    "rationale_weight",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Conversations):
+class Config(Hinted):
     """Settings of a distillation."""
 
     base: Annotated[
@@ -96,8 +106,10 @@ class Config(Conversations):
 
 def run(config: Config, events: Events) -> Result:
     """Distill and leave `out/final`: an adapter directory in PEFT's format, or a model directory."""
-    if config.teacher is None:
-        raise ConfigError("there is no teacher", hint="give --teacher a model")
+    if config.teacher is None and (config.alpha or config.hint):
+        raise ConfigError(
+            "there is no teacher", hint="give --teacher a model; labels alone are learned with --alpha 0"
+        )
     if not config.data and not config.corpus:
         raise ConfigError("there is nothing to learn from", hint="give --data rows, or --corpus text")
     directory = RunDirectory("distill", config, world())
@@ -108,33 +120,26 @@ def run(config: Config, events: Events) -> Result:
         tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
         opened = opened._replace(tokenizer=tokenizer)
     model, tokenizer, base = opened
-    source = _source(config, opened, directory.seed, events)
+    source = _sources.opened(config, opened, directory.seed, events)
     directory.config = config.counted(source)
     write, resume = config.learned(opened, directory.seed)
-    taught = _teacher.opened(config.teacher, config.teacher_adapter, tokenizer, events)
-    objective = distillation.build(
-        model, taught.teacher, LOSSES.load(config.loss.name), config.mixed(), config.loss.options
-    )
+    taught = _teacher.given(config, tokenizer, events, n_own=model.config.vocab_size)
     facts: dict[str, Any] = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
-    facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.facts}
+    facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.told(source)}
+    hint = config.hinted(model, taught.teacher, directory.seed)
+    objective = distillation.build(
+        model, taught.teacher, LOSSES.load(config.loss.name), config.mixed(), config.loss.options,
+        hint=hint, hint_weight=config.hint_weight,
+    )  # fmt: skip
+    write, resume = without(model, write, resume)
     rewrite = None
     if config.on_policy:
         engine = Engine(model, tokenizer, template)
-        rewrite = on_policy.OnPolicy(engine, config.writing(), seed=directory.seed)
+        written = on_policy.OnPolicy(engine, config.writing(), seed=directory.seed)
+        rewrite = taught.rewriting(written)
     return _train.train(
-        directory, source=source, held_out=source.held_out, objective=objective,
+        directory, source=taught.reading(source), held_out=taught.reading(source.held_out),
+        objective=objective, beside=hint.projections if hint is not None else None,
         inputs=_directory.inputs(source, tokenizer, base) | taught.inputs, write=write, resume=resume,
         events=events, facts=facts, tokenizer=tokenizer, template=template, rewrite=rewrite,
     )  # fmt: skip
-
-
-def _source(config: Config, opened: Any, seed: int, events: Events) -> Source:
-    """Batches of the text, or of the rows."""
-    how: dict[str, Any] = {
-        "length": config.row_length(opened.model.config, whole=config.whole),
-        "batch_size": config.amounts.batch, "seed": seed, "events": events,
-        "packs": getattr(opened.model, "packs", True),
-    }  # fmt: skip
-    if config.corpus:
-        return text.build(config.words(), opened.tokenizer, **how)
-    return chat.build(config.rows(), opened.tokenizer, **how)
