@@ -29,6 +29,7 @@ FREE = {
     "--regex", "--choices", "--out-field", "--url", "--allow-host", "--api-key", "--cors-origin", "--host",
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
+    "--rationale-field",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {

@@ -110,6 +110,56 @@ def test_what_a_normaliser_changes_is_passed_over_and_what_changes_all_is_refuse
             Reader(own, other, longest=100)
 
 
+def sentence_piece(tmp_path: Path) -> Any:
+    """A tokenizer that shows spaces as letters, puts one before the first word, and falls back to bytes."""
+    import json
+
+    words = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{b:02X}>" for b in range(256)),
+        *"abcdefghijklmnopqrstuvwxyz\u2581",
+    ]
+    merges = [("\u2581", "l"), ("i", "n"), ("in", "e"), ("\u2581l", "ine")]
+    vocab = {name: id for id, name in enumerate([*words, *(a + b for a, b in merges)])}
+    added = [
+        {"id": i, "content": name, "special": True, "normalized": False, "single_word": False,
+         "lstrip": False, "rstrip": False}
+        for i, name in enumerate(words[:3])
+    ]  # fmt: skip
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    definition = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "normalizer": {
+            "type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, replace]},
+        "pre_tokenizer": None, "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+            {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "vocab": vocab, "merges": [list(pair) for pair in merges],
+                  "unk_token": "<unk>", "byte_fallback": True, "fuse_unk": True, "dropout": None},
+    }  # fmt: skip
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "bos_token": "<s>"}))
+    return hf.load(tmp_path)
+
+
+def test_sentence_piece_reads_and_is_read(tmp_path: Path) -> None:
+    """Its texts begin with its own token, and a space that it adds itself is not in the way."""
+    other = sentence_piece(tmp_path)
+    ids, at = Reader(BYTES, other, longest=100).text([BYTES.eos_id, *BYTES.encode("a line é")])
+    assert ids[0] == other.bos_id and at[0] == 0
+    spelled = b"".join(map(other.id_to_bytes, ids[1:]))
+    assert spelled.lstrip() == "a line é".encode() and at[1] >= 0 and at[-1] == len(ids) - 1
+    assert at[len("a line")] >= 0 and at[len("a lin")] == -1
+    ids, at = Reader(other, BYTES, longest=100).text([other.bos_id, *other.encode("a line")])
+    assert ids[0] == BYTES.eos_id and bytes(ids[1:]) == b" a line" and min(at) == 0
+    pairs = dict(matched(BYTES, other))
+    assert other.id_to_bytes(pairs[ord("a")]) == b"a" and pairs[ord("a")] != 3 + ord("a")  # not <0x61>
+    assert pairs[BYTES.eos_id] == other.eos_id
+
+
 def test_a_batch_is_read_row_by_row() -> None:
     batch = texts(WORDS)
     found = Reader(WORDS, BYTES, longest=100)(batch)
@@ -120,7 +170,8 @@ def test_a_batch_is_read_row_by_row() -> None:
     assert (found.taught_known == (batch.segments > 0)).all()  # bytes know every end
     last = int((batch.segments[0] == 1).sum()) - 1
     assert found.taught_at[0, last] == len(first) and found.taught_to[0, last] == last
-    assert found.taught_to[0, 0] == 1 and found.rows(1, 2).taught_at.shape == (1, 32)
+    part = found.rows(1, 2)
+    assert found.taught_to[0, 0] == 1 and isinstance(part, Reread) and part.taught_at.shape == (1, 32)
 
 
 def test_the_share_of_a_source_is_that_of_its_learned_places() -> None:

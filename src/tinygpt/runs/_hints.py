@@ -57,7 +57,7 @@ class Hinted(Conversations):
 
     def rows(self) -> chat.Config:
         found = super().rows()
-        if not self.rationale_weight:
+        if self.rationale_weight <= 0:
             return found
         return replace(found, rationale=self.rationale_field, rationale_weight=self.rationale_weight)
 

@@ -17,7 +17,6 @@ from tinygpt.model.seeds import key_of
 
 Seen = dict[str, mx.array]
 Shapes = Mapping[str, tuple[int, ...]]
-LAYERS = "Pairs student:teacher of layers, counted from 0; not given: "
 
 
 class Hint(Protocol):

@@ -21,7 +21,7 @@ from typing import Annotated
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
-from tinygpt.distill.hint._points import LAYERS, Seen, Shapes, depth, need, pairs
+from tinygpt.distill.hint._points import Seen, Shapes, depth, need, pairs
 
 RELATIONS = {
     "qk": ("hook_q", "hook_k"),
@@ -35,7 +35,9 @@ RELATIONS = {
 class Config:
     """Which layers and relations, in how many heads."""
 
-    layers: Annotated[tuple[str, ...], f"{LAYERS}the last of both."] = ()
+    layers: Annotated[
+        tuple[str, ...], "Pairs student:teacher of layers, counted from 0; not given: the last of both."
+    ] = ()
     relations: Annotated[tuple[str, ...], "Which relations: qk (the attention pattern), vv, qq, kk."] = (
         "qk",
         "vv",

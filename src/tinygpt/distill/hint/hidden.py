@@ -19,14 +19,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tinygpt.core.backend import mx
-from tinygpt.distill.hint._points import LAYERS, Projections, Seen, Shapes, need, pairs, spread
+from tinygpt.distill.hint._points import Projections, Seen, Shapes, need, pairs, spread
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Which layers, and what lies between them."""
 
-    layers: Annotated[tuple[str, ...], f"{LAYERS}all of the student's, evenly spread."] = ()
+    layers: Annotated[
+        tuple[str, ...],
+        "Pairs student:teacher of layers, counted from 0; not given: all of the student's, evenly spread.",
+    ] = ()
     project: Annotated[bool, "Learn a matrix between states of one width too."] = False
 
 
