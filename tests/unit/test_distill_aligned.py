@@ -78,13 +78,30 @@ def test_control_tokens_keep_their_meaning_and_texts_their_ends() -> None:
     assert at[0] == 0 and at[-1] == len(ids) - 1
 
 
-def test_broken_characters_and_long_texts() -> None:
-    """A row may be cut inside a character; a teacher reads as far as it can."""
+def test_broken_characters() -> None:
+    """A row may be cut inside a character."""
     whole = BYTES.encode("é of")
     ids, at = Reader(BYTES, WORDS, longest=100).text(whole[1:])
     assert b"".join(map(WORDS.id_to_bytes, ids)) == bytes(whole[1:]) and at[0] == 0 and at[-1] == len(ids) - 1
-    ids, at = Reader(WORDS, BYTES, longest=6).text(WORDS.encode("line of text"))
-    assert len(ids) == 6 and at[0] == 3 and at[-1] == -1
+
+
+@pytest.mark.parametrize("longest", [6, 8, 15, 29, 30, 100])
+def test_long_texts_are_read_in_windows(longest: int) -> None:
+    """Every place is where the teacher's token ends, with at least half a window before it."""
+    text = "line of text and more of lines"
+    ids = WORDS.encode(text)
+    found = Reader(WORDS, BYTES, longest=longest)(laid(WORDS, [[[*ids, WORDS.eos_id]]], len(ids)))
+    read, at = found.taught_tokens[0], found.taught_at[0]
+    end = 0
+    for t, id in enumerate(ids):
+        end += len(WORDS.id_to_bytes(id))
+        reach = int(found.taught_positions[0, at[t]]) + 1
+        assert reach == end if end <= longest else longest - longest // 2 <= reach <= longest
+        assert bytes(read[at[t] + 1 - reach : at[t] + 1].tolist()) == text.encode()[end - reach : end]
+        to = found.taught_to[0, t]
+        same = found.taught_segments[0, at[min(t + 1, len(ids) - 1)]] == found.taught_segments[0, at[t]]
+        assert to == (t + 1 if t + 1 < len(ids) and same else t)
+    assert found.taught_known.all() and found.taught_positions.max() < longest
 
 
 def changed(tmp_path: Path, normalizer: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ of that name; the token that begins or ends a text becomes the teacher's; any ot
 A run is tokenised anew. After token t the student has read e_t bytes of its run; where a token of the teacher
 ends at the same byte, both have read the same, and what they expect next can be compared. Where the teacher's
 tokens do not spell the run (a normaliser changed a letter), the two meet before and after what differs.
+A text that is longer than the teacher can read is read in windows, each half over the one before.
 
 Nothing is drawn: the same batch is always read in the same way.
 """
@@ -49,7 +50,7 @@ class Reread(Labelled):
 
 class Reader:
     """Reads batches of `own` tokens for a teacher with `other` ones: `reader(batch)`. longest: how many
-    tokens of a text the teacher reads at most."""
+    tokens the teacher reads at once, at least 2."""
 
     def __init__(self, own: Tokenizer, other: Tokenizer, *, longest: int) -> None:
         self.own, self.other, self.longest = own, other, longest
@@ -83,7 +84,7 @@ class Reader:
         for b, (read, place, segment, found) in enumerate(rows):
             ids[b, : len(read)], positions[b, : len(read)], segments[b, : len(read)] = read, place, segment
             at[b, : len(found)] = found
-            _ends(at[b], batch.segments[b], to[b])
+            _ends(at[b], segments[b], to[b])
         given: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
         labelled = getattr(batch, "labelled", None)
         return Reread(
@@ -98,12 +99,27 @@ class Reader:
         for segment in range(1, int(segments.max(initial=0)) + 1):
             places = (segments == segment).nonzero()[0].tolist()
             made, at = self.text([ids[t] for t in places])
+            begins: list[int] = []
+            for window in self._windows(made):
+                begins.append(len(read))
+                read += window
+                positions += range(len(window))
+                numbers += [numbers[-1] + 1 if numbers else 1] * len(window)
+            half = self.longest // 2
             for t, place in zip(places, at, strict=True):
-                found[t] = len(read) + place if place >= 0 else -1
-            read += made
-            positions += range(len(made))
-            numbers += [segment] * len(made)
+                k = max(0, place - self.longest + half) // half if place >= self.longest else 0
+                found[t] = begins[k] + place - k * half if place >= 0 else -1
         return read, positions, numbers, found
+
+    def _windows(self, made: list[int]) -> list[list[int]]:
+        """A text as the teacher can read it: window k begins k halves on, and is about what no earlier one
+        has read."""
+        half, bos = self.longest // 2, self.other.bos_id
+        found = [made[: self.longest]]
+        for begin in range(half, max(0, len(made) - self.longest) + half, half):
+            window = made[begin : begin + self.longest]
+            found.append(window if bos is None else [bos, *window[1:]])
+        return found
 
     def text(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
         """One text: the teacher's ids, and for each of the student's the index of the teacher's token that
@@ -126,7 +142,7 @@ class Reader:
         bos = self.other.bos_id
         if bos is not None and made[:1] != [bos]:  # the teacher knows no text that begins otherwise
             made, at = [bos, *made], [place + 1 if place >= 0 else -1 for place in at]
-        return made[: self.longest], [place if place < self.longest else -1 for place in at]
+        return made, at
 
     def _spelled(self, id: int) -> bytes:
         return self._bytes[id] if id < len(self._bytes) else b""
@@ -220,13 +236,11 @@ def _by_bytes(tokenizer: Tokenizer) -> dict[bytes, list[int]]:
 
 
 def _ends(at: Any, segments: Any, to: Any) -> None:
-    """Write for each known place the next known one of its segment that is further on for the teacher."""
-    later, number = -1, 0
+    """Write for each known place the next known one that is further on for the teacher, in one reading."""
+    later = -1
     for t in range(len(at) - 1, -1, -1):
-        if segments[t] != number:
-            later, number = -1, int(segments[t])
         if at[t] >= 0:
-            if later >= 0 and at[later] > at[t]:
+            if later >= 0 and at[later] > at[t] and segments[at[later]] == segments[at[t]]:
                 to[t] = later
             later = t
 

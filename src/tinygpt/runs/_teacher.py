@@ -70,7 +70,7 @@ def opened(
     if same_tokens(own, tokenizer):
         teacher = LocalTeacher(loaded.model, n_other)
         return Taught(teacher=teacher, inputs={"the teacher": who}, facts=facts)
-    reader = Reader(tokenizer, own, longest=loaded.config.max_position_embeddings)
+    reader = Reader(tokenizer, own, longest=loaded.config.reach)
     words = Vocabularies(tokenizer, own, n_own=n_own, n_other=n_other)
     facts |= {"shared_tokens": words.n_shared, "teacher_tokens": own.vocab_size}
     teacher = AlignedTeacher(loaded.model, words)
