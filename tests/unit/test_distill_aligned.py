@@ -226,6 +226,19 @@ def test_an_equal_tokenizer_reduces_to_the_plain_divergence(name: str) -> None:
     np.testing.assert_allclose(one[real], two[real], rtol=1e-5, atol=1e-5)
 
 
+def folded(side: dict[int, float], tokenizer: Any, ours: dict[int, int]) -> dict[bytes, float]:
+    """By bytes: what a token has that both know, with all others that begin as it does."""
+    control = set(tokenizer.special.values())
+    known = {tokenizer.id_to_bytes(id) for id in ours}
+    found: dict[bytes, float] = {}
+    for id, value in side.items():
+        spelled = tokenizer.id_to_bytes(id)
+        if id not in control:
+            spelled = next(spelled[:n] for n in range(len(spelled), 0, -1) if spelled[:n] in known)
+        found[spelled] = found.get(spelled, 0) + value
+    return found
+
+
 def reference(own: Any, other: Any, ids: list[int], z: np.ndarray, theirs: np.ndarray) -> dict[int, float]:
     """Forward KL at each place of one text where both have read the same, in float64 and by bytes."""
 
@@ -255,13 +268,12 @@ def reference(own: Any, other: Any, ids: list[int], z: np.ndarray, theirs: np.nd
             if len(yours) == 1 and yours[0] in back:
                 text_s += s.pop(back[yours[0]])
                 del u[yours[0]]
-        one = [s[a] for a in s if a in pairs and pairs[a] in u]
-        two = [u[pairs[a]] for a in s if a in pairs and pairs[a] in u]
-        rests = [
-            sum(v for a, v in s.items() if a not in pairs),
-            sum(v for b, v in u.items() if b not in back),
-        ]
-        x, y = np.array([*one, text_s, rests[0]]), np.array([*two, text_u, rests[1]])
+        one, two = (folded(side, t, ours) for side, t, ours in ((s, own, pairs), (u, other, back)))
+        keys = sorted(one.keys() | two.keys())
+        x, y = (
+            np.array([side.get(k, 0) for k in keys] + [text, 0])
+            for side, text in ((one, text_s), (two, text_u))
+        )
         assert x.sum() == pytest.approx(1) and y.sum() == pytest.approx(1)
         floor = np.full(len(x), 1e-9)
         floor[-2] = 0 if text_s else 1e-9  # a text may be as unlikely as it is
