@@ -15,8 +15,8 @@ two have not read the same, the teacher is silent.
 Paper: Patino et al. 2025 (General On-Policy Logit Distillation, GOLD, in TRL), for one-by-one tokens and
 merged spans; Boizard et al. 2024 (ULD), arXiv:2402.12030, for what has no partner.
 Differs: GOLD scales the whole distribution of a span's first place by the later tokens' probabilities, here
-only the span itself has them; what has no partner goes with what it begins with, where GOLD sorts it. Rows are written in the student's template: control tokens that the teacher does not have are spelled
-out for it.
+only the span itself has them; what has no partner goes with what it begins with, where GOLD sorts it. Rows
+are written in the student's template: control tokens that the teacher does not have are spelled out for it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Vocabularies:
         self.n_shared = len(pairs)
         spelled = {
             t.id_to_bytes(id): k
-            for t, i in ((own, 0), (other, 1))
+            for t, i, control in ((own, 0, controls(own)), (other, 1, controls(other)))
             for k, pair in enumerate(pairs)
-            if (id := pair[i]) not in controls(t)
+            if (id := pair[i]) not in control
         }
         self.sides = tuple(
             _Side(t, [pair[i] for pair in pairs], self.n[i], spelled) for i, t in enumerate((own, other))
@@ -55,9 +55,10 @@ class Vocabularies:
 
 
 class _Side:
-    """Which event each id of one vocabulary belongs to: `shared` (K,) are those that both sides have; `folded`
-    others that begin as one of them, of the event `into`; `rest` what is left. slot (V,): the event of an id,
-    -1 for the rest; exact (V,): the same, -1 for those that are folded, too. spelled: the events' bytes."""
+    """Which event each id of one vocabulary belongs to: `shared` (K,) are those that both sides have;
+    `folded` others that begin as one of them, of the event `into`; `rest` what is left. slot (V,): the event
+    of an id, -1 for the rest; exact (V,): the same, -1 for those that are folded, too. spelled: the events'
+    bytes."""
 
     def __init__(self, tokenizer: Tokenizer, shared: list[int], n: int, spelled: dict[bytes, int]) -> None:
         exact = {id: k for k, id in enumerate(shared)}
