@@ -18,7 +18,7 @@ from tinygpt.core.events import Events
 from tinygpt.data import rows
 from tinygpt.distill.signal import LocalTeacher, Sparse
 from tinygpt.distill.store import Key, Places, Store, packed
-from tinygpt.runs import _pieces, _teacher, _teacher_cache, distill
+from tinygpt.runs import _pieces, _sources, _teacher, _teacher_cache, distill
 
 folder = runs.folder
 K = 6
@@ -72,7 +72,7 @@ def test_it_is_learning_from_the_teacher_that_is_read_at_each_step(
     one = distill.run(runs.config(folder, tmp_path / "a", **how), Events())
     live = {name: value for name, value in how.items() if name not in ("cache_teacher", "top_k")}
 
-    def opened(path: Path, *_: Any) -> _teacher.Taught:
+    def opened(path: Path, *_: Any, **_how: Any) -> _teacher.Taught:
         loaded, tokenizer = _pieces.open_model(path)
         online = Online(loaded.model, tokenizer.vocab_size, how.get("temperature", 1.0))
         return _teacher.Taught(teacher=online, inputs={})
@@ -178,7 +178,7 @@ def test_what_was_asked_before_a_stop_is_not_asked_again(
 
 def test_of_two_that_fill_a_cache_one_asks(tmp_path: Path, folder: Path) -> None:
     config = runs.config(folder, tmp_path / "a", pack="none", context=32)
-    source = distill._source(config, config.open(1), 1, Events())
+    source = _sources.opened(config, config.open(1), 1, Events())
     key = Key(teacher="t", tokenizer="w", vocabulary=50, k=2)
     asked, both, first = list[int](), threading.Barrier(2, timeout=30), threading.Event()
 

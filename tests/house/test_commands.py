@@ -34,6 +34,7 @@ FREE = {
     "--config-name", "--split", "--revision", "--label", "--since", "--token-env", "--api-url", "--github",
     "--synth-url",
     "--teacher-model", "--teacher-url",
+    "--rationale-field",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {

@@ -136,13 +136,13 @@ class Fit:
 
     `ids` and `learn` hold all examples one after another, example e at `edges[e] : edges[e+1]`. An example of
     n tokens takes n-1 slots: its last token is only a target. `learn` says which tokens are targets that
-    count.
+    count, or how much.
     """
 
     def __init__(
         self,
         ids: NDArray[np.int32],
-        learn: NDArray[np.bool_],
+        learn: NDArray[np.bool_] | NDArray[np.float32],
         edges: NDArray[np.int64],
         plan: Sequence[Sequence[int]],
     ) -> None:

@@ -1,10 +1,10 @@
 """The objective of a distillation run: the data's labels and the teacher's distributions, mixed.
 
-    loss = alpha T^2 D(teacher, student) + (1 - alpha) NLL
+    loss = alpha T^2 D(teacher, student) + (1 - alpha) NLL + w hint
 
 D is a loss of divergence/, at temperature T, as a mean over the places that count; NLL is the cross-entropy
 of the data's own tokens over the same places. With alpha = 1 only the teacher is heard; so it is in rows
-whose answers the student wrote itself (on_policy.py).
+whose answers the student wrote itself (on_policy.py). A hint (hint/) compares layers at the same places.
 
 Source: Hinton et al. 2015, arXiv:1503.02531, section 2. Differs: the mean is over tokens.
 """
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import ConfigError
+from tinygpt.distill.hint._points import looking
 from tinygpt.model import ops
 from tinygpt.model.terms import MEASURE, Terms
 from tinygpt.train.objective import response
 from tinygpt.train.protocols import Tensors
 
 if TYPE_CHECKING:
+    from tinygpt.distill.hint._points import Hint, Seen
     from tinygpt.distill.signal import Signal, Teacher
     from tinygpt.model.lm import LM
 
@@ -48,50 +50,61 @@ class Distillation(response.Response):
     """Learns from the teacher at the places that the batch's weights choose."""
 
     def __init__(
-        self, model: LM, teacher: Teacher, losses: Losses, config: Config, *, options: Any = None,
-        apart: bool = False,
+        self, model: LM, teacher: Teacher | None, losses: Losses, config: Config, *, options: Any = None,
+        apart: bool = False, hint: Hint | None = None, hint_weight: float = 1.0,
     ) -> None:  # fmt: skip
+        """`teacher` may be None where nothing of it is heard: alpha 0, and no hint. A `hint` needs one that
+        shows its points, and a module that carries its projections."""
         super().__init__(model, config)
         self.teacher, self.losses, self.options, self.apart = teacher, losses, options, apart
+        self.hint, self.hint_weight = hint, hint_weight
 
     def loss(self, batch: Tensors) -> tuple[mx.array, Tensors]:
-        """The mixed loss with what layers add to it; the facts tell its two parts."""
+        """The mixed loss with what layers add to it; the facts tell its parts."""
         weights_BL = self.weights(batch)
         terms = Terms(weights_BL, z_loss=self.config.z_loss)
-        logits_BLV = self.module(
-            batch["tokens"], positions=batch["positions"], segments=batch["segments"], terms=terms,
-            keys=batch.get("keys"),
-        )  # fmt: skip
+        logits_BLV, seen = self._passed(batch, terms=terms, keys=batch.get("keys"))
         nll_BL, log_z_BL = ops.cross_entropy_and_log_z(logits_BLV, batch["targets"])
         terms.add_z(log_z_BL, terms.counts(nll_BL.shape))
         labels_BL = weights_BL * batch["labelled"][:, None] if "labelled" in batch else weights_BL
-        nll, taught = mean(nll_BL, labels_BL, weights_BL), self._taught(logits_BLV, batch, weights_BL)
+        nll, taught = mean(nll_BL, labels_BL, weights_BL), mx.array(0.0)
         alpha, scale = self.config.alpha, self.config.temperature**2
+        signal: Any = self.teacher(batch) if self.teacher is not None and (alpha or self.hint) else None
+        if alpha:
+            taught = mean(self._compared(signal, logits_BLV), signal.places(weights_BL), weights_BL)
         loss = alpha * scale * taught + (1 - alpha) * nll
         told = {"nll": mx.stop_gradient(nll), "divergence": mx.stop_gradient(taught)}
+        if self.hint is not None:
+            hinted = mean(self.hint.losses(seen, signal.seen, batch["segments"]), weights_BL, weights_BL)
+            loss, told["hint"] = loss + self.hint_weight * hinted, mx.stop_gradient(hinted)
         if not terms:
             return loss, told
         measures = {f"{MEASURE}{name}": value for name, value in terms.measures.items()}
         return loss + terms.loss(), {"loss": loss, **told, **terms.facts(), **measures}
 
     def report(self, batch: Tensors) -> dict[str, tuple[mx.array, mx.array]]:
-        """Sums over places of the cross-entropy and of the divergence, and over how much each is."""
+        """Sums over places of the cross-entropy, the divergence and the hint, and over how much each is."""
         weights_BL = self.weights(batch)
-        logits_BLV = self.module(batch["tokens"], positions=batch["positions"], segments=batch["segments"])
+        logits_BLV, seen = self._passed(batch)
         nll_BL, _ = ops.cross_entropy_and_log_z(logits_BLV, batch["targets"])
-        signal = self.teacher(batch)
+        found = {"loss": ((nll_BL * weights_BL).sum(), weights_BL.sum())}
+        if self.teacher is None:
+            return found
+        signal: Any = self.teacher(batch)
         places_BL = signal.places(weights_BL)
-        taught_BL = self._compared(signal, logits_BLV)
-        return {
-            "loss": ((nll_BL * weights_BL).sum(), weights_BL.sum()),
-            "divergence": ((taught_BL * places_BL).sum(), places_BL.sum()),
-        }
+        found["divergence"] = (self._compared(signal, logits_BLV) * places_BL).sum(), places_BL.sum()
+        if self.hint is not None:
+            hint_BL = self.hint.losses(seen, signal.seen, batch["segments"])
+            found["hint"] = (hint_BL * weights_BL).sum(), weights_BL.sum()
+        return found
 
-    def _taught(self, logits_BLV: mx.array, batch: Tensors, weights_BL: mx.array) -> mx.array:
-        if not self.config.alpha:
-            return mx.array(0.0)
-        signal = self.teacher(batch)
-        return mean(self._compared(signal, logits_BLV), signal.places(weights_BL), weights_BL)
+    def _passed(self, batch: Tensors, **how: Any) -> tuple[mx.array, Seen]:
+        """The student's logits, and what its layers show where a hint looks."""
+        seen, tap = looking(self.hint.points[0] if self.hint is not None else ())
+        logits_BLV = self.module(
+            batch["tokens"], positions=batch["positions"], segments=batch["segments"], tap=tap, **how
+        )
+        return logits_BLV, seen
 
     def _compared(self, signal: Signal, logits_BLV: mx.array) -> mx.array:
         pair = signal.apart if self.apart else signal.events
@@ -105,11 +118,12 @@ def mean(values_BL: mx.array, places_BL: mx.array, weights_BL: mx.array) -> mx.a
     return (values_BL * places_BL).sum() / mx.maximum(weights_BL.sum(), 1.0)
 
 
-def build(model: LM, teacher: Teacher, losses: Any, config: Config, options: Any = None) -> Distillation:
-    """The objective of a loss's module; `options` are its Config."""
-    return Distillation(
-        model, teacher, losses.losses, config, options=options, apart=getattr(losses, "APART", False)
-    )
+def build(
+    model: LM, teacher: Teacher | None, losses: Any, config: Config, options: Any = None, **hints: Any
+) -> Distillation:
+    """The objective of a loss's module; `options` are its Config, `hints` those of Distillation."""
+    apart = getattr(losses, "APART", False)
+    return Distillation(model, teacher, losses.losses, config, options=options, apart=apart, **hints)
 
 
 def refuse_odd_heads(model: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tinygpt.core.backend import mx
 from tinygpt.distill.divergence._events import log_softmax, rest
+from tinygpt.distill.hint._points import looking
 from tinygpt.train.protocols import Tensors
 
 
@@ -44,8 +45,9 @@ class Dense:
     The rows of an output matrix beyond the tokenizer's ids are padding, of which models have different
     numbers: both are read up to the shorter one, and what is left sums to 1 again."""
 
-    def __init__(self, logits_BLN: mx.array) -> None:
+    def __init__(self, logits_BLN: mx.array, seen: dict[str, mx.array] | None = None) -> None:
         self.logits_BLN = logits_BLN
+        self.seen = seen or {}  # what the teacher's layers showed, where a hint asked for it
 
     def events(self, logits_BLV: mx.array, temperature: float) -> tuple[mx.array, mx.array]:
         n = min(logits_BLV.shape[-1], self.logits_BLN.shape[-1])
@@ -81,12 +83,17 @@ class Sparse:
 
 
 class LocalTeacher:
-    """A model of this process with the student's tokenizer, read at every step."""
+    """A model of this process with the student's tokenizer, read at every step. `points` are what its
+    signals show of its layers (see hint/)."""
 
     def __init__(self, model: Any, n_vocab: int) -> None:
         model.freeze()
         self.model, self.n_vocab = model, n_vocab
+        self.points: frozenset[str] = frozenset()
 
     def __call__(self, batch: Tensors) -> Dense:
-        logits = self.model(batch["tokens"], positions=batch["positions"], segments=batch["segments"])
-        return Dense(logits[..., : self.n_vocab])
+        seen, tap = looking(self.points)
+        logits = self.model(
+            batch["tokens"], positions=batch["positions"], segments=batch["segments"], tap=tap
+        )
+        return Dense(logits[..., : self.n_vocab], seen)

@@ -7,20 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx.utils import tree_flatten, tree_unflatten
+
+from tinygpt.core.backend import nn
 from tinygpt.core.events import Events, Saved
 from tinygpt.model import checkpoint
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._updater import Resumable
 from tinygpt.train.guard import Guard
+from tinygpt.train.state import fits
 from tinygpt.train.update import Tensors
 from tinygpt.train.watch import Watch
 
 GUARD = "guard."  # begins the names of a guard's snapshots among the optimizer's tensors
+BESIDE = "beside."  # those of what learns beside the model, and is no part of it
 
 
 @dataclass
 class Checkpoints:
-    """write(path, **parts) saves the learned thing, resume(path) puts a checkpoint's weights back."""
+    """write(path, **parts) saves the learned thing, resume(path) puts a checkpoint's weights back. What
+    learns `beside` it is kept in resumable checkpoints only."""
 
     directory: RunDirectory
     updater: Resumable
@@ -28,6 +34,7 @@ class Checkpoints:
     watch: Watch | None
     write: Callable[..., Path]
     resume: Callable[[Path], None] | None
+    beside: nn.Module | None = None
 
     def take_back(self, latest: Path, events: Events) -> None:
         """Be as at the latest checkpoint."""
@@ -48,6 +55,10 @@ class Checkpoints:
         """Restore the updater from a checkpoint; what a guard held there is returned."""
         tensors = checkpoint.read_tensors(path, "optimizer")
         held = {n.removeprefix(GUARD): tensors.pop(n) for n in list(tensors) if n.startswith(GUARD)}
+        found = {n.removeprefix(BESIDE): tensors.pop(n) for n in list(tensors) if n.startswith(BESIDE)}
+        if self.beside is not None:
+            fits(dict(tree_flatten(self.beside.parameters())), found)
+            self.beside.update(tree_unflatten(list(found.items())))
         self.updater.restore(tensors)
         return held
 
@@ -55,6 +66,8 @@ class Checkpoints:
         """A resumable checkpoint of this step, and the best one where this is it."""
         path = self.directory.path / "steps" / f"{step:06d}"
         tensors = dict(self.updater.state())
+        if self.beside is not None:
+            tensors |= {BESIDE + name: value for name, value in tree_flatten(self.beside.parameters())}
         state: dict[str, Any] = {"step": step, "seed": self.directory.seed}
         if self.guard is not None:
             tensors |= {GUARD + name: value for name, value in self.guard.tensors().items()}

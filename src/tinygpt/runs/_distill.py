@@ -11,16 +11,19 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.family import Family
 from tinygpt.data.source import text
 from tinygpt.distill import distillation, on_policy
-from tinygpt.runs._conversations import Conversations
+from tinygpt.runs._hints import Hinted
 from tinygpt.runs._teaching import Teaching
 
 LOSSES = Family("tinygpt.distill.divergence", verb="losses")
 # Settings of rows that say nothing about plain text.
-OF_ROWS = ("map", "learn", "prompt_weight", "template", "truncate", "pack", "length_bucket", "val_data")
+OF_ROWS = (
+    "map", "learn", "prompt_weight", "template", "truncate", "pack", "length_bucket", "val_data",
+    "rationale_weight",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Conversations, Teaching):
+class Config(Hinted, Teaching):
     """Settings of a distillation."""
 
     base: Annotated[

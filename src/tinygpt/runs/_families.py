@@ -78,6 +78,7 @@ KINDS = (
     Kind("tinygpt.peft", "wrap", "adapter"),
     Kind("tinygpt.merge", "combine", "method"),
     Kind("tinygpt.distill.divergence", "losses", "loss"),
+    Kind("tinygpt.distill.hint", "build", "hint"),
     Kind("tinygpt.eval.reward", "score", cites=False),
     Kind("tinygpt.eval.suites", "score", cites=False),
     Kind("tinygpt.eval.verifier", "build", cites=False),

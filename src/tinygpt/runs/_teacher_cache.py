@@ -51,9 +51,9 @@ class Kept:
     taught: _teacher.Taught
     prompts: bool
 
-    def wrap(self, source: Source) -> Any:
-        """The source with what the store says."""
-        return Cached(source, self.store, prompts=self.prompts)
+    def wrap(self, source: Source | None) -> Any:
+        """The source (or None) with what the store says."""
+        return None if source is None else Cached(source, self.store, prompts=self.prompts)
 
 
 def filled(
@@ -117,7 +117,7 @@ def _who(
     who = _teacher.identity(path, adapters, tokenizer)
 
     def opened(key: Key) -> Reader:
-        found = _teacher.opened(path, adapters, tokenizer, events).teacher
+        found = _teacher.opened(path, adapters, tokenizer, events, n_own=0).teacher
         assert isinstance(found, _teacher.LocalTeacher)
         return Likeliest(found.model, key)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import backend, files
+from tinygpt.core.backend import nn
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events, FileSink, RunStarted
 from tinygpt.core.lock import gpu_lock, run_lock
@@ -46,6 +47,7 @@ def train(
     make: Make | None = None,
     rewrite: Rewrite | None = None,
     looks: Sequence[tuple[str, Hook]] = (),
+    beside: nn.Module | None = None,
 ) -> Result:
     """Join the pieces and run the loop.
 
@@ -55,7 +57,9 @@ def train(
     checkpoint's weights back. `after` is a checkpoint of another run, with these weights, whose steps and
     optimizer state this run continues; its schedule begins anew. `make` gives an updater other than
     Gradient, `rewrite` the batch of a step where the model has a part in it; `looks` are what is measured
-    beside the held-out loss. Of several processes rank 0 alone reads and writes the directory and tells."""
+    beside the held-out loss; `beside` is what learns with the objective's module and is not saved with it, so
+    that resumable checkpoints keep it apart. Of several processes rank 0 alone reads and writes the directory
+    and tells."""
     config, world = directory.config, directory.world
     directory.learns_from(inputs)
     alone = isinstance(objective, Preference)  # it reads the two answers of a row as rows of their own
@@ -71,7 +75,7 @@ def train(
     guard, watch, pace = config.guard(), _watch.watch(config, held_out), _watch.pace(config, events)
     if config.eval_every and held_out is None and not (config.eval_tasks or looks):
         raise ConfigError("--eval-every: nothing is held out", hint="raise --held-out, or leave it out")
-    kept = Checkpoints(directory, update, guard, watch, write, resume)
+    kept = Checkpoints(directory, update, guard, watch, write, resume, beside)
     module: Any = objective.module
     told, tasks, sample = Events(), list[tuple[str, Hook]](), None
     if world.leads:  # what is wrong with a suite or a prompt is said before anything is made

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
-from tinygpt.data.source import chat, text
 from tinygpt.distill import distillation, on_policy
 from tinygpt.infer.engine import Engine
-from tinygpt.runs import _directory, _pieces, _teacher, _teacher_cache, _train
+from tinygpt.runs import _directory, _pieces, _sources, _teacher, _teacher_cache, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._distill import LOSSES, Config
+from tinygpt.runs._hints import without
 from tinygpt.train.loop import Result
 from tinygpt.train.world import world
 
@@ -26,24 +26,27 @@ def run(config: Config, events: Events) -> Result:
     directory, opened, template, source = _begun(config, events)
     model, tokenizer, base = opened
     write, resume = config.learned(opened, directory.seed)
-    batches: Any = source
     if config.cache_teacher is not None:
         kept = _kept(config, directory, source, tokenizer, events)
-        taught, batches = kept.taught, kept.wrap(source)
+        taught, wrap = kept.taught, kept.wrap
     else:
-        assert config.teacher is not None
-        taught = _teacher.opened(config.teacher, config.teacher_adapter, tokenizer, events)
-    objective = distillation.build(
-        model, taught.teacher, LOSSES.load(config.loss.name), config.mixed(), config.loss.options
-    )
+        taught = _teacher.given(config, tokenizer, events, n_own=model.config.vocab_size)
+        wrap = taught.reading
     facts: dict[str, Any] = {"learned_parameters": _pieces.n_parameters(model), **source.describe()}
-    facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.facts}
+    facts |= {"epochs": source.epochs(directory.config.amounts.steps), **taught.told(source)}
+    hint = config.hinted(model, taught.teacher, directory.seed)
+    objective = distillation.build(
+        model, taught.teacher, LOSSES.load(config.loss.name), config.mixed(), config.loss.options,
+        hint=hint, hint_weight=config.hint_weight,
+    )  # fmt: skip
+    write, resume = without(model, write, resume)
     rewrite = None
     if config.on_policy:
         engine = Engine(model, tokenizer, template)
-        rewrite = on_policy.OnPolicy(engine, config.writing(), seed=directory.seed)
+        rewrite = taught.rewriting(on_policy.OnPolicy(engine, config.writing(), seed=directory.seed))
     return _train.train(
-        directory, source=batches, held_out=batches.held_out, objective=objective,
+        directory, source=wrap(source), held_out=wrap(source.held_out), objective=objective,
+        beside=hint.projections if hint is not None else None,
         inputs=_directory.inputs(source, tokenizer, base) | taught.inputs, write=write, resume=resume,
         events=events, facts=facts, tokenizer=tokenizer, template=template, rewrite=rewrite,
     )  # fmt: skip
@@ -58,8 +61,10 @@ def cache(config: Config, events: Events) -> dict[str, Any]:
 
 def _begun(config: Config, events: Events) -> tuple[RunDirectory, Opened, Any, Source]:
     """The run's directory, student, template and source, and the steps that --epochs means."""
-    if config.teacher is None and config.cache_teacher is None:
-        raise ConfigError("there is no teacher", hint="give --teacher a model")
+    if config.teacher is None and config.cache_teacher is None and (config.alpha or config.hint):
+        raise ConfigError(
+            "there is no teacher", hint="give --teacher a model; labels alone are learned with --alpha 0"
+        )
     if not config.data and not config.corpus:
         raise ConfigError("there is nothing to learn from", hint="give --data rows, or --corpus text")
     directory = RunDirectory("distill", config, world())
@@ -69,7 +74,7 @@ def _begun(config: Config, events: Events) -> tuple[RunDirectory, Opened, Any, S
     if config.data:
         tokenizer, template = _pieces.templated(opened.tokenizer, config.template, events)
         opened = opened._replace(tokenizer=tokenizer)
-    source = _source(config, opened, directory.seed, events)
+    source = _sources.opened(config, opened, directory.seed, events)
     directory.config = config.counted(source)
     return directory, opened, template, source
 
@@ -80,15 +85,3 @@ def _kept(
     how: dict[str, Any] = {"steps": directory.config.amounts.steps, "held_out": config.eval_batches}
     how |= {"temperature": config.temperature, "prompts": config.prompt_weight > 0}
     return _teacher_cache.filled(config, source, tokenizer, events=events, **how)
-
-
-def _source(config: Config, opened: Any, seed: int, events: Events) -> Source:
-    """Batches of the text, or of the rows."""
-    how: dict[str, Any] = {
-        "length": config.row_length(opened.model.config, whole=config.whole),
-        "batch_size": config.amounts.batch, "seed": seed, "events": events,
-        "packs": getattr(opened.model, "packs", True),
-    }  # fmt: skip
-    if config.corpus:
-        return text.build(config.words(), opened.tokenizer, **how)
-    return chat.build(config.rows(), opened.tokenizer, **how)

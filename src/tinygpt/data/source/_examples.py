@@ -25,10 +25,15 @@ Render = Callable[..., list[Span]]
 
 @dataclass(frozen=True)
 class Row:
-    """What was read: a conversation, or plain text; `corpus` is the number of the corpus it came from."""
+    """What was read: a conversation, or plain text; `corpus` is the number of the corpus it came from. Its
+    learned tokens count `weight`; rows of one `key` are never on both sides of what is held out, and `twin`
+    says that the row is there beside another one of its key."""
 
     content: Conversation | str
     corpus: int = 0
+    weight: float = 1.0
+    key: str = ""
+    twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Example:
     digest: bytes
     corpus: int = 0
     plain: bool = False
+    weight: float = 1.0  # of each learned token
+    twin: bool = False
 
 
 def encode(
@@ -60,14 +67,16 @@ def encode(
             except DataError as error:
                 bad.append(error)
         for row, text, (ids, mask) in zip(some, spans, encode_many(spans, tokenizer), strict=True):
-            digest = hashlib.sha256(join(text).encode()).digest()
+            digest = hashlib.sha256((row.key or join(text)).encode()).digest()
             if isinstance(row.content, str):
                 start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
                 ids = [start, *ids, tokenizer.eos_id]
                 examples.append(Example(ids, [False] + [True] * (len(ids) - 1), digest, row.corpus, True))
                 continue
             end = len(mask) - mask[::-1].index(True)  # nothing after the last answer is learned
-            examples.append(Example(ids[:end], mask[:end], digest, row.corpus))
+            examples.append(
+                Example(ids[:end], mask[:end], digest, row.corpus, weight=row.weight, twin=row.twin)
+            )
         if events:
             done = min(at + CHUNK, len(found))
             events.emit(Progress(task="tokenise", done=done, total=len(found), unit="rows"))
@@ -132,7 +141,10 @@ def pack(examples: Sequence[Example], length: int, mode: str, *, learn_all: bool
         learn[:] = True
     learn[edges[:-1]] = False  # a first token is never a target
     assert np.add.reduceat(learn, edges[:-1], dtype=np.int64).all(), "an example without a target"
-    return Fit(ids, learn, edges, PLANS[mode](sizes, length)), int(learn.sum())
+    n_learned = int(learn.sum())
+    if any(e.weight != 1 for e in examples):
+        learn = learn * np.repeat(np.array([e.weight for e in examples], np.float32), np.diff(edges))
+    return Fit(ids, learn, edges, PLANS[mode](sizes, length)), n_learned
 
 
 def split(
@@ -144,7 +156,7 @@ def split(
     as that is at most twice what was asked for.
     """
     n = len(examples)
-    if not fraction or n == 1:
+    if not fraction or n - sum(e.twin for e in examples) == 1:
         return list(examples), []
     groups = [list(equal) for _, equal in groupby(examples, key=lambda e: e.digest)]
     wanted = min(max(1, round(fraction * n)), n - 1)
@@ -158,7 +170,8 @@ def split(
         rarest = min(range(len(groups)), key=lambda i: len(groups[i]))
         _refuse_copies(len(groups), len(groups[rarest]), wanted, n)
         held.add(rarest)
-    if events and (copies := n - len(groups)):
+    copies = n - sum(e.twin for e in examples) - len(groups)
+    if events and copies > 0:
         n_held = sum(len(groups[i]) for i in held)
         events.note(
             f"{copies} of {n} rows are copies of others, and copies stay together; held out: {n_held} rows",

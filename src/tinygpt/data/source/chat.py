@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.data import corpus, rows
+from tinygpt.data.rows import Conversation
 from tinygpt.data.source import _examples
 from tinygpt.data.source._buckets import MOST, Bucketed, Dealt
 from tinygpt.data.source._examples import Example, Facts, Learn, Row, Truncate
 from tinygpt.data.source._mixture import Mixture
+from tinygpt.data.source._rationale import tasks
 from tinygpt.data.source._source import Source
 from tinygpt.data.template import _choice
 
@@ -51,8 +53,12 @@ class Config:
     strict: Annotated[bool, "Refuse bad rows and answers that are too long, instead of counting them."] = (
         False
     )
+    rationale: Annotated[str, "Field of the reasons, which are a second task; empty: none is read."] = ""
+    rationale_weight: Annotated[float, "Weight of a rationale's token, where an answer's has 1."] = 1.0
 
     def __post_init__(self) -> None:
+        if not self.rationale_weight > 0:
+            raise ConfigError(f"rationale_weight must be positive, got {self.rationale_weight:g}")
         _choice.check(self.template)
         rows.renames(self.map)
         object.__setattr__(self, "pack", ALSO.get(self.pack, self.pack))
@@ -99,6 +105,11 @@ def build(
     corpora = mixed or [corpus.parse(path, "--data") for path in config.paths]
     examples, facts = _fitted(config, [c.path for c in corpora], tokenizer, length, events)
     facts["packing"] = mode
+    if config.rationale and not facts["rationales"]:
+        raise DataError(
+            f"no row of --data has a '{config.rationale}' to learn from",
+            hint="name the field with --rationale-field, or leave --rationale-weight out",
+        )
     if config.val_paths:
         corpus.refuse_weights(config.val_paths, "--val-data")
         held, held_facts = _fitted(config, config.val_paths, tokenizer, length, events)
@@ -191,12 +202,18 @@ def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | Non
     shapes: Counter[str] = Counter()
     pairs = rows.renames(config.map)
 
-    def convert(row: Any) -> Row:
+    def convert(row: Any) -> list[Row]:
         row = rows.renamed(row, pairs)
         plain = isinstance(row, dict) and rows.shape(row) == "text"
-        found = Row(rows.to_text(row) if plain else rows.to_messages(row), i)
-        if not found.content:
+        content = rows.to_text(row) if plain else rows.to_messages(row)
+        if not content:
             raise DataError("the text is empty")
+        found = [Row(content, i)]
+        if config.rationale and isinstance(content, Conversation):
+            found = [
+                Row(task.content, i, config.rationale_weight if task.reasons else 1.0, task.key, task.reasons)
+                for task in tasks(row, content, config.rationale)
+            ]
         shapes[rows.columns(row)] += 1
         return found
 
@@ -206,7 +223,10 @@ def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | Non
     facts.setdefault("read", {})[str(path)] = dict(shapes.most_common())
     if report.n_bad and events:
         events.note(f"{path}: {report.sentence()}", level="warning")
-    return used
+    made = [one for found in used for one in found]
+    if config.rationale:
+        facts["rationales"] = facts.get("rationales", 0) + sum(one.twin for one in made)
+    return made
 
 
 def _report_overlap(

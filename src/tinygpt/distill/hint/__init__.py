@@ -1,0 +1,1 @@
+"""Hints: what a student's layers should be like, beside what it says."""
