@@ -11,11 +11,34 @@ from collections.abc import Callable
 from random import Random
 
 from planted_values import (
-    ALNUM, DIGITS, HEX, LOWER, UPPER, card, grouped, iban, ipv4, ipv6, isbn13, jwt, luhn, pem, some, ssn,
+    ALNUM,
+    DIGITS,
+    HEX,
+    LOWER,
+    UPPER,
+    card,
+    grouped,
+    iban,
+    ipv4,
+    ipv6,
+    isbn13,
+    jwt,
+    luhn,
+    pem,
+    some,
+    ssn,
 )  # fmt: skip
 
 Make = Callable[[Random], str]
-HOSTS = ("proton.me", "uni-koeln.de", "mail.gov.uk", "alumni.mit.edu", "posteo.net", "bluewin.ch", "tiscali.it")
+HOSTS = (
+    "proton.me",
+    "uni-koeln.de",
+    "mail.gov.uk",
+    "alumni.mit.edu",
+    "posteo.net",
+    "bluewin.ch",
+    "tiscali.it",
+)
 GIVEN = (
     "Aisha", "Alejandro", "Amelia", "Anders", "Andrea", "Anthony", "Arjun", "Beatrice", "Bernd", "Camille",
     "Carlos", "Chloe", "Claudia", "Daniela", "David", "Deborah", "Diego", "Elena", "Emeka", "Erik", "Fatima",
