@@ -45,6 +45,11 @@ def _any(said: str) -> bool:
     return True
 
 
+def _own(said: str) -> bool:
+    """Whether a value is written here: neither read from elsewhere nor a word of examples."""
+    return not _ELSEWHERE.search(said) and not _FAKE_WORD.match(said)
+
+
 # Kind, a text that must be there, the shape (group 1: what is secret, if not all), and a further check. What
 # comes first wins where two overlap.
 SHAPES: tuple[tuple[str, str, re.Pattern[str], Callable[[str], bool]], ...] = tuple(
@@ -63,7 +68,7 @@ SHAPES: tuple[tuple[str, str, re.Pattern[str], Callable[[str], bool]], ...] = tu
         ("slack", "xapp-", r"(?<![A-Za-z0-9])xapp-\d-[A-Z0-9]+-\d+-[a-z0-9]{20,}", _any),
         ("slack", "hooks.slack.com", r"https://hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{40,80}", _any),
         ("stripe", "_", r"(?<![A-Za-z0-9])(?:[sr]k_(?:live|test|prod)|whsec)_[A-Za-z0-9]{16,247}(?![A-Za-z0-9])",
-         lambda said: any(c.isdigit() for c in said)),
+         _any),
         ("google", "AIza", r"(?<![\w-])AIza[\w-]{35}(?![\w-])", _any),
         ("google", "GOCSPX-", r"(?<![\w-])GOCSPX-[\w-]{28}(?![\w-])", _any),
         ("google", "ya29.", r"(?<![\w-])ya29\.[\w-]{30,}", _any),
@@ -79,7 +84,7 @@ SHAPES: tuple[tuple[str, str, re.Pattern[str], Callable[[str], bool]], ...] = tu
         ("azure", "sig=", r"[?&]sig=([A-Za-z0-9%+/]{40,70}(?:%3D|=){0,2})(?=[&\s\"']|$)", _any),
         ("jwt", "eyJ", r"(?<![\w.-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}", _token),
         ("password", "://", r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/@\"'<>]{0,64}:([^\s/@\"'<>]{3,200})@"
-         r"[\w.-]+", _any),
+         r"[\w.-]+", _own),
     )
 )  # fmt: skip
 _ASSIGNED = re.compile(
@@ -102,7 +107,8 @@ _FAKE_WORD = re.compile(
     r"foo|bar|foobar|hunter2|root|guest|postgres|mysql|redis|required|string|optional)\d{0,3}$"
 )
 _ELSEWHERE = re.compile(
-    r"[$%<{]|^(?:os|process|env|config|settings|self|this|vault|secrets?|request|args)[.\[:]|^[./~]"
+    r"\$[{(\w]|%[sd]$|%\(|^%\w+%$|[<{]|"
+    r"^(?:os|process|env|config|settings|self|this|vault|secrets?|request|args)[.\[:]|^(?:~|\.{0,2}/[\w.-]+/|\.)"
 )
 _HEX = re.compile(r"^[0-9a-fA-F]+$")
 _HASH = re.compile(r"^(?:sha\d{1,3}|md5|ssh-\w+|blake\w+)[:-]")
@@ -118,10 +124,7 @@ def find(text: str) -> list[Find]:
             for one in shape.finditer(text):
                 group = 1 if shape.groups else 0
                 said = one[group]
-                fake = kind != "private_key" and (
-                    _FAKE.search(said) or _ELSEWHERE.search(said) or _FAKE_WORD.match(said)
-                )
-                if not fake and check(said):
+                if (kind == "private_key" or not _FAKE.search(said)) and check(said):
                     _add(found, (*one.span(group), kind))
     for one in _ASSIGNED.finditer(text):
         if _is_assigned(one[1], one[2] or "", one[3]):
@@ -141,18 +144,15 @@ def _add(found: list[Find], new: Find) -> None:
 
 
 def _is_assigned(name: str, quote: str, said: str) -> bool:
-    if _ABOUT.search(name) or _FAKE.search(said) or _FAKE_WORD.match(said) or _ELSEWHERE.search(said):
+    if _ABOUT.search(name) or _FAKE.search(said) or not _own(said):
         return False
     if _HASH.match(said) or _UUID.match(said) or _WORDS.match(said):
         return False
     if not any(c.isdigit() for c in said):
         return len(said) >= 20 and _letters(said) and entropy(said) >= 4.2
-    if (
-        "pass" in name.lower() or "pwd" in name.lower()
-    ):  # people choose these, so they are short and less mixed
-        return (
-            bool(quote.strip()) and any(c.isalpha() for c in said) or len(said) >= 12 and entropy(said) >= 3.0
-        )
+    if "pass" in name.lower() or "pwd" in name.lower():  # people choose these: shorter and less mixed
+        quoted = bool(quote.strip()) and any(c.isalpha() for c in said)
+        return quoted or (len(said) >= 12 and entropy(said) >= 3.0)
     if _HEX.match(said):
         return len(said) >= 16 and entropy(said) >= 3.0
     return len(said) >= 16 and any(c.isalpha() for c in said) and entropy(said) >= 3.5
