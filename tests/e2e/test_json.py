@@ -33,6 +33,10 @@ LINES = {
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "distill": "{at}/run --teacher {at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 "
     "--no-compile",
+    "reject": "{at}/run --data {at}/asked.jsonl --command true --max-tokens 3 --samples 2 --out {out}",
+    "gold-clone": "--n 3 --out {out}",
+    "rest": "{wide} --data {at}/asked.jsonl --command true --max-tokens 3 --samples 2 --out {out} "
+    "--set sft.steps=1 --set sft.lock=false --set sft.held_out=0 --set sft.compile=false",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/final --method linear --out {out}",
@@ -66,6 +70,7 @@ LINES = {
     "eval-gate": "--candidate {at}/rows-of-eval.jsonl --baseline {at}/rows-of-eval.jsonl --out {out}",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt --memorise {at}/corpus.txt --prefix 8 "
     "--go-on 4",
+    "dedupe": "{at}/rows.jsonl --out {out}.jsonl --near-dup",
     "bench": "{at}/run --prompt-tokens 2 --gen-tokens 2 --n-runs 1",
     "bench-train": "--preset tiny --batch 1 --context 8 --steps 1 --no-compile",
     "debug-names": "{at}/run",
@@ -137,7 +142,7 @@ def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, t
         row_suites.write("sts", trained)
     if name == "eval-indic":
         row_suites.write("xquad", trained)
-    if name == "generate":
+    if name in ("generate", "reject", "rest"):
         (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":
         given = ("--data", trained / "rows.jsonl", "--out", trained / "tuned", "--steps", 1, "--batch", 4)

@@ -30,6 +30,7 @@ FREE = {
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
     "--judge-url",
+    "--score-field",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -45,6 +46,7 @@ ORIGINAL = {
     "--batch, --context --ctx, --clip --grad-clip",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
+    "dedupe": "--out, --unit, --min-len, --quiet, --near-dup, --minhash-perms, --near-threshold, --shingle",
     "eval-bfcl": "--tasks --categories, --bfcl-root, --tools, --tool-mode, --adapter --lora, --limit, --out, "
     "--model-name, --model-step, --baseline, --serve-port",
     "eval-tau-bench": "--env, --tau-root, --user-model, --limit, --out, --model-name, --model-step, "

@@ -54,8 +54,9 @@ def test_what_does_not_compare_is_refused() -> None:
 
 def test_pages(tmp_path: Path) -> None:
     path, out = tmp_path / "rows.jsonl", (tmp_path / "board.md", tmp_path / "board.html")
-    write_rows(path, [row("a<b>", 0.5, baseline=True), *timed("a<b>", 50, 2)])
+    write_rows(path, [row("a<b>", 0.5, baseline=True), *timed("a<b>", 50, 2), row("c|\nd", 0.1)])
     run([path], out=out)
+    assert "| c\\| d | 0.100 | - |" in out[0].read_text()
     assert "| a<b> (baseline) | 0.500 | - | 100 | 50.0 | 2.00 | 0.500 |" in out[0].read_text()
     assert "<td>a&lt;b&gt; (baseline)</td>" in out[1].read_text() and "<b>" not in out[1].read_text()
     with pytest.raises(ConfigError, match=r"board\.txt is no page"):

@@ -40,6 +40,9 @@ def markdown(found: Table) -> str:
 
     head, body = grid(found)
     lines = [f"### {found.title}", ""] if found.title else []
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *body)]
+    cells = [
+        [" ".join(cell.split()).replace("|", "\\|") for cell in row]
+        for row in (head, ["---"] * len(head), *body)
+    ]
     lines += [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([*lines, *(f"\nnote: {note}" for note in found.notes)]) + "\n"

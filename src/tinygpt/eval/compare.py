@@ -25,11 +25,12 @@ K = TypeVar("K")
 VIEWS = ("model", "step", "task")
 # A metric whose name holds one of these words gets better as it falls.
 LOWER = (
-    "ppl", "perplexity", "loss", "nll", "bits_per_byte", "latency", "seconds", "rss", "ttft", "error", "wer",
-    "over_escalation", "kept_ratio", "bias", "verbatim",
+    "ppl", "perplexity", "loss", "nll", "bits_per_byte", "brier", "mse", "rmse", "mae", "ter", "latency",
+    "seconds", "ms", "ttft", "itl", "rss", "memory", "error", "wer", "cer", "over_escalation", "kept_ratio",
+    "bias", "verbatim",
 )  # fmt: skip
 # Such a metric is no share of examples either, even where it lies between 0 and 1.
-UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer", "verbatim"))
+UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer", "cer", "verbatim"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +284,8 @@ def _groups(rows: Iterable[EvalRow], key: Callable[[EvalRow], K]) -> list[tuple[
 
 
 def _cell(rows: Sequence[EvalRow]) -> Cell | None:
-    """One row as it is, or the mean of several: mean +- 1.96 s / sqrt(k)."""
+    """One row as it is, or the mean of several: mean +- 1.96 s / sqrt(k), and no narrower than the mean of
+    their own intervals, since runs that agree say nothing about other examples."""
     if not rows:
         return None
     scores = [r.score for r in rows]
@@ -292,6 +294,9 @@ def _cell(rows: Sequence[EvalRow]) -> Cell | None:
     else:
         half = 1.96 * statistics.stdev(scores) / len(rows) ** 0.5
         low, high = statistics.fmean(scores) - half, statistics.fmean(scores) + half
+        if len(own := [row.interval for row in rows if row.interval]) == len(rows):
+            lows, highs = zip(*own)
+            low, high = min(low, statistics.fmean(lows)), max(high, statistics.fmean(highs))
     return Cell(
         score=statistics.fmean(scores),
         low=low,

@@ -63,10 +63,15 @@ class Client:
 
     def model(self) -> str:
         """The first model that the server lists."""
+        return self.models()[0]
+
+    def models(self) -> list[str]:
+        """The names that the server lists; RemoteError where it lists none."""
         found = self.get("/models").get("data")
-        if not isinstance(found, list) or not found or not isinstance(found[0], dict):
+        names = [one.get("id") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        if not names:
             raise RemoteError(f"{self.url}/models lists no model", hint="give the model's name")
-        return str(found[0].get("id", ""))
+        return [str(name or "") for name in names]
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed answer, as they come. It is not made again."""
@@ -102,12 +107,23 @@ class Client:
     def _json(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         with self._open(path, body) as response:
             try:
-                found = json.load(response)
-            except (ValueError, OSError, http.client.HTTPException) as error:
+                found = json.loads(self._whole(response))
+            except (ValueError, RecursionError, OSError, http.client.HTTPException) as error:
                 raise RemoteError(f"{self.url}{path} gave no JSON: {error}") from error
         if not isinstance(found, dict):
             raise RemoteError(f"{self.url}{path} gave no JSON object")
         return found
+
+    def _whole(self, response: Any) -> bytes:
+        """The body. One that comes drop by drop ends with the time of an answer, too."""
+        until, parts = time.monotonic() + self._seconds, list[bytes]()
+        while part := response.read1(1 << 16):
+            parts.append(part)
+            if time.monotonic() > until:
+                raise TimeoutError(f"it was not whole after {self._seconds:g} s")
+        if response.length:  # what read() would say of itself
+            raise http.client.IncompleteRead(b"".join(parts), response.length)
+        return b"".join(parts)
 
     @contextlib.contextmanager
     def _open(self, path: str, body: dict[str, Any] | None) -> Generator[Any]:
@@ -148,7 +164,7 @@ def _said(error: urllib.error.HTTPError) -> str:
         return ""
     try:
         return _message(json.loads(raw))
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw.decode(errors="replace").strip()[:SHOWN]
 
 

@@ -22,6 +22,7 @@ EXTRAS = {
     "mteb": "mteb",
     "parquet": "pyarrow",
     "plot": "matplotlib",
+    "dedupe": "rensa",
     "reward": "jsonschema",
     "test-parity": "transformers",
     "test-clients": "litellm",

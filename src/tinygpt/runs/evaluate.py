@@ -80,10 +80,10 @@ def run_suites(
             found, happened = measure(endpoint, suite, chosen, events)
             rows += found
             records += happened
-    if asked.out is not None:
-        write_rows(asked.out, rows, append=True)
     if asked.records is not None:
         append_records(asked.records, records)
+    if asked.out is not None:
+        write_rows(asked.out, rows, append=True)
     return rows
 
 

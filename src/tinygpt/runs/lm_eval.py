@@ -54,9 +54,9 @@ def run(config: Config, events: Events) -> list[EvalRow]:
     rows, records = _lm_eval_rows.report(loaded, found, noted, about)
     if noted.failed and not rows:
         raise RemoteError(f"{len(noted.failed)} answers failed to come", hint="look at the server")
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
     if config.records is not None:
         suite = {"run_id": about["run_id"], "suite": "lm_eval", "model": endpoint.name}
         append_records(config.records, [{**suite, **one} for one in records])
+    if config.out is not None:
+        write_rows(config.out, rows, append=True)
     return rows

@@ -159,7 +159,7 @@ def unlike(candidate: EvalRow, baseline: EvalRow) -> str:
 
 def conditions(candidate: EvalRow, baseline: EvalRow) -> list[str]:
     """What was not alike when the two were measured, for the reader."""
-    found = []
+    found = ["it is the baseline's own run"] if candidate.run_id == baseline.run_id else []
     for name in ("decoding", "template_hash", "harness_version", "seed"):
         was, now = getattr(baseline, name), getattr(candidate, name)
         if was and now and was != now:

@@ -75,7 +75,9 @@ def score(
             rows.append(share(endpoint, TASK, metric, mine, *when, key="yes", settings=told))
     if both := [one for one in judged if one["asked"]]:
         rows.append(share(endpoint, TASK, "agreement", both, *when, settings=told))
-        rows.append(of_all(endpoint, TASK, "kappa", both, *when, "kappa", _sides, settings=told))
+        rows.append(
+            of_all(endpoint, TASK, "kappa", both, *when, "kappa", _sides, bounded=False, settings=told)
+        )
     for one in found:
         one |= {"task": TASK, "subtasks": [None]}
     return SuiteResult(rows=[dataclasses.replace(row, **more) for row in rows], examples=found)

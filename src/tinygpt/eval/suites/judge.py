@@ -195,11 +195,11 @@ def _pair_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> lis
     rows = [
         mean(endpoint, "judge", "win_rate", judged, *at, key="win"),
         share(endpoint, "judge", "order_agreement", judged, *at, key="same"),
-        of_all(endpoint, "judge", "position_bias", judged, *at, "absolute_mean", _bias),
+        of_all(endpoint, "judge", "position_bias", judged, *at, "absolute_mean", _bias, bounded=False),
     ]
     if labelled := [one for one in judged if one["label"]]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, "kappa", _both))
+        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, "kappa", _both, bounded=False))
     return rows
 
 
@@ -220,8 +220,10 @@ def _rating(item: dict[str, Any], replies: Sequence[Reply], said: Sequence[str |
 
 
 def _rating_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> list[EvalRow]:
-    rows = [mean(endpoint, "judge", "mean_rating", judged, *at, key="outcome")]
+    rows = [mean(endpoint, "judge", "mean_rating", judged, *at, key="outcome", bounded=False)]
     if labelled := [one for one in judged if one["label"] is not None]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_spearman", labelled, *at, "spearman", _both))
+        rows.append(
+            of_all(endpoint, "judge", "label_spearman", labelled, *at, "spearman", _both, bounded=False)
+        )
     return rows

@@ -133,7 +133,9 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
                 record(f"{item['name']}/{i}", True, DONE, likeness=value, score=pair[2])
                 for i, (pair, value) in enumerate(zip(item["pairs"], likeness, strict=True))
             ]
-            measured: list[Any] = [(of_all, "spearman", pairs, {"how": "spearman", "part": _both})]
+            measured: list[Any] = [
+                (of_all, "spearman", pairs, {"how": "spearman", "part": _both, "bounded": False})
+            ]
             found += pairs
         else:
             ranked, n_cut = _ranked(embed, item)
