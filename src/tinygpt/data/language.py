@@ -27,7 +27,7 @@ def of(text: str) -> tuple[str, float]:
 
 def checked(codes: Sequence[str]) -> tuple[str, ...]:
     """The codes; ConfigError for one that no text can be told to have."""
-    known = [str(code) for code in _model().nb_classes]
+    known = list(map(str, _model().labels))
     for code in codes:
         if code not in known:
             raise unknown("language", code, known)
@@ -40,4 +40,4 @@ def _model() -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise DependencyError("py3langid", "filter", "telling languages") from error
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

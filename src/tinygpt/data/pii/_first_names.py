@@ -14,6 +14,37 @@ FIRST = _words("_first_names.txt")
 NO_FAMILY = _words("_no_family.txt")
 # Before a first name: "San Diego", "Monte Carlo".
 PLACES = frozenset(
-    "San Santa Saint St St. New Mount Mt Mt. Lake Port Fort Los Las Monte Cape Camp East West North South "
-    "Villa Via Rue Plaza Hotel Casa Château Hurricane Operation Project".split()  # noqa: SIM905
+    [
+        "San",
+        "Santa",
+        "Saint",
+        "St",
+        "St.",
+        "New",
+        "Mount",
+        "Mt",
+        "Mt.",
+        "Lake",
+        "Port",
+        "Fort",
+        "Los",
+        "Las",
+        "Monte",
+        "Cape",
+        "Camp",
+        "East",
+        "West",
+        "North",
+        "South",
+        "Villa",
+        "Via",
+        "Rue",
+        "Plaza",
+        "Hotel",
+        "Casa",
+        "Château",
+        "Hurricane",
+        "Operation",
+        "Project",
+    ]
 )
