@@ -10,6 +10,8 @@ import base64
 from collections.abc import Callable
 from random import Random
 
+from planted_look_alikes import FILL as FILL
+from planted_look_alikes import HARD as HARD
 from planted_values import (
     ALNUM,
     DIGITS,
@@ -21,13 +23,11 @@ from planted_values import (
     iban,
     ipv4,
     ipv6,
-    isbn13,
     jwt,
-    luhn,
     pem,
     some,
     ssn,
-)  # fmt: skip
+)
 
 Make = Callable[[Random], str]
 HOSTS = (
@@ -40,22 +40,19 @@ HOSTS = (
     "tiscali.it",
 )
 GIVEN = (
-    "Aisha", "Alejandro", "Amelia", "Anders", "Andrea", "Anthony", "Arjun", "Beatrice", "Bernd", "Camille",
-    "Carlos", "Chloe", "Claudia", "Daniela", "David", "Deborah", "Diego", "Elena", "Emeka", "Erik", "Fatima",
-    "Felix", "Fiona", "Gabriel", "Giulia", "Hannah", "Hiroshi", "Hugo", "Ingrid", "Isabella", "Jamal", "Jean",
-    "Jessica", "Joao", "Karen", "Katarzyna", "Kevin", "Kwame", "Lars", "Laura", "Leila", "Liam", "Lucia",
-    "Magdalena", "Marcus", "Maria", "Mehmet", "Michelle", "Mohammed", "Natalia", "Nicole", "Nikolai", "Olivia",
-    "Omar", "Oscar", "Patricia", "Pierre", "Priya", "Rachel", "Rahul", "Ricardo", "Robert", "Rosa", "Samuel",
-    "Sanjay", "Sarah", "Sofia", "Stefan", "Susan", "Tatiana", "Thomas", "Tomasz", "Ursula", "Valentina",
-    "Victoria", "Wei", "William", "Xavier", "Yuki", "Yusuf", "Zainab", "Zoe",
-)  # fmt: skip
+    "Aisha Alejandro Amelia Anders Andrea Anthony Arjun Beatrice Bernd Camille Carlos Chloe Claudia "
+    "Daniela David Deborah Diego Elena Emeka Erik Fatima Felix Fiona Gabriel Giulia Hannah Hiroshi Hugo "
+    "Ingrid Isabella Jamal Jean Jessica Joao Karen Katarzyna Kevin Kwame Lars Laura Leila Liam Lucia "
+    "Magdalena Marcus Maria Mehmet Michelle Mohammed Natalia Nicole Nikolai Olivia Omar Oscar Patricia "
+    "Pierre Priya Rachel Rahul Ricardo Robert Rosa Samuel Sanjay Sarah Sofia Stefan Susan Tatiana Thomas "
+    "Tomasz Ursula Valentina Victoria Wei William Xavier Yuki Yusuf Zainab Zoe"
+).split()  # noqa: SIM905
 FAMILY = (
-    "Abernathy", "Adeyemi", "Baumgartner", "Bianchi", "Carvalho", "Castellanos", "Chaudhary", "Dubois",
-    "Eriksson", "Fitzgerald", "Goldberg", "Gutierrez", "Hashimoto", "Ivanova", "Jankowski", "Kowalczyk",
-    "Lindqvist", "MacGregor", "McAllister", "Moreau", "Nakamura", "O'Sullivan", "Okonkwo", "Papadopoulos",
-    "Petrenko", "Ramanathan", "Rossi", "Schneider", "Stojanovic", "Tanaka", "Thornton", "Vandenberg", "Whitaker",
-    "Yilmaz", "Zimmermann",
-)  # fmt: skip
+    "Abernathy Adeyemi Baumgartner Bianchi Carvalho Castellanos Chaudhary Dubois Eriksson Fitzgerald "
+    "Goldberg Gutierrez Hashimoto Ivanova Jankowski Kowalczyk Lindqvist MacGregor McAllister Moreau "
+    "Nakamura O'Sullivan Okonkwo Papadopoulos Petrenko Ramanathan Rossi Schneider Stojanovic Tanaka "
+    "Thornton Vandenberg Whitaker Yilmaz Zimmermann"
+).split()  # noqa: SIM905
 
 
 def _person(r: Random) -> str:
@@ -66,8 +63,17 @@ def _person(r: Random) -> str:
 
 def _local(r: Random) -> str:
     a, b = some(r, LOWER, r.randint(3, 8)), some(r, LOWER, r.randint(3, 9))
-    return r.choice([f"{a}_{b}", f"{a[0]}.{b}{r.randint(1, 99)}", f"{a}-{b}", f"{a.title()}.{b.title()}", f"{a}+news",
-                     f"o'{b}", b])  # fmt: skip
+    return r.choice(
+        [
+            f"{a}_{b}",
+            f"{a[0]}.{b}{r.randint(1, 99)}",
+            f"{a}-{b}",
+            f"{a.title()}.{b.title()}",
+            f"{a}+news",
+            f"o'{b}",
+            b,
+        ]
+    )
 
 
 def _us(r: Random) -> tuple[str, str, str]:
@@ -75,18 +81,33 @@ def _us(r: Random) -> tuple[str, str, str]:
     return area, f"{r.randint(2, 9)}{r.randint(2, 9)}{r.randint(0, 9)}", some(r, DIGITS, 4)
 
 
+def _hook(r: Random) -> str:
+    team, bot = some(r, UPPER + DIGITS, 8), some(r, UPPER + DIGITS, 10)
+    return f"https://hooks.slack.com/services/T{team}/B{bot}/{some(r, ALNUM, 24)}"
+
+
 # Class -> (ways to write a value, sentences around it).
 VALUES: dict[str, tuple[list[Make], list[str]]] = {
     "email": (
         [
             lambda r: f"{_local(r)}@{r.choice(HOSTS)}",
-            lambda r: f"{_local(r)}@{some(r, LOWER, 5)}.{r.choice(['co.uk', 'com.br', 'museum', 'technology'])}",
-            lambda r: f"{_local(r)}@{r.choice(['bücher', 'société', 'españa'])}.{r.choice(['de', 'fr', 'es'])}",
+            lambda r: (
+                f"{_local(r)}@{some(r, LOWER, 5)}.{r.choice(['co.uk', 'com.br', 'museum', 'technology'])}"
+            ),
+            lambda r: (
+                f"{_local(r)}@{r.choice(['bücher', 'société', 'españa'])}.{r.choice(['de', 'fr', 'es'])}"
+            ),
             lambda r: f"{_local(r).upper()}@{r.choice(HOSTS).upper()}",
             lambda r: f"{_local(r)} [at] {some(r, LOWER, 7)} [dot] org",
         ],
-        ["For refunds send a note to {}, please.", "From: Billing <{}>", "author_email='{}',",
-         "CC {} and the board.", '{{"contact": "{}"}}', "mailto:{}?subject=hi"],
+        [
+            "For refunds send a note to {}, please.",
+            "From: Billing <{}>",
+            "author_email='{}',",
+            "CC {} and the board.",
+            '{{"contact": "{}"}}',
+            "mailto:{}?subject=hi",
+        ],
     ),
     "phone": (
         [
@@ -101,25 +122,47 @@ VALUES: dict[str, tuple[list[Make], list[str]]] = {
             lambda r: f"+8190{r.randint(10000000, 99999999)}",
             lambda r: f"+55 11 9{r.randint(6000, 9999)}-{some(r, DIGITS, 4)}",
         ],
-        ["Ring the desk on {} before noon.", "Mobile {}", "tel: {}", "Reach me at {}, any day.",
-         "Fax/Phone: {} (office)", "My number's {}."],
+        [
+            "Ring the desk on {} before noon.",
+            "Mobile {}",
+            "tel: {}",
+            "Reach me at {}, any day.",
+            "Fax/Phone: {} (office)",
+            "My number's {}.",
+        ],
     ),
     "ssn": (
-        [lambda r: "-".join(ssn(r)), lambda r: "-".join(ssn(r)), lambda r: " ".join(ssn(r)),
-         lambda r: "".join(ssn(r))],
-        ["Her social security number is {}.", "SSN {} on file", "W-2 employee, soc. sec. no. {}",
-         '"ssn": "{}"', "Applicant SSN: {}, verified."],
+        [
+            lambda r: "-".join(ssn(r)),
+            lambda r: "-".join(ssn(r)),
+            lambda r: " ".join(ssn(r)),
+            lambda r: "".join(ssn(r)),
+        ],
+        [
+            "Her social security number is {}.",
+            "SSN {} on file",
+            "W-2 employee, soc. sec. no. {}",
+            '"ssn": "{}"',
+            "Applicant SSN: {}, verified.",
+        ],
     ),
     "ip": (
         [
-            ipv4, ipv4,
+            ipv4,
+            ipv4,
             lambda r: f"{ipv4(r)}",
             lambda r: str(ipv6(r)),
             lambda r: ipv6(r).exploded,
             lambda r: str(ipv6(r)).upper(),
         ],
-        ["{} - - [12/Mar/2023:10:11:12 +0000] GET /", "blocked host {} after three tries", "client={} status=200",
-         "Last login from {}", '"remote_addr": "{}",', "ssh root@{} failed"],
+        [
+            "{} - - [12/Mar/2023:10:11:12 +0000] GET /",
+            "blocked host {} after three tries",
+            "client={} status=200",
+            "Last login from {}",
+            '"remote_addr": "{}",',
+            "ssh root@{} failed",
+        ],
     ),
     "credit_card": (
         [
@@ -133,14 +176,23 @@ VALUES: dict[str, tuple[list[Make], list[str]]] = {
             lambda r: grouped(card(r, "62", 16), (4, 4, 4, 4), " "),
             lambda r: card(r, "4", 16),
         ],
-        ["Charge it to {} please.", "card_number: {}", "Paid with {} exp 09/27", "CC# {}, CVV on request.",
-         "Visa or other: {}"],
+        [
+            "Charge it to {} please.",
+            "card_number: {}",
+            "Paid with {} exp 09/27",
+            "CC# {}, CVV on request.",
+            "Visa or other: {}",
+        ],
     ),
     "iban": (
         [
             lambda r: grouped(iban("DE", some(r, DIGITS, 18)), (4,) * 5, " "),
             lambda r: iban("GB", some(r, UPPER, 4) + some(r, DIGITS, 14)),
-            lambda r: grouped(iban("FR", some(r, DIGITS, 10) + some(r, UPPER + DIGITS, 11) + some(r, DIGITS, 2)), (4,) * 6, " "),
+            lambda r: grouped(
+                iban("FR", some(r, DIGITS, 10) + some(r, UPPER + DIGITS, 11) + some(r, DIGITS, 2)),
+                (4,) * 6,
+                " ",
+            ),
             lambda r: iban("NO", some(r, DIGITS, 11)),
             lambda r: grouped(iban("NL", some(r, UPPER, 4) + some(r, DIGITS, 10)), (4,) * 4, " "),
             lambda r: iban("PL", some(r, DIGITS, 24)),
@@ -150,50 +202,84 @@ VALUES: dict[str, tuple[list[Make], list[str]]] = {
     ),
     "mac": (
         [
-            lambda r: ":".join(f"{r.randint(0, 127) * 2:02x}" if i == 0 else f"{r.randint(160, 255):02x}" for i in range(6)),
-            lambda r: "-".join(f"{r.randint(0, 127) * 2:02X}" if i == 0 else f"{r.randint(160, 255):02X}" for i in range(6)),
-            lambda r: ".".join(f"{r.randint(0x0A00, 0xFFFF) & 0xFEFF:04x}" if i == 0 else f"{r.randint(0xA000, 0xFFFF):04x}" for i in range(3)),
+            lambda r: ":".join(
+                f"{r.randint(0, 127) * 2:02x}" if i == 0 else f"{r.randint(160, 255):02x}" for i in range(6)
+            ),
+            lambda r: "-".join(
+                f"{r.randint(0, 127) * 2:02X}" if i == 0 else f"{r.randint(160, 255):02X}" for i in range(6)
+            ),
+            lambda r: ".".join(
+                f"{r.randint(0x0A00, 0xFFFF) & 0xFEFF:04x}" if i == 0 else f"{r.randint(0xA000, 0xFFFF):04x}"
+                for i in range(3)
+            ),
         ],
         ["ether {} txqueuelen 1000", "device {} joined the network", "Physical Address: {}", "hwaddr={}"],
     ),
     "name": (
         [_person, _person, _person, lambda r: r.choice(FAMILY)],
-        ["Regards,\n{}", "The report was written by {} in May.", "I spoke with {} yesterday.",
-         "Patient: {}, seen twice.", "{} lives next door."],
+        [
+            "Regards,\n{}",
+            "The report was written by {} in May.",
+            "I spoke with {} yesterday.",
+            "Patient: {}, seen twice.",
+            "{} lives next door.",
+        ],
     ),
     "aws": (
         [lambda r: r.choice(["AKIA", "ASIA"]) + some(r, UPPER + "234567", 16)],
         ["export AWS_ACCESS_KEY_ID={}", "key id {} was revoked", '"accessKeyId": "{}"'],
     ),
     "github": (
-        [lambda r: r.choice(["gho_", "ghs_", "ghp_", "ghu_"]) + some(r, ALNUM, 36),
-         lambda r: f"github_pat_{some(r, ALNUM, 22)}_{some(r, ALNUM, 59)}"],
+        [
+            lambda r: r.choice(["gho_", "ghs_", "ghp_", "ghu_"]) + some(r, ALNUM, 36),
+            lambda r: f"github_pat_{some(r, ALNUM, 22)}_{some(r, ALNUM, 59)}",
+        ],
         ["git clone https://{}@github.com/a/b", "GH_TOKEN: {}", "he pasted {} into chat"],
     ),
     "gitlab": ([lambda r: "glpat-" + some(r, ALNUM + "-_", 20)], ["PRIVATE-TOKEN: {}", "token {} expired"]),
     "slack": (
-        [lambda r: f"xoxp-{some(r, DIGITS, 12)}-{some(r, DIGITS, 12)}-{some(r, DIGITS, 12)}-{some(r, HEX, 32)}",
-         lambda r: f"https://hooks.slack.com/services/T{some(r, UPPER + DIGITS, 8)}/B{some(r, UPPER + DIGITS, 10)}/{some(r, ALNUM, 24)}"],
+        [
+            lambda r: (
+                f"xoxp-{some(r, DIGITS, 12)}-{some(r, DIGITS, 12)}-{some(r, DIGITS, 12)}-{some(r, HEX, 32)}"
+            ),
+            _hook,
+        ],
         ["slack: {}", "curl -X POST {}", "post to {} on failure"],
     ),
     "stripe": (
         [lambda r: r.choice(["sk_live_", "rk_live_", "sk_test_"]) + some(r, ALNUM, r.choice([24, 99]))],
         ["stripe.api_key = '{}'", "STRIPE_KEY={}", "use {} in production"],
     ),
-    "google": ([lambda r: "AIza" + some(r, ALNUM + "-_", 35)], ["maps?key={}", 'apiKey: "{}",', "key {} leaked"]),
+    "google": (
+        [lambda r: "AIza" + some(r, ALNUM + "-_", 35)],
+        ["maps?key={}", 'apiKey: "{}",', "key {} leaked"],
+    ),
     "openai": (
-        [lambda r: f"sk-{some(r, ALNUM, 20)}T3BlbkFJ{some(r, ALNUM, 20)}",
-         lambda r: f"sk-proj-{some(r, ALNUM + '-_', 74)}T3BlbkFJ{some(r, ALNUM + '-_', 73)}A"],
+        [
+            lambda r: f"sk-{some(r, ALNUM, 20)}T3BlbkFJ{some(r, ALNUM, 20)}",
+            lambda r: f"sk-proj-{some(r, ALNUM + '-_', 74)}T3BlbkFJ{some(r, ALNUM + '-_', 73)}A",
+        ],
         ["OPENAI_API_KEY={}", "Authorization: Bearer {}", "client = OpenAI(api_key='{}')"],
     ),
     "anthropic": (
-        [lambda r: f"sk-ant-api03-{some(r, ALNUM + '-_', 93)}AA"], ["x-api-key: {}", "key={} # mine", "It is {}"]
+        [lambda r: f"sk-ant-api03-{some(r, ALNUM + '-_', 93)}AA"],
+        ["x-api-key: {}", "key={} # mine", "It is {}"],
     ),
-    "huggingface": ([lambda r: "hf_" + some(r, LOWER + UPPER, 34)], ["HF_TOKEN={}", "login(token='{}')", "my {} key"]),
-    "npm": ([lambda r: "npm_" + some(r, ALNUM, 36)], ["//registry.npmjs.org/:_authToken={}", "rotate {} soon"]),
-    "pypi": ([lambda r: "pypi-AgEIcHlwaS5vcmc" + some(r, ALNUM + "-_", 120)], ["password = {}", "twine -p {}"]),
+    "huggingface": (
+        [lambda r: "hf_" + some(r, LOWER + UPPER, 34)],
+        ["HF_TOKEN={}", "login(token='{}')", "my {} key"],
+    ),
+    "npm": (
+        [lambda r: "npm_" + some(r, ALNUM, 36)],
+        ["//registry.npmjs.org/:_authToken={}", "rotate {} soon"],
+    ),
+    "pypi": (
+        [lambda r: "pypi-AgEIcHlwaS5vcmc" + some(r, ALNUM + "-_", 120)],
+        ["password = {}", "twine -p {}"],
+    ),
     "sendgrid": (
-        [lambda r: f"SG.{some(r, ALNUM + '-_', 22)}.{some(r, ALNUM + '-_', 43)}"], ["SENDGRID={}", "mail key {} set"]
+        [lambda r: f"SG.{some(r, ALNUM + '-_', 22)}.{some(r, ALNUM + '-_', 43)}"],
+        ["SENDGRID={}", "mail key {} set"],
     ),
     "twilio": ([lambda r: "SK" + some(r, HEX, 32)], ["TWILIO_API_KEY={}", "twilio key {} is old"]),
     "azure": (
@@ -205,68 +291,34 @@ VALUES: dict[str, tuple[list[Make], list[str]]] = {
         ["Cookie: session={}", "Authorization: Bearer {}", '"id_token": "{}"'],
     ),
     "private_key": (
-        [lambda r: pem(r, r.choice(["RSA", "EC", "OPENSSH", "ENCRYPTED", ""]))], ["{}", "id_rsa:\n{}\n"]
+        [lambda r: pem(r, r.choice(["RSA", "EC", "OPENSSH", "ENCRYPTED", ""]))],
+        ["{}", "id_rsa:\n{}\n"],
     ),
     "password": (
         [lambda r: some(r, ALNUM + "!%*", r.randint(12, 20)) + "7q"],
-        ["postgresql://app:{}@db.prod.acme.io:5432/main", "amqp://svc:{}@mq.acme.io/vh", "redis://:{}@10.2.3.4:6379/0",
-         "https://deploy:{}@git.acme.io/x.git", "mongodb+srv://root:{}@c0.abcde.mongodb.net/test"],
+        [
+            "postgresql://app:{}@db.prod.acme.io:5432/main",
+            "amqp://svc:{}@mq.acme.io/vh",
+            "redis://:{}@10.2.3.4:6379/0",
+            "https://deploy:{}@git.acme.io/x.git",
+            "mongodb+srv://root:{}@c0.abcde.mongodb.net/test",
+        ],
     ),
     "assigned": (
-        [lambda r: some(r, ALNUM, r.randint(24, 44)), lambda r: some(r, HEX, r.choice([32, 40, 64])),
-         lambda r: base64.b64encode(r.randbytes(30)).decode()],
-        ['client_secret: "{}"', "DB_PASSWORD={}", "auth_token => '{}'", '{{"api-key": "{}"}}',
-         'const apiSecret = "{}";', "ENCRYPTION_KEY: {}"],
+        [
+            lambda r: some(r, ALNUM, r.randint(24, 44)),
+            lambda r: some(r, HEX, r.choice([32, 40, 64])),
+            lambda r: base64.b64encode(r.randbytes(30)).decode(),
+        ],
+        [
+            'client_secret: "{}"',
+            "DB_PASSWORD={}",
+            "auth_token => '{}'",
+            '{{"api-key": "{}"}}',
+            'const apiSecret = "{}";',
+            "ENCRYPTION_KEY: {}",
+        ],
     ),
-}  # fmt: skip
+}
 # "name" with a title in front, for which a family name alone is enough.
 TITLES = ("Mr. {}", "Ms {}", "Dr. {}", "Prof. {}", "Frau {}", "Señora {}", "Mme {}")
-
-# What is none of these, though it looks like it.
-HARD: list[Make] = [
-    lambda r: f"Order #{some(r, '123456789', 10)} shipped.",
-    lambda r: f"Your order number is 4{some(r, DIGITS, 15)}.",
-    lambda r: f"tracking 9400{some(r, DIGITS, 18)} via USPS",
-    lambda r: f"ISBN {isbn13(r)} (paperback)",
-    lambda r: f"located at {r.uniform(-90, 90):.6f}, {r.uniform(-180, 180):.6f}",
-    lambda r: f"upgraded from v{r.randint(1, 9)}.{r.randint(0, 99)}.{r.randint(0, 99)}.{r.randint(0, 250)}",
-    lambda r: f"version {r.randint(1, 99)}.{r.randint(0, 99)}.{r.randint(0, 99)}.{r.randint(1, 250)} is out",
-    lambda r: f"Chrome/{r.randint(90, 130)}.0.{r.randint(4000, 6999)}.{r.randint(1, 199)} Safari/537.36",
-    lambda r: f"see section {r.randint(1, 9)}.{r.randint(1, 9)}.{r.randint(1, 9)}.{r.randint(1, 9)} of the manual",
-    lambda r: f"pip install torch=={r.randint(1, 3)}.{r.randint(0, 9)}.{r.randint(0, 9)}.{r.randint(1, 9)}",
-    lambda r: f"listening on {r.choice(['127.0.0.1', '0.0.0.0', '192.168.1.20', '10.0.0.7', '::1', 'fe80::1'])}",
-    lambda r: f"commit {some(r, HEX, 40)}",
-    lambda r: f'"integrity": "sha512-{base64.b64encode(r.randbytes(64)).decode()}",',
-    lambda r: f'hash = "sha256:{some(r, HEX, 64)}"',
-    lambda r: f"request id {some(r, HEX, 8)}-{some(r, HEX, 4)}-4{some(r, HEX, 3)}-a{some(r, HEX, 3)}-{some(r, HEX, 12)}",
-    lambda r: f"{r.randint(2015, 2029)}-{r.randint(10, 12)}-{r.randint(10, 28)} {r.randint(10, 23)}:{r.randint(10, 59)}:{r.randint(10, 59)}",
-    lambda r: f"timestamp {r.randint(1_600_000_000_000, 1_800_000_000_000)}",
-    lambda r: f"EIN {r.randint(10, 99)}-{some(r, DIGITS, 7)}",
-    lambda r: f"ZIP {some(r, DIGITS, 5)}-{some(r, DIGITS, 4)}",
-    lambda r: f"SSN 000-{r.randint(10, 99)}-{some(r, DIGITS, 4)} is not valid",
-    lambda r: f"part 666-{r.randint(10, 99)}-{some(r, DIGITS, 4)} in stock",
-    lambda r: f"IMEI {luhn('35' + some(r, DIGITS, 12))}",
-    lambda r: f"DE{some(r, DIGITS, 2)}{some(r, DIGITS, 5)} is the tariff code",
-    lambda r: f"doi:10.{r.randint(1000, 9999)}/{some(r, DIGITS, 3)}.{some(r, DIGITS, 6)}",
-    lambda r: f"fingerprint {':'.join(some(r, HEX, 2) for _ in range(16))}",
-    lambda r: f"pi is 3.{some(r, DIGITS, 16)}",
-    lambda r: f"arXiv {r.randint(1001, 2412)}.{some(r, DIGITS, 5)}",
-    lambda r: f"npm i left-pad@1.{r.randint(0, 9)}.{r.randint(0, 9)} react@18.2.0",
-    lambda r: r.choice(["icon@2x.png was resized", "git@github.com:acme/tools.git", "use @dataclass here", "std::map::iterator"]),
-    lambda r: r.choice(["the Jordan River floods", "Victoria Station closes", "Austin Texas is hot", "Florence Italy in May",
-                        "Madison Avenue shops", "Charlotte Airport code"]),
-    lambda r: r.choice(["New York Times", "United Nations Security Council", "Monte Carlo Simulation", "Visual Studio Code",
-                        "Machine Learning Engineer", "Great Barrier Reef"]),
-    lambda r: r.choice(['api_key = "YOUR_API_KEY_GOES_HERE"', "password = os.environ['DB_PASSWORD']", 'token: "${SECRET_TOKEN}"',
-                        'secret_key = "xxxxxxxxxxxxxxxxxxxxxxxx"', "AKIAIOSFODNN7EXAMPLE", "postgres://user:password@localhost/db",
-                        'primary_key = "customer_account_identifier"', "token_type: bearer", "sk-container--primary-dark",
-                        'private_key_path = "/etc/ssl/private/server.key"', "hf_hub_download(repo_id)"]),
-    lambda r: f"data:image/png;base64,{base64.b64encode(r.randbytes(60)).decode()}",
-    lambda r: f"results in 2019-2023: {r.randint(100, 999)} {r.randint(100, 999)} {r.randint(1000, 9999)} cases",
-    lambda r: f"invoice {some(r, DIGITS, 3)}-{some(r, DIGITS, 4)}-{some(r, DIGITS, 4)}-{some(r, DIGITS, 2)}",
-    lambda r: f"cache key user_{some(r, DIGITS, 9)}_profile",
-]  # fmt: skip
-FILL = (
-    "The meeting moved to Thursday.", "Nothing else changed since the last review.", "See the notes below.",
-    "It took about 20 minutes to rebuild.", "We tried twice, then gave up.", "Rain is expected on Sunday.",
-)  # fmt: skip

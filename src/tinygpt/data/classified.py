@@ -21,8 +21,8 @@ BINS = 10
 def report(
     probabilities: NDArray[np.float64], labels: Sequence[int], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """{rows, accuracy, macro_f1, ece, brier, classes: {name: {precision, recall, f1, rows}}, confusion, bins}.
-    confusion[i][j] are the rows of class i that were taken for class j."""
+    """{rows, accuracy, macro_f1, ece, brier, classes, confusion, bins}; classes are {name: {precision, recall,
+    f1, rows}}, confusion[i][j] are the rows of class i that were taken for class j."""
     import numpy as np
 
     y, p = np.asarray(labels), np.asarray(probabilities)
@@ -36,8 +36,8 @@ def report(
     found = bins(p.max(axis=1), taken == y)
     ece = sum(b["rows"] * abs(b["accuracy"] - b["confidence"]) for b in found) / max(1, len(y))
     return {
-        "rows": len(y), "accuracy": float((taken == y).mean()), "macro_f1": float(f1.mean()), "ece": float(ece),
-        "brier": float(((p - np.eye(n)[y]) ** 2).sum(axis=1).mean()),
+        "rows": len(y), "accuracy": float((taken == y).mean()), "macro_f1": float(f1.mean()),
+        "ece": float(ece), "brier": float(((p - np.eye(n)[y]) ** 2).sum(axis=1).mean()),
         "classes": {
             name: {"precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i]),
                    "rows": int(confusion[i].sum())}

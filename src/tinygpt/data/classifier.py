@@ -1,9 +1,9 @@
 """Texts in classes: hashed runs of words under a logistic regression, calibrated, in numbers that files hold.
 
-Each run of 1 to n words is hashed into one of so many buckets with a sign, the counts are scaled to length 1,
-and each class has a weight for each bucket. Scores become probabilities by what folds that the weights had not
-seen say: by Platt's sigmoid, or by an isotonic line where there are rows enough. The package scikit-learn
-(extra `classify`) hashes and learns; what is kept is plain arrays, never a pickle.
+Each run of 1 to n words is hashed into one of so many buckets with a sign, the counts are scaled to length
+1, and each class has a weight for each bucket. Scores become probabilities by what folds that the weights
+had not seen say: by Platt's sigmoid, or by an isotonic line where there are rows enough. The package
+scikit-learn (extra `classify`) hashes and learns; what is kept is plain arrays, never a pickle.
 
 Paper: Platt, "Probabilistic outputs for support vector machines", 1999; Zadrozny and Elkan, "Transforming
 classifier scores into accurate multiclass probability estimates", KDD 2002 (one class against the rest, then

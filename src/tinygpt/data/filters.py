@@ -1,4 +1,4 @@
-"""Rows through filters: conditions, length, language, repetition, a classifier's score, secrets, private data.
+"""Rows through filters: conditions, length, language, repetition, a score, secrets, private data.
 
 A filter leaves a row out and says why, or changes it. The same filters are stages that a file of settings can
 name: `length`, `language`, `repetition`, `secrets` and `pii` below take (options, seed) and give a step.

@@ -1,8 +1,8 @@
 """Texts that repeat themselves: shares of lines, paragraphs and runs of words that were there before.
 
 The limits are those of the paper's table A1: of lines and paragraphs, the share that are duplicates and the
-share of letters in them; for runs of 2 to 4 words, the share of letters in the commonest run; for runs of 5 to
-10 words, the share of letters in runs that come more than once, each letter counted once.
+share of letters in them; for runs of 2 to 4 words, the share of letters in the commonest run; for runs of 5
+to 10 words, the share of letters in runs that come more than once, each letter counted once.
 
 Paper: Rae et al., "Scaling Language Models: Methods, Analysis & Insights from Training Gopher", 2021,
 arXiv:2112.11446.

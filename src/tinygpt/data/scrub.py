@@ -27,6 +27,7 @@ _NAMED = re.compile(
     r"(?i)(?:^|_)(?:id|ids|uuid|guid|sha|sha1|sha256|md5|hash|digest|checksum|etag|doi|isbn)$"
 )
 DEEPEST = 64
+SHORT = 400  # letters
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,13 @@ class Scrubber:
                     found.append((a, b, name))
         return sorted(found)
 
-    def text(self, text: str, field: str = "") -> tuple[str, list[Found]]:
-        """The text without what is private, and what that was."""
-        parts, at, found = list[str](), 0, self.find(text)
+    def text(self, text: str, field: str = "", key: str = "") -> tuple[str, list[Found]]:
+        """The text without what is private, and what that was. A short one is read after its key, which says
+        what it is: {"ssn": "..."}."""
+        before = f"{key}: " if key and len(text) <= SHORT else ""
+        n = len(before)
+        found = [(a - n, b - n, name) for a, b, name in self.find(before + text) if a >= n]
+        parts, at = list[str](), 0
         for start, end, name in found:
             parts += [text[at:start], label(name)]
             at = end
@@ -89,20 +94,22 @@ class Scrubber:
         found: list[Found] = []
         return self._value(row, "", found, 0), found
 
-    def _value(self, value: Any, field: str, found: list[Found], depth: int) -> Any:
+    def _value(self, value: Any, field: str, found: list[Found], depth: int, key: str = "") -> Any:
         if isinstance(value, str):
             inner = _json(value) if depth < DEEPEST else None
             if inner is not None:  # arguments of a call: JSON as text stays JSON
                 n = len(found)
                 changed = self._value(inner, f"{field}>", found, depth + 1)
                 return json.dumps(changed, ensure_ascii=False) if len(found) > n else value
-            text, seen = self.text(value, field)
+            text, seen = self.text(value, field, key)
             found += seen
             return text
         if depth < DEEPEST and isinstance(value, dict):
             return {
-                key: one if is_name(str(key)) else self._value(one, _join(field, key), found, depth + 1)
-                for key, one in value.items()
+                name: one
+                if is_name(str(name))
+                else self._value(one, _join(field, name), found, depth + 1, str(name))
+                for name, one in value.items()
             }
         if depth < DEEPEST and isinstance(value, list):
             return [self._value(one, f"{field}[{i}]", found, depth + 1) for i, one in enumerate(value)]

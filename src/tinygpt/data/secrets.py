@@ -1,9 +1,9 @@
 """Keys and passwords: known shapes by their makers' documents, and what is assigned to a name that says so.
 
 A value behind `api_key =`, `"password":` and the like counts where it is as mixed as drawn letters are, by
-Shannon's entropy H = -sum p log2 p over its letters: 3.0 bits for hexadecimal, 3.5 for others. Values that are
-read from elsewhere, placeholders, paths and hashes of files do not. A mixed text without such a name stays: a
-key and a checksum look alike.
+Shannon's entropy H = -sum p log2 p over its letters: 3.0 bits for hexadecimal, 3.5 for others. Values that
+are read from elsewhere, placeholders, paths and hashes of files do not. A mixed text without such a name
+stays: a key and a checksum look alike.
 """
 
 from __future__ import annotations
@@ -57,17 +57,21 @@ SHAPES: tuple[tuple[str, str, re.Pattern[str], Callable[[str], bool]], ...] = tu
     for kind, mark, shape, check in (
         ("private_key", "PRIVATE KEY",
          r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s\\:,.()-]{40,20000}?"
-         r"(?:-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|\Z|(?=[^A-Za-z0-9+/=\s\\:,.()-]))", _any),
+         r"(?:-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+         r"|\Z|(?=[^A-Za-z0-9+/=\s\\:,.()-]))", _any),
         ("aws", "A", r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}(?![A-Za-z0-9])", _any),
         ("github", "_", r"(?<![A-Za-z0-9_])gh[pousr]_[A-Za-z0-9]{36,255}(?![A-Za-z0-9_])", _any),
         ("github", "github_pat_", r"(?<![A-Za-z0-9_])github_pat_[A-Za-z0-9_]{60,100}(?!\w)", _any),
-        ("gitlab", "gl", r"(?<![A-Za-z0-9_])gl(?:pat|dt|rt|ptt|ft|soat|agent|cbt|imt|oas)-[\w-]{20,64}(?![\w-])",
+        ("gitlab", "gl",
+         r"(?<![A-Za-z0-9_])gl(?:pat|dt|rt|ptt|ft|soat|agent|cbt|imt|oas)-[\w-]{20,64}(?![\w-])",
          _any),
         ("slack", "xox", r"(?<![A-Za-z0-9])xox[abeoprs]-(?:\d-)?[A-Za-z0-9-]{10,250}(?![\w-])",
          lambda said: any(c.isdigit() for c in said)),
         ("slack", "xapp-", r"(?<![A-Za-z0-9])xapp-\d-[A-Z0-9]+-\d+-[a-z0-9]{20,}", _any),
-        ("slack", "hooks.slack.com", r"https://hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{40,80}", _any),
-        ("stripe", "_", r"(?<![A-Za-z0-9])(?:[sr]k_(?:live|test|prod)|whsec)_[A-Za-z0-9]{16,247}(?![A-Za-z0-9])",
+        ("slack", "hooks.slack.com", r"https://hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{40,80}",
+         _any),
+        ("stripe", "_",
+         r"(?<![A-Za-z0-9])(?:[sr]k_(?:live|test|prod)|whsec)_[A-Za-z0-9]{16,247}(?![A-Za-z0-9])",
          _any),
         ("google", "AIza", r"(?<![\w-])AIza[\w-]{35}(?![\w-])", _any),
         ("google", "GOCSPX-", r"(?<![\w-])GOCSPX-[\w-]{28}(?![\w-])", _any),
@@ -83,32 +87,36 @@ SHAPES: tuple[tuple[str, str, re.Pattern[str], Callable[[str], bool]], ...] = tu
         ("azure", "=", r"(?i)(?:AccountKey|SharedAccessKey)=([A-Za-z0-9+/]{40,90}={0,2})", _any),
         ("azure", "sig=", r"[?&]sig=([A-Za-z0-9%+/]{40,70}(?:%3D|=){0,2})(?=[&\s\"']|$)", _any),
         ("jwt", "eyJ", r"(?<![\w.-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}", _token),
-        ("password", "://", r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/@\"'<>]{0,64}:([^\s/@\"'<>]{3,200})@"
+        ("password", "://", r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/@\"'<>]{0,64}:"
+         r"([^\s/@\"'<>]{3,200})@"
          r"[\w.-]+", _own),
     )
 )  # fmt: skip
 _ASSIGNED = re.compile(
     r"(?i)(?<![A-Za-z0-9])([\w.-]{0,40}?(?:secret|token|passw(?:or)?d|passphrase|passwd|pwd|api[_.-]?key|"
     r"access[_.-]?key|auth[_.-]?key|private[_.-]?key|encrypt(?:ion)?[_.-]?key|signing[_.-]?key|credentials?)"
-    r"[\w.-]{0,24})(?:\\?[\"'])?\s{0,3}(?::=|=>|[=:])\s{0,3}(\\?[\"'`]|(?:Bearer|Basic)\s)?([^\s\"'`\\,;<>(){}\[\]]{6,200})"
+    r"[\w.-]{0,24})(?:\\?[\"'])?\s{0,3}(?::=|=>|[=:])\s{0,3}"
+    r"(\\?[\"'`]|(?:Bearer|Basic)\s)?([^\s\"'`\\,;<>(){}\[\]]{6,200})"
 )
 # What the last word of such a name may be without its value being the secret.
 _ABOUT = re.compile(
-    r"(?i)(?:^|[_.-])(?:id|ids|type|path|file|url|uri|name|names|env|var|length|len|size|count|limit|hash|field|ref|"
-    r"version|expiry|expires|expiration|ttl|policy|hint|label|placeholder|algorithm|header|index|tokens?_used|class|"
-    r"arn|prefix|regex|pattern|manager|provider|store|min|max)$|tokens$|(?:^|[_.-])(?:public|primary|foreign|sort|partition)"
+    r"(?i)(?:^|[_.-])(?:id|ids|type|path|file|url|uri|name|names|env|var|length|len|size|count|limit|hash|"
+    r"field|ref|version|expiry|expires|expiration|ttl|policy|hint|label|placeholder|algorithm|header|index|tokens?_used|"
+    r"class|arn|prefix|regex|pattern|manager|provider|store|min|max)$|tokens$|"
+    r"(?:^|[_.-])(?:public|primary|foreign|sort|partition)"
 )
 _FAKE = re.compile(
-    r"(?i)example|your|placeholder|change[_-]?me|replace[_-]?(?:me|this|with)|dummy|redacted|removed|sample|insert|"
-    r"(.)\1{5}|[*x]{4}|\.\.\.|1234567890|abcdefghij|deadbeef"
+    r"(?i)example|your|placeholder|change[_-]?me|replace[_-]?(?:me|this|with)|dummy|redacted|removed|sample|"
+    r"insert|(.)\1{5}|[*x]{4}|\.\.\.|1234567890|abcdefghij|deadbeef"
 )
 _FAKE_WORD = re.compile(
-    r"(?i)^(?:pass|passw(?:or)?d|pwd?|secret|token|user(?:name)?|key|none|null|true|false|undefined|test(?:ing)?|admin|"
-    r"foo|bar|foobar|hunter2|root|guest|postgres|mysql|redis|required|string|optional)\d{0,3}$"
+    r"(?i)^(?:pass|passw(?:or)?d|pwd?|secret|token|user(?:name)?|key|none|null|true|false|undefined|test(?:ing)?|"
+    r"admin|foo|bar|foobar|hunter2|root|guest|postgres|mysql|redis|required|string|optional)\d{0,3}$"
 )
 _ELSEWHERE = re.compile(
     r"\$[{(\w]|%[sd]$|%\(|^%\w+%$|[<{]|"
-    r"^(?:os|process|env|config|settings|self|this|vault|secrets?|request|args)[.\[:]|^(?:~|\.{0,2}/[\w.-]+/|\.)"
+    r"^(?:os|process|env|config|settings|self|this|vault|secrets?|request|args)[.\[:]|"
+    r"^(?:~|\.{0,2}/[\w.-]+/|\.)"
 )
 _HEX = re.compile(r"^[0-9a-fA-F]+$")
 _HASH = re.compile(r"^(?:sha\d{1,3}|md5|ssh-\w+|blake\w+)[:-]")

@@ -1,4 +1,4 @@
-"""Directories of classifiers: config, tensors, report and picture under a manifest; and texts to learn from."""
+"""Directories of classifiers: config, tensors, report, picture under a manifest; how one is trained."""
 
 from __future__ import annotations
 

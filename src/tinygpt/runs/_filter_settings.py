@@ -64,7 +64,7 @@ class Config:
         if (self.toxicity is None) != (self.toxicity_model is None):
             raise ConfigError(
                 "--toxicity and --toxicity-model need each other",
-                hint="train one: tinygpt train-quality-classifier --positive toxic.jsonl --negative fine.jsonl",
+                hint="train-quality-classifier --positive toxic.jsonl --negative fine.jsonl makes one",
             )
         if self.out is None and not self.dry_run:
             raise ConfigError("--out is missing", hint="name the file to write, or pass --dry-run")

@@ -1,4 +1,4 @@
-"""Documents that a classifier judges: rows, parts of a text between blank lines, or single lines of either."""
+"""Documents that a classifier judges: rows, parts of a text between blank lines, or lines of either."""
 
 from __future__ import annotations
 

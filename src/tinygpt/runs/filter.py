@@ -106,7 +106,7 @@ def _file(stack: contextlib.ExitStack, path: Any) -> IO[str] | None:
 
 
 def _note(sidecar: IO[str] | None, number: int, outcome: Outcome) -> None:
-    """What was done with a row: one line for each thing found, and one where it is left out. Never the text."""
+    """What was done with a row: a line for each thing found, and one where it is left out. Never the text."""
     for one in outcome.found:
         said = {"row": number, "recogniser": one.recogniser, "field": one.field}
         _tell(

@@ -116,8 +116,8 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     if bad:
         events.note(f"{len(bad)} without text are left out, the first is {bad[0][0]}: {bad[0][1]}", "warning")
     told: dict[str, Any] = {
-        "read": n_read + len(bad), "kept": n_kept, "threshold": least, "pieces": n_pieces, "pieces_kept": n_stay,
-        "dropped": {"without text": len(bad), "below the threshold": n_read - n_kept},
+        "read": n_read + len(bad), "kept": n_kept, "threshold": least, "pieces": n_pieces,
+        "pieces_kept": n_stay, "dropped": {"without text": len(bad), "below the threshold": n_read - n_kept},
         "out": str(config.out) if config.out else None, "score": str(config.score) if config.score else None,
     }  # fmt: skip
     if source is not None and config.out is not None:

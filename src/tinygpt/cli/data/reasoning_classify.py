@@ -7,7 +7,7 @@ Example:
 
     tinygpt reasoning-classify --train labelled.jsonl --out depth.tinygpt
     tinygpt reasoning-classify --score rows.jsonl --model depth.tinygpt --out scored.jsonl
-    tinygpt reasoning-classify --filter scored.jsonl --target-mix single=.3,multi=.5,comparison=.2 --out mix.jsonl
+    tinygpt reasoning-classify --filter scored.jsonl --target-mix single=.4,multi=.6 --out mix.jsonl
 """
 
 from __future__ import annotations

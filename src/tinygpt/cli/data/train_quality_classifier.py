@@ -1,7 +1,8 @@
 """Train a classifier that tells wanted texts from unwanted ones, and report on held-out texts.
 
 It weighs classes alike, its probabilities are calibrated, and the directory holds a report and a picture of
-the calibration. `quality-filter` reads it; with toxic texts as positive ones, so does `filter --toxicity-model`.
+the calibration. `quality-filter` reads it; with toxic texts as positive ones, so does `filter
+--toxicity-model`.
 
 Example:
 

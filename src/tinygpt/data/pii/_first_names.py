@@ -1,4 +1,4 @@
-"""First names that many people have, in many languages; and words that follow one where no person is meant."""
+"""First names that many people have, and words that follow one where no person is meant."""
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ import re
 
 # Numbers of things, not of people: what follows these is left alone.
 THINGS = (
-    "order", "orders", "invoice", "tracking", "parcel", "shipment", "awb", "imei", "isbn", "issn", "ean", "upc",
-    "gtin", "sku", "serial", "part", "model", "item", "product", "article", "ticket", "case", "ref", "reference",
-    "transaction", "timestamp", "epoch", "id", "uuid", "commit", "build", "version", "doi", "pmid", "arxiv",
-    "page", "pages", "line", "zip", "postcode", "ein", "vat", "issue", "pr", "usps", "fedex", "ups", "dhl",
-    "batch", "lot", "flight", "patent", "key", "hash", "port", "pid", "offset",
+    "order", "orders", "invoice", "tracking", "parcel", "shipment", "awb", "imei", "isbn", "issn",
+    "ean", "upc", "gtin", "sku", "serial", "part", "model", "item", "product", "article", "ticket",
+    "case", "ref", "reference", "transaction", "timestamp", "epoch", "id", "uuid", "commit", "build",
+    "version", "doi", "pmid", "arxiv", "page", "pages", "line", "zip", "postcode", "ein", "vat",
+    "issue", "pr", "usps", "fedex", "ups", "dhl", "batch", "lot", "flight", "patent", "key", "hash",
+    "port", "pid", "offset",
 )  # fmt: skip
 _THING = re.compile(rf"(?i)(?<![a-z0-9])(?:{'|'.join(THINGS)})(?![a-z])(?:n[or]\.|[^\d\n;.!?]){{0,24}}$")
 BACK = 48  # letters that are looked at

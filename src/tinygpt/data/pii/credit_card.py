@@ -1,8 +1,8 @@
 """Payment cards: a number whose first digits an issuer has, of that issuer's length, with its check digit.
 
-Digits run on or are grouped 4-4-4-4, 4-6-5 or 4-6-4 by one mark. One number in ten that begins like a card has
-a fitting check digit by chance (Luhn), so what is said to be an order's, a parcel's or another thing's number
-is left alone.
+Digits run on or are grouped 4-4-4-4, 4-6-5 or 4-6-4 by one mark. One number in ten that begins like a card
+has a fitting check digit by chance (Luhn), so what is said to be an order's, a parcel's or another thing's
+number is left alone.
 
 Paper: ISO/IEC 7812-1, annex B (Luhn's formula).
 """

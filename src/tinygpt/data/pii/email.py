@@ -1,8 +1,8 @@
 """E-mail addresses, plain or written out against harvesters: jo@mail.example, jo [at] mail [dot] example.
 
-The part before the @ is letters, digits and . + - _ ' % & of any script; a domain has two labels at least, the
-last of letters. Files such as icon@2x.png, remotes such as git@host.org:path and versions such as name@1.2 are
-none. Quoted local parts and addresses of numbers, which RFC 5321 allows, are not looked for.
+The part before the @ is letters, digits and . + - _ ' % & of any script; a domain has two labels at least,
+the last of letters. Files such as icon@2x.png, remotes such as git@host.org:path and versions such as
+name@1.2 are none. Quoted local parts and addresses of numbers, which RFC 5321 allows, are not looked for.
 """
 
 from __future__ import annotations

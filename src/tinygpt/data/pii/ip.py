@@ -1,8 +1,8 @@
 """Public IP addresses, versions 4 and 6, as Python's ipaddress reads them.
 
-Addresses of no machine of a person stay: private, loopback, link-local, multicast and documentation ranges, and
-networks (a length after a slash, or two zeros at the end). Four numbers that are a version, a section or an
-OID stay too: after such a word, after == or name/, or where all four have one digit.
+Addresses of no machine of a person stay: private, loopback, link-local, multicast and documentation ranges,
+and networks (a length after a slash, or two zeros at the end). Four numbers that are a version, a section
+or an OID stay too: after such a word, after == or name/, or where all four have one digit.
 """
 
 from __future__ import annotations

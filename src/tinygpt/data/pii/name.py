@@ -12,7 +12,10 @@ from tinygpt.data.pii._first_names import FIRST, NO_FAMILY, PLACES
 
 _WORD = r"(?:[A-Z]['’])?[A-ZÀ-ÖØ-ÞĀ-Ž][^\W\d_]+(?:[-'’][A-ZÀ-ÖØ-ÞĀ-Ž]['’]?[^\W\d_]+)*"
 _SPACE = r"[ \u00a0]"
-_PARTS = rf"(?:(?:van|von|de|da|dos|das|di|del|della|der|den|la|le|bin|ibn|al|el|ten|ter|zu|y){_SPACE}|al-|el-){{0,3}}"
+_PARTS = (
+    rf"(?:(?:van|von|de|da|dos|das|di|del|della|der|den|la|le|bin|ibn|al|el|ten|ter|zu|y)"
+    rf"{_SPACE}|al-|el-){{0,3}}"
+)
 _LAST = rf"{_PARTS}{_WORD}"
 _INITIAL = rf"(?:[A-Z]\.{_SPACE}?){{1,3}}"
 _TITLE = re.compile(

@@ -1,4 +1,4 @@
-"""Telephone numbers that a numbering plan has: international ones anywhere, national ones as people write them.
+"""Telephone numbers that a numbering plan has: international ones, and national ones as people write them.
 
 `+` or 00 and a country's code make a number international. Of the North American plan, groups between dashes
 or dots and codes in parentheses are taken as they are; groups between spaces, digits that run on, and the
