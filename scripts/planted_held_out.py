@@ -39,20 +39,23 @@ HOSTS = (
     "bluewin.ch",
     "tiscali.it",
 )
-GIVEN = (
+_GIVEN = (
     "Aisha Alejandro Amelia Anders Andrea Anthony Arjun Beatrice Bernd Camille Carlos Chloe Claudia "
     "Daniela David Deborah Diego Elena Emeka Erik Fatima Felix Fiona Gabriel Giulia Hannah Hiroshi Hugo "
     "Ingrid Isabella Jamal Jean Jessica Joao Karen Katarzyna Kevin Kwame Lars Laura Leila Liam Lucia "
     "Magdalena Marcus Maria Mehmet Michelle Mohammed Natalia Nicole Nikolai Olivia Omar Oscar Patricia "
     "Pierre Priya Rachel Rahul Ricardo Robert Rosa Samuel Sanjay Sarah Sofia Stefan Susan Tatiana Thomas "
     "Tomasz Ursula Valentina Victoria Wei William Xavier Yuki Yusuf Zainab Zoe"
-).split()  # noqa: SIM905
-FAMILY = (
+)
+_FAMILY = (
     "Abernathy Adeyemi Baumgartner Bianchi Carvalho Castellanos Chaudhary Dubois Eriksson Fitzgerald "
     "Goldberg Gutierrez Hashimoto Ivanova Jankowski Kowalczyk Lindqvist MacGregor McAllister Moreau "
     "Nakamura O'Sullivan Okonkwo Papadopoulos Petrenko Ramanathan Rossi Schneider Stojanovic Tanaka "
     "Thornton Vandenberg Whitaker Yilmaz Zimmermann"
-).split()  # noqa: SIM905
+)
+
+
+GIVEN, FAMILY = _GIVEN.split(), _FAMILY.split()
 
 
 def _person(r: Random) -> str:

@@ -21,8 +21,8 @@ BINS = 10
 def report(
     probabilities: NDArray[np.float64], labels: Sequence[int], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """{rows, accuracy, macro_f1, ece, brier, classes, confusion, bins}; classes are {name: {precision, recall,
-    f1, rows}}, confusion[i][j] are the rows of class i that were taken for class j."""
+    """{rows, accuracy, macro_f1, ece, brier, classes, confusion, bins}. Of a class there are precision,
+    recall, f1 and rows; confusion[i][j] are the rows of class i that were taken for class j."""
     import numpy as np
 
     y, p = np.asarray(labels), np.asarray(probabilities)

@@ -154,13 +154,15 @@ def _add(found: list[Find], new: Find) -> None:
 def _is_assigned(name: str, quote: str, said: str) -> bool:
     if _ABOUT.search(name) or _FAKE.search(said) or not _own(said):
         return False
-    if _HASH.match(said) or _UUID.match(said) or _WORDS.match(said):
+    if _HASH.match(said) or _UUID.match(said):
         return False
     if not any(c.isdigit() for c in said):
-        return len(said) >= 20 and _letters(said) and entropy(said) >= 4.2
+        return not _WORDS.match(said) and len(said) >= 20 and _letters(said) and entropy(said) >= 4.2
     if "pass" in name.lower() or "pwd" in name.lower():  # people choose these: shorter and less mixed
         quoted = bool(quote.strip()) and any(c.isalpha() for c in said)
         return quoted or (len(said) >= 12 and entropy(said) >= 3.0)
+    if _WORDS.match(said):
+        return False
     if _HEX.match(said):
         return len(said) >= 16 and entropy(said) >= 3.0
     return len(said) >= 16 and any(c.isalpha() for c in said) and entropy(said) >= 3.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -16,6 +17,7 @@ from tinygpt.data.classifier import Classifier, Settings
 from tinygpt.model import checkpoint
 from tinygpt.runs._bench_plot import plotter, write
 
+LEARNED = "held out, but learned from"
 KIND = "classifier"
 PICTURE = "calibration.png"
 CHUNK = 512  # texts that are hashed at once
@@ -113,13 +115,16 @@ def trained(
     """A classifier of (text, class) pairs, and its report on rows that it has not seen: a share of them, or
     others. A text that comes again counts once; one that comes in two classes is in neither."""
     dropped = {"duplicates": 0, "in two classes": 0}
-    rows, labels = _unique(pairs, settings, events, dropped)
+    known: set[bytes] = set()
+    rows, labels = _unique(pairs, settings, events, dropped, known)
     if judged_by is None:
         learn, judge = split(labels, held_out, settings.seed)
         others, theirs = rows[judge], [labels[i] for i in judge]
         rows, labels = rows[learn], [labels[i] for i in learn]
     else:
-        others, theirs = _unique(judged_by, settings, events, {"duplicates": 0, "in two classes": 0})
+        twice = {"duplicates": 0, "in two classes": 0, LEARNED: 0}
+        others, theirs = _unique(judged_by, settings, events, twice, known)
+        dropped[LEARNED] = twice[LEARNED]
     events.note(f"learning from {len(labels)} texts, judging by {len(theirs)}")
     made = classifier.learned(rows, labels, classes, settings)
     report = classified.report(made.of_features(others), theirs, classes)
@@ -132,26 +137,22 @@ def _unique(
     settings: Settings,
     events: Events,
     dropped: dict[str, int],
+    known: set[bytes],
 ) -> tuple[Any, list[int]]:
-    import hashlib
-
+    """Features and classes of texts, each once, without those of `known`; theirs are added to it."""
     first, again = dict[bytes, int](), set[bytes]()
-
-    def known(text: str) -> bytes:
-        return hashlib.blake2b(
-            " ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=12
-        ).digest()
-
     for text, label in pairs():
-        key = known(text)
+        key = _key(text)
         if first.setdefault(key, label) != label:
             again.add(key)
-    labels, seen = list[int](), set[bytes]()
+    labels, seen, before = list[int](), set[bytes](), frozenset(known)
 
     def used() -> Iterable[str]:
         for text, label in pairs():
-            key = known(text)
-            if key in again:
+            key = _key(text)
+            if key in before:
+                dropped[LEARNED] += 1
+            elif key in again:
                 dropped["in two classes"] += 1
             elif key in seen:
                 dropped["duplicates"] += 1
@@ -160,9 +161,18 @@ def _unique(
                 labels.append(label)
                 yield text
 
-    if len(first) == len(again):
-        raise DataError("every text is in two classes" if again else "there are no texts")
+    if not first.keys() - again - before:
+        raise DataError(
+            "no text is left to judge by: all were learned from" if before else
+            "every text is in two classes" if first else "there are no texts"
+        )  # fmt: skip
+    known |= first.keys()
     return hashed(used(), settings, events, "hash"), labels
+
+
+def _key(text: str) -> bytes:
+    """What a text is known by, whatever its spaces."""
+    return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
 def draw(pyplot: Any, path: Path, found: Sequence[Mapping[str, Any]]) -> None:

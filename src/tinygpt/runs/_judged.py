@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.data import scrub, table
+from tinygpt.data import card, scrub, table
 from tinygpt.data.message import json_of, text_of, to_message
 from tinygpt.data.where import column
 from tinygpt.runs import _dedupe_units
@@ -23,6 +23,13 @@ class Document:
     number: int
     item: Any
     pieces: list[str]
+
+
+def source(path: Path) -> card.Source:
+    """A file as the source of a card. DataError where there is none."""
+    if not path.is_file():
+        raise DataError(f"there is no file {path}", hint="check the path")
+    return card.of_file(path)
 
 
 def unit(path: Path, per_line: bool) -> str:

@@ -10,7 +10,7 @@ from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.data import table
 from tinygpt.data.classifier import Settings
 
-CLASSES = ("single-hop", "multi-hop", "comparison", "other")
+CLASSES: tuple[str, ...] = ("single-hop", "multi-hop", "comparison", "other")
 SHORT = {"single": "single-hop", "multi": "multi-hop"}
 
 

@@ -15,7 +15,7 @@ from tinygpt.data import card, table
 from tinygpt.data.filters import Outcome
 from tinygpt.data.message import json_of
 from tinygpt.data.spread import cores, spread
-from tinygpt.runs import _dedupe_units
+from tinygpt.runs import _dedupe_units, _judged
 from tinygpt.runs._filter_settings import Config as Config
 
 CHUNK = 256  # rows that a process gets at once
@@ -28,7 +28,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     filters = config.filters()
     path = config.file
     unit = _dedupe_units.kind("auto", [path])
-    source = None if config.dry_run else card.of_file(path)  # before it could change
+    source = None if config.dry_run else _judged.source(path)  # before it could change
     bad, numbers = list[tuple[int, str]](), list[list[int]]()
     workers = config.workers or (min(cores(), 8) if path.is_file() and path.stat().st_size >= WORTH else 1)
     dropped, found, n_in, n_out = Counter[str](), Counter[str](), 0, 0
@@ -55,8 +55,8 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         if not n_in + len(bad):
             raise DataError(f"{path} is empty", hint="put rows in it")
         if not n_out and not config.dry_run:
-            told = ", ".join(f"{why} {n}" for why, n in dropped.most_common())
-            raise DataError(f"nothing is left of {path}: {told or bad[0][1]}", hint="loosen the filters")
+            reasons = ", ".join(f"{why} {n}" for why, n in dropped.most_common())
+            raise DataError(f"nothing is left of {path}: {reasons or bad[0][1]}", hint="loosen the filters")
     if bad:
         first = "; ".join(f"{table.unit(path)} {number}: {why}" for number, why in bad[:3])
         events.note(f"{len(bad)} rows cannot be read and are left out: {first}", "warning")
