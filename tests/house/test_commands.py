@@ -30,7 +30,7 @@ FREE = {
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
     "--judge-url",
-    "--score-field",
+    "--score-field", "--where", "--target-mix", "--language",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {

@@ -166,7 +166,7 @@ def _unique(
             "no text is left to judge by: all were learned from" if before else
             "every text is in two classes" if first else "there are no texts"
         )  # fmt: skip
-    known |= first.keys()
+    known.update(first)
     return hashed(used(), settings, events, "hash"), labels
 
 

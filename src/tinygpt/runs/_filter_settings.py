@@ -24,8 +24,7 @@ class Config:
     out: Annotated[Path | None, "File to write: rows as JSON lines, lines as text."] = None
     pii: Annotated[
         tuple[str, ...],
-        "Private data to look for: auto (all but names), all, none, or email, phone, ssn, ip, credit-card, "
-        "iban, mac, name.",
+        "Private data to look for; auto: all but names.",
     ] = ("auto",)
     drop_pii: Annotated[bool, "Leave out rows with private data, instead of putting [EMAIL] there."] = False
     secrets: Annotated[

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import card, scrub, table
+from tinygpt.data.classifier import Settings
 from tinygpt.data.message import json_of, text_of, to_message
 from tinygpt.data.where import column
 from tinygpt.runs import _dedupe_units
@@ -23,6 +24,11 @@ class Document:
     number: int
     item: Any
     pieces: list[str]
+
+
+def plain(config: Settings) -> Settings:
+    """The settings of the classifier alone."""
+    return Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)})
 
 
 def source(path: Path) -> card.Source:

@@ -14,7 +14,6 @@ from tinygpt.runs import _judged, _reasoning_mix
 from tinygpt.runs._reasoning_mix import DEPTH, SHAPE
 from tinygpt.runs._reasoning_settings import CLASSES
 from tinygpt.runs._reasoning_settings import Config as Config
-from tinygpt.runs.train_quality_classifier import plain
 
 PURPOSE = "reasoning"
 CHUNK = 512
@@ -47,7 +46,7 @@ def _train(config: Config, path: Path, events: Events) -> dict[str, Any]:
 
     judged_by = config.heldout
     made, report = _classifier.trained(
-        lambda: pairs(path), known, plain(config), events, held_out=0.2,
+        lambda: pairs(path), known, _judged.plain(config), events, held_out=0.2,
         judged_by=(lambda: pairs(judged_by)) if judged_by else None,
     )  # fmt: skip
     _reasoning_mix.tell(bad, judged_by or path, events)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +38,6 @@ class Config(Settings):
             raise ConfigError(f"{min(both)} is both --positive and --negative", hint="leave one out")
 
 
-def plain(config: Settings) -> Settings:
-    """The settings of the classifier alone."""
-    return Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)})
-
-
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Learn, judge by held-out texts, save; returns the report."""
     from tinygpt.runs import _classifier
@@ -57,7 +52,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
                 for document in _judged.documents(path, config.field, config.per_line, bad):
                     yield from ((piece, label) for piece in document.pieces)
 
-    made, report = _classifier.trained(pairs, CLASSES, plain(config), events, held_out=config.held_out)
+    made, report = _classifier.trained(
+        pairs, CLASSES, _judged.plain(config), events, held_out=config.held_out
+    )
     report["dropped"]["without text"] = len(bad)
     _classifier.save(config.out, made, report, purpose=PURPOSE, force=config.force)
     return {"out": str(config.out), **report}

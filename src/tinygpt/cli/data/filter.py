@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output, table
+from tinygpt.data.scrub import PII
 from tinygpt.runs.filter import Config, run
 
 
@@ -39,4 +40,10 @@ def call(config: Config, out: Output) -> None:
     out.result(found, show)
 
 
-main = from_config(Config, call, arguments=["rows"], rename={"source": "in"})
+main = from_config(
+    Config,
+    call,
+    arguments=["rows"],
+    rename={"source": "in"},
+    choices={"pii": ["auto", "all", "none", *(name.replace("_", "-") for name in PII.names())]},
+)
