@@ -61,6 +61,8 @@ NONE: dict[str, list[str]] = {
         "std::map",
         "8.8.8.0/24",
         "torch==11.22.33.44",
+        '"version": "11.22.33.44"',
+        'ObjectIdentifier("2.5.29.14")',
         "fe80::1",
         "12:34:56",
     ],

@@ -54,6 +54,7 @@ def test_found(text: str, kind: str) -> None:
         "sk-container--primary-dark",
         f'"integrity": "sha512-{KEY * 3}"',
         "max_tokens: 4096000000000000",
+        "private_key = ed25519.Ed25519PrivateKey.from_bytes(x)",
         'token = "some.translation.key"',
     ],
 )

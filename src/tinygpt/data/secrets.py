@@ -93,11 +93,12 @@ SHAPES: tuple[tuple[str, str, re.Pattern[str], Callable[[str], bool]], ...] = tu
     )
 )  # fmt: skip
 _ASSIGNED = re.compile(
-    r"(?i)(?<![A-Za-z0-9])([\w.-]{0,40}?(?:secret|token|passw(?:or)?d|passphrase|passwd|pwd|api[_.-]?key|"
-    r"access[_.-]?key|auth[_.-]?key|private[_.-]?key|encrypt(?:ion)?[_.-]?key|signing[_.-]?key|credentials?)"
-    r"[\w.-]{0,24})(?:\\?[\"'])?\s{0,3}(?::=|=>|[=:])\s{0,3}"
-    r"(\\?[\"'`]|(?:Bearer|Basic)\s)?([^\s\"'`\\,;<>(){}\[\]]{6,200})"
+    r"(?i)((?:secret|token|passw(?:or)?d|passphrase|passwd|pwd|credential|"
+    r"(?:api|access|auth|private|encrypt(?:ion)?|signing)[_.-]?key)[\w.-]{0,24})"
+    r"(?:\\?[\"'])?\s{0,3}(?::=|=>|[=:])\s{0,3}(\\?[\"'`]|(?:Bearer|Basic)\s)?([^\s\"'`\\,;<>(){}\[\]&]{6,200})"
 )
+_NAME = re.compile(r"[\w.-]{0,40}$")
+_CODE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$")
 # What the last word of such a name may be without its value being the secret.
 _ABOUT = re.compile(
     r"(?i)(?:^|[_.-])(?:id|ids|type|path|file|url|uri|name|names|env|var|length|len|size|count|limit|hash|"
@@ -135,7 +136,9 @@ def find(text: str) -> list[Find]:
                 if (kind == "private_key" or not _FAKE.search(said)) and check(said):
                     _add(found, (*one.span(group), kind))
     for one in _ASSIGNED.finditer(text):
-        if _is_assigned(one[1], one[2] or "", one[3]):
+        front = _NAME.search(text, max(0, one.start() - 40), one.start())
+        assert front is not None
+        if _is_assigned(front[0] + one[1], one[2] or "", one[3]):
             _add(found, (*one.span(3), "assigned"))
     return sorted(found)
 
@@ -154,7 +157,7 @@ def _add(found: list[Find], new: Find) -> None:
 def _is_assigned(name: str, quote: str, said: str) -> bool:
     if _ABOUT.search(name) or _FAKE.search(said) or not _own(said):
         return False
-    if _HASH.match(said) or _UUID.match(said):
+    if _HASH.match(said) or _UUID.match(said) or (not quote and _CODE.match(said)):
         return False
     if not any(c.isdigit() for c in said):
         return not _WORDS.match(said) and len(said) >= 20 and _letters(said) and entropy(said) >= 4.2

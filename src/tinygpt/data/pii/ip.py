@@ -17,8 +17,8 @@ _V4_PATH = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?=/(?!\d))")
 _V6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w])")
 _VERSION = re.compile(
     r"(?i)(?:(?<![a-z])(?:v|ver|versions?|release|build|firmware|drivers?|sections?|sec|chapter|clause|rev|"
-    r"revision|sdk|oid|figure|table|article|paragraph|appendix|upgraded|updated|downgraded|§)"
-    r"(?:\s+(?:is|to|from|number|no))?[\s.:=#(]{0,3}|[=<>~!^]=\s?|[a-z_]/|[a-z]@|\^|~)$"
+    r"revision|sdk|oid|object\s?identifier|figure|table|article|paragraph|appendix|upgraded|updated|downgraded|§)"
+    r"(?:\s+(?:is|to|from|number|no))?[\s.:=#(\"']{0,4}|[=<>~!^]=\s?|[a-z_]/|[a-z]@|\^|~)$"
 )
 _LOGIN = re.compile(r"(?i)(?:ssh|scp|sftp|root|admin|ubuntu|user|deploy|ec2-user|pi)\S*@$|://\S*@$")
 
