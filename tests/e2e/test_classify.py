@@ -185,6 +185,17 @@ def test_toxicity_is_a_classifier_one_can_train(quality: Path, tmp_path: Path) -
     assert lines(out) == said[1:] and done.json["dropped"] == {"toxic": 1}
 
 
+def test_a_stage_of_prepared_data(quality: Path) -> None:
+    from tinygpt.core.errors import ConfigError
+    from tinygpt.runs import _classifier
+
+    step = _classifier.quality({"model": str(quality), "least": 0.5}, 0)
+    assert step({"text": " ".join(GOOD)}) == {"text": " ".join(GOOD)}
+    assert step({"text": " ".join(POOR)}) == "quality below 0.5"
+    with pytest.raises(ConfigError, match="modle"):
+        _classifier.quality({"modle": str(quality)}, 0)
+
+
 def test_depths_are_learned_labelled_and_mixed(tmp_path: Path) -> None:
     nano.require("matplotlib")
     counts = {"single-hop": 160, "multi-hop": 90, "comparison": 60, "other": 40}

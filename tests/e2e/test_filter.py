@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.shell import good, refused, snapshot, tinygpt
+from tinygpt.data import language
 
 KEY = "aB3dE5gH7jK9mN1pQ3sT5vW7"
 ROWS: list[dict[str, Any]] = [
@@ -119,6 +121,16 @@ def test_refusals(words: list[str], why: str, given: Path, tmp_path: Path) -> No
     filled = [word.format(at=tmp_path, out=out) for word in words]
     refused(tinygpt("filter", given, "--out", out, *filled), why)
     assert not out.exists()
+
+
+def test_what_is_not_installed_is_named(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("phonenumbers", "py3langid.langid"):
+        monkeypatch.setitem(sys.modules, package, None)
+    language._model.cache_clear()
+    out = ("--out", tmp_path / "out.jsonl")
+    refused(tinygpt("filter", given, *out), "'phonenumbers'", hint="tinygpt[filter]")
+    refused(tinygpt("filter", given, *out, "--pii", "ip", "--language", "en"), "py3langid", hint="[filter]")
+    good("filter", given, *out, "--pii", "email,ip")
 
 
 def test_files_are_not_replaced_unasked(given: Path, tmp_path: Path) -> None:
