@@ -42,7 +42,11 @@ _NANP = re.compile(
     r"(?<![\w+/=@#$€£.-])(?<!\d )(?:1[ .-]?)?(?:\((\d{3})\)[ .-]?|(\d{3})([ .-]?))(\d{3})([ .-]?)(\d{4})"
     + _EXT + r"(?![\w]|[-./]\d|[.,]\d| \d)"
 )  # fmt: skip
-_ZERO = re.compile(r"(?<![\w+/=@#$€£.-])(?<!\d )\(?0\d[\d \u00a0()./-]{6,16}\d" + _EXT + r"(?!\w)")
+_NATIONAL = re.compile(r"(?<![\w+/=@#$€£.-])(?<!\d )\(?\d[\d \u00a0()./-]{6,16}\d" + _EXT + r"(?!\w)")
+_TELEPHONE = says(
+    r"tel|telephone|phones?|ph|mobile|cell|cellphone|fax|whatsapp|telefon|handy|rufnummer|téléphone|teléfono|"
+    r"móvil|telefone|celular|telefono|phone_number|phonenumber|landline"
+)
 _SAYS = says(
     r"tel|telephone|phones?|ph|call|calls|called|mobile|cell|cellphone|fax|whatsapp|text|sms|dial|ring|contact|"
     r"reach|hotline|helpline|telefon|handy|rufnummer|téléphone|portable|teléfono|móvil|telefone|celular|telefono|"
@@ -57,30 +61,32 @@ def find(text: str) -> list[tuple[int, int]]:
         return []
     found: list[tuple[int, int]] = []
     for one in _PLUS.finditer(text):
-        end = _longest(library, text, one)
+        end = _longest(library, text, one, _SAYS.search(before(text, one.start())) is not None)
         if end:
             found.append((one.start(), end))
     for one in _NANP.finditer(text):
         said = _SAYS.search(before(text, one.start())) is not None
         marked = one[1] is not None or (one[3] == one[5] and one[3] in ("-", "."))
-        if (said or marked) and (said or not is_thing(text, one.start())) and _valid(library, one[0], "US"):
+        if said or (marked and not is_thing(text, one.start()) and _valid(library, one[0], "US")):
             found.append(one.span())
-    for one in _ZERO.finditer(text):
-        if _SAYS.search(before(text, one.start())) and any(_valid(library, one[0], r) for r in REGIONS):
+    for one in _NATIONAL.finditer(text):
+        front = before(text, one.start())
+        word = _SAYS if one[0].startswith(("0", "(0")) else _TELEPHONE
+        if word.search(front) and any(_valid(library, one[0], region) for region in REGIONS):
             found.append(one.span())
     kept: list[tuple[int, int]] = []
-    for span in sorted(found):
+    for span in sorted(found, key=lambda span: (span[0], -span[1])):
         if not kept or span[0] >= kept[-1][1]:
             kept.append(span)
     return kept
 
 
-def _longest(library: Any, text: str, one: re.Match[str]) -> int:
+def _longest(library: Any, text: str, one: re.Match[str], said_so: bool) -> int:
     """Where the longest number ends that begins here; 0 where there is none: digits of something else may
-    follow it."""
+    follow it. After a word that says so it is enough that a number can be as long."""
     said = one[0]
     while True:
-        if _valid(library, "+" + said[2:] if said.startswith("00") else said, None):
+        if _valid(library, "+" + said[2:] if said.startswith("00") else said, None, said_so):
             return one.start() + len(said)
         cut = max(said.rfind(mark) for mark in " \u00a0()./-")
         if cut < 7:
@@ -88,9 +94,10 @@ def _longest(library: Any, text: str, one: re.Match[str]) -> int:
         said = said[:cut].rstrip(" \u00a0()./-")
 
 
-def _valid(library: Any, said: str, region: str | None) -> bool:
+def _valid(library: Any, said: str, region: str | None, possible: bool = False) -> bool:
     try:
-        return library.is_valid_number(library.parse(said, region))
+        number = library.parse(said, region)
+        return library.is_possible_number(number) if possible else library.is_valid_number(number)
     except library.NumberParseException:
         return False
 
