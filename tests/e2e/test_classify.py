@@ -163,6 +163,19 @@ def test_a_classifier_of_quality_keeps_what_is_good(quality: Path, tmp_path: Pat
     assert few.json["read"] == 3
 
 
+def test_the_same_texts_give_the_same_classifier(quality: Path, tmp_path: Path) -> None:
+    before, files = (
+        snapshot(quality),
+        ("--positive", tmp_path / "good.txt", "--negative", tmp_path / "poor.txt"),
+    )
+    again = ("train-quality-classifier", *files, "--vocab", 4096, "--out", quality)
+    refused(tinygpt(*again), "exists", hint="--force")
+    good(*again, "--force")
+    assert snapshot(quality) == before
+    good(*again, "--force", "--seed", 1)
+    assert snapshot(quality)["model.safetensors"] != before["model.safetensors"]
+
+
 def test_per_line_keeps_good_lines(quality: Path, tmp_path: Path) -> None:
     page, out = tmp_path / "page.jsonl", tmp_path / "lines.jsonl"
     fine, poor = " ".join(GOOD), " ".join(POOR)

@@ -13,6 +13,7 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import classified, classifier
 from tinygpt.data.classifier import Settings
 
+pytestmark = pytest.mark.wide  # scikit-learn takes a second to import
 SMALL = Settings(vocab=256, ngram=2, epochs=5)
 WORDS = {
     "fruit": ["apple", "pear", "plum", "fig"],
@@ -29,7 +30,7 @@ def texts(n: int, classes: int, seed: int = 0) -> tuple[list[str], list[int]]:
     return [" ".join(draw.choices(WORDS[names[i]], k=2) + draw.choices(every, k=2)) for i in labels], labels
 
 
-@pytest.mark.parametrize(("n", "classes"), [(60, 2), (90, 3), pytest.param(1200, 3, marks=pytest.mark.wide)])
+@pytest.mark.parametrize(("n", "classes"), [(60, 2), (90, 3), (1200, 3)])
 def test_probabilities_are_those_of_scikit_learn(
     n: int, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

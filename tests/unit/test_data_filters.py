@@ -108,6 +108,7 @@ def test_texts_that_repeat(text: str, why: str) -> None:
     assert repetition.reason(text) == why
 
 
+@pytest.mark.wide
 def test_languages() -> None:
     assert language.of("Das Wetter ist heute schön, und morgen wird es regnen.")[0] == "de"
     assert language.of("The weather is fine today, and tomorrow it will rain.")[0] == "en"
