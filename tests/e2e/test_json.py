@@ -80,6 +80,10 @@ LINES = {
     "eval-gate": "--candidate {at}/rows-of-eval.jsonl --baseline {at}/rows-of-eval.jsonl --out {out}",
     "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt --memorise {at}/corpus.txt --prefix 8 "
     "--go-on 4",
+    "filter": "{at}/rows.jsonl --out {out}.jsonl",
+    "train-quality-classifier": "--positive {at}/good.txt --negative {at}/poor.txt --out {out}",
+    "quality-filter": "{at}/good.txt --classifier {at}/quality --score {out}.jsonl",
+    "reasoning-classify": "--filter {at}/depths.jsonl --target-mix single=1 --out {out}.jsonl",
     "dedupe": "{at}/rows.jsonl --out {out}.jsonl --near-dup",
     "bench": "{at}/run --prompt-tokens 2 --gen-tokens 2 --n-runs 1",
     "bench-train": "--preset tiny --batch 1 --context 8 --steps 1 --no-compile",
@@ -185,6 +189,17 @@ def test_stdout_is_json_and_nothing_else(
         (trained / "mix.toml").write_text(f'[[sources]]\npath = "{trained}/rows.jsonl"\n')
     if name == "extractor-data":
         (trained / "tools.json").write_text('[{"name": "f", "description": "does it"}]')
+    if name in ("train-quality-classifier", "quality-filter"):
+        nano.require("matplotlib")
+        kinds = {"good": "a clear sentence", "poor": "click here now"}
+        for kind, said in kinds.items():
+            texts = [f"{said} {i} of {kind} things\n" for i in range(12)]
+            (trained / f"{kind}.txt").write_text("\n".join(texts), encoding="utf-8")
+    if name == "quality-filter":
+        good("train-quality-classifier", *words("train-quality-classifier")[:-1], trained / "quality")
+    if name == "reasoning-classify":
+        row_of = {"prompt": "Who?", "reasoning_depth": "single-hop"}
+        (trained / "depths.jsonl").write_text(json.dumps(row_of) + "\n", encoding="utf-8")
     if name in ("generate", "reject", "rest"):
         (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":

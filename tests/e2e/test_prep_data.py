@@ -277,3 +277,21 @@ def test_a_model_writes_requests_and_is_not_asked_twice(tmp_path: Path, tools: P
     card = json.loads((tmp_path / "pairs.card.json").read_text())
     assert [s["name"] for s in card["sources"]] == ["tools.json", "written by teacher"]
     assert not list(tmp_path.glob(".*part*"))
+
+
+def test_private_data_and_secrets_are_taken_out_on_the_way(tmp_path: Path) -> None:
+    rows.write(tmp_path / "in.jsonl", [
+        {"prompt": "who?", "completion": "write to jane.doe@example.com"},
+        {"prompt": "key?", "completion": "AKIAIOSFODNN7EXAMPLQ is the key"},
+        {"prompt": "sum?", "completion": "3"},
+    ])  # fmt: skip
+    settings = tmp_path / "mix.toml"
+    settings.write_text(
+        f'out = "{tmp_path}/out.jsonl"\n[[sources]]\npath = "{tmp_path}/in.jsonl"\n'
+        '[[stages]]\nname = "pii"\n[[stages]]\nname = "secrets"\ndrop = true\n'
+    )
+    done = tinygpt("prep-data", "--config", settings, "--json")
+    assert done.code == 0, done.err
+    text = (tmp_path / "out.jsonl").read_text()
+    assert "jane.doe" not in text and "[EMAIL]" in text and "AKIA" not in text
+    assert done.json["rows"] == 2

@@ -30,7 +30,7 @@ FREE = {
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
     "--judge-url",
-    "--score-field",
+    "--score-field", "--where", "--target-mix", "--language",
     "--config-name", "--split", "--revision", "--label", "--since", "--token-env", "--api-url", "--github",
     "--synth-url",
     "--teacher-model", "--teacher-url",
@@ -50,6 +50,12 @@ ORIGINAL = {
     "--batch, --context --ctx, --clip --grad-clip",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
+    "filter": "--in, --out, --pii, --drop-pii, --toxicity, --toxicity-model, --sidecar",
+    "train-quality-classifier": "--positive, --negative, --out, --vocab, --ngram, --epochs, --lr, --l2, "
+    "--seed",
+    "quality-filter": "--classifier, --out, --score, --threshold, --per-line, --max-docs",
+    "reasoning-classify": "--train, --out, --heldout, --vocab, --ngram, --epochs, --lr, --l2, --seed, "
+    "--score, --model, --field, --filter, --target-mix",
     "dedupe": "--out, --unit, --min-len, --quiet, --near-dup, --minhash-perms, --near-threshold, --shingle",
     "eval-bfcl": "--tasks --categories, --bfcl-root, --tools, --tool-mode, --adapter --lora, --limit, --out, "
     "--model-name, --model-step, --baseline, --serve-port",

@@ -28,6 +28,10 @@ TABLE = {
     "shape": "tinygpt.data.stages:shape",
     "exact": "tinygpt.data.stages:exact",
     "sample": "tinygpt.data.stages:sample",
+    "language": "tinygpt.data.filters:language",
+    "repetition": "tinygpt.data.filters:repetition",
+    "pii": "tinygpt.data.filters:pii",
+    "secrets": "tinygpt.data.filters:secrets",
 }
 ASIDE = ("metadata", "_meta", "id", "source")  # columns that say where a row is from, not what it is
 
@@ -69,13 +73,14 @@ class Exact:
     fold: Annotated[bool, "Take texts as the same that differ in case and spaces alone."] = True
 
 
-def opened(table: Mapping[str, Any], seed: int) -> tuple[str, Step]:
-    """(name, step) of an entry {name, option...}; ConfigError for a name or option that is not known."""
-    options = dict(table)
+def opened(table: Mapping[str, Any], seed: int, more: Mapping[str, str] | None = None) -> tuple[str, Step]:
+    """(name, step) of an entry {name, option...}; ConfigError for a name or option that is not known. `more`
+    are stages of the caller, written as in TABLE."""
+    options, known = dict(table), {**TABLE, **(more or {})}
     name = str(options.pop("name", ""))
-    if name not in TABLE:
-        raise unknown("stage", name, TABLE)
-    module, _, function = TABLE[name].partition(":")
+    if name not in known:
+        raise unknown("stage", name, known)
+    module, _, function = known[name].partition(":")
     return name, getattr(importlib.import_module(module), function)(options, seed)
 
 

@@ -14,6 +14,10 @@ from tinygpt.runs._prep_sources import Origin
 HELD_OUT = ".held_out.jsonl"
 
 
+# Stages that need more than rows.
+MORE = {"quality": "tinygpt.runs._classifier:quality"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings of `prep-data`."""
@@ -66,4 +70,4 @@ class Config:
     def opened(self) -> list[tuple[str, stages.Step]]:
         """The stages, ready."""
         tables = [*self.stages, *([{"name": "exact"}] if self.dedup else [])]
-        return [stages.opened(table, self.seed) for table in tables]
+        return [stages.opened(table, self.seed, MORE) for table in tables]

@@ -23,6 +23,8 @@ EXTRAS = {
     "parquet": "pyarrow",
     "plot": "matplotlib",
     "dedupe": "rensa",
+    "filter": "phonenumbers",
+    "classify": "scikit-learn",
     "reward": "jsonschema",
     "test-parity": "transformers",
     "test-clients": "litellm",

@@ -1,0 +1,1 @@
+"""Recognisers of what tells of a person."""

@@ -1,0 +1,154 @@
+"""Take what is private out of rows: every text of a row, whatever its shape, and a record of what was done.
+
+A secret becomes [SECRET], an address [EMAIL], and so on. The record says where it was, never what. Columns
+that name a row, such as id, stay, and so do digits in web addresses, which number pages.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinygpt.core.errors import ConfigError, unknown
+from tinygpt.core.family import Family
+from tinygpt.data import secrets
+
+PII = Family("tinygpt.data.pii", verb="find")
+# In the order in which they are believed where two see the same text.
+ORDER = ("email", "iban", "credit_card", "ssn", "mac", "ip", "phone", "name")
+AUTO = ORDER[:-1]  # names are a guess, so they are looked for when they are asked for
+PLAIN = ("email", "ip")  # what is found in web addresses too
+SECRET = "secret"
+_URL = re.compile(r"(?i)\b(?:https?|ftp|wss?)://[^\s<>\"']+")
+_NAMED = re.compile(
+    r"(?i)(?:^|_)(?:id|ids|uuid|guid|sha|sha1|sha256|md5|hash|digest|checksum|etag|doi|isbn)$"
+)
+DEEPEST = 64
+SHORT = 400  # letters
+
+
+@dataclass(frozen=True)
+class Found:
+    """One private text: which recogniser saw it, in which field, and where (letters from 0)."""
+
+    recogniser: str
+    field: str
+    start: int
+    end: int
+
+
+def named(given: Sequence[str]) -> tuple[str, ...]:
+    """The recognisers that some words mean: auto, all, none, or names, with - or _ in them."""
+    words = [word.strip().replace("-", "_") for word in given]
+    known = PII.names()
+    for word in words:
+        if word not in (*known, "auto", "all", "none"):
+            raise unknown("recogniser", word, [*known, "auto", "all", "none"])
+    if "none" in words and len(words) > 1:
+        raise ConfigError("--pii none stands alone", hint="leave out the others")
+    many = {"auto": AUTO, "all": tuple(known), "none": ()}
+    chosen = {name for word in words for name in many.get(word, (word,))}
+    return tuple(sorted(chosen, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)))
+
+
+class Scrubber:
+    """Finds and replaces what some recognisers see, and secrets. It is what pickle takes."""
+
+    def __init__(self, recognisers: Sequence[str], *, secret: bool = True) -> None:
+        self.names, self.secret = tuple(recognisers), secret
+        self._find: dict[str, Callable[[str], list[tuple[int, int]]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_find": {}}
+
+    def find(self, text: str) -> list[tuple[int, int, str]]:
+        """(start, end, recogniser) of everything, in order; of two that overlap, the one believed first. The
+        kind of a secret follows its name: "secret:github"."""
+        found = [(a, b, f"{SECRET}:{kind}") for a, b, kind in secrets.find(text)] if self.secret else []
+        bare = _URL.sub(lambda one: " " * len(one[0]), text) if self.names and "://" in text else text
+        for name in self.names:
+            if name not in self._find:
+                self._find[name] = PII.load(name).find
+            for a, b in self._find[name](text if name in PLAIN else bare):
+                if not any(a < end and start < b for start, end, _ in found):
+                    found.append((a, b, name))
+        return sorted(found)
+
+    def text(self, text: str, field: str = "", key: str = "") -> tuple[str, list[Found]]:
+        """The text without what is private, and what that was. A short one is read after its key, which says
+        what it is: {"ssn": "..."}."""
+        before = f"{key}: " if key and len(text) <= SHORT else ""
+        n = len(before)
+        found = [(a - n, b - n, name) for a, b, name in self.find(before + text) if a >= n]
+        parts, at = list[str](), 0
+        for start, end, name in found:
+            parts += [text[at:start], label(name)]
+            at = end
+        return "".join([*parts, text[at:]]), [Found(name, field, a, b) for a, b, name in found]
+
+    def row(self, row: Any) -> tuple[Any, list[Found]]:
+        """The row without what is private, and what that was."""
+        found: list[Found] = []
+        return self._value(row, "", found, 0), found
+
+    def _value(self, value: Any, field: str, found: list[Found], depth: int, key: str = "") -> Any:
+        if isinstance(value, str):
+            inner = _json(value) if depth < DEEPEST else None
+            if inner is not None:  # arguments of a call: JSON as text stays JSON
+                n = len(found)
+                changed = self._value(inner, f"{field}>", found, depth + 1)
+                return json.dumps(changed, ensure_ascii=False) if len(found) > n else value
+            text, seen = self.text(value, field, key)
+            found += seen
+            return text
+        if depth < DEEPEST and isinstance(value, dict):
+            return {
+                name: one
+                if is_name(str(name))
+                else self._value(one, _join(field, name), found, depth + 1, str(name))
+                for name, one in value.items()
+            }
+        if depth < DEEPEST and isinstance(value, list):
+            return [self._value(one, f"{field}[{i}]", found, depth + 1) for i, one in enumerate(value)]
+        return value
+
+
+def label(name: str) -> str:
+    """What stands in the place of what a recogniser saw: [EMAIL], [CREDIT_CARD]."""
+    return f"[{name.partition(':')[0].upper()}]"
+
+
+def is_name(key: str) -> bool:
+    """Whether a column says which row it is, or what its hash is."""
+    return _NAMED.search(key) is not None
+
+
+def texts(row: Any, depth: int = 0) -> Iterator[str]:
+    """Every text of a row but those that name it; JSON as text is one text."""
+    if isinstance(row, str):
+        yield row
+    elif depth < DEEPEST and isinstance(row, dict):
+        for key, value in row.items():
+            if not is_name(str(key)) and key not in ("role", "from"):
+                yield from texts(value, depth + 1)
+    elif depth < DEEPEST and isinstance(row, list):
+        for value in row:
+            yield from texts(value, depth + 1)
+
+
+def _join(field: str, key: Any) -> str:
+    return f"{field}.{key}" if field and not field.endswith(">") else f"{field}{key}"
+
+
+def _json(text: str) -> Any:
+    """What a text says, where it is a JSON object or list."""
+    if text[:1] not in "{[" or text[-1:] not in "}]" or not text:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict | list) else None

@@ -1,0 +1,157 @@
+"""Rows through filters: what goes, why, and what of a row is looked at."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+
+import pytest
+
+from tinygpt.core.errors import ConfigError
+from tinygpt.data import filters, language, repetition, scrub
+from tinygpt.data.filters import Filters
+from tinygpt.data.where import Condition
+
+WORDS = " ".join(f"word{i}" for i in range(120))
+MAIL = "jo@mail.org"
+
+
+def test_every_text_of_a_row_is_scrubbed_but_what_names_it() -> None:
+    row = {
+        "id": MAIL,
+        "n": 3,
+        "text": f"see https://a.org/p/4111111111111111 or {MAIL}",
+        "calls": [{"arguments": '{"to": "jo@mail.org", "n": 1}'}, {"arguments": '{ "n": 1 }'}],
+        "ssn": "536221234",
+        "api_key": "aB3dE5gH7jK9mN1pQ3sT5vW7",
+    }
+    changed, found = scrub.Scrubber(scrub.named(["auto"])).row(row)
+    assert changed == {
+        "id": MAIL,
+        "n": 3,
+        "text": "see https://a.org/p/4111111111111111 or [EMAIL]",
+        "calls": [{"arguments": '{"to": "[EMAIL]", "n": 1}'}, {"arguments": '{ "n": 1 }'}],
+        "ssn": "[SSN]",
+        "api_key": "[SECRET]",
+    }
+    where = {one.field: (one.recogniser, one.start, one.end) for one in found}
+    assert where["calls[0].arguments>to"] == ("email", 0, len(MAIL)) and where["ssn"] == ("ssn", 0, 9)
+    assert row["text"][where["text"][1] : where["text"][2]] == MAIL
+
+
+def test_of_two_that_overlap_the_surer_one_is_believed() -> None:
+    scrubber = scrub.Scrubber(scrub.named(["all"]))
+    assert [name for *_, name in scrubber.find("postgres://app:s3cr3tpw@db.acme.io/x")] == ["secret:password"]
+    assert pickle.loads(pickle.dumps(scrubber)).find(MAIL) == scrubber.find(MAIL)
+
+
+def test_recognisers_by_name() -> None:
+    assert scrub.named(["credit-card", "email"]) == ("email", "credit_card")
+    assert "name" not in scrub.named(["auto"]) and "name" in scrub.named(["auto", "name"])
+    assert scrub.named(["none"]) == ()
+    assert set(scrub.ORDER) == set(scrub.PII.names())
+    with pytest.raises(ConfigError, match="'email'"):
+        scrub.named(["emial"])
+    with pytest.raises(ConfigError, match="alone"):
+        scrub.named(["none", "email"])
+
+
+@pytest.mark.parametrize(
+    ("said", "meets"),
+    [
+        ("score>=0.5", True),
+        ("score<0.5", False),
+        ("meta.lang=en", True),
+        ("meta.lang!=en", False),
+        ("none!=x", True),
+        ("none=x", False),
+        ("ok=true", True),
+        ("text~w.rd", True),
+        ("text~^d", False),
+        ("ok>0", False),
+        ("text>1", False),
+    ],
+)
+def test_conditions(said: str, meets: bool) -> None:
+    assert (
+        Condition(said).holds({"score": 0.5, "meta": {"lang": "en"}, "ok": True, "text": "a word"}) is meets
+    )
+
+
+@pytest.mark.parametrize("said", ["score", "=x", "score>high", "text~("])
+def test_what_is_no_condition(said: str) -> None:
+    with pytest.raises(ConfigError, match="--where"):
+        Condition(said)
+
+
+def test_shares_of_what_repeats() -> None:
+    assert repetition.duplicated(["ab", "cd", "ab", "ab"]) == (0.5, 0.5)
+    assert repetition.commonest(list("ababc"), 2) == 4  # "a b" twice, two letters each time
+    assert repetition.covered(list("abcdefabcde"), 5) == 5
+    assert repetition.covered(list("abc"), 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (WORDS, ""),
+        ("yes " * 40, ""),
+        ("spam " * 60, "repeated runs of 2 words"),
+        (
+            "\n".join([f"line {i} of the text" for i in range(20)] + ["the same line again"] * 15),
+            "repeated lines",
+        ),
+        (WORDS + " " + " ".join(f"word{i}" for i in range(40)), "repeated runs of 5 words"),
+    ],
+)
+def test_texts_that_repeat(text: str, why: str) -> None:
+    assert repetition.reason(text) == why
+
+
+@pytest.mark.wide
+def test_languages() -> None:
+    assert language.of("Das Wetter ist heute schön, und morgen wird es regnen.")[0] == "de"
+    assert language.of("The weather is fine today, and tomorrow it will rain.")[0] == "en"
+    assert language.of("ok") == ("", 0.0)
+    with pytest.raises(ConfigError, match="unknown language"):
+        language.checked(["english"])
+
+
+class Longer:
+    """A scorer that finds long texts bad."""
+
+    def score(self, texts: Sequence[str]) -> list[float]:
+        return [min(1.0, len(text) / 100) for text in texts]
+
+
+def test_a_row_goes_for_the_first_reason_or_stays_changed() -> None:
+    every = Filters(
+        where=(Condition("n>0"),),
+        min_chars=3,
+        max_chars=90,
+        scorer=Longer(),
+        most=0.5,
+        pii=("email",),
+        secrets="redact",
+    )
+    assert every.row({"n": 0, "text": "a"}).reason == "not n>0"
+    assert (gone := every.row({"n": 1, "text": "a"})).reason == "shorter than 3 letters" and gone.figure == 1
+    assert every.row({"n": 1, "text": "a" * 91}).reason == "longer than 90 letters"
+    assert every.row({"n": 1, "text": "a" * 60}).reason == "toxic"
+    assert (kept := every.row({"n": 1, "text": MAIL})).row == {"n": 1, "text": "[EMAIL]"} and not kept.reason
+    drop = Filters(pii=("email",), drop_pii=True, secrets="drop")
+    assert drop.row({"text": MAIL}).reason == "private data"
+    assert drop.row({"text": "hf_" + "aBcDe" * 7}).reason == "a secret"
+    assert drop.row("a line").row == "a line"
+
+
+def test_stages_that_a_file_can_name() -> None:
+    row = {"text": f"The weather is fine today, write to {MAIL} about it."}
+    assert filters.pii({}, 0)(row) == {"text": "The weather is fine today, write to [EMAIL] about it."}
+    assert filters.pii({"pii": ["email"], "drop": True}, 0)(row) == "private data"
+    assert filters.secrets({"drop": True}, 0)({"text": "hf_" + "aBcDe" * 7}) == "a secret"
+    assert filters.language({"languages": ["de"]}, 0)(row) == "another language"
+    assert filters.repetition({}, 0)({"text": "spam " * 60}) == "repetition"
+    for stage, options in ((filters.pii, {"pi": []}), (filters.language, {}), (filters.repetition, {"n": 1})):
+        with pytest.raises(ConfigError):
+            stage(options, 0)
