@@ -128,7 +128,7 @@ class RemoteEndpoint:
         self, prompt: Prompt, max_tokens: int, stop: Sequence[str], tools: Sequence[dict[str, Any]] | None
     ) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "max_tokens": max_tokens}
-        body |= {"prompt": prompt} if isinstance(prompt, str) else {"messages": _spelled(prompt)}
+        body |= {"prompt": prompt} if isinstance(prompt, str) else {"messages": spelled(prompt)}
         return body | ({"stop": list(stop)} if stop else {}) | ({"tools": list(tools)} if tools else {})
 
     def _reply(self, path: str, body: dict[str, Any]) -> Reply:
@@ -173,7 +173,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _spelled(messages: Sequence[Message]) -> list[Message]:
+def spelled(messages: Sequence[Message]) -> list[Message]:
     """Messages as OpenAI's API has them: calls have an id and their arguments as text, results name them."""
     told: list[Message] = []
     open_calls: list[str] = []
