@@ -26,8 +26,8 @@ WINDOW = 4  # rows taken at once, for each that is being answered
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """One answer that is wanted: to a text that is continued, or to messages (`raw`: as the row has them, in
-    OpenAI's form)."""
+    """One answer that is wanted: to a text or ids that are continued, or to messages (`raw`: as the row has
+    them, in OpenAI's form)."""
 
     number: int
     sample: int
@@ -35,6 +35,7 @@ class Ask:
     sha: str
     seed: int
     text: str | None = None
+    ids: list[int] | None = None
     messages: list[dict[str, Any]] | None = None
     raw: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
@@ -91,7 +92,9 @@ class Local:
     def _start(self, ask: Ask) -> Answer | Told:
         """Its place in the queue; a row that cannot be answered is told of."""
         try:
-            if ask.text is not None:
+            if ask.ids is not None:
+                ids = ask.ids
+            elif ask.text is not None:
                 ids = self.engine.encode(ask.text)
             else:
                 ids = self.engine.encode_chat(ask.messages or [], ask.tools)
@@ -213,8 +216,8 @@ class Remote:
     def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
         """Where a request goes, and its body."""
         body: dict[str, Any] = {"seed": ask.seed, **self._fields}
-        if ask.text is not None:
-            return "/completions", body | {"prompt": ask.text}
+        if ask.messages is None:
+            return "/completions", body | {"prompt": ask.text if ask.ids is None else ask.ids}
         return "/chat/completions", body | {"messages": ask.raw} | ({"tools": ask.tools} if ask.tools else {})
 
     def _read(self, found: dict[str, Any], ask: Ask) -> Told:
@@ -226,7 +229,7 @@ def _read(found: dict[str, Any], ask: Ask) -> Told:
     """What a server's answer says."""
     try:
         choice = found["choices"][0]
-        message = None if ask.text is not None else dict(choice["message"])
+        message = None if ask.messages is None else dict(choice["message"])
         text = str((choice["text"] if message is None else message.get("content")) or "")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise RemoteError(f"the server's answer has no {error}") from error
