@@ -76,7 +76,7 @@ def convert(config: Convert, events: Events) -> dict[str, Any]:
     if not found.n:
         why = ", ".join(f"{n} {reason}" for reason, n in found.dropped.items())
         raise DataError(f"none of the {found.n_read} corrections can be used: {why or 'there is none'}")
-    stages = [card.Stage(name="corrections", n_in=found.n_read, n_out=found.n, dropped=found.dropped)]
+    stages = [card.Stage(name="corrections", n_in=found.n_read, n_out=found.n, dropped=dict(found.dropped))]
     sources = [card.of_file(path, licence=config.licence or card.UNKNOWN, n_rows=found.n_read)]
     more, wanted = None, round(config.replay_ratio * found.n)
     if config.replay is not None:
