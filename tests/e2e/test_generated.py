@@ -10,7 +10,7 @@ import pytest
 
 import serving
 from e2e.shell import good, process, refused, snapshot, tinygpt
-from fake_openai import FakeOpenAI, Reply, chat
+from fake_openai import FakeOpenAI, Reply, chat, completion
 from rude_openai import Rude
 from tinygpt.data import rows
 from tinygpt.data.tokenizer import byte
@@ -164,18 +164,18 @@ LOOSE = ("--max-user", 200, "--max-assistant", 200, "--min-letters", 1, "--max-r
 def test_a_model_writes_conversations_and_goes_on(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("magpie", model, "--count", 2, "--system", "S", "--turns", 2, "--temperature", 1, *LOOSE)
+    words = ("magpie", model, "--count", 4, "--system", "S", "--temperature", 1, *LOOSE)
     found = good(*words, "--out", tmp_path / "a" / "rows.jsonl", "--batch", 3).json
-    assert found["kept"] == 2 and found["attempts"] == 2 + sum(found["dropped"].values())
+    assert found["kept"] == 4 and found["attempts"] == 4 + sum(found["dropped"].values())
     used, report = rows.read(tmp_path / "a" / "rows.jsonl", rows.to_messages)
-    assert report.n_used == 2
-    assert all([m["role"] for m in one.messages] == ["system", *["user", "assistant"] * 2] for one in used)
-    assert len({one.messages[1]["content"] for one in used}) == 2
+    assert report.n_used == 4
+    assert all([m["role"] for m in one.messages] == ["system", "user", "assistant"] for one in used)
+    assert len({one.messages[1]["content"] for one in used}) == 4
     write, n = Author.write, [0]
 
     def breaks(self: Author, *given: Any, **more: Any) -> Any:
         n[0] += 1
-        if n[0] > 6:
+        if n[0] > 5:
             raise KeyboardInterrupt
         return write(self, *given, **more)
 
@@ -185,7 +185,7 @@ def test_a_model_writes_conversations_and_goes_on(
         assert tinygpt(*words, "--out", out, "--batch", 2).code == 130
     refused(tinygpt(*words, "--out", out), "interrupted command", hint="--resume")
     refused(tinygpt(*words, "--out", out, "--resume", "--seed", 1), "other settings")
-    assert good(*words, "--out", out, "--batch", 4, "--resume").json["kept"] == 2
+    assert good(*words, "--out", out, "--batch", 4, "--resume").json["kept"] == 4
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
 
 
@@ -193,7 +193,7 @@ def test_a_model_writes_conversations_and_goes_on(
 TURNS = [
     ("How do I bake bread at home without a machine?", "Mix the flour and the water, then wait.", ""),
     ("How do I bake  bread at home without a machine?", "Mix it.", "a duplicate"),
-    ("How do I bake bread at home without the machine?", "Mix it all.", "a near duplicate"),
+    ("How do I bake bread at home without a kitchen?", "Mix it all.", "a near duplicate"),
     ("go", "It is what it is for you.", "question too short"),
     ("Was ist das, und wie ist es mit dem Berg?", "It is what it is.", "question another language"),
     ("What is the name of this?", "no no no no no no no no no", "answer repeats itself"),
@@ -232,6 +232,23 @@ def test_filters_count_what_they_drop(model: Path, tmp_path: Path) -> None:
     assert [row["_meta"] for row in kept] == [{"model": "writer", "attempt": i, "score": 1.0} for i in (0, 8)]
     card = json.loads((tmp_path / "out.card.json").read_text(encoding="utf-8"))
     assert card["stages"][0]["dropped"] == found["dropped"]
+
+
+def test_a_conversation_of_turns_goes_on_from_its_own(model: Path, tmp_path: Path) -> None:
+    tokenizer, prompts = byte.load(None), list[str]()
+
+    def answer(path: str, body: dict[str, Any]) -> Reply:
+        prompts.append(tokenizer.decode(body["prompt"]))
+        return completion(f"words of part {len(prompts)}")
+
+    with FakeOpenAI(answer).serving() as server:
+        words = ("--url", server.url, "--tokenizer", model, "--out", tmp_path / "out.jsonl", "--count", 1)
+        good("magpie", "writer", *words, "--turns", 2, "--batch", 1, "--template", "llama3")
+    (row,) = _read(tmp_path / "out.jsonl")
+    assert [m["role"] for m in row["messages"]] == ["user", "assistant"] * 2
+    assert [m["content"] for m in row["messages"]] == [f"words of part {i}" for i in (1, 2, 3, 4)]
+    assert all(after.startswith(before) for before, after in zip(prompts[::2], prompts[1::2], strict=True))
+    assert "words of part 2" in prompts[2] and prompts[2].endswith("user<|end_header_id|>\n\n")
 
 
 def test_corrections_go_round(tmp_path: Path) -> None:

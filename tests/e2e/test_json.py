@@ -33,6 +33,12 @@ LINES = {
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "distill": "{at}/run --teacher {at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 "
     "--no-compile",
+    "synthesize": "--teacher {wide} --inputs {at}/asked.jsonl --out {out}.jsonl --max-tokens 3 --keep-cut",
+    "magpie": "{wide} --out {out}.jsonl --count 1 --batch 64 --max-attempts 640 --max-user 60 "
+    "--max-assistant 60 --min-letters 1 --max-repetition 1 --temperature 1",
+    "build-escalate-data": "{at}/judged-by-two.jsonl --out {out}",
+    "record-correction": "--intent a --original b --corrected c --dir {out}",
+    "corrections-to-data": "--dir {at} --out {out}.jsonl",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/final --method linear --out {out}",
@@ -136,7 +142,13 @@ def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, t
         row_suites.write("sts", trained)
     if name == "eval-indic":
         row_suites.write("xquad", trained)
-    if name == "generate":
+    if name == "build-escalate-data":
+        told = {"prompt": "1?", "response": "1", "local_correct": True}
+        (trained / "judged-by-two.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    if name == "corrections-to-data":
+        told = {"intent": "a", "original": "b", "corrected": "c"}
+        (trained / "corrections.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    if name in ("generate", "synthesize"):
         (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":
         given = ("--data", trained / "rows.jsonl", "--out", trained / "tuned", "--steps", 1, "--batch", 4)

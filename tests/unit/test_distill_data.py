@@ -186,6 +186,29 @@ def test_anthropic_is_asked_and_read_in_its_own_form() -> None:
     assert asked._read({"content": [answer]}, ask).text == '{"n": 1}'
 
 
+SENTENCES = {
+    "english": "How do I bake bread at home?|Explain photosynthesis to a child.|Can you write me a short poem?|"
+    "Why does my cat sleep all day?|Which of these is larger?|I would like some advice about my garden.",
+    "german": "Wie backe ich zu Hause Brot?|Kannst du mir ein Gedicht schreiben?|Warum schläft meine Katze den "
+    "ganzen Tag?|Welche Stadt ist größer?",
+    "french": "Comment faire du pain à la maison ?|Pourquoi mon chat dort toute la journée ?|Quelle est la plus "
+    "grande ville ?",
+    "spanish": "¿Cómo puedo hacer pan en casa?|¿Por qué mi gato duerme todo el día?|¿Cuál es la ciudad más grande?",
+    "italian": "Come posso fare il pane a casa?|Perché il mio gatto dorme tutto il giorno?",
+    "portuguese": "Como posso fazer pão em casa?|Qual é a maior cidade do mundo?",
+    "dutch": "Hoe kan ik thuis brood bakken?|Waarom slaapt mijn kat de hele dag?",
+    "polish": "Jak mogę upiec chleb w domu?|Dlaczego mój kot śpi cały dzień?",
+    "turkish": "Evde nasıl ekmek yapabilirim?|Bu şehir neden çok büyük?",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_questions_of_few_words_are_told_apart_too(name: str) -> None:
+    assert [tongue.language(text) for text in SENTENCES[name].split("|")] == [name] * (
+        SENTENCES[name].count("|") + 1
+    )
+
+
 TEXTS = {
     "english": "What is the best way to learn that this is not from you?",
     "german": "Wie ist das Wetter auf dem Berg, und was wird es mit dem Wind?",
