@@ -1,5 +1,6 @@
-"""A server that answers what the prompt says it must, and that is rude by the way: it fails, stalls, asks to
-wait, cuts its answers off, writes what is no JSON, and dies."""
+"""A server that answers each prompt, and is rude first.
+
+It fails, stalls, asks to wait, cuts its answers off, writes what is no JSON, hangs up, and dies."""
 
 from __future__ import annotations
 

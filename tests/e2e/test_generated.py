@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import nano
 import serving
 from e2e.shell import good, process, refused, snapshot, tinygpt
 from fake_openai import FakeOpenAI, Reply, chat, completion
@@ -41,7 +42,7 @@ def _read(path: Path) -> list[Any]:
 def test_a_model_of_this_machine_labels_and_goes_on(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("jsonschema")
+    nano.require("jsonschema")
     given = [{"prompt": f"{i}?"} for i in range(12)] + [{"messages": []}, {"prompt": "x" * 600}]
     data, schema = _lines(tmp_path / "in.jsonl", given), tmp_path / "schema.json"
     schema.write_text(json.dumps(SCHEMA), encoding="utf-8")
@@ -83,7 +84,7 @@ def test_a_model_of_this_machine_labels_and_goes_on(
 
 
 def test_wrong_answers_are_asked_again_and_rejected_in_the_end(tmp_path: Path) -> None:
-    pytest.importorskip("jsonschema")
+    nano.require("jsonschema")
     data = _lines(tmp_path / "in.jsonl", [{"prompt": "good"}, {"prompt": "bad"}, {"prompt": "never"}])
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA), encoding="utf-8")
     words: list[object] = [
@@ -105,7 +106,7 @@ def test_wrong_answers_are_asked_again_and_rejected_in_the_end(tmp_path: Path) -
 
 
 def test_a_server_that_refuses_the_field_is_asked_without_it(tmp_path: Path) -> None:
-    pytest.importorskip("jsonschema")
+    nano.require("jsonschema")
 
     def answer(path: str, body: dict[str, Any]) -> Reply:
         if "response_format" in body:

@@ -33,7 +33,8 @@ LINES = {
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "distill": "{at}/run --teacher {at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 "
     "--no-compile",
-    "synthesize": "--teacher {wide} --inputs {at}/asked.jsonl --out {out}.jsonl --max-tokens 3 --keep-cut",
+    "synthesize": "--teacher {wide} --inputs {at}/asked.jsonl --out {out}.jsonl --max-tokens 20 --keep-cut "
+    "--temperature 1",
     "magpie": "{wide} --out {out}.jsonl --count 1 --batch 64 --max-attempts 640 --max-user 60 "
     "--max-assistant 60 --min-letters 1 --max-repetition 1 --temperature 1",
     "build-escalate-data": "{at}/judged-by-two.jsonl --out {out}",

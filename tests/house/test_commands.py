@@ -29,8 +29,9 @@ FREE = {
     "--regex", "--choices", "--out-field", "--url", "--allow-host", "--api-key", "--cors-origin", "--host",
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
-    "--teacher", "--teacher-model", "--api-key-env", "--input-field", "--body", "--licence", "--language",
-    "--reward", "--intent", "--original", "--corrected", "--input", "--source", "--model", "--since", "--reason",
+    "--teacher", "--teacher-model", "--api-key-env", "--input-field", "--body", "--licence",
+    "--reward", "--intent", "--original", "--corrected", "--input", "--source", "--model", "--since",
+    "--reason",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import nano
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import rows, tongue
 from tinygpt.data.alike import EXACT, NEAR, Seen
@@ -112,7 +113,7 @@ SCHEMA_OF_N = {"type": "object", "properties": {"n": {"type": "integer"}}, "requ
 )  # fmt: skip
 def test_answers_are_checked(told: Told, format: Any, kind: str) -> None:
     if format and format[0] == "schema":
-        pytest.importorskip("jsonschema")
+        nano.require("jsonschema")
     found = Check(format)(told)
     assert found.kind == kind and (found.message is None) == bool(kind) == bool(found.why)
 
@@ -187,13 +188,13 @@ def test_anthropic_is_asked_and_read_in_its_own_form() -> None:
 
 
 SENTENCES = {
-    "english": "How do I bake bread at home?|Explain photosynthesis to a child.|Can you write me a short poem?|"
-    "Why does my cat sleep all day?|Which of these is larger?|I would like some advice about my garden.",
-    "german": "Wie backe ich zu Hause Brot?|Kannst du mir ein Gedicht schreiben?|Warum schläft meine Katze den "
-    "ganzen Tag?|Welche Stadt ist größer?",
-    "french": "Comment faire du pain à la maison ?|Pourquoi mon chat dort toute la journée ?|Quelle est la plus "
-    "grande ville ?",
-    "spanish": "¿Cómo puedo hacer pan en casa?|¿Por qué mi gato duerme todo el día?|¿Cuál es la ciudad más grande?",
+    "english": "How do I bake bread at home?|Explain photosynthesis to a child.|Can you write a poem?|"
+    "Why does my cat sleep all day?|Which of these is larger?|I would like some advice.",
+    "german": "Wie backe ich zu Hause Brot?|Kannst du mir ein Gedicht schreiben?|Warum schläft meine Katze "
+    "den ganzen Tag?|Welche Stadt ist größer?",
+    "french": "Comment faire du pain à la maison ?|Pourquoi mon chat dort toute la journée ?|Quelle est la "
+    "plus grande ville ?",
+    "spanish": "¿Cómo puedo hacer pan en casa?|¿Por qué mi gato duerme?|¿Cuál es la ciudad?",
     "italian": "Come posso fare il pane a casa?|Perché il mio gatto dorme tutto il giorno?",
     "portuguese": "Como posso fazer pão em casa?|Qual é a maior cidade do mundo?",
     "dutch": "Hoe kan ik thuis brood bakken?|Waarom slaapt mijn kat de hele dag?",

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
+from tinygpt.data import tongue
+from tinygpt.data.template import _choice
 from tinygpt.runs._magpie import Config
 from tinygpt.runs.magpie import run
 
@@ -29,4 +31,7 @@ def call(config: Config, out: Output) -> None:
     out.result(found, render)
 
 
-main = from_config(Config, call, arguments=("model",), spares={"url": "model"}, also={"adapter": "lora"})
+main = from_config(
+    Config, call, arguments=("model",), spares={"url": "model"}, also={"adapter": "lora"},
+    choices={"template": _choice.names(), "language": tongue.NAMES},
+)  # fmt: skip
