@@ -62,7 +62,7 @@ def test_a_model_of_this_machine_labels_and_goes_on(
     assert (found["labelled"], found["skipped"], found["rejected"]) == (12, 1, {"refused": 1})
     assert found["cost"] is None and found["endpoint"] == "local"
     reject = _read(Path(found["rejects"]))[0]
-    assert reject["input_index"] == 14 and "600" in reject["why"] or "leaves no room" in reject["why"]
+    assert reject["input_index"] == 14 and "leaves no room in a context of 512" in reject["why"]
     for one in _read(tmp_path / "a" / "rows.jsonl"):
         assert json.loads(one["messages"][-1]["content"]).keys() == {"on"}
     took = Labels._take

@@ -11,6 +11,7 @@ from tinygpt.core import config as configs
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import rows, table
+from tinygpt.runs import _resumed
 from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._constrained import Constrained
 
@@ -151,7 +152,7 @@ class Config(Adapters, Constrained):
         told |= {"inputs": self.inputs.name, "system": self.system_text, "body": self.fields}
         return told | {"format": self.format, "enforce": self.enforce}
 
-    def check_files(self, journal: Path) -> None:
+    def check_files(self) -> None:
         """Before anything is asked: nothing that is there is written over."""
         if self.out.is_dir():
             raise ConfigError(f"--out {self.out} is a directory", hint="name a file")
@@ -159,19 +160,7 @@ class Config(Adapters, Constrained):
             raise ConfigError(f"--out {self.out} is no .jsonl file", hint="such as labelled.jsonl")
         if not self.inputs.is_file():
             raise DataError(f"there is no file {self.inputs}", hint="check --inputs")
-        for path in (self.out, self.rejects):
-            if path.exists():
-                raise ConfigError(f"{path} is there already", hint="choose another --out, or remove it")
-        if journal.is_file() and not self.resume:
-            raise ConfigError(
-                f"{journal} holds answers of an interrupted command",
-                hint="add --resume to go on with them, or remove the file to ask anew",
-            )
-        if self.resume and not journal.is_file():
-            raise ConfigError(
-                f"--resume: there is nothing to go on with, {journal} is not there",
-                hint="leave --resume out to begin",
-            )
+        _resumed.check(self.out, resume=self.resume, beside=(self.rejects,))
 
 
 def wishes(format: tuple[str, Any] | None, enforce: str) -> dict[str, Any]:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinygpt.core import lock
-from tinygpt.core.errors import ConfigError, DataError, LockedError
+from tinygpt.core.errors import DataError, LockedError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import card, rows
 from tinygpt.data.alike import Seen
 from tinygpt.data.template._ahead import ahead
 from tinygpt.eval.reward._answer import Answer
+from tinygpt.runs import _resumed
 from tinygpt.runs._drafts import Draft, Kept, opening, questions, write_turn
-from tinygpt.runs._journal import Journal, place
+from tinygpt.runs._journal import Journal
 from tinygpt.runs._magpie import Author, Config
 
 SCORE = "too low a score"
@@ -24,7 +25,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     order of their numbers, whatever is written together. An interrupted command is gone on with by --resume.
     DataError where none can be kept."""
     with lock.only_one(config.out.parent / f".{config.out.name}.tinygpt.lock", lambda: _busy(config)):
-        _check_files(config)
+        _resumed.check(config.out, resume=config.resume)
         author = Author(config, events)
         ahead(author.template, author.tokenizer, opening(config))  # what cannot work is told first
         settings = config.decides() | {"model": author.identity}
@@ -87,18 +88,6 @@ def _written(config: Config, author: Author, journal: Journal, kept: Kept, event
         "wanted": config.count, "attempts": kept.tried, "dropped": dropped, "tokens": kept.tokens,
         "model": author.name, "seed": config.seed,
     }  # fmt: skip
-
-
-def _check_files(config: Config) -> None:
-    part = place(config.out)
-    if config.out.exists():
-        raise ConfigError(f"{config.out} is there already", hint="choose another --out, or remove it")
-    if part.is_file() and not config.resume:
-        raise ConfigError(
-            f"{part} holds what an interrupted command wrote", hint="add --resume, or remove the file"
-        )
-    if config.resume and not part.is_file():
-        raise ConfigError(f"--resume: there is nothing to go on with, {part} is not there")
 
 
 def _busy(config: Config) -> None:

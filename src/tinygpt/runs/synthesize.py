@@ -14,7 +14,7 @@ from tinygpt.core.events import Events, Progress
 from tinygpt.data import card, rows, table
 from tinygpt.data.unanswered import SHAPES
 from tinygpt.runs._checked import Check
-from tinygpt.runs._journal import Journal, place
+from tinygpt.runs._journal import Journal
 from tinygpt.runs._labels import Labels
 from tinygpt.runs._synthesize import Config
 from tinygpt.runs._teachers import Teacher, open_teacher
@@ -28,9 +28,8 @@ def run(config: Config, events: Events) -> dict[str, Any]:
 
     Nothing is written before every row has an answer or a reason to have none: RemoteError where a server
     left some without, which --resume asks for again."""
-    journal_path = place(config.out)
     with lock.only_one(config.out.parent / f".{config.out.name}.tinygpt.lock", lambda: _busy(config.out)):
-        config.check_files(journal_path)
+        config.check_files()
         check = Check(config.format, keep_cut=config.keep_cut)
         teacher = open_teacher(config, events)
         total = sum(1 for _ in table.records(config.inputs))
