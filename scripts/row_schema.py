@@ -27,6 +27,7 @@ MEANINGS = {
     "n_failed": "Answers that did not come; a gate takes no row that has any.",
     "n_truncated": "Answers that were cut off at the longest length.",
 }
+NOT_NEGATIVE = ("n_examples", "n_failed", "n_truncated", "wall_seconds")
 RECORD: dict[str, Any] = {
     "type": "object",
     "description": "What became of one example; NAME.examples.jsonl lies beside NAME.jsonl.",
@@ -57,7 +58,7 @@ RECORD: dict[str, Any] = {
         "model": {"type": "string"},
         "correct": {"type": "boolean"},
         "finish_reason": {"type": "string", "description": "stop, length or error."},
-        "n_tokens": {"type": "integer", "description": "Tokens of the answer."},
+        "n_tokens": {"type": "integer", "minimum": 0, "description": "Tokens of the answer."},
         "error": {"type": "string", "description": "Why there is no answer; such an example is never right."},
     },
 }  # fmt: skip
@@ -68,6 +69,8 @@ def schema() -> dict[str, Any]:
     made = {f.name: _type(f.type) for f in fields(rows.EvalRow)}
     for name, meaning in MEANINGS.items():
         made[name]["description"] = meaning
+    for name in NOT_NEGATIVE:
+        made[name]["minimum"] = 0
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": "Made by `make docs`: edit the code, not this file.",

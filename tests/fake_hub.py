@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+DATASETS = "datasets/"  # what the name of a data set begins with
 LARGE = 4096  # bytes from which on a file is kept as LFS, by its SHA-256
 
 
@@ -49,6 +50,9 @@ class FakeHub:
     lies: dict[str, bytes] = field(default_factory=dict)  # file -> what is sent instead
     sizes: dict[str, int] = field(default_factory=dict)  # file -> the size that is listed
     extra: list[dict[str, Any]] = field(default_factory=list)  # more files in the list
+    let_in: set[str] = field(default_factory=set)  # Authorization of those who agreed to the terms
+    # file -> first answers, as status and headers
+    statuses: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
     status: int = 0  # answered to everything
     ranges: bool = True
     cdn: str = ""  # large files are elsewhere
@@ -97,7 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.say(401, **({} if given else {"X-Error-Code": "RepoNotFound"}))
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             return self.listing(found[1], found[2] or "main")
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            return self.listing(DATASETS + found[1], found[2] or "main")
+        if found := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self.file(*found.groups())
         self.say(404)
 
@@ -114,15 +120,18 @@ class _Handler(BaseHTTPRequestHandler):
             if len(content) >= LARGE:
                 one["lfs"] = {"size": size, "sha256": etag_of(content), "pointerSize": 134}
             siblings.append(one)
-        self.say(
-            200, json.dumps({"id": repo, "sha": found[0], "siblings": siblings + self.hub.extra}).encode()
-        )
+        told = {"id": repo.removeprefix(DATASETS), "sha": found[0], "siblings": siblings + self.hub.extra}
+        gated = {"gated": "auto"} if repo in self.hub.gated else {}
+        self.say(200, json.dumps(told | gated).encode())
 
     def file(self, repo: str, revision: str, name: str) -> None:
-        found = self.hub.find(repo, revision)
+        found, given = self.hub.find(repo, revision), self.headers.get("Authorization", "")
+        if statuses := self.hub.statuses.get(name):
+            status, headers = statuses.pop(0)
+            return self.say(status, **headers)
         if found is None or name not in found[1]:
             return self.say(404, **{"X-Error-Code": "EntryNotFound"})
-        if repo in self.hub.gated:
+        if repo in self.hub.gated and not (name == "README.md" or given in self.hub.let_in):
             return self.say(403, **{"X-Error-Code": "GatedRepo"})
         commit, content = found[0], found[1][name]
         facts = {"X-Repo-Commit": commit, "ETag": f'"{etag_of(content)}"'}

@@ -22,6 +22,15 @@ TASKS: dict[str, dict[str, Any]] = {
         "generation_kwargs": {"until": ["z", "\n\n"], "max_gen_toks": 12},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     },
+    "own_filters": {
+        "output_type": "generate_until", "doc_to_text": "{{question}}", "doc_to_target": "{{written}}",
+        "generation_kwargs": {"until": ["z", "\n\n"], "max_gen_toks": 12},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+        "filter_list": [
+            {"name": name, "filter": [{"function": "regex", "regex_pattern": it}, {"function": "take_first"}]}
+            for name, it in (("first", "(\\w+)"), ("letters", "([a-z]+)"))
+        ],
+    },
     "own_rolling": {
         "output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{long}}",
         "metric_list": [{"metric": "word_perplexity"}, {"metric": "bits_per_byte"}],

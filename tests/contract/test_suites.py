@@ -21,7 +21,7 @@ from tinygpt.eval.endpoint import Prompt, Reply
 
 SUITES = Family("tinygpt.eval.suites", verb="score")
 # Those that compare probabilities, and those whose figures have no right or wrong, have tests of their own.
-ASKED = [name for name in SUITES.names() if name not in ("heldout_loss", "milu", "mteb")]
+ASKED = [name for name in SUITES.names() if name not in ("heldout_loss", "memorisation", "milu", "mteb")]
 ANSWERED = [name for name in ASKED if name not in ("judge", "scaledown")]
 
 
@@ -34,6 +34,10 @@ def _config(name: str, folder: Path) -> Any:
         )
         (folder / "b.txt").write_text("é")
         return cls(paths=(folder,))
+    if name == "memorisation":
+        (folder / "known.txt").write_text("one line\nand another, long enough for two windows.\n" * 2)
+        (folder / "other.txt").write_text("some words that nobody has read before them, or so.\n" * 2)
+        return cls(paths=(folder / "known.txt",), control=(folder / "other.txt",), n=4, prefix=12, go_on=9)
     if name == "exact_match":
         rows = [{"prompt": f"{i}+1?", "answer": str(i + 1)} for i in range(9)]
         call = {"name": "ls", "arguments": {"path": "a"}}
@@ -69,6 +73,8 @@ def _run(name: str, folder: Path, wrong: Any = None, **options: Any) -> Any:
             right[repr(item.get("messages") or item["prompt"])] = suite.gold(item)
 
     def answer(prompt: Prompt) -> Any:
+        if name == "memorisation":
+            return "?"
         return right[repr(prompt)] if wrong is None else wrong
 
     return suite.score(ScriptedEndpoint(answer, **options), examples, config)

@@ -207,6 +207,8 @@ def test_an_adapter_of_another_base(trained: Path, here: Path) -> None:
         (["bench-train", "--context", "-3"], "must not be negative", ""),
         (["run-bench", "m", "--limit", "0"], "--limit", ""),
         (["run-bench", "m", "--ctx", "8"], "--context means nothing without --perplexity", ""),
+        (["run-bench", "m", "--go-on", "8"], "--go-on means nothing without --memorise", "add it"),
+        (["run-bench", "m", "--control", "c.txt"], "--control means nothing without --memorise", "add it"),
         (["eval", "m"], "nothing to measure", "--corpus"),
         (["eval", "m", "--suite", "sort-6", "--glob", "*"], "--glob means nothing without --corpus", ""),
         (["bench-train", "--wait", "--no-lock"], "--wait means nothing without --lock", "leave --wait out"),

@@ -65,3 +65,9 @@ def test_pictures(files: list[Path], tmp_path: Path) -> None:
 def test_names_that_say_no_kind_are_refused(files: list[Path], tmp_path: Path) -> None:
     refused(tinygpt("eval-compare", *files, "--html", tmp_path / "page.txt"), "no name of a page")
     refused(tinygpt("eval-compare", *files, "--plot", tmp_path / "plot.txt"), "ends in none of")
+
+
+def test_rows_that_are_there_twice_count_once(files: list[Path]) -> None:
+    """A file that is named twice is no second run."""
+    done = good("eval-compare", *files, files[0])
+    assert "2 rows are there twice" in done.err and "runs)" not in done.out

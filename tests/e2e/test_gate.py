@@ -136,6 +136,13 @@ CASES = {
     "without records, noise": Case(
         0, "within noise", new=[measured(150, records=False)], old=[measured(records=False)]
     ),
+    "records that were lost": Case(2, "it has none", new=[measured(150, records=False)]),
+    "a baseline without its records": Case(
+        0, "the baseline has no records", new=[measured(157)], old=[measured(records=False)]
+    ),
+    "the baseline given as the candidate": Case(
+        0, "the baseline's own run", new=[measured(run_id="a")], old=[measured(run_id="a")]
+    ),
     "a loss that rose": Case(1, "judged by the threshold", new=[score(2.2)], old=[score(2.0)]),
     "a loss that fell": Case(0, new=[score(1.5)], old=[score(2.0)]),
     "a loss that rose a little": Case(0, new=[score(2.03)], old=[score(2.0)]),
@@ -146,6 +153,21 @@ CASES = {
         1, new=[score(2.05)], old=[score(2.0)],
         spec={"suites": [{"name": "t", "threshold": 0.03, "unit": "absolute"}]},
     ),  # fmt: skip
+    "a share that is told in percent": Case(
+        2, "between 0 and 1 on one side alone", new=[measured(records=False, score=70.0)]
+    ),
+    "a reward that is no share": Case(
+        0, new=[score(1.2, metric="reward")], old=[score(0.9, metric="reward")],
+        spec={"default_unit": "relative"},
+    ),
+    "more memory": Case(
+        1, '"lowerIsBetter"', new=[score(2e9, metric="peak_memory_bytes")],
+        old=[score(1e9, metric="peak_memory_bytes")],
+    ),
+    "a metric that is spelled wrong": Case(
+        2, "no row with the metrics acuracy; its rows: - accuracy",
+        spec={"suites": [{"name": "t", "metrics": ["acuracy"]}]},
+    ),
     "a relative threshold": Case(
         0, new=[measured(152)], spec={"suites": [{"name": "t", "threshold": 6, "unit": "relative"}]}
     ),
@@ -271,6 +293,13 @@ def test_files_that_are_not_the_gates_are_kept(tmp_path: Path) -> None:
     refused(tinygpt(*base, rows, "--out", other), "notes.txt exists and is no result")
     refused(tinygpt(*base, rows, "--out", tmp_path / "r.json", "--summary", rows), "both name")
     refused(tinygpt(*base, rows, "--out", tmp_path), "is a directory")
+    records, out = tmp_path / "new.examples.jsonl", ["--out", tmp_path / "r.json"]
+    before = records.read_text()
+    refused(tinygpt(*base, rows, *out, "--summary", records), "is no result")
+    refused(tinygpt(*base, rows, *out, "--junit", other), "notes.txt exists and is no result")
+    assert records.read_text() == before and not (tmp_path / "r.json").exists()
+    files = [*out, "--summary", tmp_path / "s.md", "--junit", tmp_path / "j.xml"]
+    assert [tinygpt(*base, rows, *files).code for _ in range(2)] == [0, 0]
     done = tinygpt(*base, other, "--out", tmp_path / "r.json", "--update-baseline")
     refused(done, "holds no eval row")
     assert other.read_text() == "mine"

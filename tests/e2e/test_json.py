@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import fake_bfcl
+import fake_github
+import fake_hub
 import fake_tau
 import lm_eval_tasks
 import nano
 import problems
 import row_suites
 from e2e.shell import NANO, good, refused, tinygpt
+from fake_github import FakeGitHub
+from fake_hub import FakeHub
 from tinygpt.cli import _root
 from tinygpt.core.rows import write_rows
 from unit.test_core_rows import row
@@ -40,12 +45,21 @@ LINES = {
     "build-escalate-data": "{at}/judged-by-two.jsonl --out {out}",
     "record-correction": "--intent a --original b --corrected c --dir {out}",
     "corrections-to-data": "--dir {at} --out {out}.jsonl",
+    "reject": "{at}/run --data {at}/asked.jsonl --command true --max-tokens 3 --samples 2 --out {out}",
+    "gold-clone": "--n 3 --out {out}",
+    "rest": "{wide} --data {at}/asked.jsonl --command true --max-tokens 3 --samples 2 --out {out} "
+    "--set sft.steps=1 --set sft.lock=false --set sft.held_out=0 --set sft.compile=false",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/final --method linear --out {out}",
     "bake-lora": "{at}/run {at}/tuned --out {out}",
     "compare": "{at}/run --adapter {at}/tuned --corpus {at}/corpus.txt --windows 2 --no-sample",
     "adapter-convert": "{at}/tuned --format mlx --out {out}",
+    "list-datasets": "--specialist math",
+    "download-dataset": "org/data --dry-run",
+    "fetch-github": "own/repo --dry-run --api-url {github}",
+    "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
+    "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
     "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",
@@ -71,7 +85,9 @@ LINES = {
     "eval-compare": "{at}/rows-of-eval.jsonl",
     "leaderboard": "{at}/ranked.jsonl",
     "eval-gate": "--candidate {at}/rows-of-eval.jsonl --baseline {at}/rows-of-eval.jsonl --out {out}",
-    "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt",
+    "run-bench": "{at}/run --limit 2 --perplexity {at}/corpus.txt --memorise {at}/corpus.txt --prefix 8 "
+    "--go-on 4",
+    "dedupe": "{at}/rows.jsonl --out {out}.jsonl --near-dup",
     "bench": "{at}/run --prompt-tokens 2 --gen-tokens 2 --n-runs 1",
     "bench-train": "--preset tiny --batch 1 --context 8 --steps 1 --no-compile",
     "debug-names": "{at}/run",
@@ -102,13 +118,42 @@ def wide(trained: Path) -> Path:
     return out
 
 
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    with fake_github.serving(FakeGitHub()) as found:
+        found.repository("own/repo")
+        yield found
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    nano.require("huggingface_hub")
+    with fake_hub.serving(FakeHub()) as found:
+        found.add("datasets/org/data", {"train.jsonl": b'{"text": "a"}\n'})
+        fake_hub.point_at(found, tmp_path / "cache", monkeypatch)
+        yield found
+
+
 @pytest.mark.parametrize("name", LINES)
-def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, tmp_path: Path) -> None:
+def test_stdout_is_json_and_nothing_else(
+    name: str, trained: Path, wide: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if name == "download-dataset":
+        request.getfixturevalue("hub")
+    api = request.getfixturevalue("github").endpoint if name == "fetch-github" else ""
+
     def words(name: str) -> list[str]:
         nano = " ".join(NANO)
         return (
             LINES[name]
-            .format(judgement=row_suites.FIXTURES, at=trained, wide=wide, out=tmp_path / "out", nano=nano)
+            .format(
+                judgement=row_suites.FIXTURES,
+                at=trained,
+                wide=wide,
+                out=tmp_path / "out",
+                nano=nano,
+                github=api,
+            )
             .split()
         )
 
@@ -149,7 +194,11 @@ def test_stdout_is_json_and_nothing_else(name: str, trained: Path, wide: Path, t
     if name == "corrections-to-data":
         told = {"intent": "a", "original": "b", "corrected": "c"}
         (trained / "corrections.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
-    if name in ("generate", "synthesize"):
+    if name == "prep-data":
+        (trained / "mix.toml").write_text(f'[[sources]]\npath = "{trained}/rows.jsonl"\n')
+    if name == "extractor-data":
+        (trained / "tools.json").write_text('[{"name": "f", "description": "does it"}]')
+    if name in ("generate", "reject", "rest", "synthesize"):
         (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":
         given = ("--data", trained / "rows.jsonl", "--out", trained / "tuned", "--steps", 1, "--batch", 4)

@@ -144,6 +144,8 @@ def test_what_fails_to_come_is_never_right(tasks: Path, model: Path, tmp_path: P
         assert [r["finish_reason"] for r in records if "error" in r] == ["error"] * 2
         assert all(set(r["scores"].values()) == {0.0} for r in records if "error" in r)
         run([*at, "--max-errors", 2], tasks, tmp_path / "allowed.jsonl", "own_choice,own_text")
+        rows, _ = run([*at, "--max-errors", 1], tasks, tmp_path / "filters.jsonl", "own_filters")
+        assert {(row.subtask, row.n_failed) for row in rows} == {("first", 1), ("letters", 1)}
         long = next(doc["long"] for doc in documents(tasks))
         odd = long[:9]
         words = ["run-lm-eval", *at, "--tasks", "own_rolling", "--include-path", tasks]
@@ -243,7 +245,11 @@ def test_what_cannot_be_asked(
     refused(call(model, "--tasks", "own_chioce"), "no task 'own_chioce'.*own_choice", hint="lm-eval ls tasks")
     refused(call(model, "--tasks", "own_text", "--max-length", 12), "leave no room", hint="max_gen_toks")
     refused(call(model, "--tasks", "own_text", "--gen-kwargs", "num_beams=4"), "num_beams=4")
-    refused(call(model, "--tasks", "own_text", "--gen-kwargs", "warmth=4"), "no setting 'warmth'")
+    for task in ("own_text", "own_choice"):
+        said = call(model, "--tasks", task, "--gen-kwargs", "temprature=1")
+        refused(said, "no setting 'temprature'. Did you mean 'temperature'")
+    refused(call(model, "--tasks", "own_choice", "--gen-kwargs", "top_p=0.9"), "top_p would change nothing")
+    refused(call(model, "--tasks", "own_text", "--gen-kwargs", "top_p"), "'top_p' is no setting")
     refused(call(model, "--tasks", "own_choice", "--kind", "chat"), "--kind means nothing without --url")
     refused(call(model, "--tasks", "own_choice", "--hf-model", model), "two models")
     refused(tinygpt("run-lm-eval", model, "--tasks", "a", "--include-path", tmp_path / "no"), "is no folder")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import http.server
 import json
 import socket
 import threading
@@ -167,6 +169,12 @@ def test_answers_that_fail_are_counted_and_no_success(
         run(name, fake.url, allowed, tmp_path / "rows.jsonl")
 
 
+def _both(text: str, why: str = "stop") -> dict[str, Any]:
+    """A body of either route."""
+    message = {"role": "assistant", "content": text}
+    return {"choices": [{"message": message, "text": text, "finish_reason": why}], "usage": ["odd"]}
+
+
 def test_broken_servers_give_no_rows(
     any_suite: tuple[str, list[Any], Any, list[Any]], tmp_path: Path
 ) -> None:
@@ -188,6 +196,11 @@ def test_broken_servers_give_no_rows(
         "HTTP 500": (500, {}, {"error": "no"}),
         "no JSON": (200, {}, "<html>hello</html>"),
         "gave no answer": {"choices": []},
+        "broke off": {**_both("#### 2"), "error": {"message": "overloaded"}},
+        "broke off: ": _both("#### 2", "error"),
+        "tool calls that are none|without text": {"choices": [{"message": {"tool_calls": "x"}}]},
+        "content that is no text|without text": {"choices": [{"message": {"content": ["4"]}}]},
+        "nested|recursion": (200, {}, "[" * 100_000),
         "HTTP 401": (401, {}, {"error": {"message": "who are you?"}}),
     }
     for part, said in broken.items():
@@ -196,6 +209,67 @@ def test_broken_servers_give_no_rows(
     with FakeOpenAI(lambda path, body: (200, {}, "plain text")).serving() as fake:
         refused(tinygpt(*call, fake.url), "/models gave no JSON")
     assert not out.exists() and not out.with_name("rows.examples.jsonl").exists()
+
+
+def test_an_answer_that_comes_drop_by_drop_is_given_up(tmp_path: Path) -> None:
+    """The time of an answer is that of the whole, and none is left half read."""
+    words = [*_gsm8k(tmp_path)[0], "--tries", 1, "--seconds", 1]
+    done = threading.Event()
+
+    class Drops(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._say(json.dumps({"data": [{"id": "slow"}]}).encode(), 0)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._say(json.dumps(_both("#### 2")).encode(), 0.2)
+
+        def _say(self, data: bytes, pause: float) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the client went away, as it should
+                for one in [data] if not pause else [bytes([b]) for b in data]:
+                    self.wfile.write(one)
+                    done.wait(pause)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Drops) as drops:
+        thread = threading.Thread(target=drops.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{drops.server_port}"
+        refused(tinygpt("eval-gsm8k", "--url", url, *words), "was not whole after 1 s")
+        done.set()
+        drops.shutdown()
+        thread.join()
+
+
+def test_a_model_that_a_server_does_not_list_is_told(tmp_path: Path) -> None:
+    words = _gsm8k(tmp_path)[0]
+    with server(lambda path, body: _both("#### 4")).serving() as fake:
+        assert "lists no model 'other'" in tinygpt("eval-gsm8k", "other", "--url", fake.url, *words).err
+        assert "lists no model" not in tinygpt("eval-gsm8k", "fake", "--url", fake.url, *words).err
+
+
+def test_examples_have_ids_of_their_own(tmp_path: Path) -> None:
+    path = problems.write(tmp_path / "twice.jsonl", [*problems.HUMANEVAL, problems.HUMANEVAL[0]])
+    with server(lambda path, body: _both("pass")).serving() as fake:
+        refused(tinygpt("eval-humaneval", "--url", fake.url, "--data", path), "two examples have the id")
+
+
+def test_half_a_pair_of_utf_16_is_no_question(tmp_path: Path) -> None:
+    data = tmp_path / "odd.jsonl"
+    data.write_text('{"question": "a\\ud800?", "answer": "#### 4"}\n')
+    with server(lambda path, body: _both("#### 4")).serving() as fake:
+        refused(tinygpt("eval-gsm8k", "--url", fake.url, "--data", data), r"surrogate pair: .*ud800")
+
+
+def test_half_a_pair_of_utf_16_is_an_answer(tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    with server(lambda path, body: _both("\ud800 #### 2")).serving() as fake:
+        assert tinygpt("eval-gsm8k", "--url", fake.url, *_gsm8k(tmp_path)[0], "--out", out).code == 0
+    assert "\ud800" in json.loads(beside(out).read_text().splitlines()[0])["got"]
 
 
 def test_a_judge_of_another_machine(tmp_path: Path) -> None:
@@ -300,4 +374,13 @@ def test_losses_want_a_server_that_echoes(tmp_path: Path) -> None:
     window = ("--set", "options.heldout_loss.context=16")
     with server(lambda path, body: completion("x")).serving() as fake:
         refused(tinygpt(*call, "--url", fake.url, *window), "does not tell the log-probabilities")
+    for value in (0.0, 0.5):
+
+        def sure(path: str, body: dict[str, Any], value: float = value) -> Reply:
+            told = {"token_logprobs": [None, *[value] * (len(body["prompt"]) - 1)]}
+            return {"choices": [{"text": "", "finish_reason": "length", "logprobs": told}]}
+
+        with server(sure).serving() as fake:
+            refused(tinygpt(*call, "--url", fake.url, *window), "says that every token is certain")
+    with server(lambda path, body: completion("x")).serving() as fake:
         refused(tinygpt(*call, "--url", fake.url), "the context of fake is not known")

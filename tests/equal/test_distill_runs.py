@@ -101,6 +101,7 @@ def test_another_teacher_is_another_run(folder: Path, tmp_path: Path) -> None:
         ({"on_policy": 1.5}, "from 0 to 1"),
         ({"on_policy_temperature": 0.5}, "on.policy"),
         ({"on_policy": 0.5, "alpha": 0.0}, "does not hear it"),
+        ({"on_policy": 0.5, "cache_teacher": "auto"}, "the data's answers alone"),
         ({"alpha": 1.5}, "alpha must be from 0 to 1"),
         ({"teacher": "foreign"}, "another tokenizer"),
         ({"loss": {"name": "jsd", "beta": 1.0}}, "above 0 and below 1"),

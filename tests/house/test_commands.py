@@ -29,9 +29,14 @@ FREE = {
     "--regex", "--choices", "--out-field", "--url", "--allow-host", "--api-key", "--cors-origin", "--host",
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
-    "--teacher", "--teacher-model", "--api-key-env", "--input-field", "--body", "--licence",
-    "--reward", "--intent", "--original", "--corrected", "--input", "--source", "--model", "--since",
+    "--teacher", "--api-key-env", "--input-field", "--body", "--licence",
+    "--reward", "--intent", "--original", "--corrected", "--input", "--source", "--model", 
     "--reason",
+    "--judge-url",
+    "--score-field",
+    "--config-name", "--split", "--revision", "--label", "--since", "--token-env", "--api-url", "--github",
+    "--synth-url",
+    "--teacher-model", "--teacher-url",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -53,6 +58,7 @@ ORIGINAL = {
     "corrections-to-data": "--replay, --replay-ratio",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
+    "dedupe": "--out, --unit, --min-len, --quiet, --near-dup, --minhash-perms, --near-threshold, --shingle",
     "eval-bfcl": "--tasks --categories, --bfcl-root, --tools, --tool-mode, --adapter --lora, --limit, --out, "
     "--model-name, --model-step, --baseline, --serve-port",
     "eval-tau-bench": "--env, --tau-root, --user-model, --limit, --out, --model-name, --model-step, "
@@ -90,13 +96,20 @@ ORIGINAL = {
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
     "rerank-eval": "--data, --out",
-    "eval-mteb": "--limit, --batch, --out",
+    "eval-mteb": "--tasks, --limit, --batch, --out",
     "judge": "--mode, --out, --limit, --model-name",
     "bench": "--prompt-tokens, --gen-tokens, --n-runs, --warm-runs, --batch-sizes --batch-size, --no-energy",
     "bench-train": "--preset, --steps, --batch, --dtype, --warmup",
     "tokenize-train": "--corpus, --out, --vocab-size",
     "merge": "--out, --weights, --method, --density, --base, --dare-seed",
     "bake-lora": "--out, --dtype",
+    "list-datasets": "--specialist, --format, --info",
+    "download-dataset": "--format, --out, --map, --revision, --max-files, --inspect, --dry-run",
+    "fetch-github": "--kind, --label, --state, --since, --max-diff-bytes, --limit, --out, --multi-repo, "
+    "--resume, --dry-run",
+    "prep-data": "--bfcl, --tau-bench, --github, --kinds, --dedup, --limit, --out, --dry-run",
+    "extractor-data": "--bfcl, --tau-bench, --tools, --synth, --synth-model, --synth-per-tool, "
+    "--min-examples, --out, --dry-run",
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from tinygpt.cli import _render
+from tinygpt.cli import _exit, _render
 from tinygpt.core import events as ev
+from tinygpt.core.errors import ConfigError
 
 
 def step(n: int, loss: float = 2.5) -> ev.TrainStep:
@@ -30,6 +32,23 @@ def test_cells() -> None:
     assert [_render.size(n) for n in (0, 999, 1500, 2_500_000, 3e12)] == [
         "0 B", "999 B", "1.5 KB", "2.5 MB", "3000.0 GB",
     ]  # fmt: skip
+
+
+def test_names_do_not_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[31m\x07\x9b2J"
+    _render.table([name], [[name]], title=name)
+    _render.line(f"note: {name}")
+    assert _exit.run(lambda: _raise(ConfigError(name, hint=name))) == 2
+    told = capsys.readouterr()
+    assert (told.out + told.err).count(r"a\x1b[31m\x07\x9b2J") == 6
+    _render.Output(json=True).result({"name": name})
+    json_text = capsys.readouterr().out
+    assert json.loads(json_text) == {"name": name}
+    assert not {"\x1b", "\x07", "\x9b"} & set(told.out + told.err + json_text)
+
+
+def _raise(error: Exception) -> int:
+    raise error
 
 
 def test_what_a_run_is_about_to_do_takes_two_lines() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tinygpt.core.errors import DataError
-from tinygpt.core.rows import REQUIRED, EvalRow, read_rows, wilson, write_rows
+from tinygpt.core.rows import REQUIRED, EvalRow, append_records, read_rows, wilson, write_rows
 
 
 def row(**changes: object) -> EvalRow:
@@ -78,6 +80,8 @@ def test_lines_that_are_not_rows_are_counted_with_their_numbers(tmp_path: Path) 
         ({"interval": [0.1]}, "'interval' must be two numbers"),
         ({"interval": [0.1, math.nan]}, r"'interval\[1\]' must be a number"),
         ({"settings": 3}, "'settings' must be a table"),
+        ({"interval": [0.9, 0.1]}, "'interval' must rise"),
+        ({"n_failed": -1}, "'n_failed' must not be negative"),
     ],
 )
 def test_values_that_no_row_has(change: dict[str, object], reason: str, tmp_path: Path) -> None:
@@ -108,3 +112,42 @@ def test_wilson_against_published_values(successes: int, n: int, low: float, hig
 
 def test_wilson_without_examples_knows_nothing() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_what_is_appended_is_a_line_of_its_own(tmp_path: Path) -> None:
+    """After a last line without an end: one that was edited by hand, or torn by a kill."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row().__dict__))
+    write_rows(path, [row(task="u")], append=True)
+    assert [r.task for r in read_rows(path)[0]] == ["t", "u"] and read_rows(path)[1] == []
+    records = tmp_path / "records.jsonl"
+    records.write_text('{"run_id": "a", "id": "0"}\n{"run_id": "a", "i')
+    append_records(records, [{"run_id": "b", "id": "0"}])
+    assert json.loads(records.read_text().split("\n")[2]) == {"run_id": "b", "id": "0"}
+
+
+def test_half_a_pair_of_utf_16_is_written(tmp_path: Path) -> None:
+    append_records(tmp_path / "records.jsonl", [{"run_id": "a", "id": "0", "got": "a\ud800é"}])
+    assert json.loads((tmp_path / "records.jsonl").read_text())["got"] == "a\ud800é"
+
+
+@pytest.mark.wide
+def test_two_writers_of_one_file_lose_nothing(tmp_path: Path) -> None:
+    """Processes that append at once."""
+    paths = tmp_path / "rows.jsonl", tmp_path / "records.jsonl"
+    code = (
+        "import json, sys; from pathlib import Path; from tinygpt.core import rows\n"
+        "given, name = json.loads(sys.argv[1]), sys.argv[4]; sys.stdin.read()\n"
+        "for i in range(40):\n"
+        "    told = rows.EvalRow(**{**given, 'task': f'{name}.{i}'})\n"
+        "    rows.write_rows(Path(sys.argv[2]), [told], append=True)\n"
+        "    rows.append_records(Path(sys.argv[3]), [{'run_id': name, 'id': 'x' * 9000}] * 2)\n"
+    )
+    words = [sys.executable, "-c", code, json.dumps(row().__dict__), *map(str, paths)]
+    both = [subprocess.Popen([*words, name], stdin=subprocess.PIPE) for name in "ab"]
+    for one in both:
+        assert one.stdin is not None
+        one.stdin.close()
+    assert [one.wait() for one in both] == [0, 0]
+    assert len({r.task for r in read_rows(paths[0])[0]}) == 80
+    assert [len(json.loads(line)["id"]) for line in paths[1].read_text().splitlines()] == [9000] * 160

@@ -207,5 +207,8 @@ def test_judged_without_walls() -> None:
     assert (failed.verdict, failed.message) == ("failed", "assert f(P([1])) == f(P([2])): AssertionError")
     with pytest.raises(UnsupportedError, match="function"):
         judge.judge(program, "f(lambda: 1)", unsafe=True)
+    deep = "def f(a):\n    for _ in range(199): a = [a]\n    return a\n"
+    failed = judge.judge(deep, "f(f(1))", unsafe=True)
+    assert failed.verdict == "failed" and "nested too deeply" in failed.message, "the program's own fault"
     with pytest.raises(DataError, match="tests is no Python|tests"):
         judge.judge(program, "assert (", unsafe=True)

@@ -250,3 +250,18 @@ def test_a_damaged_zstd_file_where_python_unpacks_it(tmp_path: Path, monkeypatch
     (tmp_path / "a.zst").write_bytes(b"\x28\xb5\x2f\xfd and so on")
     with pytest.raises(DataError, match="a.zst is a damaged zstd file: Unable to decompress"):
         list(table.lines(tmp_path / "a.zst"))
+
+
+def test_all_that_a_row_says() -> None:
+    assert rows.whole({"text": "a"}) == "a"
+    asked = {"role": "user", "content": "hi"}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"b": 1, "a": 2}'}}
+    said = {"role": "assistant", "content": "", "tool_calls": [call]}
+    other = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {"a": 2, "b": 1}}]}
+    expected = 'user: hi\n\nassistant: \n[{"arguments": {"a": 2, "b": 1}, "name": "f"}]'
+    assert rows.whole({"messages": [asked, said]}) == rows.whole({"messages": [asked, other]}) == expected
+    assert rows.whole({"prompt": "p", "completion": "c"}) == "user: p\n\nassistant: c"
+    assert rows.whole({"prompt": "p", "chosen": "c", "rejected": ["r"]}) == "p\nc\nr"
+    for wrong in ({"x": 1}, {"text": 3}, [1], {"x": "\ud800"}):
+        with pytest.raises(DataError):
+            rows.whole(wrong)

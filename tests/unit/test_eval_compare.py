@@ -61,6 +61,9 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
         "error_rate",
         "wall_seconds",
         "tinystories-ppl",
+        "peak_memory_bytes",
+        "itl_ms_p50",
+        "brier_score",
     )
     assert all(lower_is_better(name) for name in names)
     assert not any(
@@ -151,3 +154,30 @@ def test_when_an_ability_appeared() -> None:
     assert notes[0] == "t accuracy: clear of that of step 0 from step 30 on"
     assert notes[1] == "t loss: not clear of that of step 0"
     assert "no intervals" in compare([_row("a", 0.1, model_step=1)], by="step")[0].notes[0]
+
+
+def test_runs_that_agree_are_no_surer_than_one() -> None:
+    """The same examples answered alike again."""
+    runs = [_row("a", 0.7, interval=(0.6, 0.8)) for _ in range(3)]
+    cell = compare(runs)[0].lines[0].cells[0]
+    assert cell is not None and (cell.low, cell.high) == pytest.approx((0.6, 0.8)) and cell.n_rows == 3
+    runs = [_row("a", score, interval=(score - 0.01, score + 0.01)) for score in (0.2, 0.5, 0.8)]
+    cell = compare(runs)[0].lines[0].cells[0]
+    assert cell is not None and cell.low is not None and cell.low < 0.2
+
+
+def test_scores_whose_sum_is_no_number_have_a_mean() -> None:
+    for scores, mean in (((1e308, 1e308), 1e308), ((-1e308, 1e308, 1e308), 1e308 / 3)):
+        (table,) = compare([_row("a", score, metric="nll") for score in scores])
+        cell = table.lines[0].cells[0]
+        assert cell is not None and cell.score == pytest.approx(mean)
+        assert cell.low is None or cell.low <= cell.score
+
+
+def test_records_whose_sum_is_no_number_are_told() -> None:
+    rows = [_row(name, 1e308, metric="nll", n_examples=2, run_id=name) for name in "ab"]
+    told = {"task": "t", "scores": {"nll": 1e308}}
+    records = [{"run_id": name, "id": id, **told} for name in "ab" for id in "xy"]
+    (table,) = compare(with_intervals(rows, records))
+    assert table.lines[0].cells[0] is not None
+    differences(rows, records)

@@ -15,8 +15,9 @@ from gates import Measured, measured
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.rows import EvalRow
+from tinygpt.data.ngram import strings
 from tinygpt.eval.gate.evidence import Key, Side
-from tinygpt.eval.gate.leak import overlap, question, texts
+from tinygpt.eval.gate.leak import overlap, question
 from tinygpt.eval.gate.report import Found, junit, markdown, result
 from tinygpt.eval.gate.spec import Spec, parse
 from tinygpt.eval.gate.verdict import Judged, judge
@@ -170,7 +171,7 @@ def test_contamination_by_question_or_by_a_paragraph_of_its_own() -> None:
         {"text": "Solve it step by step and write the number last."},
         {"text": "bob has five pears"},
     ]
-    training = [text for row in rows for text in texts(row)]
+    training = [text for row in rows for text in strings(row)]
     found = overlap(asked, training)
     assert found.seen == ("c",) and found.n == 4 and found.n_training == len(training)
     found = overlap(asked, [*training, "Ann has 3 apples and buys 4 more!", " Hi "])

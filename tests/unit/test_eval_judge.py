@@ -68,7 +68,11 @@ def test_a_judge_of_the_labels_mind_and_a_biased_one(tmp_path: Path) -> None:
     likes_first = judged(tmp_path, lambda first, second: "A" if first.startswith("first") else "B")
     assert figures(likes_first)["win_rate"] == 1.0 and figures(likes_first)["position_bias"] == 0.0
     row = likes_first.rows[0]
-    assert row.n_examples == 6 and row.interval == (1.0, 1.0) and row.model_name == "scripted"
+    assert (
+        row.n_examples == 6
+        and row.interval == (pytest.approx(0.61, abs=0.01), 1.0)
+        and row.model_name == "scripted"
+    )
     assert row.settings["judge"] == {"name": "scripted", "path": "models/scripted", "model_hash": "0" * 12}
     named = judged(tmp_path, lambda *_: "A", judged="tutor").rows[0]
     assert (named.model_name, named.model_hash) == ("tutor", None)
@@ -93,7 +97,11 @@ def test_how_verdicts_are_written(tmp_path: Path) -> None:
     def read(text: str, **settings: Any) -> str | None:
         config = judge.Config(data=tmp_path, **settings)
         message = {"role": "assistant", "content": text}
-        return judge._verdict(Reply(message=message, text=text, finish_reason="stop", n_tokens=1), config)
+        return judge.verdict(
+            Reply(message=message, text=text, finish_reason="stop", n_tokens=1),
+            config.verdicts,
+            reasoned=config.reason,
+        )
 
     pair = {"A": "A", " b.": "B", "**Tie**": "TIE", "[[A]]": "A", "The answer is B.": "B", "A and B": None,
             "C": None, "": None, "A is worse than B": None, "Banana": None}  # fmt: skip

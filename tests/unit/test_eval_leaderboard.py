@@ -48,14 +48,21 @@ def test_what_does_not_compare_is_refused() -> None:
         board([one, row("b", 0.5, data_version="e")])
     with pytest.raises(DataError, match="3 answers of b failed"):
         board([one, row("b", 0.5, n_failed=3)])
+    with pytest.raises(DataError, match="of b is 50, that of a 0.5, as if one were told in percent"):
+        board([one, row("b", 50.0)])
+    for scores in ((50.0, 62.5), (50.0, 1.0), (0.5, 1.0)):
+        assert len(board([row(str(i), score) for i, score in enumerate(scores)]).entries) == 2
+    bleu = [row("a", 0.5, metric="bleu"), row("b", 30.0, metric="bleu")]
+    assert len(board(bleu).entries) == 2, "that is no share"
     with pytest.raises(DataError, match="no row is about"):
         board([one], task="u")
 
 
 def test_pages(tmp_path: Path) -> None:
     path, out = tmp_path / "rows.jsonl", (tmp_path / "board.md", tmp_path / "board.html")
-    write_rows(path, [row("a<b>", 0.5, baseline=True), *timed("a<b>", 50, 2)])
+    write_rows(path, [row("a<b>", 0.5, baseline=True), *timed("a<b>", 50, 2), row("c|\nd", 0.1)])
     run([path], out=out)
+    assert "| c\\| d | 0.100 | - |" in out[0].read_text()
     assert "| a<b> (baseline) | 0.500 | - | 100 | 50.0 | 2.00 | 0.500 |" in out[0].read_text()
     assert "<td>a&lt;b&gt; (baseline)</td>" in out[1].read_text() and "<b>" not in out[1].read_text()
     with pytest.raises(ConfigError, match=r"board\.txt is no page"):

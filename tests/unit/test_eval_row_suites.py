@@ -281,6 +281,8 @@ def test_escalation_by_hand(tmp_path: Path) -> None:
     config = escalate.Config(data=row_suites.write("escalate", tmp_path))
     both = escalate.score(ScriptedEndpoint(lambda _: "ANSWER or DEFER"), escalate.load(config), config)
     assert both.rows[0].score == 0.0 and both.rows[0].settings["unreadable"] == 6
+    low, high = both.rows[-1].interval or (0.0, 0.0)
+    assert both.rows[-1].score == high == 1.0 and low < 0.5, "three answers that agree are no certainty"
 
 
 # Answers that rows bring

@@ -12,7 +12,7 @@ import pytest
 from scripted import ScriptedEndpoint
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.eval.endpoint import Reply
-from tinygpt.eval.suites import exact_match, executed_state, reverse_16, sort_6
+from tinygpt.eval.suites import exact_match, executed_state, gsm8k, reverse_16, sort_6
 from tinygpt.eval.suites._trials import mulberry32
 
 
@@ -134,3 +134,10 @@ def test_a_right_text_of_a_broken_reply_is_wrong(reply: dict[str, Any], correct:
     found = executed_state.score(ScriptedEndpoint(answer), examples, config).examples
     assert {e["correct"] for e in found} == {correct}
     assert all((e["why"] == "ok") == correct for e in found)
+
+
+def test_an_empty_question_of_gsm8k_is_a_bad_row(tmp_path: Path) -> None:
+    rows = [{"question": text, "answer": "#### 4"} for text in ("2 and 2?", " ", "")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = gsm8k.load(gsm8k.Config(data=tmp_path / "rows.jsonl"))
+    assert len(found.items) == 1 and "2 " in found.notes[0] and "the question is empty" in found.notes[0]

@@ -29,7 +29,7 @@ def test_refuses_what_cannot_be(bad: dict[str, Any]) -> None:
 
 
 def test_reads_from_data_and_names_the_nearest_key() -> None:
-    assert from_dict(SampleConfig, {"top_k": "5", "stop": ["a,b", "c"]}).stop == ("a,b", "c")
+    assert from_dict(SampleConfig, {"top_k": 5, "stop": ["a,b", "c"]}).stop == ("a,b", "c")
     with pytest.raises(ConfigError, match="temperature"):
         from_dict(SampleConfig, {"temprature": 1})
 

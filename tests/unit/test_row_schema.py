@@ -33,7 +33,9 @@ def test_rows_and_records_of_a_suite_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"score": None}, {"score": "high"}, {"interval": [0.1]}, {"n_examples": 1.5}, {"decoding": 1}]
+    "change",
+    [{"score": None}, {"score": "high"}, {"interval": [0.1]}, {"n_examples": 1.5}, {"decoding": 1}]
+    + [{name: -1} for name in ("n_examples", "n_failed", "n_truncated", "wall_seconds")],
 )
 def test_what_readers_refuse_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     row = dataclasses.asdict(

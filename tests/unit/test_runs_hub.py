@@ -20,7 +20,7 @@ from tinygpt.core import files, hub
 from tinygpt.core.config import from_dict, to_dict
 from tinygpt.core.errors import ConfigError, RemoteError, TinyGPTError
 from tinygpt.core.events import Events, MemorySink, Note, Progress
-from tinygpt.runs import _hub, _transfer
+from tinygpt.runs import _hub, _hub_take, _transfer
 from tinygpt.runs.generate import Config
 
 nano.require("huggingface_hub")
@@ -223,7 +223,7 @@ def test_a_list_that_leads_out_of_its_folder(name: str, fake: FakeHub) -> None:
 def test_too_small_a_disk_is_seen_before(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = SimpleNamespace(free=_hub.SPARE + 1000)
+    usage = SimpleNamespace(free=_hub_take.SPARE + 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     refused(NAME, "needs 0.0 GB more", "HF_HUB_CACHE")
     assert not [r for r in fake.asked("resolve") if "model.saf" in r[1]] and not leftovers(tmp_path)

@@ -7,16 +7,29 @@ from typing import Any
 
 import pytest
 
+import nano
 from tinygpt.core.errors import ConfigError, RemoteError, UnsupportedError
 from tinygpt.core.files import write_json
 from tinygpt.data.tokenizer import hf
 from tinygpt.data.tokenizer.byte import ByteTokenizer
+from tinygpt.runs import _lm_eval_knobs
 from tinygpt.runs._lm_eval_asked import Config
 from tinygpt.runs._lm_eval_http import told
 from tinygpt.runs._lm_eval_model import answered, chat_text
 from tinygpt.runs._lm_eval_rows import Part
 from tinygpt.runs._lm_eval_words import Words
 from tinygpt.runs._pieces import template_of
+
+
+def test_settings_of_answers_are_those_of_who_answers() -> None:
+    nano.require("lm_eval")
+    assert _lm_eval_knobs.parse("temperature=0.7, top_p=.9", "tinygpt") == {"temperature": 0.7, "top_p": 0.9}
+    assert _lm_eval_knobs.parse("", "tinygpt") == {}
+    with pytest.raises(ConfigError, match="no setting 'frequency_penalty'"):
+        _lm_eval_knobs.parse("frequency_penalty=1", "tinygpt")
+    assert _lm_eval_knobs.parse("frequency_penalty=1", "local-completions") == {"frequency_penalty": 1}
+    with pytest.raises(ConfigError, match="no setting 'top_q'. Did you mean 'top_p'"):
+        _lm_eval_knobs.parse("top_q=1", "local-chat-completions")
 
 
 def test_answers_without_thoughts_and_stop_texts() -> None:

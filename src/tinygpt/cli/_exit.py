@@ -123,11 +123,13 @@ def _usage(error: Exception) -> int:
 
 
 def _say(message: str, hint: str, code: int) -> int:
+    from tinygpt.cli._render import line
+
     label = "tinygpt" if code == INTERRUPTED else "error"
     try:
-        print(f"{label}: {message}", file=sys.stderr)
+        line(f"{label}: {message}", sys.stderr)
         if hint:
-            print(f"  hint: {hint}", file=sys.stderr)
+            line(f"  hint: {hint}", sys.stderr)
     except OSError:  # nobody can be told, but the exit code still says it
         _discard(sys.stderr)
     return code

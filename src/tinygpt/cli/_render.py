@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tinygpt.core import events as ev
 from tinygpt.core import ranks
@@ -22,6 +22,7 @@ LEFT_OUT = {
     "empty": "empty documents", "bad_files": "unreadable files", "bad_rows": "bad rows",
     "dropped": "rows left out", "truncated": "rows cut short",
 }  # fmt: skip
+C1 = re.compile(r"[\x7f-\x9f]")  # control characters that JSON does not spell out
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
 
@@ -42,7 +43,8 @@ class Output:
             return
         if self.json or render is None:
             indent = None if self.json else 2
-            print(json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str))
+            text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str)
+            print(C1.sub(lambda found: f"\\u{ord(found.group()):04x}", text))
         else:
             render()
 
@@ -62,22 +64,30 @@ def say(text: str, end: str = "\n") -> None:
     print(visible(text) if sys.stdout.isatty() else text, end=end, flush=True)
 
 
+def line(text: str, file: TextIO | None = None) -> None:
+    """A line on stdout, or in `file`. It may hold names that others chose: control characters are spelled
+    out."""
+    print(visible(text), file=file)
+
+
 def visible(text: str) -> str:
     """Control characters, with which a text could steer a terminal, spelled out: `\\x1b`."""
     return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
-    """A table on stdout: columns of numbers to the right; as wide as it needs to be when piped."""
+    """A table on stdout: columns of numbers to the right; as wide as it needs to be when piped. Control
+    characters in it are spelled out."""
     from rich.console import Console
     from rich.table import Table
 
+    title = visible(title)
     shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         numeric = all(isinstance(r[i], int | float) or _number_like(str(r[i])) for r in rows)
-        shown.add_column(column, justify="right" if numeric and rows else "left", no_wrap=True)
+        shown.add_column(visible(column), justify="right" if numeric and rows else "left", no_wrap=True)
     for row in rows:
-        shown.add_row(*(cell(v) for v in row))
+        shown.add_row(*(visible(cell(v)) for v in row))
     console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False, markup=False)
     console.print(shown)
 

@@ -25,6 +25,7 @@ FOLDER = Path(__file__).parent
 # Headings in the order of a person's first day; a house test checks that every folder is named here.
 HEADINGS = {
     "start": "Start here",
+    "data": "Make and clean data",
     "model": "Train and use a model",
     "tune": "Tune",
     "distill": "Distill",

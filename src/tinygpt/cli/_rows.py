@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tinygpt.cli._render import table
+from tinygpt.cli._render import line, table
 
 if TYPE_CHECKING:
     from tinygpt.core.rows import EvalRow
@@ -31,7 +31,7 @@ def compared(found: Table) -> None:
     head, body = grid(found)
     table(head, body, title=found.title)
     for note in found.notes:
-        print(f"note: {note}")
+        line(f"note: {note}")
 
 
 def markdown(found: Table) -> str:
@@ -40,6 +40,9 @@ def markdown(found: Table) -> str:
 
     head, body = grid(found)
     lines = [f"### {found.title}", ""] if found.title else []
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *body)]
+    cells = [
+        [" ".join(cell.split()).replace("|", "\\|") for cell in row]
+        for row in (head, ["---"] * len(head), *body)
+    ]
     lines += [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([*lines, *(f"\nnote: {note}" for note in found.notes)]) + "\n"

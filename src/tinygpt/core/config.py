@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -24,6 +25,7 @@ from tinygpt.core.family import Family
 
 T = TypeVar("T")
 DEEPEST = 20  # tables in tables, of what a person writes
+POINT = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")  # numbers that are none in TOML
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ def _convert(f: Field, kind: Any, value: Any, where: str) -> Any:
         return from_dict(kind, value, where)
     if origin in (list, tuple):
         if isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            value = [_parse(part) for part in parts] if args and args[0] in (int, float) else parts
         if not isinstance(value, list | tuple):
             raise _wrong(where, "a list", value)
         return tuple(_convert(f, args[0] if args else str, v, f"{where}[{i}]") for i, v in enumerate(value))
@@ -235,12 +238,10 @@ def _scalar(f: Field, kind: Any, value: Any, where: str) -> Any:
 
 
 def _number(f: Field, kind: Any, value: Any, where: str) -> int | float:
-    """A finite number. A whole float is a fine int (1e3), a bool is none, and text is parsed, since overrides
-    arrive as text."""
+    """A finite number. A whole float is a fine int (1e3); a bool and a text are none."""
     try:
-        digits = kind is int and isinstance(value, int | str) and str(value).lstrip("+-").isdigit()
-        number = int(value) if digits else float(value)
-        if isinstance(value, bool) or not math.isfinite(number) or kind(number) != number:
+        number = value if kind is int and isinstance(value, int) else float(value)
+        if isinstance(value, bool | str) or not math.isfinite(number) or kind(number) != number:
             raise ValueError(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise _wrong(where, "a whole number" if kind is int else "a number", value) from error
@@ -279,7 +280,11 @@ def load_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the config file {path}: {why}", hint="check the path") from error
     json_file = path.suffix.lower() == ".json"
     try:
-        data = json.loads(text) if json_file else tomllib.loads(text)
+        data = json.loads(text, object_pairs_hook=_once) if json_file else tomllib.loads(text)
+    except _Twice as error:
+        raise ConfigError(
+            f"{path} says '{error}' twice in one table", hint="leave one of them out"
+        ) from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply") from error
     except ValueError as error:
@@ -290,6 +295,19 @@ def load_file(path: Path) -> dict[str, Any]:
     _check_plain(data, str(path))
     # run.json wraps the config with the command and version that made it.
     return data["config"] if isinstance(data.get("config"), dict) and "command" in data else data
+
+
+class _Twice(Exception):
+    """A key that a table of JSON has twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table of JSON; Python's own would let the last of equal keys win."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+    return table
 
 
 def _check_plain(value: Any, where: str, key: str = "", depth: int = 0) -> None:
@@ -330,9 +348,12 @@ def override(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]
 
 
 def _parse(text: str) -> Any:
-    """A value as TOML would read it, else the bare text. A date is text: no setting is one."""
+    """A value as TOML would read it, or a number that begins or ends with a point; else the bare text. A date
+    is text: no setting is one."""
     try:
         value = tomllib.loads(f"x = {text}")["x"]
     except (ValueError, RecursionError):
+        if POINT.fullmatch(text):
+            return float(text)
         return None if text in ("none", "null") else text
     return value if isinstance(value, str | int | float | dict | list) else text

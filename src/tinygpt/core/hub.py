@@ -1,14 +1,19 @@
-"""Names of models on the Hugging Face hub: `hf://org/name[@revision]`, and where its cache puts them."""
+"""Names on the Hugging Face hub, and where its cache puts them.
+
+Models are `hf://org/name[@revision]`, data sets `hf://datasets/org/name[@revision]`."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tinygpt.core.errors import ConfigError
 
 SCHEME = "hf://"
+DATASETS = "datasets/"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # A path object makes one slash of two, so that both spellings arrive.
 _WRITTEN = re.compile(r"hf:(?:/+|$)(?P<rest>.*)", re.DOTALL)
@@ -23,9 +28,20 @@ class HubName:
 
     repo: str
     revision: str = ""
+    kind: Literal["model", "dataset"] = "model"
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision else "")
+        return f"{SCHEME}{self.path}" + (f"@{self.revision}" if self.revision else "")
+
+    @property
+    def path(self) -> str:
+        """The repository below the hub's address."""
+        return f"{DATASETS if self.kind == 'dataset' else ''}{self.repo}"
+
+    @property
+    def folder(self) -> str:
+        """What the hub's cache calls it."""
+        return f"{self.kind}s--{self.repo.replace('/', '--')}"
 
     @property
     def pinned(self) -> bool:
@@ -34,7 +50,7 @@ class HubName:
 
     def at(self, commit: str) -> HubName:
         """The same repository at a commit."""
-        return HubName(self.repo, commit)
+        return dataclasses.replace(self, revision=commit)
 
 
 def is_hub(path: str | Path) -> bool:
@@ -55,6 +71,29 @@ def parse(path: str | Path) -> HubName | None:
             hint="write hf://org/name, or hf://org/name@revision with a branch, a tag or a commit",
         )
     return HubName(found["repo"], found["revision"] or "")
+
+
+def is_dataset(path: str | Path) -> bool:
+    """Whether a path is meant as the name of a data set on the hub."""
+    written = _WRITTEN.fullmatch(str(path))
+    return written is not None and written["rest"].lstrip("/").startswith(DATASETS)
+
+
+def dataset(text: str | Path, revision: str = "") -> HubName:
+    """The data set that `hf://datasets/org/name[@revision]` or plain `org/name` spells; ConfigError for what
+    is none."""
+    written = _WRITTEN.fullmatch(str(text))
+    rest = (written["rest"] if written else str(text)).strip("/")
+    found = _NAME.fullmatch(rest.removeprefix(DATASETS))
+    named = rest.startswith(DATASETS) or written is None
+    if found is None or not named or ".." in rest or "--" in found["repo"]:
+        raise ConfigError(
+            f"{text} is not the name of a data set on the hub",
+            hint="write hf://datasets/org/name or org/name, with @revision for a branch, a tag or a commit",
+        )
+    if revision and found["revision"]:
+        raise ConfigError(f"{text} names a revision, and so does --revision", hint="leave one out")
+    return HubName(found["repo"], revision or found["revision"] or "", "dataset")
 
 
 def spelled(path: str | Path) -> str:

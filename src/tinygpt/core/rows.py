@@ -6,12 +6,14 @@ in a file beside the rows (`beside`), with the row's run_id."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import math
+import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,11 @@ class EvalRow:
     def __post_init__(self) -> None:
         if self.interval is not None and len(self.interval) != 2:
             raise ConfigError(f"'interval' must be two numbers, got {self.interval}")
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ConfigError(f"'interval' must rise, got {self.interval}")
+        for name in ("n_examples", "n_failed", "n_truncated", "wall_seconds"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
 
 
 def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -91,27 +98,66 @@ def beside(path: Path) -> Path:
 
 
 def write_rows(path: Path, rows: list[EvalRow], *, append: bool = False) -> None:
-    """Write rows as JSON lines in one step; `append` keeps what the file held."""
-    before = path.read_text(encoding="utf-8") if append and path.is_file() else ""
+    """Write rows as JSON lines in one step; `append` keeps what the file held, and what others append
+    meanwhile."""
     for row in rows:
         if not math.isfinite(row.score):
             raise DataError(
                 f"the {row.metric} of {row.model_name} on {row.task} is {row.score}, which is no measurement",
                 hint="look into the model: tinygpt debug-load",
             )
-    lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False, allow_nan=False) + "\n" for r in rows]
-    write_text(path, before + "".join(lines))
+    text = "".join(_line(dataclasses.asdict(row), allow_nan=False) for row in rows)
+    if not append:
+        write_text(path, text)
+        return
+    with _alone(path):
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        write_text(path, before + ("" if _is_ended(path) else "\n") + text)
 
 
 def append_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Append records of examples, as JSON lines."""
-    lines = [json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in records]
+    """Append records of examples, as JSON lines. They go before their rows: a row whose records are torn is
+    then never seen."""
+    text = "".join(_line(one, default=str) for one in records)
+    with _alone(path):
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text if _is_ended(path) else "\n" + text)
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+
+def _line(value: Any, **how: Any) -> str:
+    """A line of JSON. Half a pair of UTF-16, which a server may send, stays the escape that it was."""
+    text = json.dumps(value, ensure_ascii=False, **how)
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _is_ended(path: Path) -> bool:
+    """Whether what is appended to a file is a line of its own; not where its last one was torn."""
+    if not path.is_file() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Generator[None]:
+    """No other process appends to a file of this folder meanwhile, where its file system can tell them."""
+    import fcntl
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+        folder = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
         raise unwritable(path, error) from error
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)  # it ends with the descriptor
+        yield
+    finally:
+        os.close(folder)
 
 
 def rewind(path: Path, step: int) -> None:

@@ -59,3 +59,13 @@ class PairBatch(Batch):
 
     reference: Floats  # (B, 2)
     good: Floats  # (B,)
+
+
+@dataclass(frozen=True)
+class TaughtBatch(Batch):
+    """Rows with what a teacher finds likely at each place: the ids of its K likeliest tokens and their
+    log-probabilities. `known` is 1 where it says anything, else 0."""
+
+    top_ids: Ints  # (B, L, K)
+    top_log_p: Floats  # (B, L, K)
+    known: Floats  # (B, L)

@@ -76,6 +76,11 @@ def of_file(path: Path, *, licence: str = UNKNOWN, n_rows: int = 0) -> Source:
     )  # fmt: skip
 
 
+def counted(source: Source, n_rows: int) -> Source:
+    """The source with its rows counted, where that is known only after reading."""
+    return dataclasses.replace(source, n_rows=n_rows)
+
+
 def beside(path: Path) -> Path:
     """Where the card of a file lies: rows.card.json for rows.jsonl and rows.jsonl.gz."""
     return path.with_name(path.name.partition(".")[0] + SUFFIX)

@@ -25,6 +25,7 @@ from tinygpt.core.errors import ConfigError, DataError, nearest
 from tinygpt.data import table
 from tinygpt.data.message import Message, json_of, kind_of, text_of, to_message
 from tinygpt.data.message import to_call as to_call  # what templates and suites need of a row
+from tinygpt.data.ngram import strings
 
 T = TypeVar("T")
 
@@ -179,6 +180,27 @@ def to_text(row: Any, field: str = "text") -> str:
     if field not in _object(row):
         raise DataError(f"no '{field}' in the row; its keys: {', '.join(row) or 'none'}")
     return text_of(row[field], field)
+
+
+def whole(row: Any) -> str:
+    """All that a row says, as one text: that of a text row, the messages and tools of a conversation, and of
+    other rows every text in them. DataError for a row without any."""
+    if set(_object(row)) & {"text"} and shape(row) == "text":
+        return to_text(row)
+    try:
+        found = to_messages(row)
+    except DataError:
+        said = "\n".join(strings(row))
+        if not said:
+            raise DataError(f"there is no text in the row; its keys: {', '.join(row) or 'none'}") from None
+        return text_of(said, "row")
+    parts = [f"{m['role']}: {m['content']}" + _calls(m.get("tool_calls")) for m in found.messages]
+    return "\n\n".join([*parts, *([json.dumps(found.tools, sort_keys=True)] if found.tools else [])])
+
+
+def _calls(calls: Any) -> str:
+    plain = [{k: call[k] for k in ("name", "arguments")} for call in calls or []]  # ids differ, calls do not
+    return "\n" + json.dumps(plain, sort_keys=True, ensure_ascii=False) if plain else ""
 
 
 def renames(given: Sequence[str], known: Sequence[str] = COLUMNS) -> list[tuple[str, list[str]]]:

@@ -1,12 +1,13 @@
-"""Files of rows: JSON lines, a JSON array, Parquet, CSV and TSV, each row as a dict with its number.
+"""Files of rows: JSON lines, a JSON array, Parquet, Arrow, CSV and TSV, each row as a dict with its number.
 
-What is in a file is said by its name: .json holds an array (or lines after all), .parquet and .csv or .tsv a
-table, everything else one JSON object a line. Text may be packed with gzip or zstd, whatever its name. Cells
-of CSV are text; its first row names the columns.
+What is in a file is said by its name: .json holds an array (or lines after all), .parquet, .arrow (or
+.feather), .csv and .tsv a table, everything else one JSON object a line. Text may be packed with gzip or
+zstd, whatever its name. Cells of CSV are text; its first row names the columns.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -19,7 +20,8 @@ from typing import Any, BinaryIO
 from tinygpt.core.errors import DataError, DependencyError
 
 PACKED = (".gz", ".zst")
-TABLES = (".parquet", ".csv", ".tsv")
+TABLES = (".parquet", ".arrow", ".feather", ".csv", ".tsv")
+BLOCK = 1 << 16  # bytes of a JSON array that are read at once
 WIDEST = 1 << 30  # letters of a cell; the library's own bound is 131,072, less than a long document
 
 Read = Callable[[], Any]
@@ -45,6 +47,8 @@ def records(path: Path) -> Iterator[tuple[int, Read]]:
     what = kind(path)
     if what == ".parquet":
         yield from _parquet(path)
+    elif what in (".arrow", ".feather"):
+        yield from _arrow(path)
     elif what in (".csv", ".tsv"):
         yield from _csv(path, "\t" if what == ".tsv" else "")
     elif what == ".json":
@@ -55,18 +59,92 @@ def records(path: Path) -> Iterator[tuple[int, Read]]:
 
 
 def _json(path: Path) -> Iterator[tuple[int, Read]]:
-    """The elements of an array; a file of JSON lines is often called .json too."""
-    text = "".join(text for _, text in lines(path))
-    if not text.lstrip().startswith("["):
-        for number, line in lines(path):
-            yield number, lambda line=line: parse(line)
-        return
-    try:
-        found = parse(text)
-    except DataError as error:
-        raise DataError(f"{path} is no JSON array: {error.message}", hint="repair the file") from error
-    for number, row in enumerate(found, 1):
-        yield number, lambda row=row: row
+    """The elements of an array, one by one; a file of JSON lines is often called .json too."""
+    with opened(path) as file:
+        text = _Text(path, file)
+        text.more()
+        while not text.over and not text.rest.strip():
+            text.more()
+        if text.rest.lstrip().startswith("["):
+            text.skip(text.rest.index("[") + 1)
+            for number, row in enumerate(_elements(text), 1):
+                yield number, lambda row=row: row
+            return
+    for number, line in lines(path):
+        yield number, lambda line=line: parse(line)
+
+
+def _elements(text: _Text) -> Iterator[Any]:
+    """What an array holds, from behind its bracket to the other one."""
+    decoder, first = json.JSONDecoder(), True
+    while True:
+        text.blank()
+        if text.rest[:1] == "]":
+            text.skip(1)
+            text.blank()
+            if text.rest:
+                raise text.broken("there is more after the array")
+            return
+        if not first:
+            if text.rest[:1] != ",":
+                raise text.broken("expecting ',' between two elements")
+            text.skip(1)
+            text.blank()
+        while True:
+            try:
+                value, end = decoder.raw_decode(text.rest)
+            except RecursionError as error:
+                raise text.broken("it is nested too deeply") from error
+            except ValueError as error:
+                if text.over:
+                    raise text.broken(getattr(error, "msg", str(error))) from error
+            else:
+                if text.over or end < len(text.rest):  # a number may go on
+                    break
+            text.more()
+        yield value
+        text.skip(end)
+        first = False
+
+
+class _Text:
+    """The text of a file that is read as it is needed: `rest` is what nobody has taken yet."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._offset, self._lines = 0, 1
+        self.rest, self.over, self._begun = "", False, False
+
+    def more(self) -> None:
+        """Read on: at least as much as is there already, so that a long element costs no more than twice."""
+        raw = self._file.read(max(BLOCK, len(self.rest)))
+        self.over = not raw
+        try:
+            found = self._decoder.decode(raw, final=self.over)
+        except UnicodeDecodeError as error:
+            held = len(error.object) - len(raw)  # bytes of a letter that had begun in the block before
+            line = self._lines + error.object[: error.start].count(b"\n")
+            raise not_utf8(self._path, self._offset - held + error.start, line) from error
+        if found and not self._begun:
+            found, self._begun = found.removeprefix("\ufeff"), True
+        self._offset += len(raw)
+        self._lines += raw.count(b"\n")
+        self.rest += found
+
+    def skip(self, n: int) -> None:
+        """Take so many letters."""
+        self.rest = self.rest[n:]
+
+    def blank(self) -> None:
+        """Take spaces and ends of lines; there is a letter left then, or nothing."""
+        self.rest = self.rest.lstrip(" \t\r\n")
+        while not self.rest and not self.over:
+            self.more()
+            self.rest = self.rest.lstrip(" \t\r\n")
+
+    def broken(self, why: str) -> DataError:
+        return DataError(f"{self._path} is no JSON array: not JSON: {why}", hint="repair the file")
 
 
 def _csv(path: Path, delimiter: str) -> Iterator[tuple[int, Read]]:
@@ -109,6 +187,29 @@ def _parquet(path: Path) -> Iterator[tuple[int, Read]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, lambda row=row: {name: _present(cell) for name, cell in row.items()}
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", hint="check the path") from error
+    except (OSError, arrow.ArrowException) as error:
+        raise DataError(f"cannot read {path}: {error}", hint="copy or download it again") from error
+
+
+def _arrow(path: Path) -> Iterator[tuple[int, Read]]:
+    """The rows of Arrow's IPC format, as a file that knows its parts, or as a stream."""
+    arrow = pyarrow("reading .arrow files")
+    from pyarrow import ipc  # pyright: ignore[reportMissingImports]
+
+    number = 0
+    try:
+        with arrow.OSFile(str(path)) as source:
+            known = source.read(6) == b"ARROW1"
+            source.seek(0)
+            opened = ipc.open_file(source) if known else ipc.open_stream(source)
+            batches = (opened.get_batch(i) for i in range(opened.num_record_batches)) if known else opened
+            for batch in batches:
+                for at in range(0, batch.num_rows, 1024):
+                    for row in batch.slice(at, 1024).to_pylist():
+                        number += 1
+                        yield number, lambda row=row: {name: _present(cell) for name, cell in row.items()}
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", hint="check the path") from error
     except (OSError, arrow.ArrowException) as error:

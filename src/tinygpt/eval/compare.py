@@ -9,6 +9,7 @@ by example (`differences`).
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,12 @@ K = TypeVar("K")
 VIEWS = ("model", "step", "task")
 # A metric whose name holds one of these words gets better as it falls.
 LOWER = (
-    "ppl", "perplexity", "loss", "nll", "bits_per_byte", "latency", "seconds", "rss", "ttft", "error", "wer",
-    "over_escalation", "kept_ratio", "bias",
+    "ppl", "perplexity", "loss", "nll", "bits_per_byte", "brier", "mse", "rmse", "mae", "ter", "latency",
+    "seconds", "ms", "ttft", "itl", "rss", "memory", "error", "wer", "cer", "over_escalation", "kept_ratio",
+    "bias", "verbatim",
 )  # fmt: skip
 # Such a metric is no share of examples either, even where it lies between 0 and 1.
-UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer"))
+UNBOUNDED = tuple(word for word in LOWER if word not in ("error", "wer", "cer", "verbatim"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,17 +285,23 @@ def _groups(rows: Iterable[EvalRow], key: Callable[[EvalRow], K]) -> list[tuple[
 
 
 def _cell(rows: Sequence[EvalRow]) -> Cell | None:
-    """One row as it is, or the mean of several: mean +- 1.96 s / sqrt(k)."""
+    """One row as it is, or the mean of several: mean +- 1.96 s / sqrt(k), and no narrower than the mean of
+    their own intervals, since runs that agree say nothing about other examples."""
     if not rows:
         return None
     scores = [r.score for r in rows]
     if len(rows) == 1:
         low, high = rows[0].interval or (None, None)
     else:
-        half = 1.96 * statistics.stdev(scores) / len(rows) ** 0.5
-        low, high = statistics.fmean(scores) - half, statistics.fmean(scores) + half
+        half = 1.96 * _spread(scores) / len(rows) ** 0.5
+        low, high = _mean(scores) - half, _mean(scores) + half
+        if len(own := [row.interval for row in rows if row.interval]) == len(rows):
+            lows, highs = zip(*own)
+            low, high = min(low, _mean(lows)), max(high, _mean(highs))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            low, high = None, None
     return Cell(
-        score=statistics.fmean(scores),
+        score=_mean(scores),
         low=low,
         high=high,
         n=max(r.n_examples for r in rows),
@@ -301,6 +309,22 @@ def _cell(rows: Sequence[EvalRow]) -> Cell | None:
         n_failed=sum(r.n_failed for r in rows),
         n_truncated=sum(r.n_truncated for r in rows),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Also of numbers whose sum is beyond all floats."""
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation; infinite where it is beyond all floats."""
+    try:
+        return statistics.stdev(values)
+    except OverflowError:
+        return math.inf
 
 
 def _line(label: str, metric: str, cells: Sequence[Cell | None]) -> Line:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
 Message = dict[str, Any]
-# A plain string is continued as it stands; a list of messages is a conversation to be answered.
-Prompt = str | list[Message]
+# A plain string is continued as it stands, and so is a tuple of the model's own ids; a list of messages is a
+# conversation to be answered.
+Prompt = str | tuple[int, ...] | list[Message]
 THOUGHT = re.compile(r"^.*?</think(?:ing)?>", re.DOTALL)
 
 

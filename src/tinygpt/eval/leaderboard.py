@@ -7,7 +7,8 @@ one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tinygpt.core.errors import ConfigError, DataError
@@ -16,6 +17,11 @@ from tinygpt.eval.compare import lower_is_better
 
 SPEED, MEMORY = "decode_tok_s", "peak_memory_bytes"
 TOK_S, GB = 50.0, 2.0
+# A metric with one of these words in its name is a share of examples, told as 0.5 or as 50.
+SHARES = {
+    "acc", "accuracy", "correct", "em", "exact", "f1", "match", "pass", "precision", "rate", "recall",
+    "share", "success",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +78,26 @@ def board(rows: Sequence[EvalRow], task: str = "", metric: str = "") -> Board:
             f"{failed.n_failed} answers of {failed.model_name} failed to come", hint="measure it again"
         )
     last = {r.model_name: r for r in asked}
+    if two := _two_scales(last.values()):
+        raise DataError(two, hint="measure both in the same way")
     entries = [_entry(r, [s for s in rows if s.model_name == name]) for name, r in last.items()]
     entries.sort(key=lambda e: (e.composite is None, -(e.composite or 0.0), -e.score))
     return Board(
         task=found[0][0], metric=found[0][1], data_version=found[0][2] or None, entries=tuple(entries)
+    )
+
+
+def _two_scales(rows: Iterable[EvalRow]) -> str:
+    """Why scores of one metric are of two scales, a share on one side and percents on the other; empty where
+    they are not. A share of 1 or 0 may be one percent or none, and tells nothing."""
+    shares = [r for r in rows if 0 < r.score < 1]
+    large = [r for r in rows if r.score > 1]
+    if not shares or not large or not SHARES & set(re.split("[^a-z0-9]+", large[0].metric.lower())):
+        return ""
+    one, other = large[0], shares[0]
+    return (
+        f"the {one.metric} of {one.model_name} is {one.score:g}, that of {other.model_name} {other.score:g}, "
+        "as if one were told in percent"
     )
 
 

@@ -36,7 +36,7 @@ class FewShot:
 
     def complete(self, prompts: Sequence[Prompt], **how: Any) -> list[Reply]:
         """Replies to the prompts after the examples."""
-        return self.inner.complete([p if isinstance(p, str) else self.given(p) for p in prompts], **how)
+        return self.inner.complete([self.given(p) if isinstance(p, list) else p for p in prompts], **how)
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return self.inner.token_logprobs(rows)

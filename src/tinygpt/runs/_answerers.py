@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import RemoteError, TinyGPTError
 from tinygpt.infer.config import SampleConfig
-from tinygpt.runs._openai import Client, Refused
+from tinygpt.runs._openai import Client, Refused, withheld
 
 if TYPE_CHECKING:
     from tinygpt.infer.lane import Lane
@@ -233,6 +233,8 @@ def _read(found: dict[str, Any], ask: Ask) -> Told:
         text = str((choice["text"] if message is None else message.get("content")) or "")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise RemoteError(f"the server's answer has no {error}") from error
+    if why := withheld(choice):
+        return Told(error=why)
     usage = found.get("usage") or {}
     return Told(
         text=text,

@@ -59,7 +59,7 @@ FREE = {
 # Settings that say where inputs lie. How a path is spelled depends on where one stands: contents count.
 HASHED = {
     "corpus", "data", "val_data", "base", "tokenizer", "start_adapter", "reference", "teacher",
-    "teacher_adapter",
+    "teacher_adapter", "teacher_url", "teacher_model", "cache_teacher",
 }  # fmt: skip
 MIXED = {"corpus", "data"}  # of these, those that may be spelled name=path:weight
 

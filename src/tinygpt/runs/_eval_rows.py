@@ -22,4 +22,9 @@ def read(files: Sequence[Path], *, strict: bool = False) -> tuple[list[EvalRow],
     if not rows:
         why = "; ".join(invalid[:3]) or "`tinygpt eval --out rows.jsonl` writes some"
         raise DataError("no line of the files is an eval row", hint=why)
-    return rows, invalid
+    once = {
+        (row.run_id, row.model_name, row.model_step, row.task, row.subtask, row.metric): row for row in rows
+    }
+    if more := len(rows) - len(once):
+        invalid.append(f"{more} rows are there twice, and count once: no run has two of one metric")
+    return list(once.values()), invalid

@@ -12,8 +12,14 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.files import write_text
 from tinygpt.core.rows import beside, read_rows, write_rows
 from tinygpt.eval.gate.evidence import Key, Side
+from tinygpt.eval.gate.report import SUMMARY_MARKS
 
 TOLD = 3  # bad lines that are shown; all are counted
+# How the files of a gate begin, any gate's: they may be replaced.
+STARTS = {
+    "summary": tuple(f"## {mark} Eval gate: " for mark in SUMMARY_MARKS),
+    "junit": ('<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>',),
+}
 
 
 def side(path: Path) -> tuple[Side, list[str]]:
@@ -60,14 +66,20 @@ def check_outputs(files: Mapping[str, Path], read: Mapping[str, Path]) -> None:
                 raise ConfigError(
                     f"{flag(name)} and {flag(other)} both name {path}", hint="give each its own"
                 )
-    out = files["out"]
-    if out.is_file() and out.stat().st_size and not _is_result(out):
-        raise ConfigError(f"--out: {out} exists and is no result of a gate", hint="give another file")
+    for name, path in files.items():
+        if path.is_file() and path.stat().st_size and not _is_result(name, path):
+            raise ConfigError(
+                f"{flag(name)}: {path} exists and is no result of a gate", hint="give another file"
+            )
 
 
-def _is_result(path: Path) -> bool:
+def _is_result(name: str, path: Path) -> bool:
+    """Whether a gate wrote it: its JSON, its summary or its XML."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if name != "out":
+            return text.startswith(STARTS[name])
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and {"suites", "passed"} <= found.keys()

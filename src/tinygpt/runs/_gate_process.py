@@ -19,6 +19,9 @@ from tinygpt.eval.gate.spec import Budget
 
 EVERY = 0.1  # seconds between two looks at its memory
 TAIL = 500  # letters of what a crashed program wrote
+GRACE = 5.0  # seconds that a program has to end by itself where the gate is interrupted
+# Hears a process group, and ends it when who told it is gone, even by SIGKILL, without a second line.
+GUARD = 'read -r group && { read -r _ || kill -KILL "-$group"; }'
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,22 @@ def watched(
     begun: Callable[[], float] = lambda: 0.0,
 ) -> Ended:
     """Run a program to its end, or to that of its budget. It is a process group of its own, and what is left
-    of the group is ended with it. `begun`: since when its time counts (monotonic), where that is later than
-    its start; it is called at every look. OSError where it cannot be started."""
+    of the group is ended with it, also where this process is interrupted or killed. `begun`: since when its
+    time counts (monotonic), where that is later than its start; it is called at every look. OSError where it
+    cannot be started."""
+    with _guarded() as guard:
+        return _watched(argv, cwd, env, log, budget, begun, guard)
+
+
+def _watched(
+    argv: Sequence[str],
+    cwd: Path | None,
+    env: Mapping[str, str],
+    log: Path,
+    budget: Budget,
+    begun: Callable[[], float],
+    guard: Callable[[int], None],
+) -> Ended:
     start = time.monotonic()
     with log.open("wb") as file, _few_processors(budget.sandbox_cpus):
         process = subprocess.Popen(
@@ -58,21 +75,50 @@ def watched(
         said.append((process.returncode, mib(usage.ru_maxrss)))
         ended.set()
 
-    threading.Thread(target=wait, daemon=True).start()
     why, peak, most = "", 0.0, budget.sandbox_ram_mb
     try:
+        guard(process.pid)
+        threading.Thread(target=wait, daemon=True).start()
         while not why and not ended.wait(EVERY):
             took = time.monotonic() - max(start, begun())
             if budget.wall_seconds is not None and took > budget.wall_seconds:
                 why = f"it was killed: it took longer than the budget's wall_seconds, {budget.wall_seconds:g}"
             elif most is not None and (peak := max(peak, memory_mb(process.pid))) > most:
                 why = f"it was killed: it took {peak:.0f} MiB; the budget's sandbox_ram_mb is {most:g}"
+    except BaseException:
+        _tell(process.pid, signal.SIGTERM)
+        ended.wait(GRACE)
+        raise
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of the group
-            os.killpg(process.pid, signal.SIGKILL)
+        _tell(process.pid, signal.SIGKILL)
     ended.wait()
     code, largest = said[0]
     return Ended(code, time.monotonic() - start, max(peak, largest), why)
+
+
+def _tell(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left of the group
+        os.killpg(group, number)
+
+
+@contextlib.contextmanager
+def _guarded() -> Generator[Callable[[int], None]]:
+    """The process group that is told in this block ends with this process, whatever ends that."""
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", GUARD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    pipe = guard.stdin
+    assert pipe is not None
+
+    def tell(group: int) -> None:
+        pipe.write(f"{group}\n".encode())
+        pipe.flush()
+
+    try:
+        yield tell
+    finally:
+        guard.communicate(b"ended\n")
 
 
 def spent(seconds: float, peak_mb: float, budget: Budget) -> list[str]:

@@ -46,6 +46,7 @@ def run(spec: Spec, base: Path, scratch: Path, events: Events) -> tuple[Side, Pr
             else:
                 events.note(f"{suite.name}, pass {number + 1} of {spec.passes}")
                 done = _program(spec, suite, number, base, scratch)
+            done = _own(spec, suite, done)
             rows += done.side.rows
             records += done.side.records
             problems += [
@@ -53,6 +54,20 @@ def run(spec: Spec, base: Path, scratch: Path, events: Events) -> tuple[Side, Pr
             ]
             took[suite.name] = took.get(suite.name, Spent()) + done.spent
     return Side(rows=rows, records=records), problems, took
+
+
+def _own(spec: Spec, suite: Suite, done: _gate_inside.Done) -> _gate_inside.Done:
+    """The same without rows of a task that is another suite's: that suite alone measures it."""
+    owners = {one.of_task: one.name for one in spec.suites if one.of_task != suite.of_task}
+    foreign = [task for task in dict.fromkeys(row.task for row in done.side.rows) if task in owners]
+    if not foreign:
+        return done
+    bad = [f"it wrote rows of the task '{task}', which is of the suite '{owners[task]}'" for task in foreign]
+    side = Side(
+        rows=[row for row in done.side.rows if row.task not in owners],
+        records=[record for record in done.side.records if record.get("task") not in owners],
+    )
+    return dataclasses.replace(done, side=side, bad=[*done.bad, *bad])
 
 
 def _program(spec: Spec, suite: Suite, number: int, base: Path, scratch: Path) -> _gate_inside.Done:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tinygpt.core.errors import ConfigError, RemoteError
@@ -193,12 +194,22 @@ def stop(process: subprocess.Popen[Any], seconds: float = 20.0) -> None:
 
 @contextlib.contextmanager
 def ended_with_us() -> Generator[None]:
-    """Within it SIGTERM is an exception, as SIGINT is, so that processes which were started are ended."""
+    """Within it the first SIGTERM or SIGHUP is an exception, as SIGINT is, so that processes which were
+    started are ended; others of them do not disturb that. One that is ignored (nohup) stays so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked = list[int]()
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import os
 import re
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
-from urllib.parse import quote
 
 from tinygpt.core import files, hub
 from tinygpt.core.config import fields, flag
 from tinygpt.core.errors import (
     CheckpointError,
     ConfigError,
-    DataError,
-    DependencyError,
     RemoteError,
     TinyGPTError,
     UnsupportedError,
 )
-from tinygpt.core.events import Events, Progress
+from tinygpt.core.events import Events
 from tinygpt.core.hub import HubName
-from tinygpt.runs import _transfer
+from tinygpt.runs._hub_place import cache, last_commit, library, offline, refer
 from tinygpt.runs._hub_refusal import Unreachable, page, refusal
+from tinygpt.runs._hub_take import is_there, take
 from tinygpt.runs._transfer import Remote
 
 C = TypeVar("C")
@@ -48,9 +43,7 @@ CARD = (
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "adapters.safetensors")
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".onnx", ".npz")
-SPARE = 64 << 20  # bytes of disk that stay free
 MODELS = ("model", "base", "adapter", "teacher", "reference", "models")  # settings that may name the hub's
-EVERY = 0.1  # seconds between two facts of a download
 
 
 def fetch(path: Path | str, events: Events | None = None, part: Part = "model") -> Path:
@@ -95,9 +88,16 @@ def _pin(config: Any, field: str, value: Path | str, events: Events, part: Part)
 
 def listing(name: HubName) -> tuple[str, dict[str, Remote]]:
     """(commit, its files by name) as the hub has them."""
-    api = _library()
+    return described(name)[:2]
+
+
+def described(name: HubName) -> tuple[str, dict[str, Remote], str]:
+    """The same, and how it is gated: "" where it is not, else the hub's word for who may have it."""
+    api = library()
+    hub_api = api.HfApi()
     try:
-        info = api.HfApi().model_info(
+        ask = hub_api.dataset_info if name.kind == "dataset" else hub_api.model_info
+        info = ask(
             name.repo, revision=name.revision or None, files_metadata=True,
             timeout=api.constants.HF_HUB_ETAG_TIMEOUT,
         )  # fmt: skip
@@ -115,7 +115,7 @@ def listing(name: HubName) -> tuple[str, dict[str, Remote]]:
         raise RemoteError(
             f"the hub's answer about {name} makes no sense: it lists {what}", hint="check HF_ENDPOINT"
         )
-    return info.sha, found
+    return info.sha, found, str(info.gated or "")
 
 
 def _is_sane(file: Remote) -> bool:
@@ -129,49 +129,14 @@ def _is_sane(file: Remote) -> bool:
     )
 
 
-def headers() -> dict[str, str]:
-    """What every request says of us: the version, and the token if there is one."""
-    from huggingface_hub.utils import build_hf_headers
-
-    import tinygpt
-
-    return build_hf_headers(library_name="tinygpt", library_version=tinygpt.__version__)
-
-
-def url(name: HubName, commit: str, file: str) -> str:
-    """Where a file of a commit is."""
-    return f"{_library().constants.ENDPOINT}/{name.repo}/resolve/{commit}/{quote(file)}"
-
-
-def _library() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise DependencyError("huggingface_hub", "hub", "a model of the hub") from error
-    token = huggingface_hub.get_token()
-    if token and not re.fullmatch(r"[!-~]+", token):
-        raise ConfigError("the token for the hub holds letters that no token has", hint="set HF_TOKEN anew")
-    return huggingface_hub
-
-
-def offline() -> bool:
-    """Whether the hub is not to be asked."""
-    return _library().constants.is_offline_mode()
-
-
-def _cache(name: HubName) -> Path:
-    """The repository's folder in the hub's cache."""
-    return Path(_library().constants.HF_HUB_CACHE).expanduser() / f"models--{name.repo.replace('/', '--')}"
-
-
 def _record(name: HubName, commit: str, part: Part) -> Path:
     return files.cache_dir("hub", name.repo.replace("/", "--")) / f"{commit}.{part}.json"
 
 
 def _fetch(name: HubName, events: Events, part: Part) -> Path:
-    cache = _cache(name)
+    there = cache(name)
     if name.pinned and _is_here(name, name.revision, part):
-        return cache / "snapshots" / name.revision
+        return there / "snapshots" / name.revision
     if offline():
         return _cached(name, part, RemoteError("HF_HUB_OFFLINE is set"))
     try:
@@ -184,8 +149,8 @@ def _fetch(name: HubName, events: Events, part: Part) -> Path:
         return folder
     if not _is_here(name, commit, part):
         _download(name, commit, listed, part, events)
-    _refer(cache, name.revision or "main", commit)
-    return cache / "snapshots" / commit
+    refer(name, commit)
+    return there / "snapshots" / commit
 
 
 def _download(name: HubName, commit: str, listed: dict[str, Remote], part: Part, events: Events) -> None:
@@ -193,11 +158,11 @@ def _download(name: HubName, commit: str, listed: dict[str, Remote], part: Part,
     small = _matching(listed, TOKENIZER if part == "tokenizer" else CARD)
     if not small and not (part == "model" and set(WEIGHTS) & set(listed)):
         raise UnsupportedError(f"{name} holds no model that could be opened", hint=f"look at {page(name)}")
-    _take(name, commit, small, events)
+    take(name, commit, small, events)
     taken = small
     if part == "model":
-        found = weights(name, _cache(name) / "snapshots" / commit, listed)
-        _take(name, commit, found, events)
+        found = weights(name, cache(name) / "snapshots" / commit, listed)
+        take(name, commit, found, events)
         taken = [*small, *found]
     _write_record(name, commit, part, taken)
 
@@ -233,95 +198,6 @@ def weights(name: HubName, folder: Path, listed: dict[str, Remote]) -> list[Remo
     return [listed[n] for n in names]
 
 
-def _take(name: HubName, commit: str, wanted: list[Remote], events: Events) -> None:
-    """Have these files in the cache, each checked, and shown in the commit's folder."""
-    cache = _cache(name)
-    blobs = cache / "blobs"
-    try:
-        blobs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.unwritable(blobs, error) from error
-    lacking = [f for f in wanted if not _is_there(blobs / f.etag, f)]
-    _check_disk(name, blobs, lacking)
-    tell = _teller(name, wanted, events)
-    for file in wanted:
-        blob = blobs / file.etag
-        try:
-            if file in lacking:
-                if blob.exists():
-                    events.note(
-                        f"{file.name} of {name} is damaged in the cache: it is fetched again", "warning"
-                    )
-                    blob.unlink()
-                report = tell(file)
-                _transfer.transfer(url(name, commit, file.name), file, blob, headers(), report, str(name))
-            else:
-                tell(file)(file.size)
-        except TinyGPTError:
-            raise
-        except Exception as error:
-            raise refusal(name, error, file.name) from error
-        _show(cache / "snapshots" / commit / file.name, blob)
-
-
-def _is_there(blob: Path, file: Remote) -> bool:
-    """Whether a blob is in the cache, and what the hub lists: another tool may have put it there."""
-    return blob.is_file() and blob.stat().st_size == file.size and _transfer.is_whole(blob, file.etag)
-
-
-def _check_disk(name: HubName, blobs: Path, lacking: list[Remote]) -> None:
-    parts = {f: _transfer.part_of(blobs / f.etag) for f in lacking}
-    needed = sum(f.size - (p.stat().st_size if p.exists() else 0) for f, p in parts.items())
-    free = shutil.disk_usage(blobs).free
-    if needed and needed + SPARE > free:
-        raise DataError(
-            f"{name} needs {needed / 1e9:.1f} GB more in {blobs.parent}, whose disk has {free / 1e9:.1f}",
-            hint="free some space, or set HF_HUB_CACHE to a folder of a larger disk",
-        )
-
-
-def _teller(name: HubName, wanted: list[Remote], events: Events) -> Callable[[Remote], Callable[[int], None]]:
-    """How each file's transfer is told: as bytes of all of them."""
-    total, has = sum(f.size for f in wanted), dict.fromkeys((f.name for f in wanted), 0)
-    last = 0.0
-
-    def of(file: Remote) -> Callable[[int], None]:
-        def tell(done: int) -> None:
-            nonlocal last
-            has[file.name] = done
-            now, sofar = time.monotonic(), sum(has.values())
-            if sofar == total or now - last >= EVERY:
-                last = now
-                events.emit(Progress(task=f"download {name.repo}", done=sofar, total=total, unit="bytes"))
-
-        return tell
-
-    return of
-
-
-def _show(pointer: Path, blob: Path) -> None:
-    """Let a commit's folder have the blob under the file's name, by a link where the disk knows them."""
-    if pointer.is_symlink() and not pointer.exists():
-        pointer.unlink()
-    if pointer.exists():
-        return
-    try:
-        pointer.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            pointer.symlink_to(os.path.relpath(blob, pointer.parent))
-        except OSError:
-            os.link(blob, pointer)
-    except OSError as error:
-        raise files.unwritable(pointer, error) from error
-
-
-def _refer(cache: Path, revision: str, commit: str) -> None:
-    """Note which commit a branch or tag was last, for days without a network."""
-    ref = cache / "refs" / revision
-    if not hub.COMMIT.fullmatch(revision) and (not ref.is_file() or ref.read_text() != commit):
-        files.write_text(ref, commit)
-
-
 def _write_record(name: HubName, commit: str, part: Part, taken: list[Remote]) -> None:
     listed = {f.name: {"bytes": f.size, "etag": f.etag} for f in taken}
     files.write_json(_record(name, commit, part), {"name": str(name.at(commit)), "files": listed})
@@ -330,7 +206,7 @@ def _write_record(name: HubName, commit: str, part: Part, taken: list[Remote]) -
 def _is_here(name: HubName, commit: str, part: Part) -> bool:
     """Whether a commit was fetched and checked, and each file is still there at its size."""
     listed = files.peek_json(_record(name, commit, part)).get("files")
-    folder = _cache(name) / "snapshots" / commit
+    folder = cache(name) / "snapshots" / commit
     if not isinstance(listed, dict) or not listed:
         return False
     return all(
@@ -341,10 +217,8 @@ def _is_here(name: HubName, commit: str, part: Part) -> bool:
 def _cached(name: HubName, part: Part, why: TinyGPTError) -> Path:
     """What the cache has of a model when nobody can be asked. What another tool fetched is checked by the
     hashes that its blobs are named by."""
-    cache = _cache(name)
-    ref = cache / "refs" / (name.revision or "main")
-    commit = name.revision if name.pinned else ref.read_text().strip() if ref.is_file() else ""
-    folder = cache / "snapshots" / commit
+    commit = last_commit(name)
+    folder = cache(name) / "snapshots" / commit
     absent = RemoteError(
         f"{name} is not in the cache, and {why.message}",
         hint="connect, or unset HF_HUB_OFFLINE, to fetch it; or give a path of this machine",
@@ -359,7 +233,7 @@ def _cached(name: HubName, part: Part, why: TinyGPTError) -> Path:
         wanted += weights(name, folder, found) if part == "model" else []
     except (CheckpointError, UnsupportedError) as error:
         raise absent from error
-    if not wanted or any(not _is_there(cache / "blobs" / f.etag, f) for f in wanted):
+    if not wanted or any(not is_there(cache(name) / "blobs" / f.etag, f) for f in wanted):
         raise absent
     _write_record(name, commit, part, wanted)
     return folder

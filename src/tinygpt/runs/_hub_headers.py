@@ -9,7 +9,7 @@ from tinygpt.core.events import Events
 from tinygpt.core.hub import HubName
 from tinygpt.model import shards
 from tinygpt.model.shards import Entry
-from tinygpt.runs import _hub, _transfer
+from tinygpt.runs import _hub, _hub_place, _transfer
 from tinygpt.runs._hub_refusal import refusal
 from tinygpt.runs._transfer import Remote
 
@@ -42,7 +42,7 @@ def _bytes(name: HubName, commit: str, file: Remote, start: int, end: int) -> by
     got = b""
     try:
         with _transfer.answer(
-            _hub.url(name, commit, file.name), _hub.headers(), f"{start}-{end - 1}"
+            _hub_place.url(name, commit, file.name), _hub_place.headers(), f"{start}-{end - 1}"
         ) as response:
             if response.status_code != 206 and start:
                 raise RemoteError(f"the server of {file.name} of {name} sends no parts of files")

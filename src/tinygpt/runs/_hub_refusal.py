@@ -14,7 +14,7 @@ def page(name: HubName) -> str:
     """The repository's page for people."""
     from huggingface_hub import constants
 
-    return f"{constants.ENDPOINT}/{name.repo}"
+    return f"{constants.ENDPOINT}/{name.path}"
 
 
 def transport() -> type[Exception]:
@@ -51,7 +51,7 @@ def refusal(name: HubName, error: Exception, file: str = "") -> TinyGPTError:
     if isinstance(error, errors.HfHubHTTPError):
         return _answered(name, what, error.response)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return RemoteError("HF_HUB_OFFLINE is set", hint="unset it to fetch models")
+        return RemoteError("HF_HUB_OFFLINE is set", hint="unset it to fetch what is not here")
     if isinstance(error, transport()):
         slow = "Timeout" in type(error).__name__
         why = "does not answer in time" if slow else f"cannot be reached ({type(error).__name__})"
@@ -73,7 +73,7 @@ def _answered(name: HubName, what: str, response: Any) -> TinyGPTError:
         )
     if code in (401, 404):
         return RemoteError(
-            f"the hub has no model {name.repo}, or it is private",
+            f"the hub has no {name.kind} {name.repo}, or it is private",
             hint="check its name; for a private one set HF_TOKEN",
         )
     if code == 403:

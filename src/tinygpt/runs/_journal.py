@@ -16,28 +16,34 @@ from tinygpt.core import files
 from tinygpt.core.errors import ConfigError
 
 
-def place(out: Path) -> Path:
-    """Where the journal of an output lies."""
-    return out.with_name(f".{out.name}.tinygpt.part")
-
-
 class Journal:
-    """The pieces of work of one output. Only places are kept in memory; a torn last line is forgotten."""
+    """The pieces of work of one output. Only places are kept in memory; a torn last line is forgotten.
+    ConfigError where there are pieces of an interrupted command, and neither `resume` nor `force` says what
+    of them."""
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        self.path = place(out)
+    def __init__(self, out: Path, settings: Mapping[str, Any], *, resume: bool, force: bool = False) -> None:
+        self.path = out.with_name(f".{out.name}.tinygpt.part")
         self._places: dict[str, int] = {}
         told = json.dumps({"settings": settings}, sort_keys=True, default=str)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if resume and self.path.is_file():
                 self._take_up(told)
+            elif not force and self.path.is_file() and self._holds_work():
+                raise ConfigError(
+                    f"an interrupted command left what it had got in {self.path}",
+                    hint="--resume goes on with it, --force begins anew",
+                )
             self._file = self.path.open("r+b" if self._places or resume and self.path.is_file() else "w+b")
             self._file.seek(0, os.SEEK_END)
             if not self._file.tell():
                 self._add(told)
         except OSError as error:
             raise files.unwritable(self.path, error) from error
+
+    def _holds_work(self) -> bool:
+        with self.path.open("rb") as file:
+            return bool(file.readline() and file.readline())
 
     def _take_up(self, told: str) -> None:
         with self.path.open("rb") as file:

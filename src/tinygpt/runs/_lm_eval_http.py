@@ -19,7 +19,7 @@ from tinygpt.core.events import Events, Progress
 from tinygpt.data.template import _choice
 from tinygpt.runs._lm_eval_model import Noted, answered, chat_text, example
 from tinygpt.runs._lm_eval_words import Words
-from tinygpt.runs._openai import Client, Refused
+from tinygpt.runs._openai import Client, Refused, another, withheld
 from tinygpt.runs._remote_endpoint import ENOUGH, FATAL
 
 FAILED = (-math.inf, False)  # the log-likelihood that did not come: never the best one
@@ -56,6 +56,7 @@ class Served:
         self.think_end, self.events, self.noted = think_end, events, Noted()
         self._guard, self._lost, self._done, self._total = threading.Lock(), 0, 0, 0
         self._why, self._times = "", Counter[str]()
+        self._named = False  # it was said that another model answers
         if words is not None:
             self.tokenizer, self.tokenized_requests = words.tokenizer, True
 
@@ -123,6 +124,9 @@ class Served:
         with self._guard:
             self._lost, self._done = 0, self._done + len(messages)
             if self.events is not None:
+                if not self._named and (told := another(body["model"], found)):
+                    self._named = True
+                    self.events.note(told, "warning")
                 total = max(self._total, self._done)  # a long text is several requests
                 self.events.emit(Progress(task="ask", done=self._done, total=total, unit="requests"))
         return found
@@ -148,6 +152,7 @@ class Served:
             Answer.of(
                 (choice["message"].get("content") if "message" in choice else choice["text"]) or "",
                 cut=choice.get("finish_reason") == "length",
+                error=withheld(choice),
             )
             for choice in chosen
         ]

@@ -214,7 +214,8 @@ def _variance(values: Sequence[float]) -> float:
 def _row_fields(
     tasks: Sequence[str], found: dict[str, Any], noted: Noted, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Fields of a row about these tasks. Its data_version is a hash of their documents."""
+    """Fields of a row about these tasks. Its data_version is a hash of their documents; `settings.leaves`
+    says whose answers `n_failed` counts, which rows of other filters and groups count too."""
     documents = {t: sorted({(s["doc_id"], s["doc_hash"]) for s in found["samples"][t]}) for t in tasks}
     config: dict[str, Any] = found["configs"].get(tasks[0], {})
     of_task = {
@@ -223,6 +224,7 @@ def _row_fields(
         "shots": found["n-shot"].get(tasks[0]),
         "generation": config.get("generation_kwargs"),
         "n_shortened": sum(task in tasks for task, _ in noted.shortened),
+        "leaves": list(tasks),
     }
     generation = config.get("generation_kwargs") or {}
     drawn = generation.get("do_sample", True) is not False

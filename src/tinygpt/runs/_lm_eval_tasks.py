@@ -81,14 +81,20 @@ def seeded(seed: int | None) -> None:
 
 
 def prepare(
-    loaded: dict[str, dict[str, Any]], shots: int | None, gen_kwargs: str, seed: int | None, events: Events
+    loaded: dict[str, dict[str, Any]],
+    shots: int | None,
+    knobs: dict[str, Any],
+    seed: int | None,
+    events: Events,
 ) -> dict[str, Any]:
     """The tasks with these settings, as lm-eval's `evaluate` takes them. What `simple_evaluate` would do
     besides, a report on torch and the machine, takes seconds and is nowhere looked at."""
-    from lm_eval.utils import simple_parse_args_string
-
     tasks: dict[str, Any] = {name: one for found in loaded.values() for name, one in found["tasks"].items()}
-    knobs = simple_parse_args_string(gen_kwargs)
+    if knobs and "generate_until" not in kinds(loaded):
+        raise ConfigError(
+            f"none of these tasks has an answer written, so {', '.join(knobs)} would change nothing",
+            hint="leave --gen-kwargs out",
+        )
     for name, task in tasks.items():
         if knobs and task.OUTPUT_TYPE == "generate_until":
             task.set_config(key="generation_kwargs", value=knobs, update=True)

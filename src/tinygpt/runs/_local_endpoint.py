@@ -82,11 +82,7 @@ class LocalEndpoint:
         replies: list[Reply | None] = [None] * len(prompts)
         fitting: list[tuple[int, list[int]]] = []
         for i, prompt in enumerate(prompts):
-            ids = (
-                self.engine.encode(prompt)
-                if isinstance(prompt, str)
-                else self.engine.encode_chat(prompt, tools)
-            )
+            ids = self._ids(prompt, tools)
             if len(ids) < self.engine.context:
                 fitting.append((i, ids))
             else:
@@ -101,8 +97,15 @@ class LocalEndpoint:
             constraint=self._one_of(sampling.choices), events=self.events,
         )  # fmt: skip
         for (i, _), answer in zip(fitting, answers, strict=True):
-            replies[i] = self._reply(answer, isinstance(prompts[i], str))
+            replies[i] = self._reply(answer, not isinstance(prompts[i], list))
         return [reply for reply in replies if reply is not None]
+
+    def _ids(self, prompt: Prompt, tools: Sequence[dict[str, Any]] | None) -> list[int]:
+        if isinstance(prompt, tuple):
+            return list(prompt)
+        return (
+            self.engine.encode(prompt) if isinstance(prompt, str) else self.engine.encode_chat(prompt, tools)
+        )
 
     def token_logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return self.engine.logprobs(rows, events=self.events)

@@ -25,9 +25,24 @@ from tinygpt.runs._pace import Pace
 T = TypeVar("T")
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # what a server says that may answer later
-LARGEST = 1 << 28  # bytes of an answer
 LONGEST = 300.0  # seconds that are waited at most, whatever a server asks for
 SHOWN = 300  # letters of a server's message
+
+
+def another(asked: str, found: dict[str, Any]) -> str:
+    """A sentence where an answer says that another model wrote it than was asked; empty where it does not. It
+    may be the same one by another name, so that this is no error."""
+    told = found.get("model")
+    if not isinstance(told, str) or told in ("", asked) or told.removesuffix(":latest") == asked:
+        return ""
+    return f"'{asked}' was asked, and the server says that '{told[:SHOWN]}' answers"
+
+
+def withheld(choice: dict[str, Any]) -> str:
+    """Why the text of a choice is no answer of the model's; empty where it is one."""
+    if choice.get("finish_reason") == "content_filter":
+        return "the server's content filter withheld the answer"
+    return ""
 
 
 class Refused(RemoteError):
@@ -97,10 +112,15 @@ class Client:
 
     def model(self) -> str:
         """The first model that the server lists."""
+        return self.models()[0]
+
+    def models(self) -> list[str]:
+        """The names that the server lists; RemoteError where it lists none."""
         found = self.get("/models").get("data")
-        if not isinstance(found, list) or not found or not isinstance(found[0], dict):
+        names = [one.get("id") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        if not names:
             raise RemoteError(f"{self.url}/models lists no model", hint="give the model's name")
-        return str(found[0].get("id", ""))
+        return [str(name or "") for name in names]
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed answer, as they come. It is not made again."""
@@ -148,16 +168,14 @@ class Client:
         return found
 
     def _whole(self, response: Any) -> bytes:
-        """An answer's bytes; RemoteError for one that drips, is cut short, or has no end."""
-        ends, parts, size = time.monotonic() + self._seconds, list[bytes](), 0
+        """The body. One that comes drop by drop ends with the time of an answer, too."""
+        until, parts = time.monotonic() + self._seconds, list[bytes]()
         while part := response.read1(1 << 16):
             parts.append(part)
-            size += len(part)
-            if size > LARGEST or time.monotonic() > ends:
-                why = f"more than {LARGEST} bytes" if size > LARGEST else f"longer than {self._seconds:g} s"
-                raise RemoteError(f"{self.url}: the answer takes {why}")
-        if response.length:
-            raise RemoteError(f"{self.url}: the answer was cut off {response.length} bytes before its end")
+            if time.monotonic() > until:
+                raise TimeoutError(f"it was not whole after {self._seconds:g} s")
+        if response.length:  # what read() would say of itself
+            raise http.client.IncompleteRead(b"".join(parts), response.length)
         return b"".join(parts)
 
     @contextlib.contextmanager
@@ -204,7 +222,7 @@ def _said(error: urllib.error.HTTPError) -> str:
         return ""
     try:
         return _message(json.loads(raw))
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw.decode(errors="replace").strip()[:SHOWN]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt.core.errors import RemoteError, UnsupportedError
 from tinygpt.core.events import Events, Progress
 from tinygpt.eval.endpoint import GREEDY, Message, Prompt, Reply, Sampling
-from tinygpt.runs._openai import Client, Refused
+from tinygpt.runs._openai import Client, Refused, another, withheld
 
 if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FATAL = (401, 403, 404, 405)  # what a server says to every prompt alike
 ENOUGH = 5  # answers in a row that did not come, after which the others are not asked for
 TEXTS = 32  # texts to embed in one request
+SURE = 8  # tokens of which a model is never wholly certain, all of them
 SOON = 20.0  # seconds in which a server tells its models
 
 
@@ -43,14 +44,21 @@ class RemoteEndpoint:
         events: Events | None = None,
     ) -> None:
         self._client = Client(url, seconds=seconds, tries=tries)
-        first = Client(url, seconds=min(seconds, SOON), tries=min(tries, 2)).model()
-        self.model = self.name = model or first
+        listed = Client(url, seconds=min(seconds, SOON), tries=min(tries, 2)).models()
+        self.model = self.name = model or listed[0]
+        alike = [one for one in listed if one.partition(":")[0] == model.partition(":")[0]]  # Ollama's tags
+        if events is not None and model and not alike:
+            told = ", ".join(listed[:5]) + ", ..." * (len(listed) > 5)
+            events.note(
+                f"the server lists no model '{model}', so another may answer; it lists: {told}", "warning"
+            )
         self.path, self.context, self.tokenizer = self._client.url, 0, tokenizer
         self.step: int | None = None
         self.model_hash: str | None = None
         self.facts: dict[str, Any] = {"batch_size": batch}
         self._batch, self._events = batch, events
         self._guard, self._lost, self._proved = threading.Lock(), 0, False
+        self._named = False  # it was said that another model answers
 
     def complete(
         self,
@@ -68,7 +76,7 @@ class RemoteEndpoint:
             body = self._body(prompt, max_tokens, stop, tools)
             body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
             body["seed"] = sampling.seed + number
-            return self._reply("/completions" if isinstance(prompt, str) else "/chat/completions", body)
+            return self._reply("/chat/completions" if isinstance(prompt, list) else "/completions", body)
 
         return self._at_once(ask, len(prompts))
 
@@ -79,11 +87,19 @@ class RemoteEndpoint:
             ids = list(rows[number])
             body = {"model": self.model, "prompt": ids, "max_tokens": 1, "temperature": 0, "logprobs": 1}
             found = self._answered("/completions", {**body, "echo": True})
-            told = ((found.get("logprobs") or {}).get("token_logprobs") or [])[: len(ids)]
+            logprobs = found.get("logprobs")
+            told = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
+            told = told[: len(ids)] if isinstance(told, list) else []
             if len(told) != len(ids) or told[0] is not None or not all(_is_number(one) for one in told[1:]):
                 raise UnsupportedError(
                     f"{self.path} does not tell the log-probabilities of a prompt's tokens",
                     hint="losses need a server that echoes (echo and logprobs), as tinygpt serve does",
+                )
+            if any(one > 1e-3 for one in told[1:]) or (len(ids) > SURE and not any(told[1:])):
+                raise UnsupportedError(
+                    f"{self.path} says that every token is certain, or more than that: its log-probabilities "
+                    "are none",
+                    hint="losses need a server that computes them",
                 )
             return [float(one) for one in told[1:]]
 
@@ -128,7 +144,10 @@ class RemoteEndpoint:
         self, prompt: Prompt, max_tokens: int, stop: Sequence[str], tools: Sequence[dict[str, Any]] | None
     ) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "max_tokens": max_tokens}
-        body |= {"prompt": prompt} if isinstance(prompt, str) else {"messages": spelled(prompt)}
+        if isinstance(prompt, list):
+            body["messages"] = spelled(prompt)
+        else:
+            body["prompt"] = prompt if isinstance(prompt, str) else list(prompt)
         return body | ({"stop": list(stop)} if stop else {}) | ({"tools": list(tools)} if tools else {})
 
     def _reply(self, path: str, body: dict[str, Any]) -> Reply:
@@ -147,8 +166,10 @@ class RemoteEndpoint:
             return Reply.failed(error.message)
         with self._guard:
             self._lost, self._proved = 0, True
-        message = choice.get("message") or {"role": "assistant", "content": choice.get("text")}
-        text = message.get("content") or ""
+        if why := withheld(choice):
+            return Reply.failed(why)
+        message = choice["message"]
+        text = message["content"] or ""
         return Reply(
             message={**message, "content": text}, text=text, n_tokens=choice["n_tokens"],
             finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
@@ -160,13 +181,44 @@ class RemoteEndpoint:
         choices = found.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise RemoteError(f"{self.path}{path} gave no answer: {json.dumps(found)[:200]}")
+        if found.get("error") or choices[0].get("finish_reason") == "error":
+            raise RemoteError(f"{self.path}{path} broke off: {json.dumps(found)[:200]}")
+        self._check_name(found)
         choice, message = choices[0], choices[0].get("message")
-        if path.startswith("/chat") and not isinstance(message, dict):
-            raise RemoteError(f"{self.path}{path} gave a choice without a message")
-        if not path.startswith("/chat") and not isinstance(choice.get("text"), str):
+        if path.startswith("/chat"):
+            if not isinstance(message, dict):
+                raise RemoteError(f"{self.path}{path} gave a choice without a message")
+            if (wrong := _wrong(message)) is not None:
+                raise RemoteError(f"{self.path}{path} gave {wrong}")
+        elif not isinstance(choice.get("text"), str):
             raise RemoteError(f"{self.path}{path} gave a choice without text")
-        told = (found.get("usage") or {}).get("completion_tokens")
-        return {**choice, "n_tokens": told if isinstance(told, int) else 0}
+        else:
+            message = {"role": "assistant", "content": choice["text"]}
+        usage = found.get("usage")
+        told = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        message = {**message, "content": message.get("content")}
+        return {**choice, "message": message, "n_tokens": told if isinstance(told, int) else 0}
+
+    def _check_name(self, found: dict[str, Any]) -> None:
+        told = another(self.model, found)
+        with self._guard:
+            first, self._named = bool(told) and not self._named, self._named or bool(told)
+        if first and self._events is not None:
+            self._events.note(told, "warning")
+
+
+def _wrong(message: Message) -> str | None:
+    """What a message has that no suite could read; None where it is well."""
+    if not isinstance(message.get("content"), str | None):
+        return f"a content that is no text: {json.dumps(message['content'])[:100]}"
+    calls = message.get("tool_calls") or []
+    named = isinstance(calls, list) and all(
+        isinstance(call, dict)
+        and isinstance(call.get("function"), dict)
+        and isinstance(call["function"].get("name"), str)
+        for call in calls
+    )
+    return None if named else f"tool calls that are none: {json.dumps(calls)[:100]}"
 
 
 def _is_number(value: Any) -> bool:

@@ -49,6 +49,7 @@ class Config(Speculation, Packs, PromptCache):
     ] = 0.0
     max_rows: Annotated[int, "Answers of one model that are written together."] = 32
     queue: Annotated[int, "Answers of one model that may wait; beyond it the reply is 503."] = 256
+    max_logprobs: Annotated[int, "Likeliest tokens that a request may ask for beside each token."] = 20
     prefill_chunk: Annotated[
         int, "Tokens of prompts read at once, between two tokens of the other answers."
     ] = 2048
@@ -90,7 +91,14 @@ class Config(Speculation, Packs, PromptCache):
         PromptCache.__post_init__(self)
         if not self.model and self.models_dir is None:
             raise ConfigError("no model was given", hint="tinygpt serve MODEL, or --models-dir FOLDER")
-        for name, least in (("max_rows", 1), ("queue", 0), ("prefill_chunk", 16), ("grace", 0), ("port", 0)):
+        for name, least in (
+            ("max_rows", 1),
+            ("queue", 0),
+            ("prefill_chunk", 16),
+            ("max_logprobs", 0),
+            ("grace", 0),
+            ("port", 0),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"'{name}' must be at least {least}, got {getattr(self, name)}")
         if self.port > 65535:

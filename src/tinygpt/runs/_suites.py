@@ -13,6 +13,7 @@ from tinygpt.core.events import Events
 from tinygpt.core.family import Family
 from tinygpt.core.rows import EvalRow
 from tinygpt.eval.playback import Playback
+from tinygpt.runs._asked import NOWHERE, Asked
 
 SUITES = Family("tinygpt.eval.suites", verb="score")
 
@@ -33,14 +34,22 @@ def settings(suite: str, options: Mapping[str, Any], *, where: str = "options", 
 def measure(
     endpoint: Any, suite: str, settings: Any, events: Events
 ) -> tuple[list[EvalRow], list[dict[str, Any]]]:
-    """One suite on one endpoint: its rows, and a record of each example, with one run_id."""
+    """One suite on one endpoint: its rows, and a record of each example, with one run_id. A suite whose
+    settings name a judge has it opened, before anything is asked."""
     module = SUITES.load(suite)
     examples = module.load(settings)
+    judge = _judge(settings, events)
     if isinstance(endpoint, Playback):
         endpoint.answers = [module.predicted(item) for item in examples.items]
     for note in examples.notes:
         events.note(note, level="warning")
-    result = module.score(endpoint, examples, settings)
+    result = module.score(endpoint, examples, settings, **judge)
     run_id = str(uuid.uuid4())
     told = {"run_id": run_id, "suite": suite, "model": endpoint.name}
     return [replace(row, run_id=run_id) for row in result.rows], [{**told, **e} for e in result.examples]
+
+
+def _judge(settings: Any, events: Events) -> dict[str, Any]:
+    """The judge that settings name, as a suite takes it."""
+    model, url = getattr(settings, "judge", None), getattr(settings, "judge_url", "")
+    return {"judge": Asked(model=model or NOWHERE, url=url).open(events)} if model or url else {}

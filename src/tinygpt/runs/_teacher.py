@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
+from tinygpt.data.tokenizer import hf
 from tinygpt.distill.signal import LocalTeacher, Teacher
 from tinygpt.model import checkpoint
 from tinygpt.runs import _pieces, _reference
@@ -29,19 +30,33 @@ class Taught:
 def opened(path: Path, adapters: Sequence[Path], tokenizer: Tokenizer, events: Events) -> Taught:
     """A model of this machine, with adapters on it. ConfigError where its tokens are not the student's."""
     loaded, own = _pieces.open_model(path, adapters, events=events)
+    _refuse_other(path, own, tokenizer)
+    facts = {"teacher_parameters": _pieces.n_parameters(loaded.model)}
+    return Taught(
+        teacher=LocalTeacher(loaded.model, loaded.config.vocab_size),
+        inputs={"the teacher": _hash(loaded.path, adapters)},
+        facts=facts,
+    )
+
+
+def identity(path: Path, adapters: Sequence[Path], tokenizer: Tokenizer) -> str:
+    """The hash of what `opened` would open, which is not opened; ConfigError as there."""
+    where = _pieces.model_path(path)
+    _refuse_other(path, hf.load(where), tokenizer)
+    return _hash(where, adapters)
+
+
+def _hash(path: Path, adapters: Sequence[Path]) -> str:
+    who = checkpoint.identity(path)
+    return who + "".join(_reference.adapter_hash(_pieces.model_path(adapter)) for adapter in adapters)
+
+
+def _refuse_other(path: Path, own: Tokenizer, tokenizer: Tokenizer) -> None:
     if not same_tokens(own, tokenizer):
         raise ConfigError(
             f"the teacher {path} has another tokenizer than the student",
             hint="choose a teacher of the same family, or train the student with --tokenizer of the teacher",
         )
-    who = checkpoint.identity(loaded.path)
-    who += "".join(_reference.adapter_hash(_pieces.model_path(adapter)) for adapter in adapters)
-    facts = {"teacher_parameters": _pieces.n_parameters(loaded.model)}
-    return Taught(
-        teacher=LocalTeacher(loaded.model, loaded.config.vocab_size),
-        inputs={"the teacher": who},
-        facts=facts,
-    )
 
 
 def same_tokens(one: Tokenizer, other: Tokenizer) -> bool:

@@ -72,8 +72,8 @@ def suites(
             again = False
         endpoint.step = step
         rows, records = _suites.measure(endpoint, suite, chosen, events)
-        write_rows(path, rows, append=True)
         append_records(beside(path), records)
+        write_rows(path, rows, append=True)
         return {f"{row.task}.{row.metric}": row.score for row in rows}
 
     found: list[tuple[str, Hook]] = []

@@ -48,10 +48,10 @@ def run(config: Config, events: Events) -> list[EvalRow]:
         clock, run_id = Clock(), str(uuid.uuid4())
         rows, records = _measured(config, root, python, clock, events)
     rows = [dataclasses.replace(row, run_id=run_id) for row in rows]
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
     if config.records is not None:
         append_records(config.records, [{"run_id": run_id, "suite": "bfcl", **one} for one in records])
+    if config.out is not None:
+        write_rows(config.out, rows, append=True)
     return rows
 
 

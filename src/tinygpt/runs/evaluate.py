@@ -80,10 +80,10 @@ def run_suites(
             found, happened = measure(endpoint, suite, chosen, events)
             rows += found
             records += happened
-    if asked.out is not None:
-        write_rows(asked.out, rows, append=True)
     if asked.records is not None:
         append_records(asked.records, records)
+    if asked.out is not None:
+        write_rows(asked.out, rows, append=True)
     return rows
 
 
@@ -100,9 +100,17 @@ def _checkpoints(run: Path) -> list[Path]:
 
 def n_failed(rows: Sequence[EvalRow]) -> int:
     """Answers that failed to come, each counted once: of a task by its row over all, else by its subtasks
-    that are no part ("names/steps:1") of another."""
-    found = 0
-    for model in dict.fromkeys((row.run_id, row.task) for row in rows):
+    that are no part ("names/steps:1") of another. Rows that say about which `leaves` they are, as lm-eval's
+    do under each filter and group, count by those."""
+    counted: dict[tuple[str, str], int] = {}
+    for row in sorted(
+        (row for row in rows if "leaves" in row.settings), key=lambda row: len(row.settings["leaves"])
+    ):
+        mine = [(row.run_id, leaf) for leaf in row.settings["leaves"]]
+        if not counted.keys() & mine:  # a group's row says nothing new about leaves with rows of their own
+            counted |= dict.fromkeys(mine, 0) | {mine[0]: row.n_failed}
+    found = sum(counted.values())
+    for model in dict.fromkeys((row.run_id, row.task) for row in rows if "leaves" not in row.settings):
         # Metrics and reruns of one subtask are about the same answers.
         parts = {row.subtask or "": row.n_failed for row in rows if (row.run_id, row.task) == model}
         whole = {"": parts[""]} if "" in parts else parts

@@ -18,6 +18,7 @@ from tinygpt.eval.gate.spec import Spec
 from tinygpt.eval.gate.verdict import judge
 from tinygpt.runs import _gate_files, _gate_suites, _gate_training, _package
 from tinygpt.runs._gate_spec import BLOCK, PROJECT, SPEC, budget, find
+from tinygpt.runs._harness import ended_with_us
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def _gate(config: Config, events: Events) -> Found:
         problems += [("", line) for line in bad]
     else:
         required = spec.passes
-        with tempfile.TemporaryDirectory(prefix="tinygpt-gate-") as scratch:
+        with ended_with_us(), tempfile.TemporaryDirectory(prefix="tinygpt-gate-") as scratch:
             new, ran, spent = _gate_suites.run(spec, base, Path(scratch), events)
         problems += ran
     tasks = {suite.of_task: suite for suite in spec.suites}

@@ -1,4 +1,4 @@
-"""Say what a model is, here or on the hub, without loading its weights."""
+"""Say what a model or a data set is, here or on the hub, without loading its weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from tinygpt.core import hub
 from tinygpt.core.errors import UnsupportedError
 from tinygpt.core.events import Events
 from tinygpt.model.shards import Shards
-from tinygpt.runs import _hub, _hub_headers, _model_facts, _pieces
+from tinygpt.runs import _data_facts, _hub, _hub_headers, _hub_place, _model_facts, _pieces
 
 
 def inspect(path: Path, events: Events) -> dict[str, Any]:
-    """Facts of a model directory or of hf://org/name. Of the hub's weights only the headers are read."""
+    """Facts of a model directory or of hf://org/name, of whose weights only the headers are read; or of data:
+    a file, a folder, or hf://datasets/org/name."""
+    if _data_facts.is_data(path):
+        return _data_facts.inspect(path, events)
     name = hub.parse(path)
-    if name is None or _hub.offline():  # then what is in the cache has to do
+    if name is None or _hub_place.offline():  # then what is in the cache has to do
         folder = _pieces.model_path(_hub.fetch(path, events))
         names = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
         data = _model_facts.readable(folder)

@@ -45,9 +45,14 @@ def title(found: Board) -> str:
 
 def markdown(found: Board) -> str:
     """As a Markdown page."""
-    lines = [HEAD, ["---"] * len(HEAD), *map(cells, found.entries)]
+    lines = [HEAD, ["---"] * len(HEAD), *(map(_cell, cells(entry)) for entry in found.entries)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"# {title(found)}\n\n{table}\n\n{WORDS}.\n"
+
+
+def _cell(text: str) -> str:
+    """A name is one cell of one line, whatever a server calls its model."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _html(found: Board) -> str:

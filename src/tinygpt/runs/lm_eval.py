@@ -9,7 +9,7 @@ from typing import Any, cast
 from tinygpt.core.errors import ConfigError, RemoteError, TinyGPTError
 from tinygpt.core.events import Events
 from tinygpt.core.rows import EvalRow, append_records, write_rows
-from tinygpt.runs import _lm_eval_model, _lm_eval_rows, _lm_eval_tasks
+from tinygpt.runs import _lm_eval_knobs, _lm_eval_model, _lm_eval_rows, _lm_eval_tasks
 from tinygpt.runs._lm_eval_asked import Config, opened
 
 __all__ = ["Config", "run"]
@@ -25,8 +25,9 @@ def run(config: Config, events: Events) -> list[EvalRow]:
         from lm_eval.evaluator import evaluate
 
         _lm_eval_tasks.seeded(config.seed)  # tasks may shuffle what they load
+        knobs = _lm_eval_knobs.parse(config.gen_kwargs, config.backend)
         loaded = _lm_eval_tasks.load(config.tasks, config.include_path)
-        tasks = _lm_eval_tasks.prepare(loaded, config.shots, config.gen_kwargs, config.seed, events)
+        tasks = _lm_eval_tasks.prepare(loaded, config.shots, knobs, config.seed, events)
         endpoint, model = opened(config, _lm_eval_tasks.kinds(loaded), events)
         start, ask = time.perf_counter(), cast(Any, evaluate)
         try:
@@ -54,9 +55,9 @@ def run(config: Config, events: Events) -> list[EvalRow]:
     rows, records = _lm_eval_rows.report(loaded, found, noted, about)
     if noted.failed and not rows:
         raise RemoteError(f"{len(noted.failed)} answers failed to come", hint="look at the server")
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
     if config.records is not None:
         suite = {"run_id": about["run_id"], "suite": "lm_eval", "model": endpoint.name}
         append_records(config.records, [{**suite, **one} for one in records])
+    if config.out is not None:
+        write_rows(config.out, rows, append=True)
     return rows

@@ -65,7 +65,8 @@ def settings_of(config: Config) -> Settings:
     own = () if security.is_loopback(config.host) else (config.host,)
     limits = Limits()
     files = connection.raise_file_limit(limits.connections + SPARE_FILES)
-    limits = Limits(connections=max(8, min(limits.connections, files - SPARE_FILES)))
+    connections = max(8, min(limits.connections, files - SPARE_FILES))
+    limits = Limits(connections=connections, alternatives=config.max_logprobs)
     return Settings(
         limits=limits, keys=keys, hosts=(*own, *config.allow_host), origins=config.cors_origin,
         grace=config.grace, log=config.access_log, version=__version__,

@@ -48,10 +48,10 @@ def run(config: Config, events: Events) -> list[EvalRow]:
         ]
         records = [_record(config, root / "traces", subject, trial) for trial in trials]
         _score(config, records, trials)
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
     if config.records is not None:
         append_records(config.records, [{"run_id": run_id, "suite": "tau_bench", **one} for one in records])
+    if config.out is not None:
+        write_rows(config.out, rows, append=True)
     return rows
 
 

@@ -79,8 +79,8 @@ class Gradient:
         transform: Transform | None = None,
         rewrite: Rewrite | None = None,
     ) -> None:
-        self.limits, self.lr_scale, self.transform = (math.inf, math.inf), 1.0, transform
-        self.rewrite = rewrite
+        self.limits, self.lr_scale = (math.inf, math.inf), 1.0
+        self.transform, self.rewrite = transform, rewrite
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.world = world or World()
         self.accumulate, self.clip = accumulate, clip
@@ -101,8 +101,7 @@ class Gradient:
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Take step number `step` (from 1) and return loss, lr, grad_norm and the objective's own numbers."""
-        if self.rewrite is not None:
-            batch = self.rewrite(batch, step)
+        batch = self.rewrite(batch, step) if self.rewrite is not None else batch
         lr = self.lr_scale * self.schedule(step)
         # A rate that is a number in the trace would have kernels of its own: several are one array.
         rates = mx.array([lr * rate for rate in self.rates], mx.float32)

@@ -1,10 +1,12 @@
-"""Say what a model is, here or on the hub, without loading its weights.
+"""Say what a model or a data set is, here or on the hub, without loading its weights.
 
-Of hf://org/name the small files are fetched, and of the weights their headers alone.
+Of hf://org/name the small files are fetched, and of the weights their headers alone; of a data set its card,
+and one file.
 
 Example:
 
     tinygpt hf-inspect hf://org/name
+    tinygpt hf-inspect hf://datasets/org/name
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from typing import Annotated, Any
 
 import typer
 
+from tinygpt.cli._data import show as show_data
 from tinygpt.cli._options import Json, Quiet
 from tinygpt.cli._render import Output, size, table
 
 
 def main(
-    model: Annotated[Path, typer.Argument(help="A model directory, or hf://org/name[@revision].")],
+    model: Annotated[
+        Path, typer.Argument(help="A model or folder of rows, hf://org/name or hf://datasets/...")
+    ],
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -27,7 +32,8 @@ def main(
 
     out = Output(json=json_, quiet=quiet)
     facts = inspect(model, out.events())
-    out.result(facts, lambda: _render(facts))
+    render = show_data if facts.get("kind") == "data set" else _render
+    out.result(facts, lambda: render(facts))
 
 
 def _render(facts: dict[str, Any]) -> None:

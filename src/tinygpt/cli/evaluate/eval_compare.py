@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from tinygpt.cli._options import Json
-from tinygpt.cli._render import Output
+from tinygpt.cli._render import Output, line
 from tinygpt.cli._rows import compared, markdown
 from tinygpt.core.errors import ConfigError
 
@@ -48,11 +48,11 @@ def main(
     if json_ and as_markdown:
         raise ConfigError("--json and --markdown are two forms of one answer", hint="leave one out")
     tables, invalid = run(files, by=by, sort=sort, strict=strict, html=html, plot=plot)
-    for line in invalid:
-        print(f"warning: {line}", file=sys.stderr)
+    for bad in invalid:
+        line(f"warning: {bad}", sys.stderr)
 
     def render() -> None:
         for found in tables:
-            print(markdown(found)) if as_markdown else compared(found)
+            line(markdown(found)) if as_markdown else compared(found)
 
     Output(json=json_).result([dataclasses.asdict(t) for t in tables], render)

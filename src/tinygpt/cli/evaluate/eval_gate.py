@@ -14,7 +14,7 @@ Example:
 from __future__ import annotations
 
 from tinygpt.cli._options import from_config
-from tinygpt.cli._render import Output, table, visible
+from tinygpt.cli._render import Output, line, table
 from tinygpt.core.errors import DataError, GateFailed
 from tinygpt.eval.gate.report import HEAD, lines, problems, result
 from tinygpt.runs.gate import Config, run
@@ -24,11 +24,11 @@ def call(config: Config, out: Output) -> None:
     found = run(config, out.events())
 
     def render() -> None:
-        table(HEAD, [[visible(cell) for cell in line] for line in lines(found)])
+        table(HEAD, lines(found))
         for text in problems(found):
-            print(visible(text))
+            line(text)
         if found.exit_code == 0:
-            print(found.sentence)
+            line(found.sentence)
 
     out.result(result(found), render)
     if found.exit_code == 1:

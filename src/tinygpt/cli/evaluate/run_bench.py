@@ -1,8 +1,9 @@
-"""Run the small fixed tasks (sort-6, reverse-16) and perplexity, and write eval rows.
+"""Run the small fixed tasks (sort-6, reverse-16), perplexity and a probe of memorisation; write eval rows.
 
 Example:
 
     tinygpt run-bench runs/sorter/final --tasks sort-6 --tasks reverse-16 --out rows.jsonl
+    tinygpt run-bench runs/book/final --memorise book.txt --control other.txt --out rows.jsonl
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ def main(
         Path | None, typer.Option(help="Text file: also measure loss and perplexity on it.")
     ] = None,
     context: Annotated[
-        int,
-        typer.Option(
-            "--context",
-            "--ctx",
-            min=0,
-            help="Longest window of --perplexity in tokens; 0: the model's context.",
-        ),
+        int, typer.Option("--context", "--ctx", min=0, help="--perplexity's longest window; 0: the model's.")
     ] = 0,
+    memorise: Annotated[
+        list[Path] | None, typer.Option(help="Training text: also count what is continued word for word.")
+    ] = None,
+    control: Annotated[
+        list[Path] | None, typer.Option(help="With --memorise: the same of text it was not trained on.")
+    ] = None,
+    prefix: Annotated[int | None, typer.Option(min=1, help="Tokens that --memorise gives. [50]")] = None,
+    go_on: Annotated[int | None, typer.Option(min=1, help="Tokens that --memorise asks for. [50]")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Trials of each task.")] = 200,
     seed: Annotated[
         int | None, typer.Option(help="Other trials than the fixed ones; not comparable with those.")
@@ -56,13 +59,18 @@ def main(
 
     if context and perplexity is None:
         raise ConfigError("--context means nothing without --perplexity", hint="add it, or leave it out")
+    asked = {name: v for name, v in {"control": control, "prefix": prefix, "go_on": go_on}.items() if v}
+    if asked and not memorise:
+        named = f"--{next(iter(asked))}".replace("_", "-")
+        raise ConfigError(f"{named} means nothing without --memorise", hint="add it, or leave it out")
     names = [t.strip().replace("-", "_") for given in tasks or TASKS for t in given.split(",")]
     trials = {"n": limit} | ({"seed": seed} if seed is not None else {})
-    windows = {"heldout_loss": {"context": context}} if perplexity else {}
+    more = {"heldout_loss": {"context": context}} if perplexity else {}
+    more |= {"memorisation": {"paths": memorise, **asked, **trials}} if memorise else {}
     config = Config(
-        model=model, adapter=tuple(adapter or ()), suite=tuple(names), model_name=model_name, out=out,
-        corpus=(perplexity,) if perplexity else (),
-        options={name: trials for name in names} | windows,
+        model=model, adapter=tuple(adapter or ()), model_name=model_name, out=out,
+        suite=(*names, *(["memorisation"] if memorise else [])), corpus=(perplexity,) if perplexity else (),
+        options={name: trials for name in names} | more,
     )  # fmt: skip
     output = Output(json=json_, quiet=quiet)
     rows = run(config, output.events())

@@ -28,6 +28,10 @@ class NotPlain(Exception):
     """The value has no plain form, or the bytes are none of ours."""
 
 
+class TooDeep(NotPlain):
+    """Containers are in more containers than are read."""
+
+
 class Reference:
     """A value that stays where it is: the other side holds its key."""
 
@@ -45,7 +49,7 @@ def dump(value: object, refer: Callable[[object], Reference] | None = None) -> b
 def _write(value: Any, out: list[bytes], refer: Callable[[object], Reference] | None, depth: int) -> None:
     # Methods are taken from the built-in type: those of a subclass are the stranger's.
     if depth > MOST_DEPTH:
-        raise NotPlain("containers are nested too deeply")
+        raise TooDeep("containers are nested too deeply")
     if value is None or value is True or value is False:
         out.append(b"N" if value is None else b"T" if value else b"F")
     elif isinstance(value, int):
@@ -118,7 +122,7 @@ class _Reader:
 
     def value(self, depth: int) -> Any:
         if depth > MOST_DEPTH + 1:
-            raise NotPlain("containers are nested too deeply")
+            raise TooDeep("containers are nested too deeply")
         letter = self.take(1)
         match letter:
             case b"N" | b"T" | b"F":

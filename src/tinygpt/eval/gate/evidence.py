@@ -55,7 +55,10 @@ class Side:
         """Each example's part of the score, the mean over the passes: its own score, times its weight over
         the mean one where they weigh unlike. None where records do not tell. DataError where they contradict
         the rows."""
-        found = [self._of_pass(key, row) for row in rows]
+        try:
+            found = [self._of_pass(key, row) for row in rows]
+        except OverflowError as error:
+            raise DataError(f"the records' scores of {key.metric} are too large for a mean") from error
         if not found or not all(found):
             return None
         if any(one.keys() != found[0].keys() for one in found):
@@ -159,7 +162,7 @@ def unlike(candidate: EvalRow, baseline: EvalRow) -> str:
 
 def conditions(candidate: EvalRow, baseline: EvalRow) -> list[str]:
     """What was not alike when the two were measured, for the reader."""
-    found = []
+    found = ["it is the baseline's own run"] if candidate.run_id == baseline.run_id else []
     for name in ("decoding", "template_hash", "harness_version", "seed"):
         was, now = getattr(baseline, name), getattr(candidate, name)
         if was and now and was != now:

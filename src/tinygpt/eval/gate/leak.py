@@ -11,14 +11,14 @@ Source: Brown et al. 2020, arXiv:2005.14165, appendix C (overlap after normalisi
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WORD = re.compile(r"\w+")
+from tinygpt.data import ngram
+
 PARAGRAPHS = re.compile(r"\n\s*\n")
 FEWEST = 5
 ASKED = ("messages", "prompt", "question", "request", "input", "text")
@@ -49,15 +49,6 @@ def question(example: Mapping[str, Any]) -> str:
             if said and isinstance(said[-1], str):
                 return said[-1]
     return ""
-
-
-def texts(row: Any) -> Iterator[str]:
-    """Every text in a row of data, at any depth."""
-    if isinstance(row, str):
-        yield row
-    elif isinstance(row, Mapping | list):
-        for value in row.values() if isinstance(row, Mapping) else row:
-            yield from texts(value)
 
 
 def overlap(examples: Mapping[str, str], training: Iterable[str], likeness: float = 1.0) -> Overlap:
@@ -100,15 +91,13 @@ class _Alike:
 
 
 def _words(text: str) -> set[str]:
-    return set(WORD.findall(text.lower()))
+    return set(ngram.words(text).split())
 
 
 def _keys(text: str) -> set[bytes]:
-    parts = (part for part in PARAGRAPHS.split(text) if len(WORD.findall(part)) >= FEWEST)
-    return {_key(part) for part in parts}
+    parts = map(ngram.words, PARAGRAPHS.split(text))
+    return {ngram.fingerprint(part) for part in parts if part.count(" ") + 1 >= FEWEST}
 
 
 def _key(text: str) -> bytes:
-    return hashlib.sha256((" ".join(WORD.findall(text.lower())) or text).encode("utf-8", "replace")).digest()[
-        :16
-    ]
+    return ngram.fingerprint(ngram.words(text) or text)

@@ -14,6 +14,7 @@ from tinygpt.eval.gate.verdict import BROKEN, FAIL, MISSING, NEW, SIGNS, Judged,
 
 HEAD = ["suite", "score", "baseline", "candidate", "change", "95 % interval", "p", "n", "verdict"]
 MARKS = {"pass": "✅", FAIL: "❌", MISSING: "⚠️", BROKEN: "⚠️", NEW: "🆕"}
+SUMMARY_MARKS = ("✅", "❌", "⚠️")  # by exit code
 SHOWN = 20  # ids of examples that changed
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")  # what XML 1.0 cannot hold
 
@@ -146,7 +147,7 @@ def problems(found: Found) -> list[str]:
 
 def markdown(found: Found) -> str:
     """A summary for a pull request."""
-    mark = "✅" if found.exit_code == 0 else "❌" if found.exit_code == 1 else "⚠️"
+    mark = SUMMARY_MARKS[found.exit_code]
     parts = [f"## {mark} Eval gate: {found.sentence}", ""]
     if found.judged:
         rows = [HEAD, ["---"] * len(HEAD)]

@@ -65,7 +65,14 @@ def judge(
         keys = [key for key in dict.fromkeys(known) if _gated(suite, key)]
         missed = [s for s in suite.subtasks if s not in {key.subtask for key in keys}]
         missed += [m for m in suite.metrics if m not in {key.metric for key in keys}]
-        if not keys:
+        if not keys and any(key.task == suite.of_task for key in known):
+            wanted = [f"the {what} {', '.join(words)}" for what, words in
+                      (("subtasks", suite.subtasks), ("metrics", suite.metrics)) if words]  # fmt: skip
+            there = ", ".join(
+                f"{k.subtask or '-'} {k.metric}" for k in dict.fromkeys(known) if k.task == suite.of_task
+            )
+            bare.append(f"suite '{suite.name}' has no row with {' and '.join(wanted)}; its rows: {there}")
+        elif not keys:
             there = ", ".join(sorted({key.task for key in known})) or "none"
             bare.append(f"suite '{suite.name}' has no row of the task '{suite.of_task}'; tasks: {there}")
         elif missed:
@@ -132,7 +139,7 @@ def _measured(side: Side, key: Key, rows: Sequence[EvalRow]) -> _Measured:
 
 def _compared(spec: Spec, suite: Suite, told: Judged, new: _Measured, old: _Measured) -> Judged:
     sign = -1 if told.lower else 1
-    unit, threshold = _threshold(spec, suite, told.key.metric, [*new.rows, *old.rows])
+    unit, threshold = _threshold(spec, suite, told.key.metric, new.rows, old.rows)
     assert told.candidate is not None and told.baseline is not None
     delta = sign * _in_unit(unit, told.candidate, told.baseline)
     change = _change(new, old, _is_share(told.key.metric, [*new.rows, *old.rows]), sign)
@@ -144,12 +151,20 @@ def _compared(spec: Spec, suite: Suite, told: Judged, new: _Measured, old: _Meas
     if suite.wants != "hold":
         return _ahead(spec, suite, told)
     notes = told.notes
+    if new.scores and not old.scores:
+        notes += ("the baseline has no records of examples, so they are not compared one by one",)
+        told = dataclasses.replace(told, notes=notes)
     if delta >= -threshold - 1e-9:
         return dataclasses.replace(told, verdict=PASS)
     if change is None:
         notes += ("how noisy it is is not known: judged by the threshold alone",)
     elif change.p_fall is not None and change.p_fall > spec.alpha:
         noise = f"within noise (p = {change.p_fall:.2g})"
+        if old.scores and not new.scores:
+            why = (
+                f"it fell, {noise} as far as rows tell; the baseline has records of its examples, it has none"
+            )
+            return dataclasses.replace(told, why=why)
         if spec.strict_noise:
             return dataclasses.replace(told, verdict=FAIL, notes=(*notes, f"{noise}, which counts here"))
         if change.n < spec.min_examples:
@@ -219,10 +234,17 @@ def stderr(scores: Sequence[float]) -> float:
     return statistics.stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
 
 
-def _threshold(spec: Spec, suite: Suite, metric: str, rows: Sequence[EvalRow]) -> tuple[str, float]:
+def _threshold(
+    spec: Spec, suite: Suite, metric: str, new: Sequence[EvalRow], old: Sequence[EvalRow]
+) -> tuple[str, float]:
     threshold = spec.default_threshold if suite.threshold is None else suite.threshold
-    share = _is_share(metric, rows)
-    unit = next((u for u in (suite.unit, spec.default_unit) if u != "auto"), "pp" if share else "relative")
+    share, unit = _is_share(metric, [*new, *old]), suite.unit if suite.unit != "auto" else spec.default_unit
+    if unit == "auto" and not share and (_is_share(metric, new) or _is_share(metric, old)):
+        raise ConfigError(
+            f"{metric} lies between 0 and 1 on one side alone, as if one were told in percent",
+            hint="give its suite the unit 'relative' or 'absolute' if it is no share",
+        )
+    unit = ("pp" if share else "relative") if unit == "auto" else unit
     if unit == "pp" and not share:
         raise ConfigError(
             f"{metric} is no share of examples, so it has no percentage points",

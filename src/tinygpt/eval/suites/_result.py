@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tinygpt
+from tinygpt.core.errors import DataError
 from tinygpt.core.rows import EvalRow, wilson
 from tinygpt.eval.endpoint import GREEDY, Identity, Reply, Sampling
 from tinygpt.eval.pooled import figure
@@ -23,6 +25,14 @@ class Examples:
     items: list[dict[str, Any]]
     version: str
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = Counter(item["id"] for item in self.items if "id" in item)
+        if twice := next((id for id, n in ids.items() if n > 1), None):
+            raise DataError(
+                f"two examples have the id {twice}, so no comparison could tell them apart",
+                hint="give each an id of its own, or leave one out",
+            )
 
     @staticmethod
     def of(items: list[dict[str, Any]], notes: Sequence[str] = ()) -> Examples:
@@ -41,9 +51,15 @@ class SuiteResult:
 
 
 def version(items: Any) -> str:
-    """12 hex digits of the content."""
+    """12 hex digits of the content. DataError where it holds what no tokenizer could read."""
     text = json.dumps(items, ensure_ascii=False, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+    except UnicodeEncodeError as error:
+        near = ascii(text[max(0, error.start - 30) : error.end])
+        raise DataError(
+            f"the examples hold half of a surrogate pair: {near}", hint="repair the text there"
+        ) from error
 
 
 class Clock:
@@ -109,15 +125,17 @@ def mean(
     key: str,
     subtask: str | None = None,
     interval: tuple[float, float] | None = None,
+    bounded: bool = True,
     **more: Any,
 ) -> EvalRow:
     """A row with the mean of what examples have under `key`; the interval is a bootstrap's where none is
-    given. The examples are marked with the row that they count in."""
+    given. `bounded`: the values are from 0 to 1. The examples are marked with the row that they count in."""
     values = [float(e[key]) for e in examples]
     for example, value in zip(examples, values, strict=True):
         example.setdefault("scores", {})[metric] = value
     n = len(values)
-    score, interval = math.fsum(values) / n if n else 0.0, interval or bootstrap(values)
+    score = math.fsum(values) / n if n else 0.0
+    interval = interval or _honest(bootstrap(values), n, bounded)
     return row(
         endpoint, task, metric, score, n, seconds, data_version, interval=interval,
         **_counted(examples, task, subtask), **more,
@@ -136,11 +154,12 @@ def of_all(
     *,
     subtask: str | None = None,
     draws: int = 400,
+    bounded: bool = True,
     **more: Any,
 ) -> EvalRow:
     """A row with a figure that is no mean over examples, such as a pooled precision: a statistic of `pooled`
     and each example's part of it, which its record says; the interval is that of the figure over examples
-    drawn again (Efron 1979)."""
+    drawn again (Efron 1979). `bounded`: it is from 0 to 1."""
     import numpy as np
 
     parts, n, generator = [part(example) for example in examples], len(examples), np.random.default_rng(0)
@@ -151,11 +170,20 @@ def of_all(
     if n > 1:
         drawn = [figure(how, [parts[i] for i in generator.integers(0, n, n)]) for _ in range(draws)]
         low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
-        interval = min(low, score), max(high, score)  # such figures are biased in samples
+        interval = _honest((min(low, score), max(high, score)), n, bounded)  # it is biased in samples
     return row(
         endpoint, task, metric, score, n, seconds, data_version, interval=interval,
         **_counted(examples, task, subtask), **more,
     )  # fmt: skip
+
+
+def _honest(interval: tuple[float, float] | None, n: int, bounded: bool) -> tuple[float, float] | None:
+    """The interval; where examples are all right or all wrong, so that drawing them again tells nothing, that
+    of a share."""
+    if not bounded or interval not in ((0.0, 0.0), (1.0, 1.0)):
+        return interval
+    score, (low, high) = interval[0], wilson(interval[0] * n, n)
+    return min(low, score), max(high, score)
 
 
 def _counted(examples: Sequence[dict[str, Any]], task: str, subtask: str | None) -> dict[str, Any]:

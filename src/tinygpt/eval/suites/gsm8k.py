@@ -65,6 +65,8 @@ def load(config: Config) -> Examples:
 def _problem(row: Any) -> tuple[str, str]:
     if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("question", "answer")):
         raise DataError("no {question, answer}")
+    if not row["question"].strip():
+        raise DataError("the question is empty")
     if number(row["answer"], strict=True) is None:
         raise DataError(f"the answer does not end with '{MARK} N'")
     return row["question"], row["answer"]

@@ -141,7 +141,7 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     sampling = dataclasses.replace(GREEDY, choices=held)
     most = config.max_tokens or (1024 if config.reason else 16)
     replies = _rows.answers(endpoint, examples, most, sampling)
-    said = [_verdict(reply, config) for reply in replies]
+    said = [verdict(reply, config.verdicts, reasoned=config.reason) for reply in replies]
     pairs = config.mode == "pairwise"
     step = 2 if pairs else 1
     found = [
@@ -167,11 +167,11 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     return SuiteResult(rows=[dataclasses.replace(row, **more, **named) for row in rows], examples=found)
 
 
-def _verdict(reply: Reply, config: Config) -> str | None:
-    """A word of the scale, or None."""
-    found = (LAST.search if config.reason else ALONE.fullmatch)(reply.answer)
+def verdict(reply: Reply, words: Sequence[str], *, reasoned: bool = False) -> str | None:
+    """Which of the words an answer is; None where it is none. `reasoned`: it ends with one."""
+    found = (LAST.search if reasoned else ALONE.fullmatch)(reply.answer)
     word = found.group(1).upper() if found and not reply.error else ""
-    return word if word in config.verdicts else None
+    return word if word in words else None
 
 
 def _worst(replies: Sequence[Reply]) -> Reply:
@@ -195,11 +195,11 @@ def _pair_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> lis
     rows = [
         mean(endpoint, "judge", "win_rate", judged, *at, key="win"),
         share(endpoint, "judge", "order_agreement", judged, *at, key="same"),
-        of_all(endpoint, "judge", "position_bias", judged, *at, "absolute_mean", _bias),
+        of_all(endpoint, "judge", "position_bias", judged, *at, "absolute_mean", _bias, bounded=False),
     ]
     if labelled := [one for one in judged if one["label"]]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, "kappa", _both))
+        rows.append(of_all(endpoint, "judge", "label_kappa", labelled, *at, "kappa", _both, bounded=False))
     return rows
 
 
@@ -220,8 +220,10 @@ def _rating(item: dict[str, Any], replies: Sequence[Reply], said: Sequence[str |
 
 
 def _rating_rows(endpoint: Endpoint, judged: list[dict[str, Any]], at: Any) -> list[EvalRow]:
-    rows = [mean(endpoint, "judge", "mean_rating", judged, *at, key="outcome")]
+    rows = [mean(endpoint, "judge", "mean_rating", judged, *at, key="outcome", bounded=False)]
     if labelled := [one for one in judged if one["label"] is not None]:
         rows.append(share(endpoint, "judge", "label_agreement", labelled, *at))
-        rows.append(of_all(endpoint, "judge", "label_spearman", labelled, *at, "spearman", _both))
+        rows.append(
+            of_all(endpoint, "judge", "label_spearman", labelled, *at, "spearman", _both, bounded=False)
+        )
     return rows

@@ -3,17 +3,20 @@
 Retrieval: passages are ranked by cosine similarity to a query, `ndcg_at_10 = DCG / ideal DCG` with
 `DCG = sum over the first 10 ranks i of relevance / log2(i + 1)`, `recall_at_10` the share of the relevant
 passages among them. STS: `spearman`, the rank correlation of cosine similarity and people's scores. Data are
-files of this machine: a folder as BEIR has it, or rows of two sentences.
+files of this machine (a folder as BEIR has it, or rows of two sentences), or the tasks of the package `mteb`,
+which fetches and scores them; their row is its main score.
 
 Paper: Muennighoff et al., EACL 2023, arXiv:2210.07316 (MTEB); Thakur et al. 2021, arXiv:2104.08663 (BEIR).
-Differs: no instruction is put before a query; texts longer than the context are cut, and counted.
+Differs: no instruction is put before a query; texts longer than the context are cut, and counted in
+n_truncated. `ndcg` has gains as trec_eval has them, so both ways agree.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +24,7 @@ from tinygpt.core.config import to_dict
 from tinygpt.core.errors import ConfigError, DataError, UnsupportedError
 from tinygpt.data import rows as data_rows
 from tinygpt.eval.endpoint import Endpoint, Reply
-from tinygpt.eval.suites import _rows
+from tinygpt.eval.suites import _mteb_tasks, _rows
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, mean, of_all, record, version
 
 K = 10
@@ -37,24 +40,27 @@ class Config:
 
     data: Annotated[
         tuple[Path, ...], "Folders with corpus.jsonl, queries.jsonl and qrels/test.tsv, or JSONL of pairs."
-    ]
+    ] = ()
+    tasks: Annotated[tuple[str, ...], "Tasks of the package mteb, e.g. SciFact,STSBenchmark."] = ()
     limit: Annotated[int, "Use the first so many queries or pairs of each; 0: all."] = 0
 
     def __post_init__(self) -> None:
         if self.limit < 0:
             raise ConfigError(f"'limit' must not be negative, got {self.limit}")
-        if not self.data:
-            raise ConfigError("'data' names nothing", hint="a folder as BEIR has it, or JSONL of pairs")
-        names = [path.stem for path in self.data]
+        if not self.data and not self.tasks:
+            raise ConfigError("nothing to measure", hint="--data FOLDER or PAIRS.jsonl, or --tasks NAME")
+        names = [*(path.stem for path in self.data), *self.tasks]
         if len(set(names)) < len(names):
             raise ConfigError(f"two data sets share a name: {', '.join(names)}", hint="rename one")
 
 
 def load(config: Config) -> Examples:
-    """One item for each data set."""
+    """One item for each data set. What tasks of mteb hold tells their version when it is read."""
     notes: list[str] = []
     items = [(_beir if path.is_dir() else _sts)(path, config.limit, notes) for path in config.data]
-    return Examples(items=items, version=version(items), notes=tuple(notes))
+    tasks = _mteb_tasks.load(config.tasks, config.limit) if config.tasks else []
+    told = [{key: value for key, value in item.items() if key != "task"} for item in tasks]
+    return Examples(items=[*items, *tasks], version=version([*items, *told]), notes=tuple(notes))
 
 
 def _read(path: Path, convert: Any, known: str, notes: list[str]) -> list[Any]:
@@ -77,7 +83,7 @@ def _beir(path: Path, limit: int, notes: list[str]) -> dict[str, Any]:
         title = str(row.get("title") or "")
         return str(row["_id"]) if "_id" in row else _rows.text(
             row, "id"
-        ), f"{title} {_rows.text(row, 'text')}"
+        ), f"{title} {_rows.text(row, 'text')}".strip()
 
     corpus, queries = (dict(_read(path / name, entry, "{_id, text}", notes)) for name in BEIR[:2])
     relevant: dict[str, dict[str, float]] = {}
@@ -109,13 +115,17 @@ def _sts(path: Path, limit: int, notes: list[str]) -> dict[str, Any]:
 
 
 def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult:
-    """ndcg_at_10 and recall_at_10 of each folder, spearman of each file of pairs."""
+    """ndcg_at_10 and recall_at_10 of each folder, spearman of each file of pairs, a task's main score."""
     clock = Clock()
     embed = getattr(endpoint, "embed", None)
     if embed is None:
         raise UnsupportedError(f"{endpoint.name} gives no embeddings")
     rows, found = [], []
+    settings = to_dict(config) | {"notes": list(examples.notes)}
     for item in examples.items:
+        if "task" in item:
+            rows.append(_mteb_tasks.score(endpoint, item, partial(_vectors, embed), settings))
+            continue
         told = {"subtask": item["name"]}
         if "pairs" in item:
             likeness, n_cut = _likeness(embed, item["pairs"])
@@ -123,18 +133,19 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
                 record(f"{item['name']}/{i}", True, DONE, likeness=value, score=pair[2])
                 for i, (pair, value) in enumerate(zip(item["pairs"], likeness, strict=True))
             ]
-            measured: list[Any] = [(of_all, "spearman", pairs, {"how": "spearman", "part": _both})]
+            measured: list[Any] = [
+                (of_all, "spearman", pairs, {"how": "spearman", "part": _both, "bounded": False})
+            ]
             found += pairs
         else:
             ranked, n_cut = _ranked(embed, item)
             queries = [_query(item, one, passages) for one, passages in ranked.items()]
             measured = [(mean, f"{m}_at_{K}", queries, {"key": m}) for m in ("ndcg", "recall")]
             found += queries
-        settings = to_dict(config) | {"notes": list(examples.notes)}
-        for made, metric, mine, more in measured:
+        for how, metric, mine, more in measured:
             at = (endpoint, "mteb", metric, mine, clock.seconds(), examples.version)
-            row = made(*at, **more, **told, settings=settings | {"texts_cut": n_cut})
-            rows.append(row)
+            row = how(*at, **more, **told, settings=settings | {"texts_cut": n_cut})
+            rows.append(replace(row, n_truncated=n_cut))
     return SuiteResult(rows=rows, examples=found)
 
 

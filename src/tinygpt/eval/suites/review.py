@@ -5,8 +5,11 @@ as many as can be. Over all rows: `precision = matched / reported`, `recall = ma
 `f1 = 2 matched / (reported + planted)`, each 0 where nothing can be matched but something should; `accuracy`
 is the share of rows where both lists agree. Issues that are plain texts match when they are equal.
 
+Place and category are what counts. A judge, a second model, may be asked beside them whether reports mean the
+planted issues in whatever words: task `review_judge`, with how far it agrees with the matching.
+
 Paper: van Rijsbergen 1979, Information Retrieval, chapter 7 (precision, recall, F); Berge 1957 (matching).
-Differs: no model judges the wording of an issue; category and place are what counts.
+Differs: nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Annotated, Any
 
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.eval.endpoint import Endpoint
-from tinygpt.eval.suites import _rows
+from tinygpt.eval.suites import _review_judge, _rows
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, of_all, record, share
 
 SHAPE = "{code, planted_issues: [{line, category, file?} | text], found_issues?}"
@@ -38,6 +41,12 @@ class Config(_rows.Asking):
     data: Annotated[Path, "JSONL with {code, planted_issues: [{line, category, file?}], found_issues?}."]
     lines: Annotated[int, "How many lines a report may be off."] = 3
     max_tokens: Annotated[int, "Longest answer in tokens."] = 512
+    judge: Annotated[
+        Path | None, "A model that judges the reports, too; with --judge-url the server's name for it."
+    ] = None
+    judge_url: Annotated[
+        str, "An OpenAI-compatible server with the judge; without --judge its first model."
+    ] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,7 +91,9 @@ def _issue(one: Any) -> dict[str, Any] | None:
     line = one.get("line")
     if not isinstance(line, int) or isinstance(line, bool):
         return None
-    return {"file": str(one.get("file") or ""), "line": line, "category": one["category"].strip().casefold()}
+    told = {"file": str(one.get("file") or ""), "line": line, "category": one["category"].strip().casefold()}
+    said = one.get("description")  # for a judge
+    return told | ({"description": said} if isinstance(said, str) and said else {})
 
 
 def gold(example: dict[str, Any]) -> str:
@@ -96,16 +107,23 @@ def predicted(example: dict[str, Any]) -> str | None:
     return example.get(_rows.GIVEN)
 
 
-def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult:
-    """Four rows: accuracy, precision, recall, f1."""
+def score(
+    endpoint: Endpoint, examples: Examples, config: Config, *, judge: Endpoint | None = None
+) -> SuiteResult:
+    """Four rows: accuracy, precision, recall, f1; with a judge those of `review_judge`, too."""
     clock = Clock()
     found = []
+    reviews: list[_review_judge.Reviewed] = []
     replies = _rows.answers(endpoint, examples, config.max_tokens)
     for item, reply in zip(examples.items, replies, strict=True):
         reported = _reported(reply.answer)
         planted, told = item["planted"], reported or []
-        matched = _matched(planted, told, config.lines)
+        pairs = _matched(planted, told, config.lines)
+        matched = len(pairs)
         same = reported is not None and matched == len(planted) == len(told)
+        if not reply.error:
+            about = {"id": item["id"], "code": _numbered(item["code"])}
+            reviews.append(_review_judge.Reviewed(**about, planted=planted, reported=told, matched=pairs))
         counts = {"matched": matched, "reported": len(told), "planted": len(planted)}
         more = {"readable": reported is not None, "expected": planted, "got": told}
         found.append(record(item["id"], same, reply, **counts, **more))
@@ -124,6 +142,10 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
             return len(keys) * one["matched"], sum(one[k] for k in keys), clean
 
         rows.append(of_all(endpoint, "review", metric, found, *at, "ratio", part, **told))
+    if judge is not None:
+        judged = _review_judge.score(endpoint, judge, reviews, examples.version, told["settings"])
+        rows += judged.rows
+        found += judged.examples
     return SuiteResult(rows=rows, examples=found)
 
 
@@ -135,11 +157,17 @@ def _reported(answer: str) -> list[dict[str, Any]] | None:
     except (ValueError, RecursionError):
         return None
     nothing = {"file": "", "line": None, "category": ""}
-    return [_issue(one) or nothing for one in given] if isinstance(given, list) else None
+    if not isinstance(given, list):
+        return None
+    told = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in given]
+    return [(_issue(one) or nothing) | {"text": said} for one, said in zip(given, told)]
 
 
-def _matched(planted: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], lines: int) -> int:
-    """The most pairs in which each issue stands once (augmenting paths, Berge 1957)."""
+def _matched(
+    planted: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], lines: int
+) -> dict[int, int]:
+    """The most pairs in which each issue stands once (augmenting paths, Berge 1957): the number of a report,
+    and that of its planted issue."""
 
     def fit(a: dict[str, Any], b: dict[str, Any]) -> bool:
         if a["category"] != b["category"] or (a["line"] is None) != (b["line"] is None):
@@ -158,4 +186,6 @@ def _matched(planted: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]],
                 return True
         return False
 
-    return sum(place(i, set()) for i in range(len(planted)))
+    for i in range(len(planted)):
+        place(i, set())
+    return taken

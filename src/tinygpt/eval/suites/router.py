@@ -25,7 +25,7 @@ from tinygpt.eval.playback import Playback
 from tinygpt.eval.suites import _rows
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, of_all, record, row, share
 
-SHAPE = "{query, gold_tool, tools?} or {method?, predicted_tool, gold_tool, query?}"
+SHAPE = "{query, gold_tool (or tool), tools?} or {method?, predicted_tool, gold_tool, query?}"
 ASK = (
     "Tools:\n{tools}\n\nRequest: {query}\n\n"
     "Which tool serves the request? Answer with its name and nothing else."
@@ -58,7 +58,7 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
     named = [{"name": one} if isinstance(one, str) else one for one in tools]
     if not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in named):
         raise DataError("a tool has no name")
-    wanted = _rows.text(row, "gold_tool")
+    wanted = _rows.text(row, "tool" if "tool" in row and "gold_tool" not in row else "gold_tool")
     told = {one["name"]: str(one.get("description") or "") for one in named}
     if told and wanted not in told:
         raise DataError(f"the tool '{wanted}' is not among the row's tools")

@@ -22,7 +22,8 @@ MAX_TOKENS = 16  # OpenAI's default
 FIM_TOKENS = 256
 DOCUMENT = {
     "model": "string", "prompt": "string|array", "suffix": "string", "max_tokens": "integer",
-    "echo": "boolean", "logprobs": "integer|boolean", "best_of": "integer", "stream": "boolean",
+    "echo": "boolean", "logprobs": "integer|boolean", "return_tokens_as_token_ids": "boolean",
+    "best_of": "integer", "stream": "boolean",
     "stream_options": "object", **ask.SAMPLING,
 }  # fmt: skip
 FIM_DOCUMENT = {
@@ -91,7 +92,8 @@ async def answer(request: Request, f: Fields, desk: Desk, settings: Settings) ->
     asked = job(f, settings, id)
     prompts = texts(f, "prompt", settings.limits.prompts)
     jobs = [desk.text(dataclasses.replace(asked, prompt=prompt)) for prompt in prompts]
-    form = TextForm(id, card, n=asked.n, usage=with_usage, logprobs=asked.logprobs is not None)
+    told, by_id = asked.logprobs is not None, f.flag("return_tokens_as_token_ids")
+    form = TextForm(id, card, n=asked.n, usage=with_usage, logprobs=told, by_id=by_id)
     return await respond(request, jobs, form, streamed=streamed)
 
 
@@ -115,9 +117,11 @@ async def fill(request: Request, f: Fields, desk: Desk, settings: Settings) -> R
 class TextForm:
     """Completions and their chunks; answer j to prompt i is choice i n + j."""
 
-    def __init__(self, id: str, card: ModelCard, *, n: int, usage: bool, logprobs: bool) -> None:
+    def __init__(
+        self, id: str, card: ModelCard, *, n: int, usage: bool, logprobs: bool, by_id: bool = False
+    ) -> None:
         self.heard: dict[tuple[int, int], Heard] = {}
-        self._n, self._usage, self._logprobs = n, usage, logprobs
+        self._n, self._usage, self._logprobs, self._by_id = n, usage, logprobs, by_id
         self._offsets: dict[int, reports.Offsets] = defaultdict(reports.Offsets)
         self._head = {
             "id": id,
@@ -135,7 +139,7 @@ class TextForm:
         elif said(event) and (event.text or self._logprobs):
             logprobs = None
             if self._logprobs and event.tokens:
-                logprobs = reports.of_text(event.tokens, self._offsets[index])
+                logprobs = reports.of_text(event.tokens, self._offsets[index], by_id=self._by_id)
             choice = {"index": index, "text": event.text, "logprobs": logprobs, "finish_reason": None}
         else:
             return []
@@ -149,12 +153,15 @@ class TextForm:
             {
                 "index": job * self._n + index,
                 "text": heard.text,
-                "logprobs": reports.of_text(heard.tokens, reports.Offsets()) if self._logprobs else None,
+                "logprobs": self._told(heard),
                 "finish_reason": heard.done.finish_reason if heard.done else "stop",
             }
             for (job, index), heard in sorted(self.heard.items())
         ]
         return self._head | {"choices": choices, "usage": self._used()}
+
+    def _told(self, heard: Heard) -> dict[str, Any] | None:
+        return reports.of_text(heard.tokens, reports.Offsets(), by_id=self._by_id) if self._logprobs else None
 
     def _used(self) -> dict[str, Any]:
         jobs = sorted({job for job, _ in self.heard})

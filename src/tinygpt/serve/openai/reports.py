@@ -63,9 +63,14 @@ class Offsets:
         return found
 
 
-def of_text(tokens: Sequence[Token], offsets: Offsets) -> dict[str, Any]:
+def of_text(tokens: Sequence[Token], offsets: Offsets, *, by_id: bool = False) -> dict[str, Any]:
     """`choices[].logprobs` of a completion. `top_logprobs` has the token itself beside its alternatives, and
-    of two with the same text the likelier, so that the largest number is the argmax's."""
+    of two with the same text the likelier, so that the largest number is the argmax's. `by_id`: tokens are
+    named "token_id:17" everywhere, as vLLM does, and no two are the same."""
+
+    def name(token: Token) -> str:
+        return f"token_id:{token.id}" if by_id else token.text
+
     tops: list[dict[str, float] | None] = []
     for token in tokens:
         if token.logprob is None:
@@ -73,12 +78,12 @@ def of_text(tokens: Sequence[Token], offsets: Offsets) -> dict[str, Any]:
             continue
         named: dict[str, float] = {}
         for other, logprob in (*token.top, (token, token.logprob)):
-            name, number = other.text, _number(logprob)
+            number = _number(logprob)
             assert number is not None
-            named[name] = max(number, named.get(name, number))
+            named[name(other)] = max(number, named.get(name(other), number))
         tops.append(named)
     return {
-        "tokens": [token.text for token in tokens],
+        "tokens": [name(token) for token in tokens],
         "token_logprobs": [_number(token.logprob) for token in tokens],
         "top_logprobs": tops,
         "text_offset": offsets.of(tokens),

@@ -14,6 +14,7 @@ from tinygpt.data.world.file_ops.tasks import (
     to_messages,
 )
 from tinygpt.data.world.file_ops.tools import TOOLS, execute
+from tinygpt.data.world.file_ops.trajectory import trajectory
 
 __all__ = [
     "HELD_OUT_SETS",
@@ -33,4 +34,5 @@ __all__ = [
     "splits",
     "system_prompt",
     "to_messages",
+    "trajectory",
 ]

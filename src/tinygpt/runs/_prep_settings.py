@@ -1,0 +1,69 @@
+"""Settings of `prep-data`, checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tinygpt.core.config import flag
+from tinygpt.core.errors import ConfigError, unknown
+from tinygpt.data import review_rows, stages
+from tinygpt.runs._prep_sources import Origin
+
+HELD_OUT = ".held_out.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of `prep-data`."""
+
+    sources: Annotated[tuple[Origin, ...], "Tables of a file: what is read."] = ()
+    stages: Annotated[tuple[dict[str, Any], ...], "Tables of a file: what rows go through, in order."] = ()
+    bfcl: Annotated[tuple[Path, ...], "One more source: BFCL's data, a folder or a file."] = ()
+    tau_bench: Annotated[Path | None, "One more source: a clone of tau-bench or tau2-bench."] = None
+    github: Annotated[tuple[str, ...], "One more source: owner/repo."] = ()
+    kinds: Annotated[tuple[str, ...], "Of --github: issues-prs, reviews, commits."] = ("issues-prs",)
+    dedup: Annotated[bool, "One more stage: leave out what was there before."] = False
+    out: Annotated[Path | None, "JSONL file to write; its card goes beside it."] = None
+    format: Annotated[
+        Literal["auto", "sft", "dpo", "plain", "any"], "What rows are made for; any: left as they are."
+    ] = "auto"
+    held_out: Annotated[float, f"Share of the rows that goes to NAME{HELD_OUT}."] = 0.0
+    shuffle: Annotated[bool, "Shuffle the rows."] = True
+    seed: Annotated[int, "Of the draws and the shuffle."] = 0
+    limit: Annotated[int, "Rows in all at most, the held-out ones included; 0: all."] = 0
+    resume: Annotated[bool, "Go on with what an interrupted command got from GitHub."] = False
+    dry_run: Annotated[bool, "Read and count; write nothing."] = False
+    force: Annotated[bool, "Replace an --out that tinygpt wrote."] = False
+
+    def __post_init__(self) -> None:
+        if wrong := next((kind for kind in self.kinds if kind not in review_rows.KINDS), None):
+            raise unknown("kind", wrong, review_rows.KINDS)
+        if not self.origins:
+            raise ConfigError(
+                "no source is named", hint="--config FILE with [[sources]], or --bfcl, --github"
+            )
+        if len({one.weight > 0 for one in self.origins}) > 1:
+            raise ConfigError("some sources have a weight and some have none", hint="give each one a weight")
+        if not 0 <= self.held_out < 1:
+            raise ConfigError(f"--held-out must be at least 0 and below 1, got {self.held_out:g}")
+        if self.limit < 0:
+            raise ConfigError(f"{flag('limit')} must not be negative, got {self.limit}")
+        if self.out is None and not self.dry_run:
+            raise ConfigError("--out is needed: where the rows go", hint="or count first: --dry-run")
+        _ = self.opened  # refuses unknown stages and options
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """All sources, those of the flags last."""
+        more = [Origin(bfcl=path) for path in self.bfcl]
+        more += [Origin(tau_bench=self.tau_bench)] if self.tau_bench is not None else []
+        more += [Origin(github=repo, kind=kind) for repo in self.github for kind in self.kinds]  # type: ignore[arg-type]
+        return (*self.sources, *more)
+
+    @property
+    def opened(self) -> list[tuple[str, stages.Step]]:
+        """The stages, ready."""
+        tables = [*self.stages, *([{"name": "exact"}] if self.dedup else [])]
+        return [stages.opened(table, self.seed) for table in tables]
