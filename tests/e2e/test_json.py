@@ -24,6 +24,8 @@ from tinygpt.core.rows import write_rows
 from unit.test_core_rows import row
 
 # What each command is called with; {at} is the folder of a short run, {out} a place that is still free.
+SPECIALIST = Path(__file__).resolve().parents[2] / "specialists" / "file-ops-tiny"
+
 LINES = {
     "quickstart": "--data {at}/rows.jsonl --out {out} --steps 1",
     "doctor": "",
@@ -38,10 +40,17 @@ LINES = {
     "tokenize-train": "--corpus {at}/corpus.txt --out {out} --vocab-size 300",
     "distill": "{at}/run --teacher {at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 "
     "--no-compile",
-    "reject": "{at}/run --data {at}/asked.jsonl --command true --max-tokens 3 --samples 2 --out {out}",
+    "synthesize": "--teacher {wide} --inputs {at}/asked.jsonl --out {out}.jsonl --max-tokens 20 --keep-cut "
+    "--temperature 1",
+    "magpie": "{wide} --out {out}.jsonl --count 1 --batch 64 --max-attempts 640 --max-user 60 "
+    "--max-assistant 60 --min-letters 1 --max-repetition 1 --temperature 1",
+    "build-escalate-data": "{at}/judged-by-two.jsonl --out {out}",
+    "record-correction": "--intent a --original b --corrected c --dir {out}",
+    "corrections-to-data": "--dir {at} --out {out}.jsonl",
+    "reject": "{specialist} --world file_ops --n 3 --samples 2 --out {out}",
     "gold-clone": "--n 3 --out {out}",
-    "rest": "{wide} --data {at}/asked.jsonl --command true --max-tokens 3 --samples 2 --out {out} "
-    "--set sft.steps=1 --set sft.lock=false --set sft.held_out=0 --set sft.compile=false",
+    "rest": "{specialist} --world file_ops --n 9 --samples 2 --out {out} --set sft.steps=1 --set sft.lock=false "
+    "--set sft.compile=false --set sft.context=256 --set sft.batch=2",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/final --method linear --out {out}",
@@ -145,6 +154,7 @@ def test_stdout_is_json_and_nothing_else(
             LINES[name]
             .format(
                 judgement=row_suites.FIXTURES,
+                specialist=SPECIALIST,
                 at=trained,
                 wide=wide,
                 out=tmp_path / "out",
@@ -185,6 +195,12 @@ def test_stdout_is_json_and_nothing_else(
         row_suites.write("sts", trained)
     if name == "eval-indic":
         row_suites.write("xquad", trained)
+    if name == "build-escalate-data":
+        told = {"prompt": "1?", "response": "1", "local_correct": True}
+        (trained / "judged-by-two.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    if name == "corrections-to-data":
+        told = {"intent": "a", "original": "b", "corrected": "c"}
+        (trained / "corrections.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
     if name == "prep-data":
         (trained / "mix.toml").write_text(f'[[sources]]\npath = "{trained}/rows.jsonl"\n')
     if name == "extractor-data":
@@ -200,7 +216,7 @@ def test_stdout_is_json_and_nothing_else(
     if name == "reasoning-classify":
         row_of = {"prompt": "Who?", "reasoning_depth": "single-hop"}
         (trained / "depths.jsonl").write_text(json.dumps(row_of) + "\n", encoding="utf-8")
-    if name in ("generate", "reject", "rest"):
+    if name in ("generate", "synthesize"):
         (trained / "asked.jsonl").write_text('{"prompt": "The"}\n', encoding="utf-8")
     if name == "bake-lora":
         given = ("--data", trained / "rows.jsonl", "--out", trained / "tuned", "--steps", 1, "--batch", 4)

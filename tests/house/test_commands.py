@@ -29,6 +29,9 @@ FREE = {
     "--regex", "--choices", "--out-field", "--url", "--allow-host", "--api-key", "--cors-origin", "--host",
     "--keep-alive", "--lora", "--metric", "--quantize", "--task", "--budget", "--tasks", "--gen-kwargs",
     "--think-end-token", "--hf-model", "--device", "--judged", "--user-model", "--user-url",
+    "--teacher", "--api-key-env", "--input-field", "--body", "--licence",
+    "--reward", "--intent", "--original", "--corrected", "--input", "--source", "--model", 
+    "--reason",
     "--judge-url",
     "--score-field", "--where", "--target-mix", "--language",
     "--config-name", "--split", "--revision", "--label", "--since", "--token-env", "--api-url", "--github",
@@ -48,6 +51,12 @@ ORIGINAL = {
     "--optimizer, --layer-drop, --throttle, --steps, --batch, --lr, --qlora, --qlora-bits --bits",
     "distill": "--teacher, --corpus, --out, --tokenizer, --temperature, --alpha --kl-weight, --steps, --lr, "
     "--batch, --context --ctx, --clip --grad-clip",
+    "synthesize": "--teacher, --teacher-model, --inputs, --out, --input-field, --system, --system-file, "
+    "--json-schema --schema, --grammar, --max-tokens, --temperature, --parallel, --rate-limit, --retries, "
+    "--timeout",
+    "magpie": "--out, --count, --template, --max-user, --max-assistant, --temperature",
+    "build-escalate-data": "--out",
+    "corrections-to-data": "--replay, --replay-ratio",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
     "filter": "--in, --out, --pii, --drop-pii, --toxicity, --toxicity-model, --sidecar",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.core.errors import TinyGPTError
+from tinygpt.core.errors import RemoteError, TinyGPTError
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs._openai import Client, Refused, withheld
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from tinygpt.infer.request import Answer, Constraint
 
 FATAL = (401, 403, 404, 405)  # what a server says to every row alike
+WRONG = (400, 413, 422)  # what it says to one row, and would say again
 WINDOW = 4  # rows taken at once, for each that is being answered
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """One answer that is wanted: to a text that is continued, or to messages (`raw`: as the row has them, in
-    OpenAI's form)."""
+    """One answer that is wanted: to a text or ids that are continued, or to messages (`raw`: as the row has
+    them, in OpenAI's form)."""
 
     number: int
     sample: int
@@ -33,6 +35,7 @@ class Ask:
     sha: str
     seed: int
     text: str | None = None
+    ids: list[int] | None = None
     messages: list[dict[str, Any]] | None = None
     raw: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
@@ -49,6 +52,7 @@ class Told:
     prompt_tokens: int | None = None
     error: str = ""
     again: bool = False
+    seconds: float | None = None  # that a server took, with all tries and waits
 
 
 class Local:
@@ -88,7 +92,9 @@ class Local:
     def _start(self, ask: Ask) -> Answer | Told:
         """Its place in the queue; a row that cannot be answered is told of."""
         try:
-            if ask.text is not None:
+            if ask.ids is not None:
+                ids = ask.ids
+            elif ask.text is not None:
                 ids = self.engine.encode(ask.text)
             else:
                 ids = self.engine.encode_chat(ask.messages or [], ask.tools)
@@ -103,6 +109,8 @@ class Local:
     def _told(self, ask: Ask, answer: Answer | Told) -> Told:
         if isinstance(answer, Told):
             return answer
+        if answer.error is not None:
+            return Told(error=str(answer.error))
         message = None
         if ask.messages is not None:
             assert self.engine.template is not None
@@ -132,10 +140,14 @@ def _ended(growing: list[tuple[Ask, Any]], done: Any, ordered: bool) -> list[tup
 
 
 class Remote:
-    """A server: so many requests are made at once. `fields` are those of every request."""
+    """A server: so many requests are made at once. `fields` are those of every request; `wishes` are left out
+    where the server refuses a request with them and answers it without: from then on `unheard` is true."""
 
-    def __init__(self, client: Client, fields: dict[str, Any], concurrency: int) -> None:
+    def __init__(
+        self, client: Client, fields: dict[str, Any], concurrency: int, wishes: dict[str, Any] | None = None
+    ) -> None:
         self._client, self._fields, self._concurrency = client, fields, concurrency
+        self._wishes, self.unheard = wishes or {}, False
         self._tasks: queue.SimpleQueue[tuple[Ask, Future[Told]] | None] = queue.SimpleQueue()
 
     def answers(self, asks: Iterator[Ask], *, ordered: bool) -> Iterator[tuple[Ask, Told]]:
@@ -174,30 +186,53 @@ class Remote:
                 future.set_exception(error)
 
     def _ask(self, ask: Ask) -> Told:
-        body: dict[str, Any] = {**self._fields, "seed": ask.seed}
-        if ask.text is not None:
-            path, body = "/completions", body | {"prompt": ask.text}
-        else:
-            path, body = "/chat/completions", body | {"messages": ask.raw}
-            body |= {"tools": ask.tools} if ask.tools else {}
+        began = time.perf_counter()
         try:
-            return _read(self._client.post(path, body), ask)
+            told = self._heard(ask)
         except Refused as error:
             if error.status in FATAL:
                 raise
-            return Told(error=error.message, again=error.status not in (400, 413, 422))
+            told = Told(error=error.message, again=error.status not in WRONG)
         except TinyGPTError as error:
-            return Told(error=error.message, again=True)
+            told = Told(error=error.message, again=True)
+        return replace(told, seconds=time.perf_counter() - began)
+
+    def _heard(self, ask: Ask) -> Told:
+        if self._wishes and not self.unheard:
+            try:
+                return self._once(ask, self._wishes)
+            except Refused as error:
+                if error.status not in WRONG:
+                    raise
+            told = self._once(ask, {})
+            self.unheard = True
+            return told
+        return self._once(ask, {})
+
+    def _once(self, ask: Ask, wishes: dict[str, Any]) -> Told:
+        path, body = self._request(ask)
+        return self._client.read(path, body | wishes, lambda found: self._read(found, ask))
+
+    def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
+        """Where a request goes, and its body."""
+        body: dict[str, Any] = {"seed": ask.seed, **self._fields}
+        if ask.messages is None:
+            return "/completions", body | {"prompt": ask.text if ask.ids is None else ask.ids}
+        return "/chat/completions", body | {"messages": ask.raw} | ({"tools": ask.tools} if ask.tools else {})
+
+    def _read(self, found: dict[str, Any], ask: Ask) -> Told:
+        """What an answer says; RemoteError where it says nothing that can be read."""
+        return _read(found, ask)
 
 
 def _read(found: dict[str, Any], ask: Ask) -> Told:
     """What a server's answer says."""
     try:
         choice = found["choices"][0]
-        message = None if ask.text is not None else dict(choice["message"])
+        message = None if ask.messages is None else dict(choice["message"])
         text = str((choice["text"] if message is None else message.get("content")) or "")
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        return Told(error=f"the server's answer has no {error}", again=True)
+        raise RemoteError(f"the server's answer has no {error}") from error
     if why := withheld(choice):
         return Told(error=why)
     usage = found.get("usage") or {}

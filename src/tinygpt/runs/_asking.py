@@ -123,7 +123,7 @@ def asks(config: Config, out: Predictions, count: Count) -> Iterator[Ask]:
             if out.has(number, sample, row_sha):
                 count.kept += 1
                 continue
-            seed = _seed(config.seed or 0, number, sample)
+            seed = seed_of(config.seed or 0, number, sample)
             yield dataclasses.replace(ask, sample=sample, seed=seed, row=row, sha=row_sha)
 
 
@@ -142,7 +142,7 @@ def _ask(config: Config, number: int, row: Any) -> Ask:
     return dataclasses.replace(blank, messages=messages, raw=raw, tools=found.tools)
 
 
-def _seed(seed: int, number: int, sample: int) -> int:
+def seed_of(seed: int, number: int, sample: int) -> int:
     """A seed for each answer, whatever the others are."""
     digest = hashlib.blake2b(f"{seed}:{number}:{sample}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little") >> 1  # what servers take as a signed number, too

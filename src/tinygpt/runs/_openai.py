@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import functools
 import http.client
 import json
 import os
@@ -15,12 +16,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, TypeVar
 
 from tinygpt.core.errors import ConfigError, RemoteError
+from tinygpt.runs._pace import Pace
 
-AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)  # what a server says that may answer later
+T = TypeVar("T")
+
+AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # what a server says that may answer later
 LONGEST = 300.0  # seconds that are waited at most, whatever a server asks for
 SHOWN = 300  # letters of a server's message
 
@@ -51,14 +55,37 @@ class Refused(RemoteError):
         self.status = status
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: the key is for the server that was named."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        return None
+
+
+@functools.cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Stay)
+
+
 class Client:
     """A server's /v1. May be used from several threads at once.
 
     seconds: longest wait for an answer; tries: how often a request is made at most; pause: how it is waited
-    between them."""
+    between them, for `first` seconds at the start and each time for twice as long, less a random part that
+    `seed` gives. headers: those that show a key, in place of OPENAI_API_KEY's. pace: when a request may
+    be made."""
 
     def __init__(
-        self, url: str, *, seconds: float = 600.0, tries: int = 6, pause: Callable[[float], Any] = time.sleep
+        self,
+        url: str,
+        *,
+        seconds: float = 600.0,
+        tries: int = 6,
+        pause: Callable[[float], Any] = time.sleep,
+        first: float = 1.0,
+        seed: int = 0,
+        headers: Mapping[str, str] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -66,12 +93,18 @@ class Client:
                 f"--url {url} is no address of a server", hint="such as http://127.0.0.1:8080/v1"
             )
         self.url = url.rstrip("/") + ("/v1" if parts.path in ("", "/") else "")
-        self._seconds, self._tries, self._pause = seconds, tries, pause
-        self._random, self._guard = random.Random(0), threading.Lock()
+        self._seconds, self._tries, self._pause, self._first = seconds, tries, pause, first
+        self._random, self._guard = random.Random(seed), threading.Lock()
+        self._headers, self._pace = headers, pace
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON answer; made again after what may pass. Refused, or RemoteError after the last try."""
         return self._insisting(lambda: self._json(path, body))
+
+    def read(self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """The same, as `read` makes it of the answer: where that raises RemoteError the request is made
+        again, too."""
+        return self._insisting(lambda: read(self._json(path, body)))
 
     def get(self, path: str) -> dict[str, Any]:
         """The same without a body."""
@@ -103,21 +136,25 @@ class Client:
                     raise RemoteError(f"the server broke off: {_message(chunk)}")
                 yield chunk
 
-    def _insisting(self, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _insisting(self, ask: Callable[[], T]) -> T:
         for number in range(1, self._tries + 1):
+            if self._pace is not None:
+                self._pace.take()
             try:
                 return ask()
             except Refused as error:
+                wait = getattr(error, "after", None)
+                if error.status in AGAIN and wait is not None and self._pace is not None:
+                    self._pace.hold(min(LONGEST, wait))
                 if error.status not in AGAIN or number == self._tries:
                     raise
-                wait = getattr(error, "after", None)
             except RemoteError:
                 if number == self._tries:
                     raise
                 wait = None
             with self._guard:  # callers that failed together come back apart
                 share = self._random.uniform(0.5, 1.0)
-            self._pause(min(LONGEST, 0.5 * 2**number * share if wait is None else wait))
+            self._pause(min(LONGEST, self._first * 2 ** (number - 1) * share if wait is None else wait))
         raise AssertionError
 
     def _json(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -143,12 +180,12 @@ class Client:
 
     @contextlib.contextmanager
     def _open(self, path: str, body: dict[str, Any] | None) -> Generator[Any]:
-        key = os.environ.get("OPENAI_API_KEY", "")
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        headers = {"Content-Type": "application/json"}
+        headers |= keyed(os.environ.get("OPENAI_API_KEY", "")) if self._headers is None else self._headers
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._seconds) as response:
+            with _opener().open(request, timeout=self._seconds) as response:
                 yield response
         except urllib.error.HTTPError as error:
             with error:
@@ -161,6 +198,11 @@ class Client:
                 f"{self.url}{path} does not answer: {why or type(error).__name__}",
                 hint="is the server running?",
             ) from error
+
+
+def keyed(key: str) -> dict[str, str]:
+    """The header that shows a key, where there is one."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _after(text: str | None) -> float | None:

@@ -145,7 +145,7 @@ class RemoteEndpoint:
     ) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "max_tokens": max_tokens}
         if isinstance(prompt, list):
-            body["messages"] = _spelled(prompt)
+            body["messages"] = spelled(prompt)
         else:
             body["prompt"] = prompt if isinstance(prompt, str) else list(prompt)
         return body | ({"stop": list(stop)} if stop else {}) | ({"tools": list(tools)} if tools else {})
@@ -225,7 +225,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _spelled(messages: Sequence[Message]) -> list[Message]:
+def spelled(messages: Sequence[Message]) -> list[Message]:
     """Messages as OpenAI's API has them: calls have an id and their arguments as text, results name them."""
     told: list[Message] = []
     open_calls: list[str] = []
