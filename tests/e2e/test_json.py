@@ -49,8 +49,8 @@ LINES = {
     "corrections-to-data": "--dir {at} --out {out}.jsonl",
     "reject": "{specialist} --world file_ops --n 3 --samples 2 --out {out}",
     "gold-clone": "--n 3 --out {out}",
-    "rest": "{specialist} --world file_ops --n 9 --samples 2 --out {out} --set sft.steps=1 --set sft.lock=false "
-    "--set sft.compile=false --set sft.context=256 --set sft.batch=2",
+    "rest": "{specialist} --world file_ops --n 9 --samples 2 --out {out} --set sft.steps=1 "
+    "--set sft.lock=false --set sft.compile=false --set sft.context=256 --set sft.batch=2",
     "finetune": "{at}/run --corpus {at}/corpus.txt --out {out} --steps 1 --batch 4 --no-compile",
     "sft": "{at}/run --data {at}/rows.jsonl --out {out} --steps 1 --batch 4 --no-compile",
     "merge": "{at}/run {at}/run/final --method linear --out {out}",
