@@ -226,7 +226,7 @@ def test_filters_count_what_they_drop(model: Path, tmp_path: Path) -> None:
     with FakeOpenAI(answer).serving() as server:
         found = good(
             "magpie", "writer", "--url", server.url, "--tokenizer", model, "--out", tmp_path / "out.jsonl",
-            "--count", 2, "--language", "english", "--batch", 3, "--reward", f"{reward}:good", "--json",
+            "--count", 2, "--language", "en", "--batch", 3, "--reward", f"{reward}:good", "--json",
         ).json  # fmt: skip
     assert found["attempts"] == 9 and found["dropped"] == {why: 1 for *_, why in TURNS if why}
     kept = _read(tmp_path / "out.jsonl")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tinygpt.core.errors import ConfigError
-from tinygpt.data import tongue
+from tinygpt.data import language as languages
 
 RUN = 3  # words of a run
 SHORT, LONG, LOOP, FOREIGN = "too short", "too long", "repeats itself", "another language"
@@ -22,7 +22,9 @@ class Sift:
     max_repetition: Annotated[
         float, "Largest share of a message's runs of three words that came before in it; 1: any."
     ] = 0.5
-    language: Annotated[tuple[str, ...], "Languages of messages, as english,german; not given: any."] = ()
+    language: Annotated[
+        tuple[str, ...], "Languages of messages, as en,de; not given: any. Short ones have none."
+    ] = ()
 
     def __post_init__(self) -> None:
         if self.min_letters < 1 or self.max_letters < 0 or 0 < self.max_letters < self.min_letters:
@@ -31,7 +33,8 @@ class Sift:
             )
         if not 0 <= self.max_repetition <= 1:
             raise ConfigError(f"--max-repetition must be from 0 to 1, got {self.max_repetition}")
-        tongue.check(self.language)
+        if self.language:
+            languages.checked(self.language)
 
     def fault(self, text: str) -> str:
         """Why a message is dropped; "" where it is kept."""
@@ -42,7 +45,8 @@ class Sift:
             return LONG
         if repetition(text) > self.max_repetition:
             return LOOP
-        return "" if tongue.spoken(text, self.language) else FOREIGN
+        code = languages.of(text)[0] if self.language else ""
+        return FOREIGN if code and code not in self.language else ""
 
 
 def repetition(text: str) -> float:

@@ -6,14 +6,13 @@ counted.
 
 Example:
 
-    tinygpt magpie runs/chat/final --out written.jsonl --count 500 --language english
+    tinygpt magpie runs/chat/final --out written.jsonl --count 500 --language en
 """
 
 from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.data import tongue
 from tinygpt.data.template import _choice
 from tinygpt.runs._magpie import Config
 from tinygpt.runs.magpie import run
@@ -33,5 +32,5 @@ def call(config: Config, out: Output) -> None:
 
 main = from_config(
     Config, call, arguments=("model",), spares={"url": "model"}, also={"adapter": "lora"},
-    choices={"template": _choice.names(), "language": tongue.NAMES},
+    choices={"template": _choice.names()},
 )  # fmt: skip
