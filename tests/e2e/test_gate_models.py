@@ -161,7 +161,7 @@ def test_a_suite_of_tinygpt_is_ended_and_the_next_one_goes_on(
     assert done.code == 2 and not (tmp_path / "b.jsonl").exists(), done.err
     (line,) = (line for line in done.out.splitlines() if line.startswith("problem: bad: "))
     assert re.fullmatch(f"problem: {says}", line), line
-    assert {one["candidateScore"] for one in found["suites"] if one["name"] == "good"} == {1.0}
+    assert {one["candidateScore"] for one in found["suites"] if one["name"] == "good"} == {1.0}, done.out
     assert found["spent"]["good"]["peakMb"] > 20 and found["spent"]["bad"]["seconds"] > 0
     assert not children() and (asked != "stall" or seen)
 

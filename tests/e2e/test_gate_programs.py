@@ -54,6 +54,8 @@ def test_nothing_goes_on_after_a_signal(name: str, tmp_path: Path) -> None:
     gate = subprocess.Popen(
         [sys.executable, "-m", "tinygpt", *map(str, words)], cwd=tmp_path, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)},
+        # Tests that nohup started pass on that SIGHUP is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
     try:
         assert (tmp_path / "begun").read_text() == "x"

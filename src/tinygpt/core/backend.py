@@ -24,7 +24,6 @@ import ctypes
 import functools
 import os
 import re
-import resource
 import shutil
 import sys
 import threading
@@ -36,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from tinygpt.core import _blas, _jit
+from tinygpt.core import _blas, _jit, resident
 
 if TYPE_CHECKING:
     from mlx import nn as nn
@@ -323,8 +322,7 @@ def memory_peak() -> int:
     """Most bytes held so far: MLX's own count on a GPU, the resident set of the process on a CPU."""
     if setup().device != "cpu":
         return mx.get_peak_memory()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
+    return resident.peak()
 
 
 def nvidia_driver() -> str | None:

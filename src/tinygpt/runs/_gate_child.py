@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from tinygpt.core import resident
 from tinygpt.core.config import fields, from_dict
 from tinygpt.core.errors import ConfigError, TinyGPTError
 from tinygpt.core.events import Event, Events, to_json
@@ -20,7 +20,6 @@ from tinygpt.core.files import write_json
 from tinygpt.core.rows import append_records, beside, write_rows
 from tinygpt.eval.gate.spec import Budget, Spec, Suite, parse
 from tinygpt.runs._asked import NOWHERE, Asked
-from tinygpt.runs._gate_process import mib
 from tinygpt.runs._suites import measure, settings
 
 JOB, LINES = "job.json", "lines.jsonl"
@@ -110,7 +109,7 @@ def _main(folder: Path) -> None:
                 write_rows(out, found)
             except TinyGPTError as error:
                 why = str(error)
-            peak = mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            peak = resident.peak() / (1 << 20)
             most = spec.budget.sandbox_ram_mb
             full = most is not None and peak > most
             lines.say(ended=number, why=why, peak_mb=peak, full=full)

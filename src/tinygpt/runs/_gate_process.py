@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinygpt.core import resident
 from tinygpt.core.errors import UnsupportedError
 from tinygpt.eval.gate.spec import Budget
 
@@ -61,7 +62,7 @@ def _watched(
     begun: Callable[[], float],
     guard: Callable[[int], None],
 ) -> Ended:
-    start = time.monotonic()
+    start, own = time.monotonic(), resident.peak() / (1 << 20)
     with log.open("wb") as file, _few_processors(budget.sandbox_cpus):
         process = subprocess.Popen(
             argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
@@ -83,7 +84,7 @@ def _watched(
             took = time.monotonic() - max(start, begun())
             if budget.wall_seconds is not None and took > budget.wall_seconds:
                 why = f"it was killed: it took longer than the budget's wall_seconds, {budget.wall_seconds:g}"
-            elif most is not None and (peak := max(peak, memory_mb(process.pid))) > most:
+            elif (peak := max(peak, memory_mb(process.pid))) > (math.inf if most is None else most):
                 why = f"it was killed: it took {peak:.0f} MiB; the budget's sandbox_ram_mb is {most:g}"
     except BaseException:
         _tell(process.pid, signal.SIGTERM)
@@ -93,7 +94,8 @@ def _watched(
         _tell(process.pid, signal.SIGKILL)
     ended.wait()
     code, largest = said[0]
-    return Ended(code, time.monotonic() - start, max(peak, largest), why)
+    # Linux begins a child's largest at what this process had taken: up to that it says nothing.
+    return Ended(code, time.monotonic() - start, max(peak, largest) if largest > own else peak, why)
 
 
 def _tell(group: int, number: int) -> None:
