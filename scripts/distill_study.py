@@ -3,9 +3,9 @@
     python scripts/distill_study.py --out runs/study [--seeds 0,1,2] [--only tokenizers,teacher,students]
 
 A teacher of 12 layers learns the standard library's sources of this Python (no tests, no packages). Then tiny
-students, two layers with a mixture of experts, learn the same text for equally many steps from nothing: from
-the text alone, by forward KL, by reverse KL, and on-policy (half of the steps on their own continuations,
-Jensen-Shannon). The students of `same` have the teacher's tokenizer, those of `other` a smaller one of their
+students, two layers with a mixture of experts, learn the same text: from the text alone for a start, and from
+there for equally many steps each from the text alone, by forward KL, by reverse KL, and on-policy (half of
+the steps on their own continuations, Jensen-Shannon). The students of `same` have the teacher's tokenizer, those of `other` a smaller one of their
 own. Stages that are done are not repeated. The table gives held-out bits per byte, on the library's last
 files, mean and range over the seeds.
 """
@@ -24,11 +24,13 @@ from pathlib import Path
 LEAVE_OUT = "site-packages,test,tests,idlelib,lib2to3,pydoc_data,__pycache__,turtledemo"
 TEACHER = ["--set", "model.num_hidden_layers=12", "--set", "model.hidden_size=128"]
 STUDENT = ["--set", "model.num_hidden_layers=2", "--set", "model.hidden_size=64", "--moe-experts", "4"]
+START = "start"
 WAYS = {
+    START: ["--alpha", "0"],
     "labels": ["--alpha", "0"],
-    "forward KL": ["--loss", "forward_kl"],
-    "reverse KL": ["--loss", "reverse_kl"],
-    "on-policy": ["--loss", "jsd", "--on-policy", "0.5"],
+    "forward KL": ["--alpha", "0.5", "--loss", "forward_kl"],
+    "reverse KL": ["--alpha", "0.5", "--loss", "reverse_kl"],
+    "on-policy": ["--alpha", "0.5", "--loss", "jsd", "--on-policy", "0.5"],
 }
 VOCABULARY = {"same": 2048, "other": 1024}
 
@@ -52,13 +54,15 @@ def text(out: Path) -> list[object]:
 
 
 def students(out: Path, kind: str, way: str, seed: int, steps: int) -> Path:
-    """One student."""
+    """One student: fresh for the start, else from the start of its seed."""
     run = out / f"{kind}-{way.replace(' ', '-')}-{seed}"
     if not (run / "final").exists():
+        fresh = ["--tokenizer", out / f"tokenizer-{kind}", *STUDENT]
+        begun = [out / f"{kind}-{START}-{seed}" / "final", "--full"]
         tinygpt(
-            "distill", "--teacher", out / "teacher", *text(out), "--tokenizer", out / f"tokenizer-{kind}",
+            "distill", *(fresh if way == START else begun), "--teacher", out / "teacher", *text(out),
             "--out", run, "--steps", steps, "--batch", 8, "--context", 128, "--lr", "3e-3", "--seed", seed,
-            "--no-lock", "--force", *STUDENT, *WAYS[way],
+            "--no-lock", "--force", *WAYS[way],
         )  # fmt: skip
     return run
 
