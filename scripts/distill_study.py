@@ -2,12 +2,12 @@
 
     python scripts/distill_study.py --out runs/study [--seeds 0,1,2] [--only tokenizers,teacher,students]
 
-A teacher of 12 layers learns the standard library's sources of this Python (no tests, no packages). Then tiny
-students, two layers with a mixture of experts, learn the same text: from the text alone for a start, and from
-there for equally many steps each from the text alone, by forward KL, by reverse KL, and on-policy (half of
-the steps on their own continuations, Jensen-Shannon). The students of `same` have the teacher's tokenizer, those of `other` a smaller one of their
-own. Stages that are done are not repeated. The table gives held-out bits per byte, on the library's last
-files, mean and range over the seeds.
+A teacher of 12 layers learns the standard library's sources of this Python (no tests, no packages). Then
+tiny students, two layers with a mixture of experts, learn the same text: from the text alone for a start,
+and from there for equally many steps each from the text alone, by forward KL, by reverse KL, and on-policy
+(half of the steps on their own continuations, Jensen-Shannon). The students of `same` have the teacher's
+tokenizer, those of `other` a smaller one of their own. Stages that are done are not repeated. The table
+gives held-out bits per byte, on the library's last files, mean and range over the seeds.
 """
 
 from __future__ import annotations
