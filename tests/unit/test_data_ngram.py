@@ -58,10 +58,6 @@ def test_ascii_words_are_those_of_the_pattern() -> None:
     assert ngram.words(text).split() == ngram.WORD.findall(text.lower())
 
 
-def test_strings_are_found_at_any_depth() -> None:
-    assert list(ngram.strings({"a": "x", "b": [{"c": "y", "d": 3}, "z"], "e": None})) == ["x", "y", "z"]
-
-
 def test_fingerprints() -> None:
     assert ngram.fingerprint("a") == ngram.fingerprint("a") != ngram.fingerprint("b")
     assert len(ngram.fingerprint("\ud800")) == 16

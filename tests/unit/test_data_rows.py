@@ -265,3 +265,12 @@ def test_all_that_a_row_says() -> None:
     for wrong in ({"x": 1}, {"text": 3}, [1], {"x": "\ud800"}):
         with pytest.raises(DataError):
             rows.whole(wrong)
+
+
+def test_strings_are_found_at_any_depth() -> None:
+    assert list(rows.strings({"a": "x", "b": [{"c": "y", "d": 3}, "z"], "e": None})) == ["x", "y", "z"]
+    assert list(rows.strings({"a": "x", "b": [{"a": "y"}, "z"]}, lambda key: key == "a")) == ["z"]
+    deep: list[object] = ["end"]
+    for _ in range(5000):
+        deep = [deep]
+    assert list(rows.strings(deep)) == ["end"]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tinygpt.data import ngram
+from tinygpt.data import ngram, rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ class Evaluation:
         self.n_short = 0
         for example, row in examples:
             self.examples.append(example)
-            for text in dict.fromkeys(ngram.words(text) for text in ngram.strings(row)):
+            for text in dict.fromkeys(ngram.words(text) for text in rows.strings(row)):
                 if text.count(" ") + 1 < self.settings.least or not text:
                     self.n_short += bool(text)
                     continue

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,15 +52,6 @@ def words(text: str) -> str:
 def fingerprint(text: str) -> bytes:
     """16 bytes that are equal for equal texts."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def strings(row: Any) -> Iterator[str]:
-    """Every text in a row of data, at any depth."""
-    if isinstance(row, str):
-        yield row
-    elif isinstance(row, Mapping | list):
-        for value in row.values() if isinstance(row, Mapping) else row:
-            yield from strings(value)
 
 
 def hashes(texts: Sequence[str], n: int, *, whole: bool = False) -> tuple[Hashes, NDArray[np.int64]]:

@@ -16,7 +16,7 @@ A "system" may come beside a question. `--map new=old` renames columns before th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,6 @@ from tinygpt.core.errors import ConfigError, DataError, nearest
 from tinygpt.data import table
 from tinygpt.data.message import Message, json_of, kind_of, text_of, to_message
 from tinygpt.data.message import to_call as to_call  # what templates and suites need of a row
-from tinygpt.data.ngram import strings
 
 T = TypeVar("T")
 
@@ -180,6 +179,19 @@ def to_text(row: Any, field: str = "text") -> str:
     if field not in _object(row):
         raise DataError(f"no '{field}' in the row; its keys: {', '.join(row) or 'none'}")
     return text_of(row[field], field)
+
+
+def strings(row: Any, leave_out: Callable[[str], bool] = lambda key: False) -> Iterator[str]:
+    """Every text in a row, in its order and at any depth, but below keys that are to be left out."""
+    left = [row]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            left += [value[key] for key in reversed(value) if not leave_out(str(key))]
+        elif isinstance(value, list):
+            left += reversed(value)
 
 
 def whole(row: Any) -> str:

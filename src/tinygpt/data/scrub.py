@@ -14,8 +14,9 @@ from typing import Any
 
 from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.core.family import Family
-from tinygpt.data import secrets
+from tinygpt.data import rows, secrets
 
+SPEAKS = ("role", "from")  # columns whose texts say who speaks
 PII = Family("tinygpt.data.pii", verb="find")
 # In the order in which they are believed where two see the same text.
 ORDER = ("email", "iban", "credit_card", "ssn", "mac", "ip", "phone", "name")
@@ -126,17 +127,9 @@ def is_name(key: str) -> bool:
     return _NAMED.search(key) is not None
 
 
-def texts(row: Any, depth: int = 0) -> Iterator[str]:
-    """Every text of a row but those that name it; JSON as text is one text."""
-    if isinstance(row, str):
-        yield row
-    elif depth < DEEPEST and isinstance(row, dict):
-        for key, value in row.items():
-            if not is_name(str(key)) and key not in ("role", "from"):
-                yield from texts(value, depth + 1)
-    elif depth < DEEPEST and isinstance(row, list):
-        for value in row:
-            yield from texts(value, depth + 1)
+def texts(row: Any) -> Iterator[str]:
+    """Every text of a row but those that name it or say who speaks; JSON as text is one text."""
+    return rows.strings(row, lambda key: key in SPEAKS or is_name(key))
 
 
 def _join(field: str, key: Any) -> str:

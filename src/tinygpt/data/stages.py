@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from tinygpt.core import config as configs
 from tinygpt.core.errors import ConfigError, DataError, unknown
-from tinygpt.data import recognise
+from tinygpt.data import recognise, rows
 
 Row = dict[str, Any]
 Step = Callable[[Row], "Row | str"]
@@ -86,15 +86,7 @@ def opened(table: Mapping[str, Any], seed: int, more: Mapping[str, str] | None =
 
 def texts(row: Any) -> Iterator[str]:
     """Every text in a row, but those that say where it is from."""
-    if isinstance(row, str):
-        yield row
-    elif isinstance(row, Mapping):
-        for key, value in row.items():
-            if key not in ASIDE:
-                yield from texts(value)
-    elif isinstance(row, list):
-        for value in row:
-            yield from texts(value)
+    return rows.strings(row, lambda key: key in ASIDE)
 
 
 def digest(row: Row, *, fold: bool = False, salt: str = "") -> bytes:

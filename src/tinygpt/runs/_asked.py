@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from tinygpt.core import config as configs
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
-from tinygpt.core.rows import beside, read_rows
+from tinygpt.core.rows import EvalRow, append_records, beside, read_rows, write_rows
 from tinygpt.eval.endpoint import Endpoint
 from tinygpt.eval.playback import Playback
 from tinygpt.runs import _pieces
@@ -75,6 +76,13 @@ class Asked(Adapters):
                 f"--examples: {self.records} exists and holds no records of examples",
                 hint="give another file",
             )
+
+    def write(self, rows: list[EvalRow], records: Sequence[dict[str, Any]]) -> None:
+        """Append what was found to its files, the records first: no row is there without its own."""
+        if self.records is not None:
+            append_records(self.records, records)
+        if self.out is not None:
+            write_rows(self.out, rows, append=True)
 
     def open(self, events: Events) -> Endpoint:
         """The model or the server. RemoteError where the server does not answer as it should."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.data import card, corpus, ngram, rows, table
+from tinygpt.data import card, corpus, rows, table
 from tinygpt.data.message import json_of, kind_of, text_of
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _unit(file: int, number: int, item: Any, field: str, score: str, whole: bool
     if isinstance(item, str):
         return Unit(file, number, item, item, 0.0)
     text = text_in(json_of(item, "row"), field)  # what JSON has not cannot be written later
-    return Unit(file, number, text, "\n".join(ngram.strings(item)) if whole else "", _score(item, score))
+    return Unit(file, number, text, "\n".join(rows.strings(item)) if whole else "", _score(item, score))
 
 
 def text_in(item: Any, field: str) -> str:
@@ -123,7 +123,7 @@ def text_in(item: Any, field: str) -> str:
         raise DataError(f"expected a JSON object, got {kind_of(item)}")
     if field not in item:
         raise DataError(f"no '{field}' in the row; its keys: {', '.join(item) or 'none'}")
-    return text_of("\n".join(ngram.strings(item[field])), field)
+    return text_of("\n".join(rows.strings(item[field])), field)
 
 
 def _score(row: Any, name: str) -> float:

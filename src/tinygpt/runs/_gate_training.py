@@ -9,7 +9,7 @@ from typing import Any
 from tinygpt.core.config import load_file
 from tinygpt.core.errors import DataError, TinyGPTError
 from tinygpt.core.events import Events
-from tinygpt.data import corpus, ngram, table
+from tinygpt.data import corpus, rows, table
 from tinygpt.data.source import text as text_source
 from tinygpt.eval.gate.evidence import Side
 from tinygpt.eval.gate.leak import overlap, question
@@ -102,6 +102,6 @@ def _of_file(path: Path, bad: list[tuple[int, str]]) -> Iterator[str]:
             continue
         for number, row in table.records(file):
             try:
-                yield from ngram.strings(row())
+                yield from rows.strings(row())
             except DataError as error:
                 bad.append((number, f"{file}: {error.message}"))

@@ -19,7 +19,7 @@ from typing import Any
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.core.files import peek_json, write_json
-from tinygpt.core.rows import EvalRow, append_records, write_rows
+from tinygpt.core.rows import EvalRow
 from tinygpt.eval.suites._result import Clock
 from tinygpt.eval.suites._result import version as hashed
 from tinygpt.runs import _bfcl_results, _harness
@@ -48,10 +48,7 @@ def run(config: Config, events: Events) -> list[EvalRow]:
         clock, run_id = Clock(), str(uuid.uuid4())
         rows, records = _measured(config, root, python, clock, events)
     rows = [dataclasses.replace(row, run_id=run_id) for row in rows]
-    if config.records is not None:
-        append_records(config.records, [{"run_id": run_id, "suite": "bfcl", **one} for one in records])
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
+    config.write(rows, [{"run_id": run_id, "suite": "bfcl", **one} for one in records])
     return rows
 
 

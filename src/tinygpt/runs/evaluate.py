@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, RemoteError, nearest
 from tinygpt.core.events import Events
-from tinygpt.core.rows import EvalRow, append_records, write_rows
+from tinygpt.core.rows import EvalRow
 from tinygpt.eval.suites import heldout_loss
 from tinygpt.model import checkpoint
 from tinygpt.runs import _pieces
@@ -80,10 +80,7 @@ def run_suites(
             found, happened = measure(endpoint, suite, chosen, events)
             rows += found
             records += happened
-    if asked.records is not None:
-        append_records(asked.records, records)
-    if asked.out is not None:
-        write_rows(asked.out, rows, append=True)
+    asked.write(rows, records)
     return rows
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from tinygpt.core.errors import ConfigError, RemoteError, TinyGPTError
 from tinygpt.core.events import Events
-from tinygpt.core.rows import EvalRow, append_records, write_rows
+from tinygpt.core.rows import EvalRow
 from tinygpt.runs import _lm_eval_knobs, _lm_eval_model, _lm_eval_rows, _lm_eval_tasks
 from tinygpt.runs._lm_eval_asked import Config, opened
 
@@ -55,9 +55,6 @@ def run(config: Config, events: Events) -> list[EvalRow]:
     rows, records = _lm_eval_rows.report(loaded, found, noted, about)
     if noted.failed and not rows:
         raise RemoteError(f"{len(noted.failed)} answers failed to come", hint="look at the server")
-    if config.records is not None:
-        suite = {"run_id": about["run_id"], "suite": "lm_eval", "model": endpoint.name}
-        append_records(config.records, [{**suite, **one} for one in records])
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
+    suite = {"run_id": about["run_id"], "suite": "lm_eval", "model": endpoint.name}
+    config.write(rows, [{**suite, **one} for one in records])
     return rows

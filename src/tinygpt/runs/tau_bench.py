@@ -20,7 +20,7 @@ from typing import Any
 from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events
 from tinygpt.core.files import write_json
-from tinygpt.core.rows import EvalRow, append_records, wilson, write_rows
+from tinygpt.core.rows import EvalRow, wilson
 from tinygpt.eval.suites._result import Clock, bootstrap, row
 from tinygpt.runs import _harness, _tau_commands, _tau_results
 from tinygpt.runs._asked import Asked
@@ -48,10 +48,7 @@ def run(config: Config, events: Events) -> list[EvalRow]:
         ]
         records = [_record(config, root / "traces", subject, trial) for trial in trials]
         _score(config, records, trials)
-    if config.records is not None:
-        append_records(config.records, [{"run_id": run_id, "suite": "tau_bench", **one} for one in records])
-    if config.out is not None:
-        write_rows(config.out, rows, append=True)
+    config.write(rows, [{"run_id": run_id, "suite": "tau_bench", **one} for one in records])
     return rows
 
 
