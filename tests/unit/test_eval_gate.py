@@ -15,7 +15,7 @@ from gates import Measured, measured
 from tinygpt.core.config import from_dict
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.rows import EvalRow
-from tinygpt.data.ngram import strings
+from tinygpt.data.rows import strings
 from tinygpt.eval.gate.evidence import Key, Side
 from tinygpt.eval.gate.leak import overlap, question
 from tinygpt.eval.gate.report import Found, junit, markdown, result
