@@ -1,0 +1,1 @@
+"""An agent: a model that calls tools, what it may do with them, and the loop between the two."""
