@@ -59,9 +59,10 @@ def of_chat(
     think: bool | None = None,
     prefill: bool = False,
     bare: bool = False,
+    answer: bool = True,
 ) -> Prompt:
     """The prompt of a conversation. `prefill`: the last message is the answer's beginning. `bare`: the answer
-    is under a grammar, which knows of reasoning in <think> alone.
+    is under a grammar, which knows of reasoning in <think> alone. `answer`: it ends where an answer begins.
 
     ConfigError where the conversation cannot be written."""
     template = engine.template
@@ -76,7 +77,8 @@ def of_chat(
             raise ConfigError("only an assistant's text can be continued", hint="it is the last message")
         begun = str(last.get("content") or "")
     source = source_of(template)
-    writer = _Writer(template, source, tools, _variables(source, False if begun else think))
+    variables = _variables(source, False if begun else think)
+    writer = _Writer(template, source, tools, variables, answer)
     spans = writer.spans(messages)
     marks = next((m for m in MARKS if m[1] in source or set(m) <= engine.tokenizer.special.keys()), THINK)
     opened = join(spans).rstrip().endswith(marks[0])
@@ -97,9 +99,14 @@ class _Writer:
     """One template with the tools and variables of one conversation."""
 
     def __init__(
-        self, template: Template, source: str, tools: Tools, variables: Mapping[str, Any] | None
+        self,
+        template: Template,
+        source: str,
+        tools: Tools,
+        variables: Mapping[str, Any] | None,
+        answer: bool,
     ) -> None:
-        self.template, self.variables = template, variables
+        self.template, self.variables, self.answer = template, variables, answer
         self.knows_developer = "developer" in source
         formless = "has no form for tools" in source or "tools" not in source
         self.formless = formless
@@ -150,8 +157,8 @@ class _Writer:
     def _render(self, messages: Sequence[Message]) -> list[Span]:
         if self.variables:
             render: Any = self.template.render
-            return list(render(messages, self.tools, True, self.variables))
-        return list(self.template.render(messages, self.tools, True))
+            return list(render(messages, self.tools, self.answer, self.variables))
+        return list(self.template.render(messages, self.tools, self.answer))
 
     def _said(self, messages: Sequence[Message]) -> list[Message]:
         """The conversation in roles that the template knows, its first system messages as one."""

@@ -1,0 +1,320 @@
+"""The loop: the model writes, its calls are made, their results are read, until it answers in words.
+
+A turn that is no turn (a call that is not JSON, or was cut off) is asked for once more with what was wrong,
+and reported if that is none either. Nothing is ever cut blindly: see keep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from tinygpt.agent import keep
+from tinygpt.agent.recorder import Recorder
+from tinygpt.agent.tool import Cancel, Outcome
+from tinygpt.agent.turn import Hands, Listener, Message, Said, Turn, Used, Writer
+from tinygpt.core.errors import ConfigError
+from tinygpt.data.message import to_call
+
+REPAIR = "That is no valid turn: {error}. Write it again: a whole tool call, or an answer in words."
+UNKNOWN = "The run was interrupted here: it is not known whether this call was made."
+KEPT = "The conversation stays here: go on by yourself."
+BESIDE = "Not made, since the conversation was to be handed on."
+SUMMARISE = "Summarise in a few sentences:\n\n"
+AT_ONCE = 8  # calls that only read and run beside each other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long a request may be worked on."""
+
+    max_steps: Annotated[int, "Turns that the model may write for one request."] = 8
+    max_tokens: Annotated[int, "Longest turn in tokens."] = 256
+    budget: Annotated[int, "Tokens that the model may write for one request; 0: no bound."] = 0
+
+    def __post_init__(self) -> None:
+        if self.max_steps < 1 or self.max_tokens < 1 or self.budget < 0:
+            raise ConfigError("--max-steps and --max-tokens must be at least 1, --budget not negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a request came to. outcome: answered, escalated, steps, budget, unparsable or cancelled;
+    fallback: the text is what the model wrote where an answer should have been."""
+
+    text: str
+    outcome: str
+    fallback: bool = False
+    steps: int = 0
+
+
+class Route(Protocol):
+    """A router: the names of the tools that a request may call, None where it does not know."""
+
+    def __call__(self, request: str, tell: Callable[..., None]) -> list[str] | None: ...
+
+
+class Escalation(Protocol):
+    """A stronger model. `entry` is the tool by which it is asked for; `wanted` gives the reason where a turn
+    asks for it, else None; `ask` its answer, or None where the person refuses."""
+
+    entry: dict[str, Any]
+
+    def wanted(self, message: Message) -> str | None: ...
+
+    def ask(
+        self, messages: Sequence[Message], reason: str, on_text: Callable[[str], None], cancel: Cancel
+    ) -> str | None: ...
+
+
+class Agent:
+    """One conversation of a model with tools. `messages` grows with it; the first may be a system message."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        hands: Hands,
+        limits: Limits,
+        listener: Listener,
+        cancel: Cancel,
+        *,
+        messages: Sequence[Message] = (),
+        show_tools: bool = True,
+        recorder: Recorder | None = None,
+        route: Route | None = None,
+        escalation: Escalation | None = None,
+        summarise: bool = False,
+    ) -> None:
+        self.writer, self.hands, self.limits, self.listener = writer, hands, limits, listener
+        self.cancel, self.recorder, self.route, self.escalation = cancel, recorder, route, escalation
+        self.summarise = summarise
+        self.messages: list[Message] = []
+        self.counts: Counter[str] = Counter()
+        entries = [*hands.entries, *([escalation.entry] if escalation is not None else [])]
+        self.names = [entry["function"]["name"] for entry in entries]
+        self.entries = entries
+        self.shown = entries if show_tools else []
+        for message in messages:
+            self._add(message)
+
+    def ask(self, request: str) -> Answer:
+        """Work on what the person asks until there is an answer, or a limit is reached."""
+        self.counts["requests"] += 1
+        self.listener.tell("user", content=request)
+        self._add({"role": "user", "content": request})
+        return self._work(request)
+
+    def go_on(self, messages: Sequence[Message], recorded: Sequence[int]) -> Answer | None:
+        """Take up a conversation where it was cut off, whose tokens are `recorded`; None where it waits for a
+        request. Calls without a result are not made again."""
+        self.messages = list(messages)
+        if self.recorder is not None:
+            self.recorder.context = list(recorded)
+        answered = {m.get("tool_call_id") for m in self.messages if m["role"] == "tool"}
+        spoken = [m for m in self.messages if m["role"] == "assistant"]
+        for call in (spoken[-1].get("tool_calls") or ()) if spoken else ():
+            if call["id"] not in answered:
+                self._result(call, Used(outcome=Outcome(stderr=UNKNOWN, exit_code=-1), rule="interrupted"))
+        if not self.messages or self.messages[-1]["role"] in ("system", "assistant"):
+            return None
+        request = next((m["content"] for m in reversed(self.messages) if m["role"] == "user"), "")
+        return self._work(request)
+
+    def _work(self, request: str) -> Answer:
+        allowed = self.route(request, self.listener.tell) if self.route is not None else None
+        written = step = 0
+        for step in range(1, self.limits.max_steps + 1):
+            left = self.limits.budget - written if self.limits.budget else self.limits.max_tokens
+            if left <= 0:
+                return self._ended("budget", step - 1)
+            said = self._turn(min(left, self.limits.max_tokens), allowed)
+            allowed = None  # a router knows what a request begins with
+            written += said.n_written
+            if said.finish_reason == "cancelled" or self.cancel.is_set():
+                return self._ended("cancelled", step)
+            if said.error:
+                return self._answered(said.message["content"], "unparsable", step)
+            if (reason := self._deferred(said.message)) is not None:
+                answer = self._escalated(said.message, reason)
+                if answer is not None:
+                    return self._answered(answer, "escalated", step)
+                continue
+            calls = said.message.get("tool_calls") or []
+            if not calls:
+                return self._answered(said.message["content"], "answered", step)
+            for call, used in zip(calls, self._used(calls), strict=True):
+                self._result(call, used)
+            if self.cancel.is_set():
+                return self._ended("cancelled", step)
+        return self._ended("steps", step)
+
+    # Turns
+
+    def _turn(self, most: int, allowed: list[str] | None) -> Said:
+        """One turn of the model; where it is none, a second one that knows why."""
+        said = self._written(most, allowed)
+        if said.error and said.finish_reason != "cancelled":
+            self.counts["repairs"] += 1
+            self.listener.tell("repair", error=said.error, content=said.message["content"])
+            self._add({"role": "user", "content": REPAIR.format(error=said.error)})
+            return self._written(most, allowed)
+        return said
+
+    def _written(self, most: int, allowed: list[str] | None) -> Said:
+        self._fit(most)
+        choice = "none" if allowed == [] else "auto"
+        said = self.writer.write(
+            Turn(
+                messages=self.messages, tools=self.shown, choice=choice, max_tokens=most,
+                callable=self.names if allowed is None else allowed,
+                on_text=self.listener.text, cancel=self.cancel,
+            )
+        )  # fmt: skip
+        self.counts.update(
+            turns=1, prompt_tokens=said.n_prompt, cached_tokens=said.n_cached, written_tokens=said.n_written
+        )
+        self.messages.append(said.message)
+        if self.recorder is not None:
+            self.recorder.said(said)
+        calls = [to_call(call) for call in said.message.get("tool_calls") or ()]
+        self.listener.tell(
+            "assistant", content=said.message["content"], finish_reason=said.finish_reason,
+            tokens=said.n_written, **({"tool_calls": calls} if calls else {}),
+        )  # fmt: skip
+        return said
+
+    def _fit(self, most: int) -> None:
+        """Let go of what has no room any more."""
+        room = self.writer.room(most)
+        if room is None:
+            return
+
+        def size(messages: Sequence[Message]) -> int:
+            return len(self.writer.encode(messages, self.shown, answer=True) or ())
+
+        kept = keep.fitted(self.messages, size, room)
+        if kept.dropped or kept.n_cut:
+            self.counts["dropped_messages"] += len(kept.dropped)
+            self.listener.tell("dropped", messages=len(kept.dropped), letters=kept.n_cut)
+            summary = self._summary(kept.dropped, most) if self.summarise and kept.dropped else ""
+            self.messages = _told(kept.messages, summary)
+            if summary:
+                self.messages = keep.fitted(self.messages, size, room).messages
+
+    def _summary(self, dropped: Sequence[Message], most: int) -> str:
+        """What the model itself says of messages that leave; "" where it says nothing, or not even their
+        beginning has room."""
+        text = "\n".join(f"{m['role']}: {m['content'] or _calls_of(m)}" for m in dropped)
+        room = self.writer.room(most) or 0
+        while True:
+            asked = [{"role": "user", "content": SUMMARISE + text}]
+            n = len(self.writer.encode(asked, [], answer=True) or ())
+            if n <= room or not text:
+                break
+            text = keep.shortened(text, len(text) * room // (n + room))
+        if not text:
+            return ""
+        said = self.writer.write(
+            Turn(messages=asked, tools=[], choice="none", max_tokens=most, cancel=self.cancel)
+        )
+        self.counts["written_tokens"] += said.n_written
+        return said.message["content"].strip()
+
+    # Calls
+
+    def _used(self, calls: Sequence[Message]) -> Iterator[Used]:
+        """What each call came to, in their order, each before the next is made; those that only read run
+        beside each other."""
+
+        def use(call: Message) -> Used:
+            found = to_call(call)
+            return self.hands.use(found["name"], found["arguments"], self.cancel)
+
+        for call in calls:
+            self.listener.tell("tool_call", id=call["id"], **to_call(call))
+        if len(calls) > 1 and all(self.hands.harmless(to_call(call)["name"]) for call in calls):
+            with ThreadPoolExecutor(min(AT_ONCE, len(calls))) as threads:
+                yield from threads.map(use, calls)
+        else:
+            yield from map(use, calls)
+
+    def _result(self, call: Message, used: Used) -> None:
+        outcome, name = used.outcome, to_call(call)["name"]
+        self.counts.update(calls=1, refused_calls=int(not used.allowed))
+        self.listener.tell(
+            "tool_result", id=call["id"], name=name, stdout=outcome.stdout, stderr=outcome.stderr,
+            exit_code=outcome.exit_code, seconds=round(outcome.seconds, 6), rule=used.rule,
+        )  # fmt: skip
+        message = {"role": "tool", "tool_call_id": call["id"], "name": name, "content": shown(outcome)}
+        self._add(message, used)
+
+    # Ends
+
+    def _deferred(self, message: Message) -> str | None:
+        return None if self.escalation is None else self.escalation.wanted(message)
+
+    def _escalated(self, message: Message, reason: str) -> str | None:
+        """The stronger model's answer; None where the person keeps the conversation here, and the model is
+        told so."""
+        assert self.escalation is not None
+        answer = self.escalation.ask(self.messages[:-1], reason, self.listener.text, self.cancel)
+        self.counts["escalations"] += 1
+        self.listener.tell("escalation", reason=reason, answered=answer is not None)
+        own = self.escalation.entry["function"]["name"]
+        for call in message.get("tool_calls") or ():
+            if to_call(call)["name"] != own:
+                self._result(call, Used(outcome=Outcome(stderr=BESIDE, exit_code=1), allowed=False, rule=own))
+            elif answer is None:
+                self._result(call, Used(outcome=Outcome(stderr=KEPT, exit_code=1), allowed=False, rule=own))
+            else:
+                self._result(call, Used(outcome=Outcome(stdout=answer)))
+        if not message.get("tool_calls"):
+            self._add(
+                {"role": "user", "content": KEPT}
+                if answer is None
+                else {"role": "assistant", "content": answer}
+            )
+        return answer
+
+    def _answered(self, text: str, outcome: str, steps: int) -> Answer:
+        fallback = outcome == "unparsable"
+        self.listener.tell("answer", content=text, fallback=fallback, outcome=outcome)
+        return Answer(text=text, outcome=outcome, fallback=fallback, steps=steps)
+
+    def _ended(self, outcome: str, steps: int) -> Answer:
+        said = [m["content"] for m in self.messages if m["role"] == "assistant"]
+        text = said[-1] if said else ""
+        self.listener.tell("answer", content=text, fallback=True, outcome=outcome)
+        return Answer(text=text, outcome=outcome, fallback=True, steps=steps)
+
+    def _add(self, message: Message, used: Used | None = None) -> None:
+        self.messages.append(message)
+        if self.recorder is not None:
+            self.recorder.message(self.messages, used)
+
+
+def shown(outcome: Outcome) -> str:
+    """A call's result as the model reads it: what it printed, and, where it failed, that it did."""
+    parts = [outcome.stdout.rstrip("\n"), outcome.stderr.rstrip("\n")]
+    if outcome.exit_code:
+        parts.append(f"exit code {outcome.exit_code}")
+    return "\n".join(part for part in parts if part)
+
+
+def _told(messages: list[Message], summary: str) -> list[Message]:
+    """The messages with a summary of what left in the system message."""
+    if not summary:
+        return messages
+    about = f"Earlier in this conversation: {summary}"
+    if messages and messages[0]["role"] == "system":
+        first = messages[0]["content"].partition("\n\nEarlier in this conversation: ")[0]
+        return [{**messages[0], "content": f"{first}\n\n{about}"}, *messages[1:]]
+    return [{"role": "system", "content": about}, *messages]
+
+
+def _calls_of(message: Message) -> str:
+    return json.dumps([to_call(call) for call in message.get("tool_calls") or ()], ensure_ascii=False)
