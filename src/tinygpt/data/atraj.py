@@ -181,9 +181,9 @@ class Writer:
 
 def redacted(step: Step, to_bytes: Callable[[int], bytes] | None) -> Step:
     """The step without what looks like a secret, in its texts and in its ids."""
-    clean = dataclasses.replace(
+    bare = dataclasses.replace(
         step, content=masked(step.content), text=masked(step.text), error=masked(step.error),
-        calls=_masked(step.calls), result=_masked(step.result), decision=_masked(step.decision),
+        calls=clean(step.calls), result=clean(step.result), decision=clean(step.decision),
     )  # fmt: skip
     ids, logprobs = step.ids, step.logprobs
     if ids is not None and to_bytes is not None:
@@ -191,10 +191,10 @@ def redacted(step: Step, to_bytes: Callable[[int], bytes] | None) -> Step:
         ids = [REDACTED if i in hidden else id for i, id in enumerate(ids)]
         if logprobs is not None:
             logprobs = [None if i in hidden else p for i, p in enumerate(logprobs)]
-    elif clean != step:
+    elif bare != step:
         ids = logprobs = None
-    clean = dataclasses.replace(clean, ids=ids, logprobs=logprobs)
-    return clean if clean == step else dataclasses.replace(clean, redacted=True)
+    bare = dataclasses.replace(bare, ids=ids, logprobs=logprobs)
+    return bare if bare == step else dataclasses.replace(bare, redacted=True)
 
 
 def masked(text: str) -> str:
@@ -324,19 +324,19 @@ def _fields(value: Any) -> dict[str, Any]:
     return found
 
 
-def _masked(value: Any) -> Any:
-    """JSON without secrets in its texts; those of a named field are judged with its name."""
+def clean(value: Any) -> Any:
+    """JSON without secrets in its texts; the text of a named field is judged with its name."""
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, dict):
-        found = {k: _masked(v) for k, v in value.items()}
+        found = {k: clean(v) for k, v in value.items()}
         text = {k: v for k, v in found.items() if isinstance(v, str)}
         for key, said in text.items():
             whole = f"{key}: {json.dumps(said, ensure_ascii=False)}"
             if secrets.find(whole):
                 found[key] = MASK
         return found
-    return [_masked(one) for one in value] if isinstance(value, list) else value
+    return [clean(one) for one in value] if isinstance(value, list) else value
 
 
 def _spelled(ids: Sequence[int], to_bytes: Callable[[int], bytes]) -> set[int]:

@@ -1,0 +1,62 @@
+"""What a trajectory says of who ran, and whether a run that goes on is run by the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from tinygpt.core.errors import ConfigError
+from tinygpt.data import atraj
+from tinygpt.infer.config import SampleConfig
+from tinygpt.infer.engine import Engine
+from tinygpt.runs import _pieces, _prompt_cache
+from tinygpt.runs._agent_settings import Config
+from tinygpt.serve import prompts
+
+SAME = ("hash", "adapter_hash", "tokenizer_hash", "template_hash")
+
+
+def header(
+    config: Config, engine: Engine, tools: Sequence[dict[str, Any]], *, id: str, created: str
+) -> atraj.Header:
+    """The head of a run's file."""
+    usual = SampleConfig()
+    names = [f.name for f in dataclasses.fields(SampleConfig)]
+    sampling = {
+        name: getattr(config, name) for name in names if getattr(config, name) != getattr(usual, name)
+    }
+    return atraj.Header(
+        id=id, created=created, task=config.trajectory_task, model=model_of(config, engine),
+        tools=list(tools), tools_hash=atraj.hash_of(list(tools)), sampling=sampling,
+    )  # fmt: skip
+
+
+def model_of(config: Config, engine: Engine) -> dict[str, str]:
+    """Name, place and hashes of the model, its adapters, its tokenizer and its template."""
+    path = _pieces.model_path(config.model)
+    facts = {"name": config.model.resolve().name, "path": str(config.model)}
+    facts["hash"] = _pieces.checkpoint.identity(path)
+    if config.adapter:
+        worn = zip(config.adapter, config.adapter_weight or [1.0] * len(config.adapter), strict=True)
+        told = " ".join(f"{w:g} {_prompt_cache.content(_pieces.model_path(p))}" for p, w in worn)
+        facts["adapter_hash"] = hashlib.sha256(told.encode()).hexdigest()
+    facts["tokenizer_hash"] = engine.tokenizer.hash
+    if engine.template is not None:
+        source = prompts.source_of(engine.template)
+        facts["template_hash"] = hashlib.sha256(source.encode()).hexdigest()
+    return facts
+
+
+def check(past: atraj.Header, config: Config, engine: Engine, tools: Sequence[dict[str, Any]]) -> None:
+    """ConfigError where a file was begun by another model, or with other tools."""
+    now = model_of(config, engine)
+    for name in SAME:
+        if past.model.get(name) != now.get(name):
+            raise ConfigError(
+                f"{config.resume} was written by another model: its {name} is not that of {config.model}",
+                hint="resume with the same model, adapters and tools",
+            )
+    if past.tools_hash != atraj.hash_of(list(tools)):
+        raise ConfigError(f"{config.resume} was written with other tools", hint="resume with the same tools")

@@ -1,0 +1,78 @@
+"""Settings of `agent`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tinygpt.agent.loop import Limits
+from tinygpt.agent.tool import EFFECTS
+from tinygpt.core.config import refuse_idle
+from tinygpt.core.errors import ConfigError, unknown
+from tinygpt.infer.config import SampleConfig
+from tinygpt.runs._adapters import Adapters
+from tinygpt.runs._drafters import Speculation
+from tinygpt.runs._packs import Packs
+from tinygpt.runs._prompt_cache import PromptCache
+
+OVERFLOW = ("drop", "summarise")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
+    """Who works, with which tools, how far it may go, and what is kept of it."""
+
+    model: Annotated[Path, "A model, run or specialist directory; with --endpoint its name there."]
+    tools: Annotated[str, "A tools.json, or builtin:NAME,... for tools that are built in."] = (
+        "builtin:list_files,read_file,search_files"
+    )
+    system: Annotated[str | None, "System prompt; a packaged specialist brings its own."] = None
+    single: Annotated[str, "One request; without it, requests are typed, or lines of stdin."] = ""
+    endpoint: Annotated[str, "An OpenAI-compatible server that writes, as http://127.0.0.1:8080/v1."] = ""
+    workspace: Annotated[Path, "Directory that files are read and written in, and never outside."] = Path()
+    allow: Annotated[tuple[str, ...], "Names or patterns of the only tools that may be called."] = ()
+    deny: Annotated[tuple[str, ...], "Names or patterns of tools that may not be called."] = ()
+    yes: Annotated[tuple[str, ...], f"What needs no asking: of {', '.join(EFFECTS)}."] = ()
+    dry_run: Annotated[bool, "Tools that do more than read are not run; what they would do is shown."] = False
+    tool_timeout: Annotated[float, "Longest time of a call in seconds."] = 30.0
+    output_cap: Annotated[int, "Letters of a call's output that the model reads."] = 8000
+    max_steps: Annotated[int, "Turns that the model may write for one request."] = Limits.max_steps
+    max_tokens: Annotated[int, "Longest turn in tokens."] = Limits.max_tokens
+    budget: Annotated[int, "Tokens that the model may write for one request; 0: no bound."] = Limits.budget
+    temperature: Annotated[float, "0: always the likeliest token."] = 0.0
+    show_tools: Annotated[
+        bool, "The prompt lists the tools; a specialist that knows its own needs no list."
+    ] = True
+    constrained: Annotated[bool, "Calls are written under their tools' schemas."] = True
+    overflow: Annotated[str, "When the context is full: drop the oldest turns, or summarise them."] = "drop"
+    transcript: Annotated[Path | None, "JSONL file to which every event is added."] = None
+    json_out: Annotated[bool, "Print every event as a line of JSON."] = False
+    trajectory_dir: Annotated[Path | None, "Folder for an .atraj file of the run: training data."] = None
+    trajectory_task: Annotated[str, "What the .atraj file says the run was for."] = ""
+    resume: Annotated[Path | None, "An .atraj file to go on with, after an end or a crash."] = None
+
+    def __post_init__(self) -> None:
+        SampleConfig.__post_init__(self)
+        Adapters.__post_init__(self)
+        Packs.__post_init__(self)
+        Speculation.__post_init__(self)
+        PromptCache.__post_init__(self)
+        _ = self.limits
+        for effect in self.yes:
+            if effect not in EFFECTS:
+                raise unknown("effect", effect, EFFECTS)
+        if self.overflow not in OVERFLOW:
+            raise unknown("overflow", self.overflow, OVERFLOW)
+        if self.tool_timeout <= 0 or self.output_cap < 100:
+            raise ConfigError("--tool-timeout must be positive, --output-cap at least 100")
+        refuse_idle(self, {"trajectory_task": "trajectory_dir"})
+        if self.resume is not None and (self.trajectory_dir or self.system is not None):
+            raise ConfigError(
+                "--resume goes on with its file and its system prompt",
+                hint="leave out --trajectory-dir and --system",
+            )
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(max_steps=self.max_steps, max_tokens=self.max_tokens, budget=self.budget)
