@@ -87,6 +87,7 @@ def test_a_broken_call_is_an_error_and_no_call(text: str) -> None:
     assert "no JSON object" in write(scripted(long)).error
 
 
+@pytest.mark.wide
 def test_a_random_model_can_only_write_calls_that_fit() -> None:
     for seed in range(2):
         model = nano.model(vocab_size=260, max_position_embeddings=1024, seed=seed)
@@ -139,6 +140,7 @@ def recorded(folder: Path, seed: int) -> tuple[LocalWriter, atraj.Trajectory]:
     return one, atraj.read(file.path)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(3))
 def test_replaying_the_ids_gives_the_log_probabilities_again(tmp_path: Path, seed: int) -> None:
     one, found = recorded(tmp_path, seed)
