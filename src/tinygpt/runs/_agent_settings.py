@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tinygpt.agent.loop import Limits
 from tinygpt.agent.tool import EFFECTS
+from tinygpt.core import config as configs
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
+from tinygpt.core.family import Family
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._drafters import Speculation
 from tinygpt.runs._packs import Packs
 from tinygpt.runs._prompt_cache import PromptCache
 
+ALONE = (
+    "tools",
+    "system",
+    "single",
+    "endpoint",
+    "workspace",
+    "allow",
+    "deny",
+    "yes",
+    "dry_run",
+    "tool_timeout",
+    "output_cap",
+    "transcript",
+    "resume",
+)  # what the tasks of a world have no use for
+WORLDS = Family("tinygpt.data.world", verb="check")
 OVERFLOW = ("drop", "summarise")
 
 
@@ -51,6 +70,10 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
     trajectory_dir: Annotated[Path | None, "Folder for an .atraj file of the run: training data."] = None
     trajectory_task: Annotated[str, "What the .atraj file says the run was for."] = ""
     resume: Annotated[Path | None, "An .atraj file to go on with, after an end or a crash."] = None
+    world: Annotated[str, "Work on tasks of a simulated world instead, as file_ops, with its tools."] = ""
+    n: Annotated[int, "Of a world: how many of its training tasks."] = 1000
+    first: Annotated[int, "Of a world: number of the first one."] = 0
+    task_seed: Annotated[int, "Of a world: seed of its tasks."] = 0
 
     def __post_init__(self) -> None:
         SampleConfig.__post_init__(self)
@@ -67,6 +90,16 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
         if self.tool_timeout <= 0 or self.output_cap < 100:
             raise ConfigError("--tool-timeout must be positive, --output-cap at least 100")
         refuse_idle(self, {"trajectory_task": "trajectory_dir"})
+        refuse_idle(self, dict.fromkeys(("n", "first", "task_seed"), "world"))
+        if self.world:
+            WORLDS.load(self.world)
+            asked = {f.name: f.default for f in dataclasses.fields(type(self)) if f.name in ALONE}
+            if odd := next((name for name, usual in asked.items() if getattr(self, name) != usual), None):
+                raise ConfigError(
+                    f"{configs.flag(odd)} says nothing to the tasks of a world", hint="leave it out"
+                )
+        if self.n < 1 or self.first < 0 or self.task_seed < 0:
+            raise ConfigError("--n must be at least 1, --first and --task-seed not negative")
         if self.resume is not None and (self.trajectory_dir or self.system is not None):
             raise ConfigError(
                 "--resume goes on with its file and its system prompt",
