@@ -23,7 +23,7 @@ from tinygpt.serve.stream import Parser
 
 class LocalWriter:
     """Writes turns on a lane, which keeps what it has read. `entries` are all tools that may be called;
-    without `constrained` calls are only read, not enforced. The n-th turn has the seed `sampling.seed + n`."""
+    without `constrained` calls are only read, not enforced. Turn n has the seed `sampling.seed + n`."""
 
     def __init__(
         self,
