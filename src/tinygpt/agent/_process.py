@@ -1,4 +1,4 @@
-"""Programs that tools start: a bare environment, a group of their own, an end at the limit, and capped output."""
+"""Programs that tools start: a bare environment, a group of their own, an end in time, and capped output."""
 
 from __future__ import annotations
 
@@ -74,8 +74,9 @@ def run(
     started = time.monotonic()
     try:
         process = subprocess.Popen(
-            list(command), cwd=cwd, env=dict(environment), stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            list(command), cwd=cwd, env=dict(environment), start_new_session=True,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
     except OSError as error:
         return Outcome(stderr=f"{command[0]} cannot be started: {error.strerror}", exit_code=MISSING)
@@ -148,5 +149,7 @@ def _written(fd: int, data: bytes) -> bytes:
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
     """To the whole group, whose number is that of its first process."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # none of it is left; macOS says the latter
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # none of it is left; macOS says the latter
         os.killpg(process.pid, number)

@@ -45,7 +45,7 @@ class Tool:
     effects:    of EFFECTS: what a call may do
     call:       (arguments, seconds, cancel) -> Outcome. Arguments are valid under the schema by then. It
                 raises Refusal for what it must not do, and gives failures of its own as an exit code.
-    check:      raises Refusal for arguments that it must not take, before anybody is asked and nothing is done
+    check:      raises Refusal for arguments that it must not take, before anybody is asked; it does nothing
     seconds:    its own limit, where it has one
     source:     who offers it: "builtin", "argv", "python", "http", or an MCP server's name
     """

@@ -1,10 +1,10 @@
 """The one folder that tools may touch, opened component by component so that no name leads out of it.
 
-A path is relative and has no "..". Each component is opened below the one before it (openat) and never through
-a link (O_NOFOLLOW), so what was checked is what is used: swapping a folder for a link between two steps makes
-the call fail, it does not redirect it. Only regular files with one name are opened; a file that has a second
-name (a hard link) may be somebody else's, and is refused both ways. A file is replaced by a rename beside it,
-so that readers see the old text or the new.
+A path is relative and has no "..". Each component is opened below the one before it (openat) and never
+through a link (O_NOFOLLOW), so what was checked is what is used: swapping a folder for a link between two
+steps makes the call fail, it does not redirect it. Only regular files with one name are opened; a file that
+has a second name (a hard link) may be somebody else's, and is refused both ways. A file is replaced by a rename
+beside it, so that readers see the old text or the new.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from tinygpt.core.errors import ConfigError
 LONGEST, DEEPEST = 1024, 64  # bytes of a path, and its components
 # Names that are neither read nor written, wherever they lie: keys, and what a version control system runs.
 HIDDEN = (
-    ".env", ".env.*", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass", ".git-credentials", ".ssh",
-    ".gnupg", ".aws", ".azure", ".kube", ".docker", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem",
-    "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "credentials.json", ".git", ".hg", ".svn",
+    ".env", ".env.*", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass", ".git-credentials",
+    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*",
+    "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "credentials.json",
+    ".git", ".hg", ".svn",
 )  # fmt: skip
 SHOWN = (".env.example", ".env.sample", ".env.template")
 WORK = ".tinygpt-agent-tmp-"  # what a file is called while it is written
@@ -96,7 +97,7 @@ class Workspace:
         if path.startswith(("/", "~")) or ".." in found:
             raise Refusal(
                 "path-outside",
-                f"{path!r} leads out of the workspace: give a path inside of it, without '..', as 'src/a.txt'",
+                f"{path!r} leads out of the workspace: give one inside of it, without '..', as 'src/a.txt'",
             )
         if (odd := next((part for part in found if hidden(part)), None)) is not None:
             raise Refusal("path-hidden", f"'{odd}' is for nobody: keys and version control are not shown")
@@ -105,15 +106,15 @@ class Workspace:
         return found
 
     def check(self, path: str, *, write: bool = False) -> None:
-        """Refusal for a path that must not be used, as far as is known before it is. What is missing is fine."""
+        """Refusal for a path that must not be used, as far as is known now. What is missing is fine."""
         parts = self.parts(path, write=write)
-        with contextlib.suppress(OSError):  # it is not there, or no folder: its use will say so
-            with self._folder(parts[:-1], path) as fd:
-                if parts:
-                    _regular(os.stat(parts[-1], dir_fd=fd, follow_symlinks=False), path, folder=True)
+        # What is not there, or below no folder, is for its use to say.
+        with contextlib.suppress(OSError), self._folder(parts[:-1], path) as fd:
+            if parts:
+                _regular(os.stat(parts[-1], dir_fd=fd, follow_symlinks=False), path, folder=True)
 
     def guard(self, text: str) -> None:
-        """Refusal for an argument of a program that holds a path which leads out, goes by a link or is hidden.
+        """Refusal for an argument of a program that has a path which leads out, goes by a link or is hidden.
         Parts of it count too, as in `--file=../x`."""
         for piece in {text, *_APART.split(text)}:
             try:
@@ -266,7 +267,9 @@ def _regular(status: os.stat_result, path: str, *, folder: bool = False) -> None
     if kind == "folder" and not folder:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if kind == "file" and status.st_nlink > 1:
-        raise Refusal("path-hard-link", f"'{path}' has another name elsewhere (a hard link): it is not opened")
+        raise Refusal(
+            "path-hard-link", f"'{path}' has another name elsewhere (a hard link): it is not opened"
+        )
 
 
 def _link(path: str) -> Refusal:

@@ -53,4 +53,6 @@ def _lines(file: BinaryIO, path: str, first: int, last: int, job: Job) -> str:
     if line < first and whole and not found:
         raise Failure(f"{path} has {line - 1} whole lines, line {first} is none of them")
     text = bytes(found[:SHOWN]).decode("utf-8", "replace")
-    return text if whole else f"{text}\n[... {path} goes on after line {line - 1}: read a range of lines ...]\n"
+    return (
+        text if whole else f"{text}\n[... {path} goes on after line {line - 1}: read a range of lines ...]\n"
+    )

@@ -54,9 +54,7 @@ def call(arguments: Mapping[str, Any], job: Job) -> Outcome:
         raise Refusal("sandbox", f"not run: {error.message}") from error
     note = f"{ended.verdict}: {ended.message}\n" if ended.verdict not in ("ok", "failed") else ""
     code = ended.code if ended.code else int(not ended.ok)
-    return Outcome(
-        stdout=ended.stdout, stderr=f"{ended.stderr}{note}", exit_code=code, seconds=ended.seconds
-    )
+    return Outcome(stdout=ended.stdout, stderr=f"{ended.stderr}{note}", exit_code=code, seconds=ended.seconds)
 
 
 def _drive(box: Box, job: Job) -> None:
