@@ -91,7 +91,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How it ended: answered, steps, budget, deferred, unparsable, cancelled or error; `success` where
+    """How it ended: as the loop calls it (answered, escalated, steps, budget, context, ...); `success` where
     somebody judged it, `reward` by its dimensions, `summary` what was counted."""
 
     outcome: str

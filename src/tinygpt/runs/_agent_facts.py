@@ -19,7 +19,7 @@ SAME = ("hash", "adapter_hash", "tokenizer_hash", "template_hash")
 
 
 def header(
-    config: Config, engine: Engine, tools: Sequence[dict[str, Any]], *, id: str, created: str
+    config: Config, engine: Engine, tools: Sequence[dict[str, Any]], *, id: str, created: str = ""
 ) -> atraj.Header:
     """The head of a run's file."""
     usual = SampleConfig()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 from tinygpt.agent.loop import Limits
-from tinygpt.agent.tool import EFFECTS
+from tinygpt.agent.policy import Rules
+from tinygpt.agent.tool import ASKED
 from tinygpt.core import config as configs
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
@@ -31,6 +32,8 @@ ALONE = (
     "dry_run",
     "tool_timeout",
     "output_cap",
+    "max_calls",
+    "test_command",
     "transcript",
     "resume",
 )  # what the tasks of a world have no use for
@@ -52,10 +55,12 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
     workspace: Annotated[Path, "Directory that files are read and written in, and never outside."] = Path()
     allow: Annotated[tuple[str, ...], "Names or patterns of the only tools that may be called."] = ()
     deny: Annotated[tuple[str, ...], "Names or patterns of tools that may not be called."] = ()
-    yes: Annotated[tuple[str, ...], f"What needs no asking: of {', '.join(EFFECTS)}."] = ()
+    yes: Annotated[tuple[str, ...], f"Effects that nobody is asked about: {', '.join(sorted(ASKED))}."] = ()
     dry_run: Annotated[bool, "Tools that do more than read are not run; what they would do is shown."] = False
-    tool_timeout: Annotated[float, "Longest time of a call in seconds."] = 30.0
-    output_cap: Annotated[int, "Letters of a call's output that the model reads."] = 8000
+    tool_timeout: Annotated[float, "Longest time of a call in seconds."] = Rules.seconds
+    output_cap: Annotated[int, "Letters of a call's output that the model reads."] = Rules.output
+    max_calls: Annotated[int, "Calls of a run; 0: no bound."] = Rules.calls
+    test_command: Annotated[str, "What the built-in run_tests runs in the workspace, without a shell."] = ""
     max_steps: Annotated[int, "Turns that the model may write for one request."] = Limits.max_steps
     max_tokens: Annotated[int, "Longest turn in tokens."] = Limits.max_tokens
     budget: Annotated[int, "Tokens that the model may write for one request; 0: no bound."] = Limits.budget
@@ -82,13 +87,8 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
         Speculation.__post_init__(self)
         PromptCache.__post_init__(self)
         _ = self.limits
-        for effect in self.yes:
-            if effect not in EFFECTS:
-                raise unknown("effect", effect, EFFECTS)
         if self.overflow not in OVERFLOW:
             raise unknown("overflow", self.overflow, OVERFLOW)
-        if self.tool_timeout <= 0 or self.output_cap < 100:
-            raise ConfigError("--tool-timeout must be positive, --output-cap at least 100")
         refuse_idle(self, {"trajectory_task": "trajectory_dir"})
         refuse_idle(self, dict.fromkeys(("n", "first", "task_seed"), "world"))
         if self.world:

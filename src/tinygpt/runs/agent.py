@@ -40,7 +40,7 @@ class Session:
         self.engine = open_engine(config.model, config, events, config.packing)
         self.engine.drafter = _drafters.Drafters(config, config.model, events)(self.engine)
         lane = config.lane(self.engine, config.model, config, events)
-        self.policy: Policy = _agent_tools.policy(config, self._listener, confirm)
+        self.policy: Policy = _agent_tools.policy(config, confirm)
         writer = LocalWriter(
             self.engine, lane, config.seeded(), self.policy.entries, constrained=config.constrained
         )
