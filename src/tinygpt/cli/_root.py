@@ -29,6 +29,7 @@ HEADINGS = {
     "model": "Train and use a model",
     "tune": "Tune",
     "distill": "Distill",
+    "agent": "Agent and router",
     "convert": "Bring models in and out",
     "evaluate": "Evaluate",
     "look": "Look inside and measure",
