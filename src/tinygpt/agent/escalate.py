@@ -193,19 +193,18 @@ class Preview:
     encrypted: bool
     out: Outgoing
 
+    def heading(self) -> list[str]:
+        """Where it goes and how much it is, on two or three lines."""
+        out, way = self.out, "" if self.encrypted else ", over HTTP that others can read on the way"
+        told = [f"to {self.host}{way}: {self.model or 'the first model that it lists'}"]
+        tools = f"tools: {len(out.tools)}, " if out.tools else ""
+        count = f"messages: {len(out.messages)}, {tools}letters: {out.n_letters:,}"
+        told.append(f"{count}, key: {self.key or 'none'}")
+        return [*told, f"secrets that are taken out: {out.n_masked}"] if out.n_masked else told
+
     def lines(self, most: int | None = SHOWN) -> list[str]:
-        """For people: the facts, then the text, of which the middle is left out where it has more letters
-        than `most`."""
-        out, found = self.out, list[str]()
-        way = "" if self.encrypted else ", over HTTP that others can read on the way"
-        found.append(f"to {self.host}{way}: {self.model or 'the first model that it lists'}")
-        tools = f", {len(out.tools)} tools" if out.tools else ""
-        found.append(
-            f"{len(out.messages)} messages{tools}, {out.n_letters:,} letters, {self.key or 'no key'}"
-        )
-        if out.n_masked:
-            found.append(f"{out.n_masked} secrets are taken out: {MASK}")
-        return [*found, "", *_shortened(out.text, most).splitlines()]
+        """The same with the text, of which the middle is left out where it has more letters than `most`."""
+        return [*self.heading(), "", *_shortened(self.out.text, most).splitlines()]
 
     def facts(self) -> dict[str, Any]:
         """For programs, without the text."""

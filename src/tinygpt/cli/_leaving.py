@@ -18,7 +18,7 @@ def confirming(*, yes: bool, quiet: bool = False) -> Confirm:
     def confirm(preview: Preview) -> bool:
         if yes:
             if not quiet:
-                _show(preview.lines(0)[:-1])
+                _show(preview.heading())
             return True
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise ConfigError(

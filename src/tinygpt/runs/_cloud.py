@@ -18,7 +18,6 @@ from tinygpt.core import hub
 from tinygpt.core.errors import ConfigError, RemoteError, nearest
 from tinygpt.core.events import Events
 from tinygpt.runs import _anthropic
-from tinygpt.runs._local_cloud import LocalCloud
 from tinygpt.runs._openai import Client, Refused, Silent, keyed
 from tinygpt.runs._streamed import Chunks, Heard
 from tinygpt.runs._streamed import Events as Blocks
@@ -103,11 +102,11 @@ class Target:
 
 def open_cloud(target: Target, events: Events) -> Cloud:
     """The stronger model. Nothing is asked of it yet. ConfigError: there is no key, or no such model."""
-    return (
-        LocalCloud(Path(target.provider), target.max_tokens, events)
-        if target.local
-        else Remote(target, events)
-    )
+    if not target.local:
+        return Remote(target, events)
+    from tinygpt.runs._local_cloud import LocalCloud  # the engine: servers need none
+
+    return LocalCloud(Path(target.provider), target.max_tokens, events)
 
 
 class Remote:
@@ -164,7 +163,8 @@ class Remote:
 
         try:
             if not self.model:
-                self.model = client.model()
+                listed = (client.model() for _ in range(1))  # asked on another thread, so that it can end
+                self.model = next(watched(listed, Wire(), cancel, self._target.timeout))
             try:
                 why = client.insisting(once)
             except Refused as error:
