@@ -19,7 +19,9 @@ from scripted_cloud import N_IN, N_OUT, Reply, ScriptedCloud, refusing, said
 from serving import tiny_chat_model
 from tinygpt.agent.escalate import Preview, outgoing
 from tinygpt.cli import _leaving
+from tinygpt.core.events import Events
 from tinygpt.data.atraj import MASK, Header, Step, Writer
+from tinygpt.runs._cloud import Target, open_cloud
 
 KEY = "the-key-of-this-test-4711"
 SECRET = "sk-" + "aB3dE5gH7jK9mN1pQ3sT5vW7"
@@ -139,6 +141,17 @@ def test_a_bigger_model_of_this_machine(tmp_path: Path) -> None:
     good("generate", model, "--data", asked, "--out", tmp_path / "out.jsonl", "--chat", "--max-tokens", 12)
     assert json.loads((tmp_path / "out.jsonl").read_text())["output"] == found["text"]
     refused(tinygpt(*given, "--model", "x"), "says nothing to a model of this machine")
+
+
+def test_a_bigger_model_of_this_machine_streams_and_can_be_cancelled(tmp_path: Path) -> None:
+    cloud = open_cloud(Target(provider=str(tiny_chat_model(tmp_path)), max_tokens=200), Events())
+    said_so, cancel = [{"role": "user", "content": "hi"}], threading.Event()
+    pieces: list[str] = []
+    told = cloud.ask(said_so, on_text=pieces.append)
+    assert "".join(pieces) == told.text and len(pieces) > 5 and told.n_out == 200 and told.whole
+    part = cloud.ask(said_so, on_text=lambda text: cancel.set(), cancel=cancel)
+    assert (part.finish_reason, part.whole) == ("cancelled", False)
+    assert told.text.startswith(part.text) and part.n_out is not None and part.n_out < 50
 
 
 # On a terminal

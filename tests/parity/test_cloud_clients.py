@@ -14,6 +14,7 @@ from tinygpt.runs import _cloud
 from tinygpt.runs._cloud import Target, open_cloud
 from unit.test_runs_cloud import TALK
 
+pytestmark = pytest.mark.parity
 KEY = "the-key-of-this-test-4711"
 PIECES = ("Be", "cause", " of \u00e9.")
 

@@ -51,7 +51,7 @@ def decision(text: str) -> Decision | None:
     said = AHEAD.sub("", text).strip()
     if fenced := FENCED.match(said):
         said = fenced[1].strip()
-    if '"defer_to_cloud"' not in said or not said.startswith("{"):
+    if '"defer_to_cloud"' not in said:
         return None
     try:
         found = table.parse(said)
