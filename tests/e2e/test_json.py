@@ -62,6 +62,7 @@ LINES = {
     "fetch-github": "own/repo --dry-run --api-url {github}",
     "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
     "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
+    "escalate": "--provider {wide} --prompt hi --max-tokens 3",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
     "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",

@@ -100,6 +100,7 @@ ORIGINAL = {
     "eval-milu": "--out",
     "eval-review": "--out",
     "eval-escalate": "--out",
+    "escalate": "--provider, --prompt, --model, --system, --max-tokens",
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
     "rerank-eval": "--data, --out",

@@ -31,6 +31,7 @@ HEADINGS = {
     "distill": "Distill",
     "agent": "Agent and router",
     "convert": "Bring models in and out",
+    "agent": "Agent and router",
     "evaluate": "Evaluate",
     "look": "Look inside and measure",
 }

@@ -101,7 +101,7 @@ class _Both:
 
     def tell(self, event: str, **facts: Any) -> None:
         if self._transcript is not None:
-            line = json.dumps({"event": event, **atraj.clean(facts)}, ensure_ascii=False, default=str)
+            line = json.dumps({"event": event, **atraj.masked_json(facts)}, ensure_ascii=False, default=str)
             self._transcript.write(line + "\n")
             self._transcript.flush()
         self._listener.tell(event, **facts)
