@@ -30,6 +30,7 @@ HEADINGS = {
     "tune": "Tune",
     "distill": "Distill",
     "convert": "Bring models in and out",
+    "agent": "Agent and router",
     "evaluate": "Evaluate",
     "look": "Look inside and measure",
 }

@@ -1,0 +1,174 @@
+"""The encoder of a router: the decoder's own blocks, reading both ways, pooled over what is no padding.
+
+    h = blocks(tokens)      p = mean_t h_t + mean_g E[hash(g)]      z = W p + b
+
+t runs over the request's tokens, g over its runs of 2 to `grams` tokens, whose vectors lie in a table of
+`buckets` rows: what a short request asks for is mostly said by a few words side by side, and a table learns
+them from few examples, where blocks need many. Blocks read both ways, since all of a request is there when it
+is read: a causal block makes its first tokens without the last, which a mean counts as much as the others.
+Padding is of segment 0, which no token of a request reads, and counts in no mean.
+
+Paper: Vaswani et al. 2017, arXiv:1706.03762 (encoder); Joulin et al. 2016, arXiv:1607.01759 (hashed n-grams).
+Differs: blocks are the decoder's, with its positions and norms; no token stands for the whole.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from mlx.utils import tree_flatten, tree_unflatten
+
+from tinygpt.core.backend import mx, nn
+from tinygpt.core.config import to_dict
+from tinygpt.core.errors import ConfigError
+from tinygpt.model.config import ModelConfig
+from tinygpt.model import ops
+from tinygpt.model.frame import Frame
+from tinygpt.model.lm import LM, Stack, initialize
+from tinygpt.model.noise import Noise
+from tinygpt.model.seeds import key_of
+
+# Layers, width, heads, width of the MLP's inside where it has no gate: the original's sizes.
+SIZES = {"tiny": (4, 256, 4, 1024), "small": (6, 384, 8, 1536)}
+# What may fill the slots: all that neither goes by what comes before alone nor leaves tokens out.
+SLOTS = {
+    "attention": ("gqa",), "depth": ("all",), "head": ("linear",), "mlp": ("swiglu", "gelu", "geglu"),
+    "position": ("rope", "learned", "nope"), "residual": ("plain", "postnorm", "sandwich", "deepnorm"),
+}  # fmt: skip
+FACTOR = 1_000_003  # of the rolling hash; prime, and no multiple of it is near a power of two
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What decides a router's shape, and what its classes are called."""
+
+    labels: Annotated[tuple[str, ...], "Names of the classes, in their order."]
+    model: Annotated[dict[str, Any], "Config of the blocks."] = field(default_factory=dict[str, Any])
+    grams: Annotated[int, "Longest run of tokens that has a vector of its own; below 2: none has."] = 0
+    buckets: Annotated[int, "Rows of the table of runs."] = 0
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ConfigError("a router tells two classes or more apart, each with a name of its own")
+        if self.grams and self.buckets < 1:
+            raise ConfigError("a table of runs of tokens needs buckets, at least 1")
+
+
+@dataclass
+class BothWays(Frame):
+    """A pass in which tokens read those after them, too."""
+
+    def mask(self, cache: Any | None, window: int = 0) -> mx.array | str | None:
+        return None
+
+
+def size(name: str, *, vocab_size: int, context: int) -> ModelConfig:
+    """The config of a preset's blocks."""
+    if name not in SIZES:
+        raise ConfigError(f"a router has no size '{name}'", hint=f"one of {', '.join(SIZES)}")
+    layers, width, heads, _ = SIZES[name]
+    return ModelConfig(
+        vocab_size=vocab_size, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        max_position_embeddings=context,
+    )  # fmt: skip
+
+
+class Encoder(nn.Module):
+    """tokens (B, L), segments (B, L) -> logits (B, C). B requests, L tokens, D width, C classes."""
+
+    def __init__(self, config: ModelConfig, facts: Facts) -> None:
+        super().__init__()
+        for slot, known in SLOTS.items():
+            if (named := getattr(config, slot).name) not in known:
+                raise ConfigError(
+                    f"a router's model.{slot} cannot be '{named}'", hint=f"one of {', '.join(known)}"
+                )
+        options: Any = config.attention.options
+        if options.window or options.key_shift or config.second_position is not None:
+            raise ConfigError(
+                "a router reads all of a request, both ways: no window, no key_shift, no second_position",
+                hint="leave them out",
+            )
+        self._config, self.facts = config, facts
+        self.noise: Noise = Noise()
+        self.recompute = False
+        self.model = Stack(config)
+        if facts.grams:
+            self.gram_table = nn.Embedding(facts.buckets, config.hidden_size)
+        self.router_head = nn.Linear(config.hidden_size, len(facts.labels))
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the blocks."""
+        return self._config
+
+    def pooled(
+        self,
+        tokens_BL: mx.array,
+        segments_BL: mx.array,
+        *,
+        training: bool = False,
+        keys: mx.array | None = None,
+    ) -> mx.array:
+        """(B, D): the mean over a request's tokens, and over its runs of tokens. In training there is noise,
+        drawn from `keys` (B, 2), and blocks may be computed again."""
+        frame = BothWays(length=tokens_BL.shape[1], segments=segments_BL)
+        frame.recompute = self.recompute and training
+        frame.noise = self.noise.of(keys) if self.noise and keys is not None else None
+        h_BLD = self.model(tokens_BL, [None] * len(self.model.layers), frame)
+        real_BL = (segments_BL > 0).astype(h_BLD.dtype)
+        pooled_BD = ops.rms_norm(_mean(h_BLD, real_BL), None, self._config.norm_eps)
+        if "gram_table" in self:
+            g_BD = ops.rms_norm(self._grams(tokens_BL, real_BL), None, self._config.norm_eps)
+            pooled_BD = pooled_BD + (g_BD if frame.noise is None else _drop(frame.noise, g_BD))
+        return pooled_BD
+
+    def __call__(self, tokens_BL: mx.array, segments_BL: mx.array, **how: Any) -> mx.array:
+        return self.router_head(self.pooled(tokens_BL, segments_BL, **how))
+
+    def _grams(self, tokens_BL: mx.array, real_BL: mx.array) -> mx.array:
+        """(B, D): the mean vector of all runs of 2 to `grams` tokens, each inside its request."""
+        hashed_BL, inside_BL = mx.zeros(tokens_BL.shape, mx.uint32), real_BL
+        sums_BD, n_B1 = mx.array(0.0), mx.array(0.0)
+        for n in range(1, min(self.facts.grams, tokens_BL.shape[1]) + 1):
+            hashed_BL = hashed_BL[:, : tokens_BL.shape[1] - n + 1] * FACTOR
+            hashed_BL = hashed_BL + tokens_BL[:, n - 1 :].astype(mx.uint32) + n
+            inside_BL = inside_BL if n == 1 else inside_BL[:, :-1] * real_BL[:, n - 1 :]
+            mixed_BL = hashed_BL ^ (hashed_BL >> 15)
+            vectors_BLD = self.gram_table(mixed_BL % self.facts.buckets)
+            sums_BD = sums_BD + (vectors_BLD * inside_BL[..., None]).sum(axis=1)
+            n_B1 = n_B1 + inside_BL.sum(axis=1, keepdims=True)
+        return sums_BD / mx.maximum(n_B1, 1.0)
+
+
+def build(config: ModelConfig, facts: Facts, seed: int = 0) -> Encoder:
+    """A fresh encoder: blocks as a model has them, the table normal / sqrt(D), the head 0."""
+    made = Encoder(config, facts)
+    made.model.update(initialize(LM(config), seed).model.parameters())
+    fresh: list[tuple[str, mx.array]] = [
+        (f"router_head.{name}", mx.zeros(value.shape))
+        for name, value in tree_flatten(made.router_head.parameters())
+    ]
+    if "gram_table" in made:
+        shape = made.gram_table.weight.shape
+        noise = mx.random.normal(shape, key=key_of(seed, "router", "gram_table"))
+        fresh.append(("gram_table.weight", noise / math.sqrt(shape[1])))
+    made.update(tree_unflatten(fresh))
+    mx.eval(made.parameters())
+    return made
+
+
+def facts_of(config: ModelConfig, labels: tuple[str, ...], *, grams: int, buckets: int) -> Facts:
+    """What is saved of an encoder's shape."""
+    return Facts(labels=labels, model=to_dict(config), grams=grams, buckets=buckets)
+
+
+def _mean(x_BLD: mx.array, real_BL: mx.array) -> mx.array:
+    total_B1 = mx.maximum(real_BL.sum(axis=1, keepdims=True), 1.0)
+    return (x_BLD * real_BL[..., None]).sum(axis=1) / total_B1
+
+
+def _drop(noise: Noise, x_BD: mx.array) -> mx.array:
+    return noise.drop(x_BD[:, None], "router.grams")[:, 0]
