@@ -4,10 +4,12 @@
 
 w are the classes' weights in the loss: where an example of class c counts w_c, the loss's minimum has
 probabilities proportional to w_c p_c, and a = 1 takes that back. T and a (0, 1/2 or 1) are those of the least
-negative log-likelihood of the requests kept back.
+negative log-likelihood of the requests kept back. Their classes count 1 - 1 / (n + 2), the others share the
+rest: n requests that are all right do not say that the next one will be.
 
 Paper: Guo et al., ICML 2017, arXiv:1706.04599, section 4.2 (temperature); Saerens et al. 2002, Neural
-Computation 14:21 (probabilities under other shares of the classes).
+Computation 14:21 (probabilities under other shares of the classes); Platt 1999, Probabilistic Outputs for
+Support Vector Machines, section 2.2 (targets that are not quite 0 and 1).
 """
 
 from __future__ import annotations
@@ -64,13 +66,16 @@ def fitted(z_NC: Floats, classes: Sequence[int], weights_C: Sequence[float]) -> 
     if not len(classes):
         return Calibration()
     y_N, log_w = np.asarray(classes), np.log(np.asarray(weights_C, float))
+    doubt = 1 / (len(y_N) + 2)
     amounts = (0.0, 0.5, 1.0) if log_w.any() else (0.0,)
     best = (math.inf, 1.0, 0.0)
     for a in amounts:
 
         def loss(log_t: float, a: float = a) -> float:
             log_p = log_softmax(z_NC / math.exp(log_t) - a * log_w)
-            return -float(log_p[np.arange(len(y_N)), y_N].mean())
+            right_N = log_p[np.arange(len(y_N)), y_N]
+            others_N = (log_p.sum(axis=1) - right_N) / max(1, log_p.shape[1] - 1)
+            return -float(((1 - doubt) * right_N + doubt * others_N).mean())
 
         log_t = _least(loss, math.log(LEAST), math.log(MOST))
         best = min(best, (loss(log_t), math.exp(log_t), a))

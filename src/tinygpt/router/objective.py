@@ -11,6 +11,7 @@ Source: King and Zeng 2001, Political Analysis 9:137 (weighted likelihood of rar
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,7 @@ class ToolLoss:
         """The mean over requests, as in training."""
         segments_BL, keys = batch["segments"], batch.get("keys")
         if keys is not None and isinstance(self.module.noise, Hiding):
-            segments_BL = self.module.noise.of(keys).seen(segments_BL)
+            segments_BL = dataclasses.replace(self.module.noise, keys=keys).seen(segments_BL)
         return self._mean(batch, self.module(batch["tokens"], segments_BL, training=True, keys=keys)), {}
 
     def measure(self, batch: Tensors) -> mx.array:

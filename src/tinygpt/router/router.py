@@ -70,7 +70,7 @@ class Router:
         tokenizer = hf.load(path)
         if tokenizer.vocab_size > module.config.vocab_size:
             raise CheckpointError(
-                f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the router {module.config.vocab_size}",
+                f"{path}: the tokenizer has {tokenizer.vocab_size} ids, its router fewer",
                 hint=checkpoint.AGAIN,
             )
         return cls(module, tokenizer, calibration, path.name)
@@ -97,7 +97,8 @@ class Router:
 
     def logits(self, queries: Sequence[str]) -> NDArray[np.float64]:
         """(N, C) before calibration; requests longer than the context count by their beginning."""
-        ids = source.encoded(self.tokenizer, queries, self.module.config.max_position_embeddings)
+        context, lower = self.module.config.max_position_embeddings, self.module.facts.lower
+        ids = source.encoded(self.tokenizer, queries, context, lower=lower)
         return logits(self.module, ids, self.tokenizer.pad_id)
 
 
@@ -157,7 +158,5 @@ def fill(module: Encoder, tensors: Mapping[str, mx.array], where: str) -> None:
     odd += [name for name in held.keys() & tensors.keys() if held[name].shape != tensors[name].shape]
     if odd:
         raise CheckpointError(f"{where} does not fit its config: {odd[0]} differs", hint=UNPAIRED)
-    module.update(tree_unflatten([(name, tensors[name].astype(mx.float32)) for name in held]))
+    module.update(tree_unflatten([(name, tensors[name].astype(was.dtype)) for name, was in held.items()]))
     mx.eval(module.parameters())
-
-

@@ -1,7 +1,7 @@
 """Requests as batches: one to a row, rows of few widths; the class stands at the row's first token.
 
-In such a `Batch` `targets[b, 0]` is the class of request b and `weights[b, 0]` what it counts; everything else
-of both is 0, and a row of padding counts nothing.
+In such a `Batch` `targets[b, 0]` is the class of request b and `weights[b, 0]` what it counts; all else of
+both is 0, and a row of padding counts nothing.
 """
 
 from __future__ import annotations
@@ -51,9 +51,12 @@ class Requests:
         batch.targets[b, 0] = c
 
 
-def encoded(tokenizer: Tokenizer, queries: Sequence[str], context: int) -> list[list[int]]:
-    """The ids of requests, the first `context` of each; one without any gets the padding's."""
-    found = tokenizer.encode_batch(list(queries))
+def encoded(
+    tokenizer: Tokenizer, queries: Sequence[str], context: int, *, lower: bool = False
+) -> list[list[int]]:
+    """The ids of requests, in small letters with `lower`, the first `context` of each; one without any gets
+    the padding's."""
+    found = tokenizer.encode_batch([query.lower() if lower else query for query in queries])
     return [ids[:context] or [tokenizer.pad_id] for ids in found]
 
 

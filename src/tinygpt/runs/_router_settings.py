@@ -29,18 +29,21 @@ class Config(TrainSettings):
     test: Annotated[
         tuple[Path, ...], "Rows of {query, tool} that the report is made on, instead of --held-out."
     ] = ()
-    tools: Annotated[Path | None, "Tools with descriptions, which the BM25 baseline reads beside names."] = None
+    tools: Annotated[Path | None, "Tools with descriptions, which the BM25 baseline reads beside names."] = (
+        None
+    )
     preset: Annotated[Literal["tiny", "small"], "Size: 4 layers of width 256, or 6 of width 384."] = "tiny"
-    model: Annotated[dict[str, Any], "Single fields of the blocks, e.g. --set model.hidden_size=128."] = field(
-        default_factory=dict[str, Any]
+    model: Annotated[dict[str, Any], "Single fields of the blocks, e.g. --set model.hidden_size=128."] = (
+        field(default_factory=dict[str, Any])
     )
     tokenizer: Annotated[str, "Tokenizer: 'byte', or a directory or tokenizer.json."] = "byte"
     vocab_size: Annotated[
         int, "Ids of the tokenizer: 256 for bytes; more for one that is trained on the requests."
     ] = BYTES
     context: Annotated[int, "Tokens of a request that are read: the first so many."] = 128
-    grams: Annotated[int, "Longest run of tokens that has a vector of its own; below 2: none."] = 3
-    buckets: Annotated[int, "Rows of the table of such runs, which are hashed."] = 16384
+    grams: Annotated[int, "Longest run of tokens that has a vector of its own; 0: none."] = 3
+    vectors: Annotated[int, "Most runs that have one: the commonest of the requests to learn from."] = 32768
+    lower: Annotated[bool, "Read requests in small letters."] = True
     balance: Annotated[
         float, "How much rare tools are made up for: 0: not, 1: every tool counts the same in all."
     ] = 0.5
@@ -48,9 +51,9 @@ class Config(TrainSettings):
     dropout: Annotated[float, "Share of values set to 0 in training."] = 0.1
     token_drop: Annotated[float, "Share of a request's tokens that are hidden in training."] = 0.1
     held_out: Annotated[float, "Share of each tool's requests that is kept back for the report."] = 0.2
-    val_split: Annotated[
-        float, "Share whose loss is watched, and by which probabilities are calibrated."
-    ] = 0.1
+    val_split: Annotated[float, "Share whose loss is watched, and by which probabilities are calibrated."] = (
+        0.1
+    )
     baselines: Annotated[bool, "Put the commonest tool and BM25 beside it in the report."] = True
     min_lr: Annotated[float | None, "Learning rate at the end; not given: a tenth of the peak."] = None
     steps: Annotated[int | None, "Optimizer steps; not given: 500."] = None
@@ -79,12 +82,14 @@ class Config(TrainSettings):
         if self.test and self.held_out != type(self).held_out:
             raise ConfigError("--test brings the requests of the report, --held-out cuts some off")
         if not self.test and not self.held_out:
-            raise ConfigError("there is nothing to report on", hint="give --held-out a share, or --test a file")
+            raise ConfigError(
+                "there is nothing to report on", hint="give --held-out a share, or --test a file"
+            )
         if not self.val_split:
             raise ConfigError("--val-split 0 leaves nothing to calibrate by", hint="0.05 does")
         if not 0 <= self.balance <= 1:
             raise ConfigError(f"--balance must be from 0 to 1, got {self.balance:g}")
-        for name, least in (("context", 1), ("min_examples", 1), ("buckets", 1), ("vocab_size", BYTES)):
+        for name, least in (("context", 1), ("min_examples", 1), ("vectors", 1), ("vocab_size", BYTES)):
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} must be at least {least}, got {getattr(self, name)}")

@@ -67,7 +67,9 @@ def run(config: Config, lines: Iterable[str], events: Events) -> Iterator[dict[s
     if not asked:
         raise DataError("there is no request", hint="a line each, or rows with a 'query'")
     if config.predictions is not None and not any(tool is not None for _, tool in asked):
-        raise DataError(f"no row of {config.data} has a 'tool' to be scored by", hint="leave out --predictions")
+        raise DataError(
+            f"no row of {config.data} has a 'tool' to be scored by", hint="leave out --predictions"
+        )
     found: list[dict[str, Any]] = []
     method = config.method or config.router.resolve().name
     for at in range(0, len(asked), config.batch):
@@ -89,9 +91,7 @@ def run(config: Config, lines: Iterable[str], events: Events) -> Iterator[dict[s
         events.note(f"{n} rows for eval-router in {config.predictions}")
 
 
-def _asked(
-    config: Config, lines: Iterable[str], bad: list[str]
-) -> Iterator[tuple[str, str | None]]:
+def _asked(config: Config, lines: Iterable[str], bad: list[str]) -> Iterator[tuple[str, str | None]]:
     """(request, its tool where the row names one)."""
     if config.query:
         yield config.query, None

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.config import from_dict, to_dict
-from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data import bpe, requests
-from tinygpt.data.requests import NOTHING
-from tinygpt.data.tally import Tally
 from tinygpt.data.tokenizer import hf
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
@@ -22,6 +19,8 @@ from tinygpt.router.router import Router
 from tinygpt.runs import _bench_plot, _directory, _pieces, _router_report, _train
 from tinygpt.runs._directory import RunDirectory
 from tinygpt.runs._memory import refuse_too_large
+from tinygpt.runs._router_pairs import plan as plan
+from tinygpt.runs._router_pairs import read
 from tinygpt.runs._router_settings import BYTES, Config
 from tinygpt.train.loop import Result
 from tinygpt.train.world import world
@@ -30,58 +29,6 @@ if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
 FRESH = {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size"}
-
-
-class Parts(NamedTuple):
-    """The requests to learn from, to watch and calibrate by, and to report on."""
-
-    learn: list[Pair]
-    watch: list[Pair]
-    test: list[Pair]
-
-
-def read(config: Config, seed: int, events: Events) -> Parts:
-    """The cleaned pairs, split; what is left out is told. DataError where too little is left."""
-    if not config.data:
-        raise ConfigError("there is nothing to learn from", hint="give a file of {query, tool} rows")
-    tallies = [Tally(name) for name in ("rows", "rows out of scope", "requests", "rows of --test", "tests")]
-    test = pairs.cleaned(pairs.read(config.test, tallies[3]), tallies[4])
-    given = [*pairs.read(config.data, tallies[0])]
-    given += pairs.read(config.out_of_scope, tallies[1], unserved=True)
-    known = [pairs.folded(query) for query, _ in test]
-    kept = pairs.cleaned(given, tallies[2], known=known)
-    counts, rare = Counter(tool for _, tool in kept), Tally("tools")
-    few = {tool for tool, n in counts.items() if n < config.min_examples}
-    for _, tool in kept:
-        rare.drop(f"a tool with fewer than {config.min_examples} requests") if tool in few else rare.keep()
-    kept = [pair for pair in kept if pair[1] not in few]
-    for tally in (*tallies, rare):
-        if told := tally.sentence():
-            events.note(told, "warning")
-    shares = [config.val_split] if config.test else [config.val_split, config.held_out]
-    if len({tool for _, tool in kept}) < 2:
-        raise DataError(
-            f"requests of {len(counts) - len(few)} tools are left, a router tells two or more apart",
-            hint=f"rows are {pairs.SHAPE}; see also --min-examples",
-        )
-    learn, watch, *rest = pairs.split(kept, shares, seed)
-    parts = Parts(learn, watch, test if config.test else rest[0])
-    if not parts.watch or not parts.test:
-        which = "--test" if config.test and not parts.test else "--val-split or --held-out"
-        raise DataError(f"{which} holds no request", hint="give more rows, or a larger share")
-    return parts
-
-
-def plan(config: Config, events: Events) -> dict[str, Any]:
-    """What a run would learn from, by class; nothing is trained or written."""
-    parts = read(config, config.seed or 0, events)
-    counts = {name: Counter(tool for _, tool in part) for name, part in parts._asdict().items()}
-    labels = pairs.labels(parts.learn)
-    return {
-        "classes": len(labels), "abstains": NOTHING in labels,
-        "requests": {name: len(part) for name, part in parts._asdict().items()},
-        "tools": {tool: {name: count[tool] for name, count in counts.items()} for tool in labels},
-    }  # fmt: skip
 
 
 def run(config: Config, events: Events) -> Result:
@@ -96,22 +43,27 @@ def run(config: Config, events: Events) -> Result:
     tokenizer = _tokenizer(config, directory.latest, parts.learn, events)
     shape = _shape(config, tokenizer.vocab_size)
     refuse_too_large(shape, config.amounts.batch // config.accumulate, config.context, config.dtype)
-    facts = encoder.facts_of(shape, labels, grams=config.grams, buckets=config.buckets)
-    module = encoder.build(shape, facts, seed)
     ids = {label: i for i, label in enumerate(labels)}
     weights = pairs.weights([ids[tool] for _, tool in parts.learn], len(labels), config.balance)
 
     def rows(part: list[Pair]) -> source.Requests:
         return source.Requests(
-            source.encoded(tokenizer, [q for q, _ in part], config.context), [ids[t] for _, t in part], weights
+            source.encoded(tokenizer, [q for q, _ in part], config.context),
+            [ids[t] for _, t in part],
+            weights,
         )
 
     files = [*config.data, *config.out_of_scope, *config.test, *([config.tools] if config.tools else [])]
-    watched = rows(parts.watch)
+    taught, watched = rows(parts.learn), rows(parts.watch)
+    kept = encoder.known(taught.ids, config.grams, config.vectors)
+    facts = encoder.Facts(
+        labels=labels, model=to_dict(shape), grams=config.grams, vectors=len(kept.buckets), lower=config.lower
+    )
+    module = encoder.build(shape, facts, seed, kept)
     batch = config.amounts.batch
     held_out = source.build(watched, tokenizer, batch_size=batch, seed=None)
     learned = source.build(
-        rows(parts.learn), tokenizer, batch_size=batch, seed=seed, files=files, held_out=held_out,
+        taught, tokenizer, batch_size=batch, seed=seed, files=files, held_out=held_out,
         facts={"classes": len(labels), "requests": len(parts.learn), "reported_on": len(parts.test)},
     )  # fmt: skip
     tools = requests.tools(config.tools) if config.tools else []
@@ -122,12 +74,12 @@ def run(config: Config, events: Events) -> Result:
         made = Router(module, tokenizer, calibrate.fitted(z_NC, watched.classes, weights.tolist()))
         if "optimizer" in more:  # a checkpoint to go on from is not what is reported on
             return router.save(path, made, **more)
-        told = _router_report.report(
+        found = _router_report.report(
             made, parts.test, parts.learn, descriptions, baselines=config.baselines, seed=seed
         )
-        told = {"learned_from": len(parts.learn), "calibration": to_dict(made.calibration), **told}
+        told = {"learned_from": len(parts.learn), "calibration": to_dict(made.calibration), **found}
         return router.save(
-            path, made, report=told, draw=lambda at: _router_report.draw(at, told["bins"]), **more
+            path, made, report=told, draw=lambda at: _router_report.draw(at, found["bins"]), **more
         )
 
     def resume(path: Path) -> None:
@@ -147,7 +99,8 @@ def _tokenizer(config: Config, latest: Path | None, learn: list[Pair], events: E
         return _pieces.open_tokenizer(config.tokenizer)
     if latest is not None:
         return hf.load(latest)
-    made = bpe.train_bpe([query for query, _ in learn], bpe.Config(vocab_size=config.vocab_size))
+    said = [query.lower() if config.lower else query for query, _ in learn]
+    made = bpe.train_bpe(said, bpe.Config(vocab_size=config.vocab_size))
     events.note(f"a tokenizer of {made.vocab_size} ids was trained on the requests to learn from")
     return made
 

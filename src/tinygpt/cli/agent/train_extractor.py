@@ -41,7 +41,9 @@ def call(config: Config, out: Output) -> int:
         if report:
             _reported(report)
         line(f"saved in {where}")
-        print("continue with the same command and --resume" if stopped else f"try: tinygpt extract {where} ...")
+        print(
+            "continue with the same command and --resume" if stopped else f"try: tinygpt extract {where} ..."
+        )
 
     out.result({**dataclasses.asdict(result), "path": str(where), "report": report}, render)
     return INTERRUPTED if stopped else 0
