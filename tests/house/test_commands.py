@@ -38,6 +38,7 @@ FREE = {
     "--synth-url",
     "--teacher-model", "--teacher-url",
     "--rationale-field",
+    "--query", "--method",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -118,6 +119,9 @@ ORIGINAL = {
     "prep-data": "--bfcl, --tau-bench, --github, --kinds, --dedup, --limit, --out, --dry-run",
     "extractor-data": "--bfcl, --tau-bench, --tools, --synth, --synth-model, --synth-per-tool, "
     "--min-examples, --out, --dry-run",
+    "train-extractor": "--preset, --vocab-size, --tokenizer, --context, --steps, --batch, --lr, --min-lr, "
+    "--warmup, --val-split, --eval-every --val-every, --out, --seed, --dry-run",
+    "extract": "--query, --stdin, --top-k, --json, --threshold",
 }
 
 
