@@ -11,10 +11,12 @@ from collections.abc import Generator
 from typing import Any
 
 from tinygpt.agent.loop import Answer
+from tinygpt.cli._leaving import confirming
 from tinygpt.cli._render import Output, line, say, table, visible
 from tinygpt.cli._talk import lines
 from tinygpt.core.errors import DataError
 from tinygpt.runs import agent_world
+from tinygpt.runs._agent_settings import SEND
 from tinygpt.runs.agent import Config, Session
 
 WIDEST = 200  # letters of a call or a result that are shown
@@ -51,7 +53,10 @@ def work(config: Config, out: Output) -> None:
     single = bool(config.single)
     terminal = sys.stdin.isatty() and not out.quiet
     view = View(config, out)
-    session = Session(config, out.events(), view, cancel, _confirm if terminal else None)
+    session = Session(
+        config, out.events(), view, cancel, confirm=_confirm if terminal else None,
+        send=confirming(yes=SEND in config.yes, quiet=out.quiet),
+    )  # fmt: skip
     answers: list[Answer] = []
     failed: list[DataError] = []
     try:
