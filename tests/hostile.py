@@ -48,7 +48,15 @@ def tools(outside: Path, url: str, other: str) -> dict[str, Any]:
     record = [sys.executable, str(outside / "record.py")]
     made = [
         {"_builtin": name}
-        for name in ("read_file", "write_file", "edit_file", "list_files", "search_files", "run_python", "delete_file")
+        for name in (
+            "read_file",
+            "write_file",
+            "edit_file",
+            "list_files",
+            "search_files",
+            "run_python",
+            "delete_file",
+        )
     ]
     return {
         "tools": [
@@ -113,7 +121,15 @@ def attempts(outside: Path, other: str) -> list[tuple[str, str, Any, str]]:
         (f"read: {what}", "read_file", {"path": path}, rule) for what, path, rule in paths
     ]
     for what, path, rule in paths:
-        if what in ("absolute", "dots", "link to a folder", "link to a file", "hard link", "version control", "pipe"):
+        if what in (
+            "absolute",
+            "dots",
+            "link to a folder",
+            "link to a file",
+            "hard link",
+            "version control",
+            "pipe",
+        ):
             found.append((f"write: {what}", "write_file", {"path": path, "content": "pwned"}, rule))
             found.append((f"delete: {what}", "delete_file", {"path": path}, rule))
             found.append((f"edit: {what}", "edit_file", {"path": path, "old": "CANARY", "new": "x"}, rule))
@@ -269,7 +285,7 @@ def server() -> Iterator[Server]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         found = Server(f"http://127.0.0.1:{listening.server_port}")
-        thread = threading.Thread(target=listening.serve_forever, daemon=True)
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield found
