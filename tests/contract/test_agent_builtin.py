@@ -1,4 +1,4 @@
-"""What every built-in tool promises: a schema without loose ends, known effects, and paths that stay inside."""
+"""What every built-in tool promises: a whole schema, known effects, paths that stay inside."""
 
 from __future__ import annotations
 

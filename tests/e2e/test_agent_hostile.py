@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import hostile
 import nano
-import pytest
 from hostile import KEY, SECRET, Server, snapshot
 from problems import need_sandbox
-
 from tinygpt.agent import toolbox
 from tinygpt.agent.builtin._job import Place
 from tinygpt.agent.policy import Decision, Policy, Rules

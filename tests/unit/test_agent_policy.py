@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import nano
 import pytest
 
+import nano
 from tinygpt.agent import _arguments, policy
 from tinygpt.agent.policy import Decision, Policy, Rules
 from tinygpt.agent.tool import Outcome, Refusal, Tool
@@ -24,7 +24,8 @@ NEVER = threading.Event()
 def tool(name: str = "tool", *effects: str, call: Callable[..., Outcome] | None = None, **more: Any) -> Tool:
     parameters = {"type": "object", "properties": {"a": TEXT, "n": WHOLE}, "required": ["a"]}
     return Tool(
-        name=name, description="It.", call=call or (lambda given, seconds, cancel: Outcome(stdout=json.dumps(given))),
+        name=name, description="It.",
+        call=call or (lambda given, seconds, cancel: Outcome(stdout=json.dumps(given))),
         effects=frozenset(effects), **{"parameters": parameters, **more},
     )  # fmt: skip
 
@@ -50,7 +51,8 @@ def test_a_rule_that_names_no_tool_is_an_error(rules: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "rules", [{"yes": frozenset({"read"})}, {"yes": frozenset({"wrte"})}, {"seconds": 0}, {"output": 3}, {"calls": -1}]
+    "rules",
+    [{"yes": frozenset({"read"})}, {"yes": frozenset({"wrte"})}, {"seconds": 0}, {"output": 3}, {"calls": -1}]
 )  # fmt: skip
 def test_rules_out_of_range(rules: Any) -> None:
     with pytest.raises(ConfigError):

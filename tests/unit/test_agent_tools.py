@@ -65,7 +65,8 @@ def test_arguments_go_to_the_program_as_they_are(work: Path) -> None:
     """The program is run with `-c`, so what follows are its arguments."""
     made = tool(
         work, {"a": TEXT, "n": WHOLE, "flag": {"type": "boolean"}, "rest": LIST}, ["a"],
-        _exec_args=[*ECHO, "-n{{x}}", ["--n={n}"], ["--flag", "{flag}"], "x{a}", "--", ["{rest...}"]], _text=["a"],
+        _exec_args=[*ECHO, "-n{{x}}", ["--n={n}"], ["--flag", "{flag}"], "x{a}", "--", ["{rest...}"]],
+        _text=["a"],
     )  # fmt: skip
     assert called(made, a="$HOME; `id`").stdout == f"{['-n{x}', 'x$HOME; `id`', '--']}\n"
     assert called(made, a="é", n=-3, flag=True, rest=["-r", "b c"]).stdout == (
@@ -281,9 +282,11 @@ def test_a_request_has_its_arguments_in_their_places(work: Path, monkeypatch: py
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with serving(saying(200, "gefunden: ü".encode())) as (url, asked):
         made = tool(
-            work, {"id": TEXT, "tags": LIST, "n": WHOLE, "note": {"type": "object"}}, ["id"], _env=["SERVICE_KEY"],
+            work, {"id": TEXT, "tags": LIST, "n": WHOLE, "note": {"type": "object"}}, ["id"],
+            _env=["SERVICE_KEY"],
             _http={
-                "method": "POST", "url": f"{url}/v1/{{id}}.json?fixed=a%20b", "query": {"tag": "{tags...}", "n": "n{n}"},
+                "method": "POST", "url": f"{url}/v1/{{id}}.json?fixed=a%20b",
+                "query": {"tag": "{tags...}", "n": "n{n}"},
                 "headers": {"Authorization": "Bearer ${SERVICE_KEY}"},
                 "body": {"id": "id {id}", "note": "{note}", "list": ["{n}", 1, None]},
             },
@@ -370,9 +373,12 @@ def test_an_answer_that_never_ends_is_broken_off(work: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("address", "public"),
     [
-        ("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False), ("::1", False),
-        ("169.254.169.254", False), ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:7f00:1::", False),
-        ("fe80::1%eth0", False), ("0.0.0.0", False), ("100.64.0.1", False), ("224.0.0.1", False), ("fd00::1", False),
+        ("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False),
+        ("::1", False),
+        ("169.254.169.254", False), ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False),
+        ("2002:7f00:1::", False),
+        ("fe80::1%eth0", False), ("0.0.0.0", False), ("100.64.0.1", False), ("224.0.0.1", False),
+        ("fd00::1", False),
     ],
 )  # fmt: skip
 def test_public_addresses(address: str, public: bool) -> None:

@@ -80,7 +80,8 @@ def test_what_is_listed_is_what_lies_there(work: Path) -> None:
     os.mkfifo(work / "p")
     found = list(Workspace(work).walk(".", deep=True))
     assert [(item.path, item.kind) for item in found] == [
-        ("a.txt", "file"), ("b", "folder"), ("b/c", "folder"), ("b/c/d.txt", "file"), ("l", "link"), ("p", "other"),
+        ("a.txt", "file"), ("b", "folder"), ("b/c", "folder"), ("b/c/d.txt", "file"), ("l", "link"),
+        ("p", "other"),
     ]  # fmt: skip
     assert Item("b/c/d.txt", "file", 5) in found
 
@@ -89,7 +90,8 @@ def test_what_is_listed_is_what_lies_there(work: Path) -> None:
     ("name", "is_hidden"),
     [
         (".env", True), (".ENV.local", True), (".env.example", False), ("id_rsa.pub", True), ("x.Pem", True),
-        (".git", True), (".gitignore", False), (".g\u200dit", True), ("\uff0egit", True), ("environment", False),
+        (".git", True), (".gitignore", False), (".g\u200dit", True), ("\uff0egit", True),
+        ("environment", False),
         ("key.txt", False),
     ],
 )  # fmt: skip
