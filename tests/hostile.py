@@ -334,7 +334,8 @@ def lay_out(root: Path, url: str, other: str) -> tuple[Path, Path, Path]:
     (work / "twice.txt").symlink_to("link.txt")
     (work / "environ").symlink_to("/proc/self/environ")
     (work / "out").symlink_to(outside)
-    os.link(outside / "secret.txt", work / "hard.txt")
+    (outside / "linked.txt").write_text(SECRET)
+    os.link(outside / "linked.txt", work / "hard.txt")
     os.mkfifo(work / "pipe")
     import socket
 

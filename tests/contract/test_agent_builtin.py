@@ -12,6 +12,8 @@ from tinygpt.agent.builtin._job import Place
 from tinygpt.agent.tool import EFFECTS, Refusal, Tool
 from tinygpt.agent.tools.builtin import BUILTIN
 from tinygpt.agent.workspace import Workspace
+from tinygpt.data.tokenizer import byte
+from tinygpt.infer.constrain import tools as constrain
 
 
 def built(name: str, folder: Path) -> Tool:
@@ -27,6 +29,15 @@ def test_a_tool_says_what_it_takes_and_does(name: str, tmp_path: Path) -> None:
     assert schema["additionalProperties"] is False and set(schema["required"]) <= set(schema["properties"])
     assert all(one.get("type") and one.get("description") for one in schema["properties"].values())
     assert tool.effects and tool.effects <= set(EFFECTS)
+
+
+@pytest.mark.parametrize("name", BUILTIN.names())
+def test_a_model_can_be_held_to_its_schema(name: str, tmp_path: Path) -> None:
+    """A strict tool whose schema cannot be enforced is an error, so this one can."""
+    entry = built(name, tmp_path).entry
+    entry["function"]["strict"] = True
+    config = constrain.Config(tools=[entry], choice="required", template="<tool_call>")
+    assert constrain.compile(config, byte.load()) is not None
 
 
 @pytest.mark.parametrize("name", BUILTIN.names())

@@ -184,9 +184,9 @@ def test_links_that_are_swapped_in_while_calls_run_lead_nowhere(house: House) ->
 
 
 @pytest.mark.parametrize("tool", ["read_file", "write_file", "edit_file", "delete_file"])
-@pytest.mark.parametrize("folder", [True, False])
+@pytest.mark.parametrize("how", ["folder", "file", "hard link"])
 def test_a_link_that_comes_between_two_steps_is_not_followed(
-    house: House, monkeypatch: pytest.MonkeyPatch, tool: str, folder: bool
+    house: House, monkeypatch: pytest.MonkeyPatch, tool: str, how: str
 ) -> None:
     """Each time one system call later than before: whatever was checked until then is not what lies there."""
     real, outside = os.open, snapshot(house.outside)
@@ -199,12 +199,13 @@ def test_a_link_that_comes_between_two_steps_is_not_followed(
 
         def open_(path: Any, *given: Any, target: Path = target, left: list[int] = left, **where: Any) -> int:
             left[0] -= "dir_fd" in where
-            if left[0] == 0 and folder and not target.parent.is_symlink():
+            if left[0] == 0 and how == "folder":
                 target.parent.rename(house.work / f"old-{target.parent.name}")
                 target.parent.symlink_to(house.outside)
-            elif left[0] == 0 and not folder and not target.is_symlink():
+            elif left[0] == 0:
                 target.unlink(missing_ok=True)
-                target.symlink_to(house.outside / "secret.txt")
+                link = os.symlink if how == "file" else os.link
+                link(house.outside / "secret.txt", target)
             return real(path, *given, **where)
 
         monkeypatch.setattr(os, "open", open_)
