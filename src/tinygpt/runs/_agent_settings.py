@@ -25,7 +25,7 @@ ALONE = (
     "output_cap", "max_calls", "test_command", "transcript", "resume", "cloud_escalate", "router",
 )  # fmt: skip  # what the tasks of a world have no use for
 LOCAL = (
-    "resume", "adapter", "quantize", "draft_model", "speculate", "heads", "prompt_cache", "prompt_cache_dir",
+    "adapter", "quantize", "draft_model", "speculate", "heads", "prompt_cache", "prompt_cache_dir",
     "window", "kv_bits", "constrained", "overflow",
 )  # fmt: skip  # what a server is not told
 SEND = "send"  # beside the effects of tools: what a stronger model is sent
