@@ -242,7 +242,8 @@ def test_pairs_of_benchmarks_and_schemas(tmp_path: Path, tools: Path) -> None:
         tinygpt("extractor-data", "--bfcl", tmp_path, "--synth", "--dry-run"), "--synth means nothing without"
     )
     for more in (("--synth-per-tool", 3), ("--resume",)):
-        refused(tinygpt("extractor-data", *line, "--dry-run", *more), f"{more[0]} means nothing without --synth")
+        idle = tinygpt("extractor-data", *line, "--dry-run", *more)
+        refused(idle, f"{more[0]} means nothing without --synth")
 
 
 def test_a_model_writes_requests_and_is_not_asked_twice(tmp_path: Path, tools: Path) -> None:

@@ -24,7 +24,7 @@ INSTEAD: Mapping[str, str] = {
     ),
     "tinygpt distill --mode": "--loss NAME says how the teacher is followed; labels alone: --alpha 0",
     "tinygpt extractor-data --synth-provider": "--synth-url URL: any OpenAI-compatible server",
-    "tinygpt prep-data --quality-filter": "a stage of the --config file: name = 'quality', model = a classifier",
+    "tinygpt prep-data --quality-filter": "a stage in the --config file: name = 'quality', model = DIR",
     "tinygpt prep-data --tools": "tinygpt extractor-data --tools FILE",
     "tinygpt prep-data --num-workers": "leave it out: rows pass one by one, in their order",
     "tinygpt train --min-lr": "--set schedule.final=F: the last learning rate as a fraction of --lr",
