@@ -16,8 +16,8 @@ from e2e.shell import good, refused, tinygpt
 from fake_github import FakeGitHub
 from fake_hub import FakeHub
 from fake_openai import FakeOpenAI, chat
-from tinygpt.data import rows
-from tinygpt.runs import _github
+from tinygpt.data import rows, stages
+from tinygpt.runs import _github, _prep_settings
 from unit.test_data_pieces import bfcl_folder, tau_folder
 
 
@@ -168,6 +168,13 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     write(tmp_path / "t.jsonl", [{"text": "x"}])
     said(source + f'[[sources]]\npath = "{tmp_path}/t.jsonl"', "are of several formats", hint="--format")
     refused(tinygpt("prep-data", "--config", mix, "--held-out", 1), "--held-out must be")
+    refused(tinygpt("prep-data", "--config", mix, "--kinds", "reviews"), "--kinds means nothing without --g")
+    refused(tinygpt("prep-data", "--config", mix, "--resume"), "--resume means nothing without a source of G")
+
+
+def test_help_names_all_stages() -> None:
+    told = re.findall(r"\w+", tinygpt("prep-data", "--help").out)
+    assert not {*stages.TABLE, *_prep_settings.MORE} - {*told}
 
 
 @pytest.fixture
@@ -234,6 +241,9 @@ def test_pairs_of_benchmarks_and_schemas(tmp_path: Path, tools: Path) -> None:
     refused(
         tinygpt("extractor-data", "--bfcl", tmp_path, "--synth", "--dry-run"), "--synth means nothing without"
     )
+    for more in (("--synth-per-tool", 3), ("--resume",)):
+        idle = tinygpt("extractor-data", *line, "--dry-run", *more)
+        refused(idle, f"{more[0]} means nothing without --synth")
 
 
 def test_a_model_writes_requests_and_is_not_asked_twice(tmp_path: Path, tools: Path) -> None:

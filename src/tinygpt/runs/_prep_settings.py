@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tinygpt.core.config import flag
+from tinygpt.core.config import flag, refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.data import review_rows, stages
 from tinygpt.runs._prep_sources import Origin
@@ -48,6 +48,9 @@ class Config:
             raise ConfigError(
                 "no source is named", hint="--config FILE with [[sources]], or --bfcl, --github"
             )
+        refuse_idle(self, {"kinds": "github"})
+        if self.resume and not any(one.github for one in self.origins):
+            raise ConfigError("--resume means nothing without a source of GitHub", hint="leave it out")
         if len({one.weight > 0 for one in self.origins}) > 1:
             raise ConfigError("some sources have a weight and some have none", hint="give each one a weight")
         if not 0 <= self.held_out < 1:

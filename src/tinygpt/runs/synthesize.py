@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -119,7 +120,7 @@ def _written(work: Labels, events: Events) -> dict[str, Any]:
         "endpoint": work.teacher.where, "prompt_tokens": sums.read, "completion_tokens": sums.written,
         "cost": cost if paid else None,
         "seconds_median": statistics.median(taken) if taken else None,
-        "seconds_p95": taken[int(0.95 * (len(taken) - 1))] if taken else None,
+        "seconds_p95": taken[math.ceil(0.95 * len(taken)) - 1] if taken else None,
     }  # fmt: skip
 
 
