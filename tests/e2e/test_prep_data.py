@@ -236,6 +236,8 @@ def test_pairs_of_benchmarks_and_schemas(tmp_path: Path, tools: Path) -> None:
     assert not list(tmp_path.glob("pairs*"))
     refused(tinygpt("extractor-data", *line, "--dry-run", "--quiet"), "no tool has 5 requests")
     refused(tinygpt("extractor-data", "--out", tmp_path / "x.jsonl"), "nothing is read")
+    torn = write(tmp_path / "torn.json", [{}, {}])
+    refused(tinygpt("extractor-data", "--tools", torn, "--dry-run"), "torn.json is not JSON")
     refused(tinygpt("extractor-data", "--tools", tools, "--synth", "--dry-run"), "--synth needs a model")
     refused(
         tinygpt("extractor-data", "--bfcl", tmp_path, "--synth", "--dry-run"), "--synth means nothing without"
