@@ -77,6 +77,11 @@ def test_a_file_says_what_is_read_filtered_mixed_and_split(mix: Path, tmp_path: 
     card = json.loads((tmp_path / "mix.card.json").read_text())
     assert card["licences"] == ["MIT", "unknown"] and [s["n_rows"] for s in card["sources"]] == [65, 100]
     assert card["stages"][0]["dropped"] == {"no sft shape has the columns: odd": 1}
+    other = json.loads((tmp_path / "mix.held_out.card.json").read_text())
+    for told, found in ((card, train), (other, held)):
+        assert told["stages"][-1]["n_in"] == 90 and told["stages"][-1]["n_out"] == len(found)
+        assert all(s["n_in"] == s["n_out"] + sum(s["dropped"].values()) for s in told["stages"])
+    assert [card["file"]["name"], other["file"]["name"]] == ["mix.jsonl", "mix.held_out.jsonl"]
     before = {p.name: p.read_bytes() for p in tmp_path.glob("mix.*")}
     good("prep-data", "--config", mix, "--force")
     assert before == {p.name: p.read_bytes() for p in tmp_path.glob("mix.*")}, "the same each time"
@@ -215,6 +220,7 @@ def test_pairs_of_requests_and_tools(tmp_path: Path) -> None:
     assert {r["query"] for r in held} <= after, "more data move no request to the other side"
     card = json.loads((tmp_path / "pairs.card.json").read_text())
     assert card["sources"][0]["name"] == "talks.jsonl" and card["settings"]["min_examples"] == 5
+    assert card["file"]["name"] == "pairs.jsonl" and card["stages"][-1]["n_out"] == len(read(out))
     held_out = tmp_path / "pairs.held_out.jsonl"
     write(tmp_path / "answers.jsonl", [r | {"predicted_tool": r["tool"]} for r in read(held_out)])
     scored = good("eval-router", "--predictions", tmp_path / "answers.jsonl", "--json").json
@@ -237,6 +243,8 @@ def test_pairs_of_benchmarks_and_schemas(tmp_path: Path, tools: Path) -> None:
     assert not list(tmp_path.glob("pairs*"))
     refused(tinygpt("extractor-data", *line, "--dry-run", "--quiet"), "no tool has 5 requests")
     refused(tinygpt("extractor-data", "--out", tmp_path / "x.jsonl"), "nothing is read")
+    torn = write(tmp_path / "torn.json", [{}, {}])
+    refused(tinygpt("extractor-data", "--tools", torn, "--dry-run"), "torn.json is not JSON")
     refused(tinygpt("extractor-data", "--tools", tools, "--synth", "--dry-run"), "--synth needs a model")
     refused(
         tinygpt("extractor-data", "--bfcl", tmp_path, "--synth", "--dry-run"), "--synth means nothing without"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
 from tinygpt.core import config as configs
-from tinygpt.core.errors import ConfigError
+from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import language as languages
 from tinygpt.data import repetition as repetitions
 from tinygpt.data import scrub
@@ -74,7 +74,10 @@ class Filters:
             return Outcome(row=row)
         if not self._scrubber:
             self._scrubber.append(Scrubber(self.pii, secret=self.secrets != "none"))
-        changed, found = self._scrubber[0].row(row)
+        try:
+            changed, found = self._scrubber[0].row(row)
+        except DataError as error:  # what cannot be looked through does not pass
+            return Outcome(reason=error.message)
         names = {one.recogniser.partition(":")[0] for one in found}
         if self.secrets == "drop" and scrub.SECRET in names:
             return Outcome(reason="a secret", found=found)

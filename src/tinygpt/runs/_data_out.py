@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinygpt.core import files
 from tinygpt.core.errors import ConfigError
 from tinygpt.data import card, table
 
@@ -21,7 +20,7 @@ def check(path: Path, *, force: bool = False) -> None:
         return
     if not force:
         raise ConfigError(f"--out: {path} exists", hint="choose another --out, or pass --force to replace it")
-    if not str(files.peek_json(card.beside(path)).get("made_by", "")).startswith("tinygpt "):
+    if not str(card.read(path).get("made_by", "")).startswith("tinygpt "):
         raise ConfigError(
             f"{path} has no card of tinygpt's beside it, so --force does not replace it",
             hint="choose another --out, or remove it yourself",

@@ -103,3 +103,5 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if error is not None and not self._places:  # it got nothing, so there is nothing to go on with
+            self.path.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ from tinygpt.runs._prep_sources import Opened
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Read, filter, mix, write; the facts of what was done."""
     place = config.out or Path("rows.jsonl")
-    held = place.with_name(place.name.partition(".")[0] + HELD_OUT)
+    held = place.with_name(card.stem(place) + HELD_OUT)
     if not config.dry_run:
         for path in (place, held) if config.held_out else (place,):
             _data_out.check(path, force=config.force)
@@ -89,13 +89,16 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         settings = {
             k: v for k, v in to_dict(config).items() if k not in ("out", "resume", "dry_run", "force")
         }
-        stage = Tally("split").stage(train=facts["rows"], held_out=facts["held_out"])
-        made = Card(
-            made_by="tinygpt prep-data", settings=settings, sources=sources,
-            stages=(*told, mixed.stage(), stage) if config.held_out else (*told, mixed.stage()),
+        one, other = (
+            Card(
+                made_by="tinygpt prep-data", settings=settings, sources=sources,
+                stages=(*told, mixed.stage(), last) if config.held_out else (*told, mixed.stage()),
+            )
+            for last in card.held_out(facts["rows"], facts["held_out"])
         )  # fmt: skip
-        facts |= {"out": str(place), "card": str(card.write(place, made))}
-        facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, made))} if apart.n else {}
+        facts |= {"out": str(place), "card": str(card.write(place, one))}
+        if apart.n:
+            facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, other))}
     for one in parts:
         if one.journal is not None:
             one.journal.done()
