@@ -77,6 +77,8 @@ def test_a_file_says_what_is_read_filtered_mixed_and_split(mix: Path, tmp_path: 
     card = json.loads((tmp_path / "mix.card.json").read_text())
     assert card["licences"] == ["MIT", "unknown"] and [s["n_rows"] for s in card["sources"]] == [65, 100]
     assert card["stages"][0]["dropped"] == {"no sft shape has the columns: odd": 1}
+    assert card["file"]["name"] == "mix.jsonl", "the rows that are held out have a card of their own"
+    assert json.loads(Path(facts["held_out_card"]).read_text())["file"]["name"] == "mix.held_out.jsonl"
     before = {p.name: p.read_bytes() for p in tmp_path.glob("mix.*")}
     good("prep-data", "--config", mix, "--force")
     assert before == {p.name: p.read_bytes() for p in tmp_path.glob("mix.*")}, "the same each time"
@@ -207,6 +209,7 @@ def test_pairs_of_requests_and_tools(tmp_path: Path) -> None:
     after = {r["query"] for r in read(tmp_path / "pairs.held_out.jsonl")}
     assert {r["query"] for r in held} <= after, "more data move no request to the other side"
     card = json.loads((tmp_path / "pairs.card.json").read_text())
+    assert card["file"]["name"] == "pairs.jsonl" and (tmp_path / "pairs.held_out.card.md").is_file()
     assert card["sources"][0]["name"] == "talks.jsonl" and card["settings"]["min_examples"] == 5
     held_out = tmp_path / "pairs.held_out.jsonl"
     write(tmp_path / "answers.jsonl", [r | {"predicted_tool": r["tool"]} for r in read(held_out)])

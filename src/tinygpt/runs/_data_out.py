@@ -8,6 +8,13 @@ from tinygpt.core import files
 from tinygpt.core.errors import ConfigError
 from tinygpt.data import card, table
 
+HELD_OUT = ".held_out.jsonl"
+
+
+def held_out(out: Path) -> Path:
+    """Where the rows lie that are held out of a file: rows.held_out.jsonl for rows.jsonl."""
+    return out.with_name(out.stem + HELD_OUT)
+
 
 def check(path: Path, *, force: bool = False) -> None:
     """ConfigError where rows must not be written to this path: a file is replaced only where the card beside

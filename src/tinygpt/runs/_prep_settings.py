@@ -9,10 +9,8 @@ from typing import Annotated, Any, Literal
 from tinygpt.core.config import flag
 from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.data import review_rows, stages
+from tinygpt.runs._data_out import HELD_OUT
 from tinygpt.runs._prep_sources import Origin
-
-HELD_OUT = ".held_out.jsonl"
-
 
 # Stages that need more than rows.
 MORE = {"quality": "tinygpt.runs._classifier:quality"}

@@ -33,14 +33,14 @@ from tinygpt.data.card import Card
 from tinygpt.data.mixing import Pile
 from tinygpt.data.tally import Tally
 from tinygpt.runs import _data_out
-from tinygpt.runs._prep_settings import HELD_OUT, Config
+from tinygpt.runs._prep_settings import Config
 from tinygpt.runs._prep_sources import Opened
 
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Read, filter, mix, write; the facts of what was done."""
     place = config.out or Path("rows.jsonl")
-    held = place.with_name(place.name.partition(".")[0] + HELD_OUT)
+    held = _data_out.held_out(place)
     if not config.dry_run:
         for path in (place, held) if config.held_out else (place,):
             _data_out.check(path, force=config.force)
@@ -85,17 +85,19 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         if config.shuffle:
             lines = mixing.shuffled(lines, sum(p.n_bytes for p in piles), config.seed, folder)
         facts["rows"] = rows.write(place, _split(lines, apart, config))
-        facts["held_out"] = rows.write(held, map(json.loads, apart.lines())) if config.held_out else 0
+        facts["held_out"] = apart.n
         settings = {
             k: v for k, v in to_dict(config).items() if k not in ("out", "resume", "dry_run", "force")
         }
-        stage = Tally("split").stage(train=facts["rows"], held_out=facts["held_out"])
+        stage = Tally("split").stage(train=facts["rows"], held_out=apart.n)
         made = Card(
             made_by="tinygpt prep-data", settings=settings, sources=sources,
             stages=(*told, mixed.stage(), stage) if config.held_out else (*told, mixed.stage()),
         )  # fmt: skip
         facts |= {"out": str(place), "card": str(card.write(place, made))}
-        facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, made))} if apart.n else {}
+        if config.held_out:
+            rows.write(held, map(json.loads, apart.lines()))
+            facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, made))}
     for one in parts:
         if one.journal is not None:
             one.journal.done()
