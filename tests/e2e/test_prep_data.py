@@ -132,11 +132,12 @@ def test_sources_of_the_hub_and_of_github(tmp_path: Path, monkeypatch: pytest.Mo
             "train.jsonl": "".join(json.dumps(r) + "\n" for r in pairs(20, "h")).encode(),
         })  # fmt: skip
         fake_hub.point_at(hub, tmp_path / "cache", monkeypatch)
-        api.repository("own/repo", "BSD-3-Clause")
+        api.repository("own/repo", None)
+        licence = "BSD-3-Clause"  # GitHub finds none
         made = {
             "sources": [
                 {"dataset": "hf://datasets/org/data"},
-                {"github": "own/repo", "kind": "reviews", "api_url": api.endpoint},
+                {"github": "own/repo", "kind": "reviews", "api_url": api.endpoint, "licence": licence},
             ]
         }
         (tmp_path / "mix.json").write_text(json.dumps(made))
@@ -162,6 +163,9 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     said("seed = 1", "no source is named")
     said(source + 'dataset = "a/b"', "a source names one of path, dataset.*; one names path and dataset")
     said(source + "wieght = 2", "unknown config key .*wieght.*'weight'")
+    said(source + 'split = "train"', "'split' means nothing for a source of path", hint="for dataset: leave")
+    said('[[sources]]\ngithub = "a/b"\nmap = ["prompt=q"]', "'map' means nothing", hint="path and dataset")
+    said('[[sources]]\ndataset = "a/b"\nstate = "all"', "'state' means nothing for a source of dataset")
     said(source + source + "weight = 2", "some sources have a weight and some have none")
     said(source + '[[stages]]\nname = "dedpue"', "unknown stage 'dedpue'")
     said(source + '[[stages]]\nname = "length"\nmax = 2', "unknown config key 'stages.length.max'")
@@ -170,6 +174,20 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     write(tmp_path / "t.jsonl", [{"text": "x"}])
     said(source + f'[[sources]]\npath = "{tmp_path}/t.jsonl"', "are of several formats", hint="--format")
     refused(tinygpt("prep-data", "--config", mix, "--held-out", 1), "--held-out must be")
+    refused(tinygpt("prep-data", "--config", mix, "--kinds", "reviews"), "--kinds means nothing without")
+
+
+def test_a_folder_is_read_without_its_cards(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "more" / ".cache").mkdir(parents=True)
+    write(folder / "a.jsonl", pairs(3, "a"))
+    write(folder / "more" / "b.ndjson", pairs(4, "b"))
+    write(folder / "more" / ".cache" / "c.jsonl", pairs(5, "c"))
+    (folder / "a.card.json").write_text("{}")
+    (folder / "dataset_infos.json").write_text("{}")
+    (tmp_path / "mix.toml").write_text(f'[[sources]]\npath = "{folder}"\n')
+    facts = good("prep-data", "--config", tmp_path / "mix.toml", "--dry-run", "--json").json
+    assert facts["rows"] == 7
 
 
 @pytest.fixture

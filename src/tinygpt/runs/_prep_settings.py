@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tinygpt.core.config import flag
+from tinygpt.core.config import flag, refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.data import review_rows, stages
 from tinygpt.runs._data_out import HELD_OUT
@@ -42,6 +42,7 @@ class Config:
     def __post_init__(self) -> None:
         if wrong := next((kind for kind in self.kinds if kind not in review_rows.KINDS), None):
             raise unknown("kind", wrong, review_rows.KINDS)
+        refuse_idle(self, {"kinds": "github"})
         if not self.origins:
             raise ConfigError(
                 "no source is named", hint="--config FILE with [[sources]], or --bfcl, --github"
