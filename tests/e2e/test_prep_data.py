@@ -168,7 +168,7 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     said('[[sources]]\ndataset = "a/b"\nstate = "all"', "'state' means nothing for a source of dataset")
     said(source + source + "weight = 2", "some sources have a weight and some have none")
     said(source + '[[stages]]\nname = "dedpue"', "unknown stage 'dedpue'")
-    said(source + '[[stages]]\nname = "length"\nmax = 2', "unknown config key 'stages.length.max'")
+    said(source + '[[stages]]\nname = "length"\nmax = 2', "unknown config key 'stages\\[0\\].max'")
     said(source + '[[stages]]\nname = "length"\nmax_chars = 1', "no row is left", hint="loosen")
     said('[[sources]]\npath = "/nowhere/x.jsonl"', "there are no rows at /nowhere/x.jsonl")
     write(tmp_path / "t.jsonl", [{"text": "x"}])

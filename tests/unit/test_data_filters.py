@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tinygpt.core.errors import ConfigError
-from tinygpt.data import filters, language, repetition, scrub
+from tinygpt.data import language, repetition, scrub
 from tinygpt.data.filters import Filters
 from tinygpt.data.where import Condition
 
@@ -143,15 +143,3 @@ def test_a_row_goes_for_the_first_reason_or_stays_changed() -> None:
     assert drop.row({"text": MAIL}).reason == "private data"
     assert drop.row({"text": "hf_" + "aBcDe" * 7}).reason == "a secret"
     assert drop.row("a line").row == "a line"
-
-
-def test_stages_that_a_file_can_name() -> None:
-    row = {"text": f"The weather is fine today, write to {MAIL} about it."}
-    assert filters.pii({}, 0)(row) == {"text": "The weather is fine today, write to [EMAIL] about it."}
-    assert filters.pii({"pii": ["email"], "drop": True}, 0)(row) == "private data"
-    assert filters.secrets({"drop": True}, 0)({"text": "hf_" + "aBcDe" * 7}) == "a secret"
-    assert filters.language({"languages": ["de"]}, 0)(row) == "another language"
-    assert filters.repetition({}, 0)({"text": "spam " * 60}) == "repetition"
-    for stage, options in ((filters.pii, {"pi": []}), (filters.language, {}), (filters.repetition, {"n": 1})):
-        with pytest.raises(ConfigError):
-            stage(options, 0)

@@ -44,6 +44,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     if not config.dry_run:
         for path in (place, held) if config.held_out else (place,):
             _data_out.check(path, force=config.force)
+    steps = [(Tally(name), step) for name, step in config.steps()]
     parts = [
         Opened(one, config.format, place.with_name(f"{place.name}.{i}"), events, config.resume, config.force)
         for i, one in enumerate(config.origins)
@@ -51,7 +52,6 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     if len({one.format for one in parts}) > 1:
         told = ", ".join(f"{one.origin}: {one.format}" for one in parts)
         raise ConfigError(f"the sources are of several formats: {told}", hint="set --format")
-    steps = [(Tally(name), step) for name, step in config.opened]
     with contextlib.ExitStack() as closing:
         piles, folder = list[Pile](), place.parent if config.out else Path(tempfile.gettempdir())
         for one in parts:
