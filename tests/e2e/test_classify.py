@@ -198,15 +198,16 @@ def test_toxicity_is_a_classifier_one_can_train(quality: Path, tmp_path: Path) -
     assert lines(out) == said[1:] and done.json["dropped"] == {"toxic": 1}
 
 
-def test_a_stage_of_prepared_data(quality: Path) -> None:
-    from tinygpt.core.errors import ConfigError
-    from tinygpt.runs import _classifier
-
-    step = _classifier.quality({"model": str(quality), "least": 0.5}, 0)
-    assert step({"text": " ".join(GOOD)}) == {"text": " ".join(GOOD)}
-    assert step({"text": " ".join(POOR)}) == "quality below 0.5"
-    with pytest.raises(ConfigError, match="modle"):
-        _classifier.quality({"modle": str(quality)}, 0)
+def test_a_stage_of_prepared_data(quality: Path, tmp_path: Path) -> None:
+    given = [{"text": " ".join(GOOD)}, {"text": " ".join(POOR)}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    stage = f'[[sources]]\npath = "{tmp_path}/in.jsonl"\n[[stages]]\nname = "quality"\nmodel = "{{}}"\n'
+    (tmp_path / "good.toml").write_text(stage.format(quality))
+    line = ("prep-data", "--out", tmp_path / "out.jsonl", "--quiet", "--config")
+    good(*line, tmp_path / "good.toml")
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == given[0]
+    (tmp_path / "bad.toml").write_text(stage.format(tmp_path))
+    refused(tinygpt(*line, tmp_path / "bad.toml", "--force"), "has no tinygpt.json")
 
 
 def test_depths_are_learned_labelled_and_mixed(tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_a_directory_that_is_no_such_classifier_is_refused(quality: Path, tmp_pa
         ("quality-filter {at} --classifier m --out x --threshold 2", "between 0 and 1"),
         ("quality-filter {at} --classifier m --out x --threshold .2 --keep-percent 3", "exclude"),
         ("quality-filter {at} --classifier m --score x --keep-percent 3", "without --out"),
-        ("quality-filter {at} --classifier m --out {at}", "different files"),
+        ("quality-filter {at} --classifier m --out {at}", "one of the files that are read"),
     ],
 )
 def test_refusals(words: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,16 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     refused(tinygpt("prep-data", "--config", mix, "--kinds", "reviews"), "--kinds means nothing without")
 
 
+def test_what_was_made_before_is_not_read_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", pairs(30, "a"))
+    (tmp_path / "mix.toml").write_text(f'[[sources]]\npath = "{tmp_path}/*.jsonl"\n')
+    line = ("prep-data", "--config", tmp_path / "mix.toml", "--out", tmp_path / "mix.jsonl", "--quiet")
+    good(*line, "--held-out", 0.5)
+    refused(tinygpt(*line, "--force"), "--out .*mix.jsonl is one of the files that are read")
+    refused(tinygpt(*line[:4], tmp_path / "a.jsonl", "--force", "--quiet"), "no card of tinygpt's beside it")
+    refused(tinygpt(*line[:4], tmp_path / "x.json", "--quiet"), "JSON lines")
+
+
 def test_a_folder_is_read_without_its_cards(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     (folder / "more" / ".cache").mkdir(parents=True)

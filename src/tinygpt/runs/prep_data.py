@@ -49,6 +49,9 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         Opened(one, config.format, place.with_name(f"{place.name}.{i}"), events, config.resume, config.force)
         for i, one in enumerate(config.origins)
     ]
+    written = {"--out": place, "--held-out": held if config.held_out else None}
+    if not config.dry_run:
+        _data_out.refuse(written, (path for one in parts for path in one.paths), force=True)
     if len({one.format for one in parts}) > 1:
         told = ", ".join(f"{one.origin}: {one.format}" for one in parts)
         raise ConfigError(f"the sources are of several formats: {told}", hint="set --format")
