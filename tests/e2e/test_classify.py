@@ -11,6 +11,7 @@ import pytest
 
 import nano
 from e2e.shell import good, refused, snapshot, tinygpt
+from tinygpt.data.classifier import Classifier
 
 CITIES = ["Paris", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Delhi", "Quito", "Accra", "Hanoi"]
 THINGS = ["river", "bridge", "book", "film", "song", "plant", "engine", "planet", "metal", "bird"]
@@ -119,7 +120,9 @@ def quality(tmp_path: Path) -> Path:
     return out
 
 
-def test_a_classifier_of_quality_keeps_what_is_good(quality: Path, tmp_path: Path) -> None:
+def test_a_classifier_of_quality_keeps_what_is_good(
+    quality: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = json.loads((quality / "report.json").read_text())
     assert report["macro_f1"] > 0.9 and report["ece"] < 0.2 and report["rows"] == 48
     assert (quality / "calibration.png").read_bytes()[:4] == b"\x89PNG"
@@ -135,6 +138,8 @@ def test_a_classifier_of_quality_keeps_what_is_good(quality: Path, tmp_path: Pat
     assert len(scores) == 40 and scores["d0"] > 0.5 > scores["d1"]
     card = json.loads((tmp_path / "kept.card.json").read_text())
     assert card["stages"][0]["n_in"] == 41 and card["stages"][0]["n_out"] == 10
+    judged, score = list[int](), Classifier.score
+    monkeypatch.setattr(Classifier, "score", lambda c, texts: [judged.append(len(texts)), score(c, texts)][1])
     best = good(
         "quality-filter",
         crawl,
@@ -147,7 +152,7 @@ def test_a_classifier_of_quality_keeps_what_is_good(quality: Path, tmp_path: Pat
         "--force",
         "--json",
     )
-    assert best.json["kept"] == len(lines(out)) == 2
+    assert best.json["kept"] == len(lines(out)) == 2 and sum(judged) == 40, "each is judged once"
     assert {row["id"] for row in lines(out)} == set(sorted(scores, key=lambda i: -scores[i])[:2])
     few = good(
         "quality-filter",

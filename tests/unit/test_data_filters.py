@@ -120,7 +120,11 @@ def test_languages() -> None:
 class Longer:
     """A scorer that finds long texts bad."""
 
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
     def score(self, texts: Sequence[str]) -> list[float]:
+        self.asked.append(len(texts))
         return [min(1.0, len(text) / 100) for text in texts]
 
 
@@ -143,3 +147,13 @@ def test_a_row_goes_for_the_first_reason_or_stays_changed() -> None:
     assert drop.row({"text": MAIL}).reason == "private data"
     assert drop.row({"text": "hf_" + "aBcDe" * 7}).reason == "a secret"
     assert drop.row("a line").row == "a line"
+
+
+def test_rows_are_scored_together_and_only_those_that_are_left() -> None:
+    rows = [{"text": text} for text in ("a", "a" * 60, MAIL, "b" * 70, "four")]
+    filters = Filters(min_chars=3, scorer=Longer(), most=0.5, pii=("email",))
+    found = filters.rows(rows)
+    assert [o.reason for o in found] == ["shorter than 3 letters", "toxic", "", "toxic", ""]
+    assert found[2].row == {"text": "[EMAIL]"} and found[3].figure == 0.7
+    assert isinstance(filters.scorer, Longer) and filters.scorer.asked == [4]
+    assert filters.rows([]) == [] and filters.rows(rows[:1])[0].reason and filters.scorer.asked == [4]
