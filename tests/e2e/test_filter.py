@@ -134,7 +134,7 @@ def test_what_is_not_installed_is_named(given: Path, tmp_path: Path, monkeypatch
 
 
 def test_files_are_not_replaced_unasked(given: Path, tmp_path: Path) -> None:
-    refused(tinygpt("filter", given, "--out", given, "--force"), "is the file that is read")
+    refused(tinygpt("filter", given, "--out", given, "--force"), "is one of the files that are read")
     out = tmp_path / "out.jsonl"
     out.write_text("mine", encoding="utf-8")
     refused(tinygpt("filter", given, "--out", out), "exists", hint="--force")

@@ -16,8 +16,8 @@ from e2e.shell import good, refused, tinygpt
 from fake_github import FakeGitHub
 from fake_hub import FakeHub
 from fake_openai import FakeOpenAI, chat
-from tinygpt.data import rows, stages
-from tinygpt.runs import _github, _prep_settings
+from tinygpt.data import rows
+from tinygpt.runs import _github
 from unit.test_data_pieces import bfcl_folder, tau_folder
 
 
@@ -135,11 +135,12 @@ def test_sources_of_the_hub_and_of_github(tmp_path: Path, monkeypatch: pytest.Mo
             "train.jsonl": "".join(json.dumps(r) + "\n" for r in pairs(20, "h")).encode(),
         })  # fmt: skip
         fake_hub.point_at(hub, tmp_path / "cache", monkeypatch)
-        api.repository("own/repo", "BSD-3-Clause")
+        api.repository("own/repo", None)
+        licence = "BSD-3-Clause"  # GitHub finds none
         made = {
             "sources": [
                 {"dataset": "hf://datasets/org/data"},
-                {"github": "own/repo", "kind": "reviews", "api_url": api.endpoint},
+                {"github": "own/repo", "kind": "reviews", "api_url": api.endpoint, "licence": licence},
             ]
         }
         (tmp_path / "mix.json").write_text(json.dumps(made))
@@ -165,9 +166,12 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     said("seed = 1", "no source is named")
     said(source + 'dataset = "a/b"', "a source names one of path, dataset.*; one names path and dataset")
     said(source + "wieght = 2", "unknown config key .*wieght.*'weight'")
+    said(source + 'split = "train"', "'split' means nothing for a source of path", hint="for dataset: leave")
+    said('[[sources]]\ngithub = "a/b"\nmap = ["prompt=q"]', "'map' means nothing", hint="path and dataset")
+    said('[[sources]]\ndataset = "a/b"\nstate = "all"', "'state' means nothing for a source of dataset")
     said(source + source + "weight = 2", "some sources have a weight and some have none")
     said(source + '[[stages]]\nname = "dedpue"', "unknown stage 'dedpue'")
-    said(source + '[[stages]]\nname = "length"\nmax = 2', "unknown config key 'stages.length.max'")
+    said(source + '[[stages]]\nname = "length"\nmax = 2', "unknown config key 'stages\\[0\\].max'")
     said(source + '[[stages]]\nname = "length"\nmax_chars = 1', "no row is left", hint="loosen")
     said('[[sources]]\npath = "/nowhere/x.jsonl"', "there are no rows at /nowhere/x.jsonl")
     write(tmp_path / "t.jsonl", [{"text": "x"}])
@@ -177,9 +181,27 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     refused(tinygpt("prep-data", "--config", mix, "--resume"), "--resume means nothing without a source of G")
 
 
-def test_help_names_all_stages() -> None:
-    told = re.findall(r"\w+", tinygpt("prep-data", "--help").out)
-    assert not {*stages.TABLE, *_prep_settings.MORE} - {*told}
+def test_what_was_made_before_is_not_read_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", pairs(30, "a"))
+    (tmp_path / "mix.toml").write_text(f'[[sources]]\npath = "{tmp_path}/*.jsonl"\n')
+    line = ("prep-data", "--config", tmp_path / "mix.toml", "--out", tmp_path / "mix.jsonl", "--quiet")
+    good(*line, "--held-out", 0.5)
+    refused(tinygpt(*line, "--force"), "--out .*mix.jsonl is one of the files that are read")
+    refused(tinygpt(*line[:4], tmp_path / "a.jsonl", "--force", "--quiet"), "no card of tinygpt's beside it")
+    refused(tinygpt(*line[:4], tmp_path / "x.json", "--quiet"), "JSON lines")
+
+
+def test_a_folder_is_read_without_its_cards(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "more" / ".cache").mkdir(parents=True)
+    write(folder / "a.jsonl", pairs(3, "a"))
+    write(folder / "more" / "b.ndjson", pairs(4, "b"))
+    write(folder / "more" / ".cache" / "c.jsonl", pairs(5, "c"))
+    (folder / "a.card.json").write_text("{}")
+    (folder / "dataset_infos.json").write_text("{}")
+    (tmp_path / "mix.toml").write_text(f'[[sources]]\npath = "{folder}"\n')
+    facts = good("prep-data", "--config", tmp_path / "mix.toml", "--dry-run", "--json").json
+    assert facts["rows"] == 7
 
 
 @pytest.fixture
@@ -219,6 +241,7 @@ def test_pairs_of_requests_and_tools(tmp_path: Path) -> None:
     after = {r["query"] for r in read(tmp_path / "pairs.held_out.jsonl")}
     assert {r["query"] for r in held} <= after, "more data move no request to the other side"
     card = json.loads((tmp_path / "pairs.card.json").read_text())
+    assert card["file"]["name"] == "pairs.jsonl" and (tmp_path / "pairs.held_out.card.md").is_file()
     assert card["sources"][0]["name"] == "talks.jsonl" and card["settings"]["min_examples"] == 5
     assert card["file"]["name"] == "pairs.jsonl" and card["stages"][-1]["n_out"] == len(read(out))
     held_out = tmp_path / "pairs.held_out.jsonl"

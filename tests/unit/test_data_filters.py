@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.data import filters, language, repetition, scrub
+from tinygpt.data import language, repetition, scrub
 from tinygpt.data.filters import Filters
 from tinygpt.data.where import Condition
 
@@ -154,7 +154,11 @@ def test_languages() -> None:
 class Longer:
     """A scorer that finds long texts bad."""
 
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
     def score(self, texts: Sequence[str]) -> list[float]:
+        self.asked.append(len(texts))
         return [min(1.0, len(text) / 100) for text in texts]
 
 
@@ -179,13 +183,11 @@ def test_a_row_goes_for_the_first_reason_or_stays_changed() -> None:
     assert drop.row("a line").row == "a line"
 
 
-def test_stages_that_a_file_can_name() -> None:
-    row = {"text": f"The weather is fine today, write to {MAIL} about it."}
-    assert filters.pii({}, 0)(row) == {"text": "The weather is fine today, write to [EMAIL] about it."}
-    assert filters.pii({"pii": ["email"], "drop": True}, 0)(row) == "private data"
-    assert filters.secrets({"drop": True}, 0)({"text": "hf_" + "aBcDe" * 7}) == "a secret"
-    assert filters.language({"languages": ["de"]}, 0)(row) == "another language"
-    assert filters.repetition({}, 0)({"text": "spam " * 60}) == "repetition"
-    for stage, options in ((filters.pii, {"pi": []}), (filters.language, {}), (filters.repetition, {"n": 1})):
-        with pytest.raises(ConfigError):
-            stage(options, 0)
+def test_rows_are_scored_together_and_only_those_that_are_left() -> None:
+    rows = [{"text": text} for text in ("a", "a" * 60, MAIL, "b" * 70, "four")]
+    filters = Filters(min_chars=3, scorer=Longer(), most=0.5, pii=("email",))
+    found = filters.rows(rows)
+    assert [o.reason for o in found] == ["shorter than 3 letters", "toxic", "", "toxic", ""]
+    assert found[2].row == {"text": "[EMAIL]"} and found[3].figure == 0.7
+    assert isinstance(filters.scorer, Longer) and filters.scorer.asked == [4]
+    assert filters.rows([]) == [] and filters.rows(rows[:1])[0].reason and filters.scorer.asked == [4]

@@ -19,7 +19,8 @@ from tinygpt.core.family import Family
 from tinygpt.data import rows, secrets
 from tinygpt.data.message import DEEPEST
 
-SPEAKS = ("role", "from")  # columns whose texts say who speaks
+SPEAKS = ("role", "from")  # columns whose texts say who speaks,
+ASIDE = (*SPEAKS, "metadata", "_meta")  # or where a row is from
 PII = Family("tinygpt.data.pii", verb="find")
 # In the order in which they are believed where two see the same text.
 ORDER = ("email", "iban", "credit_card", "ssn", "mac", "ip", "phone", "name")
@@ -152,8 +153,9 @@ def is_name(key: str) -> bool:
 
 
 def texts(row: Any) -> Iterator[str]:
-    """Every text of a row but those that name it or say who speaks; JSON as text is one text."""
-    return rows.strings(row, lambda key: key in SPEAKS or is_name(key))
+    """Every text of a row but those that name it or say who speaks or where it is from; JSON as text is one
+    text."""
+    return rows.strings(row, lambda key: key in ASIDE or is_name(key))
 
 
 def _join(field: str, key: Any) -> str:

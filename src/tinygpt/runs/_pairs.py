@@ -16,10 +16,9 @@ from tinygpt.data.card import Source
 from tinygpt.data.requests import Request
 from tinygpt.data.tally import Tally
 from tinygpt.runs._asked import NOWHERE
+from tinygpt.runs._data_out import HELD_OUT
 from tinygpt.runs._prep_sources import EVALUATION, LICENCES
 from tinygpt.runs._synth_requests import Written
-
-HELD_OUT = ".held_out.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from tinygpt.data import card, rows
 from tinygpt.data.card import Card, Source
 from tinygpt.data.tally import Tally
 from tinygpt.runs import _data_out, _synth_requests
-from tinygpt.runs._pairs import HELD_OUT, Config, chosen, is_apart, read
+from tinygpt.runs._pairs import Config, chosen, is_apart, read
 
 NO_SETTINGS = ("out", "resume", "dry_run", "force")  # what does not decide what the data are
 
@@ -20,7 +20,7 @@ NO_SETTINGS = ("out", "resume", "dry_run", "force")  # what does not decide what
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Read, choose, split, write; the facts of what was done."""
     place = config.out or Path("pairs.jsonl")
-    held = place.with_name(card.stem(place) + HELD_OUT)
+    held = _data_out.held_out(place)
     if not config.dry_run:
         for path in (place, held) if config.held_out else (place,):
             _data_out.check(path, force=config.force)
