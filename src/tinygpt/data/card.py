@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.core import files
+from tinygpt.data import table
 
 UNKNOWN = "unknown"
 SUFFIX = ".card.json"
@@ -82,8 +83,10 @@ def counted(source: Source, n_rows: int) -> Source:
 
 
 def beside(path: Path) -> Path:
-    """Where the card of a file lies: rows.card.json for rows.jsonl and rows.jsonl.gz."""
-    return path.with_name(path.name.partition(".")[0] + SUFFIX)
+    """Where the card of a file lies: rows.card.json for rows.jsonl and rows.jsonl.gz, rows.v1.card.json for
+    rows.v1.jsonl."""
+    bare = path.with_suffix("") if path.suffix in table.PACKED else path
+    return bare.with_name(bare.stem + SUFFIX)
 
 
 def write(path: Path, card: Card) -> Path:
