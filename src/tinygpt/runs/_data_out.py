@@ -38,12 +38,12 @@ def refuse(written: Mapping[str, Path | None], read: Iterable[Path], *, force: b
         taken[path.resolve()] = f"{flag} as well"
 
 
-def check(path: Path, *, force: bool = False) -> None:
+def check(path: Path, *, force: bool = False, read: Iterable[Path] = ()) -> None:
     """The same for --out alone; it is replaced only where the card beside it says that tinygpt made it."""
-    refuse({"--out": path}, (), force=force)
+    refuse({"--out": path}, read, force=force)
     ours = str(card.read(path).get("made_by", "")).startswith("tinygpt ")
     if path.is_file() and path.stat().st_size and not ours:
         raise ConfigError(
-            f"{path} has no card of tinygpt's beside it, so --force does not replace it",
+            f"--out: {path} has no card of tinygpt's beside it, so it is not replaced",
             hint="choose another --out, or remove it yourself",
         )

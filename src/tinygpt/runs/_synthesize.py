@@ -154,7 +154,7 @@ class Config(Adapters, Constrained):
     @property
     def rejects(self) -> Path:
         """Where the rows go that have no answer to keep."""
-        return self.out.with_name(self.out.name.partition(".")[0] + ".rejects.jsonl")
+        return self.out.with_name(self.out.stem + ".rejects.jsonl")
 
     def decides(self) -> dict[str, Any]:
         """The settings that the answers depend on, beside the teacher itself."""

@@ -16,7 +16,7 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import card, rows
 from tinygpt.eval.endpoint import Reply, Sampling
-from tinygpt.runs import _accept
+from tinygpt.runs import _accept, _data_out
 from tinygpt.runs._accept import Work, Works
 from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._asked import Asked
@@ -54,8 +54,7 @@ class Config(Works, Adapters):
             raise ConfigError("--temperature must not be negative, --top-p above 0 and at most 1")
         if self.temperature == 0 and self.samples > 1:
             raise ConfigError("--temperature 0 gives the same answer each time", hint="raise it")
-        if self.out.is_dir():
-            raise ConfigError(f"--out: {self.out} is a directory", hint="name a file")
+        _data_out.check(self.out, force=True, read=self.data)
 
 
 @dataclass

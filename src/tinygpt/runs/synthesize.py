@@ -97,7 +97,7 @@ def _written(work: Labels, events: Events) -> dict[str, Any]:
     if not sums.labelled:
         raise DataError(
             f"none of the {n_rejected} answers can be kept: {sums.first}",
-            hint="change the settings; --resume --retry-rejected asks again under the same",
+            hint=f"--resume --retry-rejected asks again; for other settings remove {journal.path}",
         )
 
     def lines(key: str) -> Iterator[Any]:
