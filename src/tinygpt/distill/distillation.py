@@ -72,7 +72,9 @@ class Distillation(response.Response):
         signal: Any = self.teacher(batch) if self.teacher is not None and (alpha or self.hint) else None
         if alpha:
             taught = mean(self._compared(signal, logits_BLV), signal.places(weights_BL), weights_BL)
-        loss = alpha * scale * taught + (1 - alpha) * nll
+        loss = alpha * scale * taught
+        if alpha < 1:  # weighed by 0 it would still be differentiated
+            loss = loss + (1 - alpha) * nll
         told = {"nll": mx.stop_gradient(nll), "divergence": mx.stop_gradient(taught)}
         if self.hint is not None:
             hinted = mean(self.hint.losses(seen, signal.seen, batch["segments"]), weights_BL, weights_BL)
