@@ -109,6 +109,8 @@ def test_a_reward_says_what_is_right(tmp_path: Path) -> None:
         (("--command", "true", "--keep", 3), "--keep 3 of 2 answers"),
         (("--command", "true", "--world", "file_ops"), "nothing to ask"),
         (("--command", "true", "--trajectory"), "--trajectory"),
+        (("--command", "true", "--batch", 0), "--batch must be positive"),
+        (("--command", "true", "--adapter", "a"), "--adapter says nothing to a server"),
         (("--command", "true", "--temperature", 0), "the same answer each time"),
     ],
 )
