@@ -30,7 +30,7 @@ WAYS = {
     START: ["--alpha", "0"],
     "labels": ["--alpha", "0"],
     "forward KL": ["--alpha", "0.5", "--loss", "forward_kl"],
-    "reverse KL": ["--alpha", "0.5", "--loss", "reverse_kl"],
+    "reverse KL": ["--alpha", "0.25", "--loss", "reverse_kl"],
     "on-policy": ["--alpha", "0.5", "--loss", "forward_kl", "--on-policy", "0.25"],
 }
 VOCABULARY = {"same": 2048, "other": 1024}

@@ -37,17 +37,6 @@ def test_licences_and_origins_are_carried_on(tmp_path: Path) -> None:
     assert "| keep | 8 | 2 | too short 6 |" in page and "license: other" in page
 
 
-@pytest.mark.parametrize(
-    ("file", "beside"),
-    [
-        ("rows.jsonl", "rows"), ("rows.jsonl.zst", "rows"), ("rows.v1.jsonl", "rows.v1"),
-        ("rows.v2.jsonl.gz", "rows.v2"), ("rows", "rows"),
-    ],
-)  # fmt: skip
-def test_every_file_has_a_card_of_its_own(file: str, beside: str) -> None:
-    assert card.beside(Path("here") / file) == Path("here") / f"{beside}.card.json"
-
-
 def test_the_same_data_have_the_same_card(tmp_path: Path) -> None:
     rows.write(tmp_path / "in.jsonl", [{"text": "a"}])
     source = card.of_file(tmp_path / "in.jsonl", n_rows=1)
