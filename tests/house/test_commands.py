@@ -205,6 +205,14 @@ def test_unknown_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--jsonn" in message and "'--json'" in message, message
 
 
+@pytest.mark.parametrize("gone", _exit.INSTEAD)
+def test_a_flag_that_is_gone_says_what_to_do(gone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, name, flag = gone.split()
+    assert call(name, flag, "1") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"has no option {flag} " in said and " ".join(_exit.INSTEAD[gone].split()) in said
+
+
 def test_unknown_command_and_root_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("docter") == 2
     assert "'doctor'" in capsys.readouterr().err
