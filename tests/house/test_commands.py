@@ -39,6 +39,8 @@ FREE = {
     "--teacher-model", "--teacher-url",
     "--rationale-field",
     "--query", "--method",
+    "--single", "--endpoint", "--allow", "--deny", "--test-command", "--cloud-escalate", "--tools",
+    "--cloud-escalate-model", "--trajectory-task",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -101,6 +103,9 @@ ORIGINAL = {
     "eval-milu": "--out",
     "eval-review": "--out",
     "eval-escalate": "--out",
+    "agent": "--tools, --system, --single, --prompt-cache-dir, --transcript, --json-out, --temperature, "
+    "--max-tokens, --max-steps, --tool-timeout, --cloud-escalate, --cloud-escalate-model, --router, "
+    "--router-threshold, --trajectory-dir, --trajectory-task",
     "escalate": "--provider, --prompt, --model, --system, --max-tokens",
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",

@@ -1,5 +1,4 @@
-"""What an agent has beside its model, from its settings: tools behind their policy, a router, a stronger
-model."""
+"""What an agent has beside its model: tools behind their policy, a router, a stronger model."""
 
 from __future__ import annotations
 
