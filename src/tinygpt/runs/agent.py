@@ -82,7 +82,7 @@ class Session:
 
 
 class _Both:
-    """Tells the transcript as well."""
+    """Tells the transcript as well, neither of the two any secrets."""
 
     def __init__(self, listener: Listener, transcript: IO[str] | None) -> None:
         self._listener, self._transcript = listener, transcript
@@ -91,8 +91,9 @@ class _Both:
         self._listener.text(piece)
 
     def tell(self, event: str, **facts: Any) -> None:
+        facts = atraj.masked_json(facts)
         if self._transcript is not None:
-            line = json.dumps({"event": event, **atraj.masked_json(facts)}, ensure_ascii=False, default=str)
+            line = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str)
             self._transcript.write(line + "\n")
             self._transcript.flush()
         self._listener.tell(event, **facts)
