@@ -38,6 +38,7 @@ FREE = {
     "--synth-url",
     "--teacher-model", "--teacher-url",
     "--rationale-field",
+    "--judge-model", "--min-reward", "--success-at",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -57,6 +58,8 @@ ORIGINAL = {
     "magpie": "--out, --count, --template, --max-user, --max-assistant, --temperature",
     "build-escalate-data": "--out",
     "corrections-to-data": "--replay, --replay-ratio",
+    "traces-to-data": "--out, --task, --mode, --no-tool-echo-drop, --minhash-threshold, --minhash-shingle, "
+    "--minhash-perms, --dry-run",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
     "filter": "--in, --out, --pii, --drop-pii, --toxicity, --toxicity-model, --sidecar",
