@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tinygpt.data import card, table
 
 FORMATS = Family("tinygpt.data.traces", verb="read")
 ENDINGS = (".atraj", ".jsonl", ".ndjson", ".json")
+SPACE = re.compile(r"\s*")
 LOOKED = 10  # lines that are tried until one is JSON by itself
 
 
@@ -55,33 +57,31 @@ def format_of(path: Path) -> str:
 def values(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(place, what gives the value) of every value; arrays are taken apart. A line that is wrong raises
     DataError when it is asked for; a file that is wrong as a whole at once."""
-    if _lined(path):
+    how = _laid(path)
+    if how == "array" and table.kind(path) == ".json":
+        yield from ((f"{path}:{number}", read) for number, read in table.records(path))
+        return
+    if how == "lines":
         for number, line in table.lines(path):
-            place = f"{path}:{number}"
-            if not line.lstrip().startswith("["):
-                yield place, lambda line=line: table.parse(line)
-                continue
-            for value in _parts(table.parse(line)):
-                yield place, lambda value=value: value
+            yield from _of_line(f"{path}:{number}", line)
         return
     with table.opened(path) as file:
         text = file.read().decode("utf-8", "replace").removeprefix("\ufeff")
-    decoder, at = json.JSONDecoder(), 0
+    decoder = json.JSONDecoder()
+    at = len(text) - len(text.lstrip())
+    line = 1 + text.count("\n", 0, at)
     while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
         try:
             value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            line = text.count("\n", 0, getattr(error, "pos", at)) + 1
-            raise DataError(
-                f"{path}:{line} is no JSON: {getattr(error, 'msg', 'nested too deeply')}"
-            ) from error
-        place = f"{path}:{text.count(chr(10), 0, at) + 1}"
+            line += text.count("\n", at, getattr(error, "pos", at))
+            why = getattr(error, "msg", "nested too deeply")
+            raise DataError(f"{path}:{line} is no JSON: {why}") from error
         for part in _parts(value):
-            yield place, lambda part=part: part
-        at = end
+            yield f"{path}:{line}", lambda part=part: part
+        rest = SPACE.match(text, end)
+        assert rest is not None
+        line, at = line + text.count("\n", at, rest.end()), rest.end()
 
 
 def parsed(value: Any) -> Any:
@@ -94,15 +94,32 @@ def parsed(value: Any) -> Any:
     return value
 
 
-def _lined(path: Path) -> bool:
-    """Whether lines are values by themselves."""
-    for _, line in itertools.islice(table.lines(path), LOOKED):
-        try:
-            if line[0] in "{[" and len(line) > 3 and isinstance(table.parse(line), dict | list):
-                return True
-        except DataError:
-            continue
-    return False
+def _of_line(place: str, line: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """A line's value, or those of its array."""
+    found = _whole(line) if line.lstrip().startswith("[") else None
+    if found is None:
+        yield place, lambda: table.parse(line)
+    else:
+        yield from ((place, lambda value=value: value) for value in found)
+
+
+def _laid(path: Path) -> str:
+    """How values lie: "lines", each a value by itself, an "array", or "whole"."""
+    for n, (_, line) in enumerate(itertools.islice(table.lines(path), LOOKED)):
+        if line[0] in "{[" and len(line) > 3 and _whole(line) is not None:
+            return "lines"
+        if not n and line.lstrip().startswith("["):
+            return "array"
+    return "whole"
+
+
+def _whole(line: str) -> Any:
+    """What a line says by itself, if it is an object or an array; None where it is none."""
+    try:
+        found = table.parse(line)
+    except DataError:
+        return None
+    return found if isinstance(found, dict | list) else None
 
 
 def _parts(value: Any) -> list[Any]:
