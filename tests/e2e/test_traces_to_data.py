@@ -13,9 +13,9 @@ from desks import Scripted
 from e2e.shell import NANO, good, refused, tinygpt
 from fake_openai import FakeOpenAI, chat
 from tinygpt.agent.loop import REPAIR, Agent, Limits
+from tinygpt.agent.policy import Decision
 from tinygpt.agent.recorder import Recorder
 from tinygpt.agent.tool import Cancel, Outcome
-from tinygpt.agent.turn import Used
 from tinygpt.data import atraj
 from tinygpt.data.source import chat as chats
 from tinygpt.infer.config import SampleConfig
@@ -40,10 +40,10 @@ class Hands:
     def harmless(self, name: str) -> bool:
         return True
 
-    def use(self, name: str, arguments: Any, cancel: Cancel) -> Used:
-        if arguments["city"] == "Cairo":
-            return Used(outcome=Outcome(stderr="not allowed", exit_code=1), allowed=False, rule="deny")
-        return Used(outcome=Outcome(stdout="sunny in " + arguments["city"]))
+    def run(self, name: str, arguments: Any, cancel: Cancel) -> tuple[Decision, Outcome]:
+        allowed = arguments["city"] != "Cairo"
+        decision = Decision(tool=name, arguments=arguments, rule="" if allowed else "deny", allowed=allowed)
+        return decision, Outcome(stdout="sunny in " + arguments["city"]) if allowed else Outcome(stderr="no")
 
 
 class Silent:

@@ -39,6 +39,7 @@ FREE = {
     "--teacher-model", "--teacher-url",
     "--rationale-field",
     "--judge-model", "--min-reward", "--success-at",
+    "--query", "--method",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -103,6 +104,7 @@ ORIGINAL = {
     "eval-milu": "--out",
     "eval-review": "--out",
     "eval-escalate": "--out",
+    "escalate": "--provider, --prompt, --model, --system, --max-tokens",
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
     "rerank-eval": "--data, --out",
@@ -120,6 +122,9 @@ ORIGINAL = {
     "prep-data": "--bfcl, --tau-bench, --github, --kinds, --dedup, --limit, --out, --dry-run",
     "extractor-data": "--bfcl, --tau-bench, --tools, --synth, --synth-model, --synth-per-tool, "
     "--min-examples, --out, --dry-run",
+    "train-extractor": "--preset, --vocab-size, --tokenizer, --context, --steps, --batch, --lr, --min-lr, "
+    "--warmup, --val-split, --eval-every --val-every, --out, --seed, --dry-run",
+    "extract": "--query, --stdin, --top-k, --json, --threshold",
 }
 
 

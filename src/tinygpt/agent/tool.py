@@ -45,6 +45,7 @@ class Tool:
     effects:    of EFFECTS: what a call may do
     call:       (arguments, seconds, cancel) -> Outcome. Arguments are valid under the schema by then. It
                 raises Refusal for what it must not do, and gives failures of its own as an exit code.
+    check:      raises Refusal for arguments that it must not take, before anybody is asked; it does nothing
     seconds:    its own limit, where it has one
     source:     who offers it: "builtin", "argv", "python", "http", or an MCP server's name
     """
@@ -54,6 +55,7 @@ class Tool:
     parameters: Mapping[str, Any]
     call: Callable[[Mapping[str, Any], float, Cancel], Outcome]
     effects: frozenset[str] = frozenset()
+    check: Callable[[Mapping[str, Any]], None] | None = None
     seconds: float | None = None
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])  # of its function entry, as "strict"

@@ -23,7 +23,7 @@ from tinygpt.serve.stream import Parser
 
 class LocalWriter:
     """Writes turns on a lane, which keeps what it has read. `entries` are all tools that may be called;
-    without `constrained` calls are only read, not enforced."""
+    without `constrained` calls are only read, not enforced. Turn n has the seed `sampling.seed + n`."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class LocalWriter:
     ) -> None:
         self.engine, self.lane, self.sampling = engine, lane, sampling
         self.entries, self.constrained = list(entries), constrained
-        self._n_calls = 0
+        self._n_calls = self._n_turns = 0
 
     def room(self, max_tokens: int) -> int | None:
         """The context but what an answer needs."""
@@ -66,7 +66,9 @@ class LocalWriter:
         if self.constrained and _calls.parser(source) is _calls.plain:
             source = chatml.CHAT_TEMPLATE  # of the forms that mlx_lm reads there is no grammar
         forms = calls.forms(source, self.engine.tokenizer.special) if open_ else []
-        config = dataclasses.replace(self.sampling, max_tokens=turn.max_tokens)
+        seed = None if self.sampling.seed is None else self.sampling.seed + self._n_turns
+        config = dataclasses.replace(self.sampling, max_tokens=turn.max_tokens, seed=seed)
+        self._n_turns += 1
         request = self.engine.request(
             prompt.ids, config, logprobs=0, boundaries=prompt.boundaries,
             constraint=self._constraint(turn, open_, source, prompt),

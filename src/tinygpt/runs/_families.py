@@ -84,4 +84,6 @@ KINDS = (
     Kind("tinygpt.eval.reward", "score", cites=False),
     Kind("tinygpt.eval.suites", "score", cites=False),
     Kind("tinygpt.eval.verifier", "build", cites=False),
+    Kind("tinygpt.agent.tools", "build", cites=False),
+    Kind("tinygpt.agent.builtin", "call", cites=False),
 )

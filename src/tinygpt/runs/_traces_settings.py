@@ -20,7 +20,7 @@ from tinygpt.data.traces._values import FORMATS
 JUDGE, SUCCESS = "judge", "success"  # rewards that a judge, or who said so, gives
 # Ends that are no success, whatever was said before.
 FAILED = (
-    "steps", "budget", "unparsable", "cancelled", "error", "unfinished", "length", "content_filter",
+    "steps", "budget", "context", "unparsable", "cancelled", "error", "unfinished", "length", "content_filter",
     "escalated", "deferred",
 )  # fmt: skip
 OUTCOMES = ("answered", "unknown", *FAILED)

@@ -48,7 +48,7 @@ class Trace:
 def masked(trace: Trace) -> Trace:
     """The trace without what looks like a secret; its tokens stay as they are."""
     bare = dataclasses.replace(
-        trace, messages=atraj.clean(trace.messages), tools=atraj.clean(trace.tools),
+        trace, messages=atraj.masked_json(trace.messages), tools=atraj.masked_json(trace.tools),
         task=atraj.masked(trace.task),
     )  # fmt: skip
     return bare if bare == trace else dataclasses.replace(bare, redacted=True)

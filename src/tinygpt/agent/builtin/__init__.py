@@ -1,0 +1,1 @@
+"""Tools of the house: files of the workspace, its tests, and Python in the sandbox."""
