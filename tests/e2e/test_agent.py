@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from e2e.shell import Done, good, refused, tinygpt
-from scripted_cloud import ScriptedCloud, said
+from scripted_cloud import ScriptedCloud, refusing, said
 from scripted_turns import HANG, ScriptedTurns, call
 from serving import tiny_chat_model
 from tinygpt.agent.loop import UNKNOWN
@@ -152,9 +152,9 @@ def test_a_run_that_is_killed_is_readable_and_goes_on(place: Path, tmp_path: Pat
     with ScriptedTurns("I cannot know.") as server:
         ran(server, place, "--resume", path)
     assert UNKNOWN in server.asked[0]["messages"][-1]["content"]
-    refused(
-        tinygpt("agent", "--endpoint", server.url, "--resume", path, "--tools", "builtin:read_file"), "other"
-    )
+    with ScriptedTurns() as server:
+        done = tinygpt(*words(server, place, "--resume", path, "--tools", "builtin:read_file"))
+    refused(done, "with other tools")
 
 
 def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
@@ -167,9 +167,15 @@ def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
     assert done.json["answers"][0] == {"text": "42", "outcome": "escalated", "fallback": False, "steps": 1}
     assert done.json["escalation"]["answered"] == 1 and "escalate" in str(server.asked[0]["tools"])
     with ScriptedTurns('{"defer_to_cloud": true}') as server, ScriptedCloud(said("42")) as cloud:
-        words_ = words(server, place, "--cloud-escalate", cloud.url, "--single", "what is it?")
-        refused(tinygpt(*words_, "--quiet"), "nobody can be asked", hint="--yes")
-        assert not cloud.asked
+        line = words(server, place, "--cloud-escalate", cloud.url, "--single", "what is it?")
+        refused(tinygpt(*line), "nobody can be asked", hint="--yes send")
+        assert not cloud.asked and not server.asked
+    turns = ('{"defer_to_cloud": true}', "I do not know.")
+    with ScriptedTurns(*turns) as server, ScriptedCloud(refusing(401)) as cloud:
+        line = ("--cloud-escalate", cloud.url, "--yes", "send", "--single", "what is it?")
+        done = ran(server, place, *line)
+    assert "I do not know." in done.out and "stays here: No answer came" in done.err
+    assert "go on by yourself" in server.asked[1]["messages"][-1]["content"]
 
 
 @pytest.fixture(scope="module")

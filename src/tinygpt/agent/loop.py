@@ -18,7 +18,7 @@ from tinygpt.agent.policy import REFUSED, Decision
 from tinygpt.agent.recorder import Recorder
 from tinygpt.agent.tool import Cancel, Outcome
 from tinygpt.agent.turn import Hands, Listener, Message, Said, Turn, Writer
-from tinygpt.core.errors import ConfigError, TooLongError
+from tinygpt.core.errors import ConfigError, RemoteError, TooLongError
 from tinygpt.data.message import to_call
 
 REPAIR = "That is no valid turn: {error}. Write it again: a whole tool call, or an answer in words."
@@ -275,22 +275,27 @@ class Agent:
         """The stronger model's answer; None where the person keeps the conversation here, and the model is
         told so."""
         assert self.escalation is not None
-        answer = self.escalation.ask(self.messages[:-1], reason, self.listener.text, self.cancel)
+        answer, why = None, KEPT
+        try:
+            answer = self.escalation.ask(self.messages[:-1], reason, self.listener.text, self.cancel)
+        except RemoteError as error:
+            why = f"No answer came ({error.message}). {KEPT}"
         self.counts["escalations"] += 1
-        self.listener.tell("escalation", reason=reason, answered=answer is not None)
+        told = {"error": why.removesuffix(KEPT).strip()} if why != KEPT else {}
+        self.listener.tell("escalation", reason=reason, answered=answer is not None, **told)
         own = self.escalation.entry["function"]["name"]
         for call in message.get("tool_calls") or ():
             known = to_call(call)
             if known["name"] != own:
                 self._refused(call, own, BESIDE)
             elif answer is None:
-                self._refused(call, own, KEPT)
+                self._refused(call, own, why)
             else:
                 decision = Decision(tool=own, arguments=known["arguments"], rule=own, allowed=True)
                 self._result(call, decision, Outcome(stdout=answer))
         if not message.get("tool_calls"):
             self._add(
-                {"role": "user", "content": KEPT}
+                {"role": "user", "content": why}
                 if answer is None
                 else {"role": "assistant", "content": answer}
             )

@@ -14,7 +14,7 @@ from tinygpt.agent.loop import Answer
 from tinygpt.cli._leaving import confirming
 from tinygpt.cli._render import Output, line, say, table, visible
 from tinygpt.cli._talk import lines
-from tinygpt.core.errors import DataError
+from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.runs import agent_world
 from tinygpt.runs._agent_settings import SEND
 from tinygpt.runs.agent import Config, Session
@@ -52,6 +52,11 @@ def work(config: Config, out: Output) -> None:
     cancel = threading.Event()
     single = bool(config.single)
     terminal = sys.stdin.isatty() and not out.quiet
+    if config.target is not None and not (config.target.local or terminal or SEND in config.yes):
+        raise ConfigError(
+            "nobody can be asked whether a conversation may leave this machine: there is no terminal",
+            hint="--yes send sends without asking",
+        )
     view = View(config, out)
     session = Session(
         config, out.events(), view, cancel, confirm=_confirm if terminal else None,
@@ -122,6 +127,8 @@ def _told(event: str, facts: dict[str, Any]) -> str:
         return f"  no valid turn ({facts['error']}), asked for again"
     if event == "dropped":
         return f"  the context is full: {facts['messages']} messages left it"
+    if event == "escalation" and not facts["answered"]:
+        return f"  stays here: {facts.get('error') or 'not sent'}"
     if event == "full":
         return f"  {facts['error']}"
     if event == "router_prediction":
