@@ -36,7 +36,8 @@ def result(text: str, id: str = "c1") -> dict[str, Any]:
 
 
 def trace(*messages: dict[str, Any], **more: Any) -> Trace:
-    return Trace(**({"id": "t", "place": "t.atraj", "messages": linked(messages)} | more))
+    given: dict[str, Any] = {"id": "t", "place": "t.atraj", "messages": linked(messages), **more}
+    return Trace(**given)
 
 
 def texts(left: Mended) -> list[str]:

@@ -20,8 +20,8 @@ from tinygpt.data.traces._values import FORMATS
 JUDGE, SUCCESS = "judge", "success"  # rewards that a judge, or who said so, gives
 # Ends that are no success, whatever was said before.
 FAILED = (
-    "steps", "budget", "context", "unparsable", "cancelled", "error", "unfinished", "length", "content_filter",
-    "escalated", "deferred",
+    "steps", "budget", "context", "unparsable", "cancelled", "error", "unfinished", "length",
+    "content_filter", "escalated", "deferred",
 )  # fmt: skip
 OUTCOMES = ("answered", "unknown", *FAILED)
 # Where data lie decides nothing of what they are.

@@ -1,5 +1,7 @@
-"""Near duplicates among examples: MinHash finds who may be alike, the true similarity of their shingles says
-who is. Of those that are, the first stays."""
+"""Near duplicates among examples: MinHash finds who may be alike, the shingles themselves say who is.
+
+Of those that are alike the first stays.
+"""
 
 from __future__ import annotations
 

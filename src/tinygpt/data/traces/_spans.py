@@ -118,14 +118,12 @@ def _any(value: Any) -> Any:
 
 
 def _time(value: Mapping[str, Any], *names: str) -> float:
-    found = next((value[name] for name in names if value.get(name)), 0)
+    """Seconds since the epoch, of nanoseconds or of a date; 0 for what is neither."""
+    found = str(next((value[name] for name in names if value.get(name)), 0))
+    if found.replace(".", "", 1).isdigit():
+        return float(found) / 1e9 if float(found) > 1e12 else float(found)
     try:
-        number = float(found)
-        return number / 1e9 if number > 1e12 else number
-    except (TypeError, ValueError):
-        pass
-    try:
-        return datetime.datetime.fromisoformat(str(found)).timestamp()
+        return datetime.datetime.fromisoformat(found).timestamp()
     except ValueError:
         return 0.0
 
