@@ -88,8 +88,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )  # fmt: skip
         base = LocalEndpoint.open(folder / "base").engine
     for city in CITIES:
-        script = Scripted([CALL % city, f"In {city} it is sunny today."], context=base.context)
-        engine = Engine(script, base.tokenizer, base.template)
+        model: Any = Scripted([CALL % city, f"In {city} it is sunny today."], context=base.context)
+        engine = Engine(model, base.tokenizer, base.template)
         right = city != "Lima"
         record(
             folder / "traces",
@@ -99,7 +99,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             success=right,
             reward={"state": float(right)},
         )
-    script = Scripted([BROKEN], context=base.context)
+    script: Any = Scripted([BROKEN], context=base.context)
     record(
         folder / "traces", "broken", Engine(script, base.tokenizer, base.template), "Weather?", success=False
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,11 +48,17 @@ class Trace:
 
 def masked(trace: Trace) -> Trace:
     """The trace without what looks like a secret; its tokens stay as they are."""
+    tools = None if trace.tools is None else json.loads(_masked(json.dumps(trace.tools)))
     bare = dataclasses.replace(
-        trace, messages=atraj.masked_json(trace.messages), tools=atraj.masked_json(trace.tools),
-        task=atraj.masked(trace.task),
-    )  # fmt: skip
+        trace, messages=atraj.masked_json(trace.messages), tools=tools, task=atraj.masked(trace.task)
+    )
     return bare if bare == trace else dataclasses.replace(bare, redacted=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _masked(told: str) -> str:
+    """JSON text without secrets: many traces have the same tools."""
+    return json.dumps(atraj.masked_json(json.loads(told)))
 
 
 def messages_of(value: Any, where: str) -> list[Message]:
