@@ -90,7 +90,7 @@ def read(name: str, given: Mapping[str, Any]) -> Entry:
     local = "command" in given
     known = (*(STARTED if local else REACHED), *BOTH)
     if (odd := next((key for key in given if key not in known), None)) is not None:
-        raise blank.fault(f"has no '{odd}'.{nearest(odd, known)}", hint=f"known: {', '.join(known)}")
+        raise blank.fault(f"unknown key '{odd}'.{nearest(odd, known)}", hint=f"known: {', '.join(known)}")
     kind = given.get("type", "stdio" if local else "")
     if kind and (not isinstance(kind, str) or kind not in KINDS or (KINDS[kind] == "stdio") != local):
         raise blank.fault(f"its type is {kind!r}", hint="stdio for a command; http or sse for a url")
@@ -101,7 +101,8 @@ def read(name: str, given: Mapping[str, Any]) -> Entry:
     if cwd is not None and not (isinstance(cwd, str) and Path(cwd).is_dir()):
         raise blank.fault(f"its 'cwd' {cwd!r} is no folder")
     return Entry(
-        name=name, kinds=(KINDS[kind],) if kind else ("http", "sse"), env=env, headers=headers, cwd=cwd, hidden=tuple(hidden),
+        name=name, kinds=(KINDS[kind],) if kind else ("http", "sse"), env=env, headers=headers, cwd=cwd,
+        hidden=tuple(hidden),
         command=_command(blank, given, env, cwd) if local else (),
         url="" if local else _url(blank, given["url"]),
         effects=_effects(blank, given.get("effects", {})),

@@ -78,13 +78,22 @@ def _schema(node: Any, levels: int) -> Any:
     if levels < 0:
         raise ValueError(f"its schema has more than {DEEPEST} levels")
     if isinstance(node, Mapping):
+        if any(_slow(name) for name in node.get("patternProperties") or ()):
+            raise ValueError("its schema has a pattern that may take for ever")
         return {
             _sound(key): clean(value, PART) if key in WORDS and isinstance(value, str)
             else _schema(value, levels - 1) for key, value in node.items()
+            if not (key == "pattern" and isinstance(value, str) and _slow(value))  # the server checks it
         }  # fmt: skip
     if isinstance(node, list):
         return [_schema(one, levels - 1) for one in node]
     return _sound(node) if isinstance(node, str) else node
+
+
+def _slow(pattern: str) -> bool:
+    """Whether a regular expression may need more than the square of a text's length: it repeats a group, or
+    has two parts without a bound."""
+    return bool(re.search(r"\)[*+{]", pattern)) or len(re.findall(r"[*+]|,\}", pattern)) > 1
 
 
 def _sound(text: str) -> str:
@@ -135,7 +144,7 @@ def _part(block: Any) -> str:
 
 
 def _data(kind: str | None, base64: str) -> str:
-    return f"{line(kind or 'data', 60)}, {len(base64) * 3 // 4:,} bytes, not shown"
+    return f"{line(kind or 'data', 60)}, {len(base64) * 3 // 4 - base64[-2:].count('='):,} bytes, not shown"
 
 
 def _said(content: Any, texts: list[str]) -> bool:

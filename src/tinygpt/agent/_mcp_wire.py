@@ -105,14 +105,14 @@ async def pipe(wire: Wire) -> AsyncGenerator[Any]:
             with anyio.CancelScope(shield=True):  # the program must be gone, also where we are cancelled
                 read.close()
                 write.close()
-                await _stopped(process)
+                await _stopped(process, pipes)
                 wire.code = process.returncode
             tasks.cancel_scope.cancel()
 
 
-async def _stopped(process: Process) -> None:
+async def _stopped(process: Process, pipes: _Pipes) -> None:
     """The end of the input asks a server to leave; then its group is told to, and then made to."""
-    import anyio
+    import anyio.lowlevel
 
     assert process.stdin is not None
     with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):  # it left before
@@ -125,17 +125,23 @@ async def _stopped(process: Process) -> None:
             await process.wait()
             break
     signalled(process.pid, signal.SIGKILL)  # also those that it left behind
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-                await stream.aclose()
+    with anyio.move_on_after(STOP):  # unless one that left the group holds them open, the pipes end now
+        for ended in pipes.ended:
+            await ended.wait()
+    transport = getattr(getattr(process, "_process", None), "_transport", None)
+    if transport is not None:  # asyncio's, which complains later where such a pipe is still open
+        transport.close()
+    await anyio.lowlevel.checkpoint()
 
 
 class _Pipes:
     """The three pipes of a program."""
 
     def __init__(self, wire: Wire, process: Process) -> None:
+        import anyio
+
         self.wire, self.process = wire, process
+        self.ended = (anyio.Event(), anyio.Event())  # stdout, stderr
         self._unasked = 0
 
     async def read(self, inward: Any) -> None:
@@ -163,6 +169,7 @@ class _Pipes:
                     inward.close()
         self.wire.gone.set()
         inward.close()
+        self.ended[0].set()
 
     async def _take(self, lines: list[bytes], inward: Any) -> bool:
         """Hand messages on; whether anybody listens."""
@@ -213,6 +220,7 @@ class _Pipes:
             while True:
                 piece = await self.process.stderr.receive(1 << 16)
                 self.wire.stderr = (self.wire.stderr + piece)[-KEPT:]
+        self.ended[1].set()
 
 
 @contextlib.asynccontextmanager
