@@ -19,7 +19,7 @@ SAME = ("hash", "adapter_hash", "tokenizer_hash", "template_hash")
 
 
 def header(
-    config: Config, engine: Engine, tools: Sequence[dict[str, Any]], *, id: str, created: str
+    config: Config, engine: Engine | None, tools: Sequence[dict[str, Any]], *, id: str, created: str = ""
 ) -> atraj.Header:
     """The head of a run's file."""
     usual = SampleConfig()
@@ -33,8 +33,11 @@ def header(
     )  # fmt: skip
 
 
-def model_of(config: Config, engine: Engine) -> dict[str, str]:
-    """Name, place and hashes of the model, its adapters, its tokenizer and its template."""
+def model_of(config: Config, engine: Engine | None) -> dict[str, str]:
+    """Name, place and hashes of the model, its adapters, its tokenizer and its template; of a server's, what
+    it is asked for."""
+    if engine is None:
+        return {"name": str(config.model), "endpoint": config.endpoint}
     path = _pieces.model_path(config.model)
     facts = {"name": config.model.resolve().name, "path": str(config.model)}
     facts["hash"] = _pieces.checkpoint.identity(path)
@@ -49,7 +52,7 @@ def model_of(config: Config, engine: Engine) -> dict[str, str]:
     return facts
 
 
-def check(past: atraj.Header, config: Config, engine: Engine, tools: Sequence[dict[str, Any]]) -> None:
+def check(past: atraj.Header, config: Config, engine: Engine | None, tools: Sequence[dict[str, Any]]) -> None:
     """ConfigError where a file was begun by another model, or with other tools."""
     now = model_of(config, engine)
     for name in SAME:
