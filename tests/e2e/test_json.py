@@ -63,6 +63,7 @@ LINES = {
     "fetch-github": "own/repo --dry-run --api-url {github}",
     "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
     "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
+    "agent": "{wide} --single hi --max-steps 1 --max-tokens 4 --workspace {at}",
     "escalate": "--provider {wide} --prompt hi --max-tokens 3",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",

@@ -40,6 +40,8 @@ FREE = {
     "--rationale-field",
     "--judge-model", "--min-reward", "--success-at",
     "--query", "--method",
+    "--single", "--endpoint", "--allow", "--deny", "--test-command", "--cloud-escalate", "--tools",
+    "--cloud-escalate-model", "--trajectory-task",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -104,6 +106,9 @@ ORIGINAL = {
     "eval-milu": "--out",
     "eval-review": "--out",
     "eval-escalate": "--out",
+    "agent": "--tools, --system, --single, --prompt-cache-dir, --transcript, --json-out, --temperature, "
+    "--max-tokens, --max-steps, --tool-timeout, --cloud-escalate, --cloud-escalate-model, --router, "
+    "--router-threshold, --trajectory-dir, --trajectory-task",
     "escalate": "--provider, --prompt, --model, --system, --max-tokens",
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
@@ -206,6 +211,14 @@ def test_unknown_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(name, "--jsonn") == 2
     message = capsys.readouterr().err
     assert "--jsonn" in message and "'--json'" in message, message
+
+
+@pytest.mark.parametrize("gone", _exit.INSTEAD)
+def test_a_flag_that_is_gone_says_what_to_do(gone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, name, flag = gone.split()
+    assert call(name, flag, "1") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"has no option {flag} " in said and " ".join(_exit.INSTEAD[gone].split()) in said
 
 
 def test_unknown_command_and_root_flag(capsys: pytest.CaptureFixture[str]) -> None:

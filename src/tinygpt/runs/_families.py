@@ -70,6 +70,7 @@ KINDS = (
     Kind("tinygpt.data.world", "check", cites=False),
     Kind("tinygpt.data.traces", "read", "format", cites=False),
     Kind("tinygpt.data.pii", "find", cites=False),
+    Kind("tinygpt.data.stage", "build", cites=False),
     Kind("tinygpt.train.objective", "build"),
     Kind("tinygpt.train.preference", "losses", "loss_type"),
     Kind("tinygpt.train.optim", "build", "optimizer"),
