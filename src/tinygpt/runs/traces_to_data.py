@@ -23,9 +23,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     """Write the rows and their card; the counts of every stage. DataError where no row is left."""
     found = _values.find(config.paths)
     if not config.dry_run:
-        _data_out.check(config.out, force=config.force)
-    if any(config.out.exists() and config.out.samefile(one) for one in found):
-        raise ConfigError(f"--out {config.out} is one of the files that are read", hint="name another")
+        _data_out.check(config.out, force=config.force, read=found)
     if config.near_dup:
         minhash.library()
     work = Work(config, events)
