@@ -126,6 +126,41 @@ def test_a_tool_of_a_file(place: Path, tmp_path: Path) -> None:
     assert done.json["answers"][0]["text"] == "2"
 
 
+def test_the_tools_of_a_server(place: Path, tmp_path: Path) -> None:
+    """See test_agent_mcp for what servers may do."""
+    (tmp_path / "server.py").write_text(SERVER)
+    servers = {"sums": {"command": sys.executable, "args": [str(tmp_path / "server.py")]}}
+    (tmp_path / "tools.json").write_text(json.dumps({"mcpServers": servers}))
+    with ScriptedTurns([call("sums__add", a=2, b=3)], "5") as server:
+        more = (
+            "--tools",
+            tmp_path / "tools.json",
+            "--yes",
+            "execute,network",
+            "--single",
+            "2 + 3?",
+            "--json",
+        )
+        done = ran(server, place, *more)
+    assert server.asked[1]["messages"][-1]["content"].strip() == "5" and done.json["refused_calls"] == 0
+
+
+SERVER = """
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("sums")
+
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    \'\'\'Add two numbers.\'\'\'
+    return a + b
+
+
+server.run()
+"""
+
+
 def test_a_run_that_is_killed_is_readable_and_goes_on(place: Path, tmp_path: Path) -> None:
     turns = ([call("read_file", path="a.txt")], HANG)
     kept = ("--trajectory-dir", tmp_path / "traces", "--transcript", tmp_path / "t.jsonl")

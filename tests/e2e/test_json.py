@@ -47,6 +47,7 @@ LINES = {
     "build-escalate-data": "{at}/judged-by-two.jsonl --out {out}",
     "record-correction": "--intent a --original b --corrected c --dir {out}",
     "corrections-to-data": "--dir {at} --out {out}.jsonl",
+    "traces-to-data": "{at}/proxy.jsonl --out {out}.jsonl",
     "reject": "{specialist} --world file_ops --n 3 --samples 2 --out {out}",
     "gold-clone": "--n 3 --out {out}",
     "rest": "{specialist} --world file_ops --n 9 --samples 2 --out {out} --set sft.steps=1 "
@@ -206,6 +207,9 @@ def test_stdout_is_json_and_nothing_else(
     if name == "corrections-to-data":
         told = {"intent": "a", "original": "b", "corrected": "c"}
         (trained / "corrections.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    if name == "traces-to-data":
+        told = {"messages": [{"role": "user", "content": "1?"}], "response": "1"}
+        (trained / "proxy.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
     if name == "prep-data":
         (trained / "mix.toml").write_text(f'[[sources]]\npath = "{trained}/rows.jsonl"\n')
     if name == "extractor-data":

@@ -38,6 +38,7 @@ FREE = {
     "--synth-url",
     "--teacher-model", "--teacher-url",
     "--rationale-field",
+    "--judge-model", "--min-reward", "--success-at",
     "--query", "--method",
     "--single", "--endpoint", "--allow", "--deny", "--test-command", "--cloud-escalate", "--tools",
     "--cloud-escalate-model", "--trajectory-task",
@@ -60,6 +61,8 @@ ORIGINAL = {
     "magpie": "--out, --count, --template, --max-user, --max-assistant, --temperature",
     "build-escalate-data": "--out",
     "corrections-to-data": "--replay, --replay-ratio",
+    "traces-to-data": "--out, --task, --mode, --no-tool-echo-drop, --minhash-threshold, --minhash-shingle, "
+    "--minhash-perms, --dry-run",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
     "filter": "--in, --out, --pii, --drop-pii, --toxicity, --toxicity-model, --sidecar",
