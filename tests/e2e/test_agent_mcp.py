@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 import nano
+from e2e import shell
+from e2e.shell import good, tinygpt
 from mcp_servers import GOING, PATIENCE, PLAIN, Ears, by_name, hearing, odd, plain, refused, serving, use
+from scripted_turns import ScriptedTurns, call
 from tinygpt.agent import mcp, toolbox
 from tinygpt.agent.builtin._job import Place
 from tinygpt.agent.policy import Policy, Rules
@@ -252,3 +255,30 @@ def test_an_error_ends_the_servers(ears: Ears) -> None:
         ears.hear("child")
         raise ZeroDivisionError
     ears.end()
+
+
+def test_the_command_uses_them(ears: Ears, tmp_path: Path) -> None:
+    path = tmp_path / "tools.json"
+    turns = ([call("plain__add", a=2, b=3)], [call("plain__crash")], [call("plain__add", a=4, b=4)], "Eight.")
+    with ScriptedTurns(*turns) as server:
+        words = (
+            "agent",
+            "--endpoint",
+            server.url,
+            "--workspace",
+            tmp_path,
+            "--tools",
+            path,
+            "--single",
+            "add",
+        )
+        path.write_text(json.dumps({"mcpServers": plain(ears)}))
+        done = good(*words, "--yes", "execute", "--yes", "network")
+        assert done.out == "Eight.\n" and "'plain' had ended, and was started again" in done.err
+        said = [m["content"] for m in server.asked[-1]["messages"] if m["role"] == "tool"]
+        assert said[0] == "5" and said[1].startswith("MCP server 'plain' has ended (exit code 3)")
+        assert said[2] == "8"
+        ears.end()
+        path.write_text(json.dumps({"mcpServers": odd("gone", ears)}))
+        shell.refused(tinygpt(*words), "MCP server 'odd' did not start: has ended .exit code 5.: no licence")
+        assert len(server.asked) == 4
