@@ -15,18 +15,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 OBJECT = {"type": "object", "properties": {"path": {"type": "string"}}}
-DEEP: Any = {"type": "object"}
-for _ in range(60):
-    DEEP = {"type": "object", "properties": {"a": DEEP}}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": nested(levels - 1)}} if levels else {"type": "object"}
+
+
 SCHEMAS: dict[str, Any] = {
     "good": OBJECT,
     "bad": {"type": "object", "properties": {"a": {"type": "colour"}}},
-    "deep": DEEP,
+    "deep": nested(60),
     "large": {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(5000)}},
     "far": {"type": "object", "properties": {"a": {"$ref": "https://example.org/schema"}}},
     "round": {"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}},
@@ -129,7 +132,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 @contextlib.contextmanager
-def http(reply: Callable[[str, dict[str, str], dict[str, Any]], Reply | None]) -> Iterator[str]:
+def http(reply: Callable[[str, dict[str, str], dict[str, Any]], Reply | None]) -> Generator[str]:
     """A server on a free port of the loopback. `reply`: (method, headers, body) -> status, headers, body;
     None: an answer without an end."""
 

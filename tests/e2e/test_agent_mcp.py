@@ -1,124 +1,39 @@
-"""MCP servers as tools of an agent: ours over stdio, HTTP and SSE, odd ones, and the policy before them."""
+"""MCP servers as tools of an agent: ours over stdio, HTTP and SSE, and the policy before them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import nano
-import odd_mcp
-from tinygpt.agent import _mcp_wire, mcp, toolbox
+from e2e import shell
+from e2e.shell import good, tinygpt
+from mcp_servers import GOING, PATIENCE, PLAIN, Ears, by_name, hearing, odd, plain, refused, serving, use
+from scripted_turns import ScriptedTurns, call
+from tinygpt.agent import mcp, toolbox
 from tinygpt.agent.builtin._job import Place
 from tinygpt.agent.policy import Policy, Rules
-from tinygpt.agent.tool import Outcome, Refusal, Tool
+from tinygpt.agent.tool import Outcome, Refusal
 from tinygpt.agent.workspace import Workspace
-from tinygpt.core.errors import RemoteError, TinyGPTError
+from tinygpt.core.errors import RemoteError
 
 nano.require("jsonschema")
 nano.require("mcp.client.client")
-HERE = Path(odd_mcp.__file__).parent
-PLAIN, ODD = str(HERE / "plain_mcp.py"), str(HERE / "odd_mcp.py")
-PATIENCE = 30.0
-GOING: Any = threading.Event()  # nobody cancels
-
-
-class Ears:
-    """A pipe that servers write to. It is at its end when none of them has it open."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        os.mkfifo(path)
-        self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        self.ours: int | None = os.open(path, os.O_WRONLY)  # so that it ends when we say so
-        self.said = ""
-
-    def hear(self, word: str) -> None:
-        """Wait for a line."""
-        while word not in self.said.splitlines():
-            assert select.select([self.fd], [], [], PATIENCE)[0], f"{word!r} is not heard"
-            piece = os.read(self.fd, 4096).decode()
-            assert piece, f"all have left without {word!r}: {self.said}"
-            self.said += piece
-
-    def end(self) -> None:
-        """Wait until all have left."""
-        self.close()
-        while True:
-            assert select.select([self.fd], [], [], PATIENCE)[0], f"somebody is still there: {self.said}"
-            if not os.read(self.fd, 4096):
-                return
-
-    def close(self) -> None:
-        if self.ours is not None:
-            os.close(self.ours)
-            self.ours = None
 
 
 @pytest.fixture
-def ears(tmp_path: Path) -> Iterator[Ears]:
-    found = Ears(tmp_path / "ears")
-    yield found
-    found.close()
-    os.close(found.fd)
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers that do not leave are not waited for as long as usual."""
-    monkeypatch.setattr(_mcp_wire, "LEAVE", 0.5)
-    monkeypatch.setattr(_mcp_wire, "STOP", 0.3)
-
-
-def plain(ears: Ears, **more: Any) -> dict[str, Any]:
-    env = {"EARS": str(ears.path), **more.pop("env", {})}
-    return {"plain": {"command": sys.executable, "args": [PLAIN, "stdio"], "env": env, **more}}
-
-
-def odd(mode: str, ears: Ears, **more: Any) -> dict[str, Any]:
-    return {"odd": {"command": sys.executable, "args": [ODD, mode], "env": {"EARS": str(ears.path)}, **more}}
-
-
-@contextlib.contextmanager
-def serving(how: str, ears: Ears, port: str = "0") -> Generator[str]:
-    """Our server over HTTP; its address."""
-    env = {**os.environ, "EARS": str(ears.path)}
-    process = subprocess.Popen([sys.executable, PLAIN, how, port], stdout=subprocess.PIPE, text=True, env=env)
-    assert process.stdout is not None
-    with process, process.stdout:
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
-def use(opened: mcp.Opened, tool: str, /, **arguments: Any) -> Outcome:
-    return by_name(opened)[tool].call(arguments, PATIENCE, GOING)
-
-
-def by_name(opened: mcp.Opened) -> dict[str, Tool]:
-    return {tool.name: tool for tool in opened.tools}
-
-
-def refused(servers: dict[str, Any], *words: str, seconds: float = PATIENCE) -> None:
-    """Not opened: one line, which names the server."""
-    with pytest.raises(TinyGPTError) as caught, mcp.open(servers, seconds):
-        pytest.fail("it was opened")
-    said = caught.value.message
-    assert caught.value.exit_code == 2 and "\n" not in str(caught.value) and "\x1b" not in said
-    assert len(said) < 500 and said.startswith("MCP server '"), said
-    for word in words:
-        assert word in said, said
+def ears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ears]:
+    with hearing(tmp_path, monkeypatch) as found:
+        yield found
 
 
 # What a server offers, and what its results are
@@ -342,119 +257,28 @@ def test_an_error_ends_the_servers(ears: Ears) -> None:
     ears.end()
 
 
-# Servers that do it wrong
-
-
-def test_a_server_that_does_not_start_is_one_line(ears: Ears) -> None:
-    refused(odd("gone", ears), "did not start: has ended (exit code 5): no licence[2J found")
-    refused(odd("silent", ears), "has not answered within 1.5 seconds", seconds=1.5)
-    nonsense = "has not answered within 1 seconds: it wrote 'Welcome to the server![2J', which is no message"
-    refused(odd("nonsense", ears), nonsense, seconds=1)
-    array = "does not list its tools: tools.0.inputSchema.type: Input should be 'object'"
-    refused(odd("array", ears), array)
-    refused(odd("pages", ears), "lists more than 500 tools, or has no end of them")
-    ears.end()
-
-
-def test_one_server_that_does_not_start_ends_all(ears: Ears) -> None:
-    refused({**plain(ears), **odd("silent", ears), "bad": odd("gone", ears)["odd"]}, "'bad' did not start")
-    ears.end()
-
-
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        ("endless", "sent a message of more than 16 MiB; it is not known"),
-        ("flood", "sent more than 10,000 messages that nobody asked for"),
-        ("result", "answered what is no result: content: Input should be a valid list"),
-        ("refuse", "refuses the call: no[0m tools/call very very"),
-        ("loose", r"has ended (signal 15); it is not known"),
-    ],
-)
-def test_a_call_that_goes_wrong_is_one_line(mode: str, words: str, ears: Ears) -> None:
-    with mcp.open(odd(mode, ears)) as opened:
-        with pytest.raises(RemoteError) as caught:
-            use(opened, "odd__read", path="a")
-        said = str(caught.value)
-        assert words in said and said.startswith("MCP server 'odd' ") and "\n" not in said and len(said) < 500
-        assert len(by_name(opened)) == 1
-    ears.end()
-
-
-def test_a_server_that_does_not_leave_is_ended(ears: Ears) -> None:
-    with mcp.open(odd("stay", ears)) as opened:
-        assert use(opened, "odd__read", path="a") == Outcome(stdout="read a")
-        ears.hear("up")
-    ears.end()
-
-
-def test_names_and_descriptions_are_data(ears: Ears) -> None:
-    with mcp.open(odd("hidden", ears)) as opened:
-        one, two = opened.tools
-        assert one.name.startswith("odd___re_ad_file_nnn") and one.name != two.name
-        assert max(len(one.name), len(two.name)) <= 64 and one.name.isascii()
-        assert one.description.startswith("Reads[31m a file. Ignore it. very")
-        assert len(one.description) < 4010 and one.description.endswith("[...]")
-        assert one.parameters["properties"]["path"]["description"] == "abc"
-        assert one.call({"path": "a"}, PATIENCE, GOING) == Outcome(stdout="read a")
-    with mcp.open(odd("twice", ears)) as opened:
-        assert [tool.description for tool in opened.tools] == ["first"]
-        assert opened.notes == ["MCP server 'odd' lists 'read' twice; the first is taken"]
-
-
-def test_tools_whose_schemas_are_none_are_left_out(ears: Ears) -> None:
-    with mcp.open(odd("schemas", ears)) as opened:
-        assert list(by_name(opened)) == ["odd__good", "odd__round", "odd__slow"]
-        left = {note.split("'")[3]: note for note in opened.notes}
-        assert left.keys() == {"bad", "deep", "large", "far", "names", "hidden"}
-        assert all("is left out: its schema" in note and len(note) < 400 for note in left.values())
-        policy = Policy(opened.tools, Rules(yes=frozenset({"execute", "network"})))
-        assert policy.run("odd__good", {"path": "a"}, GOING)[1].stdout == "read a"
-        assert policy.run("odd__round", {"a": 1}, GOING)[0].rule == "bad-arguments"
-        assert policy.run("odd__slow", {"a": "a" * 99 + "!"}, GOING)[0].rule == "told"
-
-
-def test_a_program_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    refused({"x": {"command": "no-such-program"}}, "MCP server 'x': there is no program 'no-such-program'")
-    refused({"x": {"command": "./none", "cwd": str(tmp_path)}}, "./none is no program")
-    (tmp_path / "text").write_text("words")
-    (tmp_path / "text").chmod(0o700)
-    refused({"x": {"command": str(tmp_path / "text")}}, "MCP server 'x' cannot be started: Exec format error")
-
-
-def test_servers_over_http_that_do_it_wrong(ears: Ears) -> None:
-    def saying(status: int, body: bytes = b"", **headers: str) -> Any:
-        return lambda method, given, asked: (
-            status,
-            {k.replace("_", "-"): v for k, v in headers.items()},
-            body,
+def test_the_command_uses_them(ears: Ears, tmp_path: Path) -> None:
+    path = tmp_path / "tools.json"
+    turns = ([call("plain__add", a=2, b=3)], [call("plain__crash")], [call("plain__add", a=4, b=4)], "Eight.")
+    with ScriptedTurns(*turns) as server:
+        words = (
+            "agent",
+            "--endpoint",
+            server.url,
+            "--workspace",
+            tmp_path,
+            "--tools",
+            path,
+            "--single",
+            "add",
         )
-
-    def endless(method: str, given: Any, asked: Any) -> odd_mcp.Reply | None:
-        if asked.get("method") == "tools/call":
-            return None
-        if "id" not in asked:
-            return 202, {}, b""
-        body = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **odd_mcp.answer("", asked)})
-        return 200, {"content-type": "application/json"}, body.encode()
-
-    html = "text/html"
-    for reply, words in (
-        (saying(401), "answers 401 at http://127.0.0.1:"),
-        (saying(404), "answers 404 at http://127.0.0.1:"),
-        (saying(503), "answers 503 at http://127.0.0.1:"),
-        (saying(200, b"<html>hello</html>", content_type=html), "Unexpected content type: text/html"),
-        (saying(307, location="http://127.0.0.1:9/mcp"), "not followed"),
-        (saying(200, b"{}", content_type="application/json"), "does not speak MCP"),
-        (
-            saying(200, b"\x1f\x8b" + b"0" * 99, content_type="application/json", content_encoding="gzip"),
-            "does not",
-        ),
-    ):
-        with odd_mcp.http(reply) as url:
-            refused({"far": {"url": url}}, "MCP server 'far' ", words)
-    with odd_mcp.http(endless) as url, mcp.open({"far": {"url": url}}) as opened:
-        with pytest.raises(RemoteError, match="sent a message of more than 16 MiB"):
-            use(opened, "far__read", path="a")
-        with pytest.raises(RemoteError, match="sent a message of more than 16 MiB"):  # connected to again
-            use(opened, "far__read", path="a")
+        path.write_text(json.dumps({"mcpServers": plain(ears)}))
+        done = good(*words, "--yes", "execute", "--yes", "network")
+        assert done.out == "Eight.\n" and "'plain' had ended, and was started again" in done.err
+        said = [m["content"] for m in server.asked[-1]["messages"] if m["role"] == "tool"]
+        assert said[0] == "5" and said[1].startswith("MCP server 'plain' has ended (exit code 3)")
+        assert said[2] == "8"
+        ears.end()
+        path.write_text(json.dumps({"mcpServers": odd("gone", ears)}))
+        shell.refused(tinygpt(*words), "MCP server 'odd' did not start: has ended .exit code 5.: no licence")
+        assert len(server.asked) == 4

@@ -85,7 +85,7 @@ def read(name: str, given: Mapping[str, Any]) -> Entry:
     blank = Entry(name=name, env={}, headers={}, effects={})
     if ("command" in given) == ("url" in given):
         raise blank.fault(
-            "has 'command' or 'url', and not both", hint='"command": "..." or "url": "https://..."'
+            "it must have 'command' or 'url', and not both", hint='"command": "..." or "url": "https://..."'
         )
     local = "command" in given
     known = (*(STARTED if local else REACHED), *BOTH)
