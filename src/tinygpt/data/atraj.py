@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +41,8 @@ MASK = "[SECRET]"
 @dataclass(frozen=True, kw_only=True)
 class Header:
     """Who ran, with what. `model` has what is known of: name, path, hash, adapter_hash, tokenizer_hash,
-    template_hash; `sampling` the settings that are not the usual ones; `source`: agent, serve or the format
-    that it was made of. `created` is ISO 8601, UTC."""
+    template_hash, packing; `sampling` the settings that are not the usual ones; `source`: agent, serve or the
+    format that it was made of. `created` is ISO 8601, UTC."""
 
     id: str
     created: str = ""
@@ -137,7 +138,8 @@ class Writer:
             made._file = os.open(made.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         except OSError as error:
             raise DataError(f"{made.path} cannot be written: {error.strerror or error}") from error
-        made._line({"atraj": VERSION} | _fields(dataclasses.replace(header, task=masked(header.task))))
+        said = {name: clean(getattr(header, name)) for name in ("task", "tools", "sampling")}
+        made._line({"atraj": VERSION} | _fields(dataclasses.replace(header, **said)))
         return made
 
     @classmethod
@@ -170,7 +172,7 @@ class Writer:
             self._file = -1
 
     def _line(self, value: dict[str, Any]) -> None:
-        data = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        data = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
         try:
             while data:
                 data = data[os.write(self._file, data) :]
@@ -216,7 +218,7 @@ def read(path: Path) -> Trajectory:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text, newline="\n").readlines()  # a text may hold other ends of lines
     try:
         first = table.parse(lines[0]) if lines else None
     except DataError:
