@@ -9,7 +9,8 @@ from tinygpt.data.replaying import Row, rows
 
 
 def found(*steps: dict[str, Any]) -> tuple[list[Row], int]:
-    made = [atraj.Step(**{"role": "assistant", "content": "", **one}) for one in steps]
+    usual: dict[str, Any] = {"role": "assistant", "content": ""}
+    made = [atraj.Step(**(usual | one)) for one in steps]
     return rows(atraj.Trajectory(atraj.Header(id="a"), made, None))
 
 

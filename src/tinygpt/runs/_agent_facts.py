@@ -42,11 +42,13 @@ def model_of(config: Adapters, engine: Engine, path: Path) -> dict[str, str]:
     return of_model(path, list(zip(config.adapter, weights, strict=True)), engine)
 
 
-def of_model(path: Path, worn: Sequence[tuple[Path, float]], engine: Engine) -> dict[str, str]:
+def of_model(
+    path: Path, worn: Sequence[tuple[Path, float]], engine: Engine, *, hash: str = ""
+) -> dict[str, str]:
     """Name, place and hashes of a model, its adapters, its tokenizer and its template; how its matrices are
-    packed."""
+    packed. hash: that of its weights, where it is known."""
     facts = {"name": path.resolve().name, "path": str(path)}
-    facts["hash"] = _pieces.checkpoint.identity(_pieces.model_path(path))
+    facts["hash"] = hash or _pieces.checkpoint.identity(_pieces.model_path(path))
     if worn:
         told = " ".join(f"{w:g} {_prompt_cache.content(_pieces.model_path(p))}" for p, w in worn)
         facts["adapter_hash"] = hashlib.sha256(told.encode()).hexdigest()

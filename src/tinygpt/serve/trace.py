@@ -269,7 +269,7 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{path} cannot be made: {error}", hint="choose another --trace-dir") from error
+            raise DataError(f"{path} cannot be made: {error}", hint="choose another --trace-times") from error
 
     def write(self, record: Record) -> None:
         """One request's file: TIME-ID.json."""
