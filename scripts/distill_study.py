@@ -5,9 +5,10 @@
 A teacher of 12 layers learns the standard library's sources of this Python (no tests, no packages). Then
 tiny students, two layers with a mixture of experts, learn the same text: from the text alone for a start,
 and from there for equally many steps each from the text alone, by forward KL, by reverse KL, and on-policy
-(half of the steps on their own continuations, Jensen-Shannon). The students of `same` have the teacher's
+(a quarter of the steps on their own continuations, forward KL). The students of `same` have the teacher's
 tokenizer, those of `other` a smaller one of their own. Stages that are done are not repeated. The table
-gives held-out bits per byte, on the library's last files, mean and range over the seeds.
+gives held-out bits per byte, on the library's last files, and the bits per byte that the teacher finds in
+what a student writes (256 texts at temperature 1), mean and range over the seeds.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ WAYS = {
     START: ["--alpha", "0"],
     "labels": ["--alpha", "0"],
     "forward KL": ["--alpha", "0.5", "--loss", "forward_kl"],
-    "reverse KL": ["--alpha", "0.5", "--loss", "reverse_kl"],
-    "on-policy": ["--alpha", "0.5", "--loss", "jsd", "--on-policy", "0.5"],
+    "reverse KL": ["--alpha", "0.25", "--loss", "reverse_kl"],
+    "on-policy": ["--alpha", "0.5", "--loss", "forward_kl", "--on-policy", "0.25"],
 }
 VOCABULARY = {"same": 2048, "other": 1024}
+BEGINNINGS = ("def ", "class ", "import ", "    if ")
 
 
-def tinygpt(*words: object) -> None:
-    """One command of the toolkit; the script ends where it does not succeed."""
-    done = subprocess.run([sys.executable, "-m", "tinygpt", *map(str, words), "--quiet"])
+def tinygpt(*words: object) -> str:
+    """What one command of the toolkit prints; the script ends where it does not succeed."""
+    command = [sys.executable, "-m", "tinygpt", *map(str, words), "--quiet"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         sys.exit(f"tinygpt {words[0]} ended with {done.returncode}")
+    return done.stdout
 
 
 def text(out: Path) -> list[object]:
@@ -67,13 +71,32 @@ def students(out: Path, kind: str, way: str, seed: int, steps: int) -> Path:
     return run
 
 
-def bits(run: Path) -> float:
-    """Held-out bits per byte, on the files that no run has learned."""
-    rows = run / "rows.jsonl"
+def written(run: Path) -> Path:
+    """What a student writes when it is left alone: 64 texts after each beginning."""
+    folder = run / "written"
+    if not folder.exists():
+        made = folder.with_suffix(".new")
+        made.mkdir(exist_ok=True)
+        for prompt in BEGINNINGS:
+            words = ["--prompt", prompt, "--n", 64, "--tokens", 100, "--ignore-eos", "--temperature", 1]
+            found = tinygpt("sample", run / "final", *words, "--seed", 0, "--json")
+            for n, answer in enumerate(json.loads(found)["answers"]):
+                (made / f"{prompt.strip()}-{n}.py").write_text(prompt + answer["text"], encoding="utf-8")
+        made.rename(folder)
+    return folder
+
+
+def bits(model: Path, corpus: Path, rows: Path) -> float:
+    """Bits per byte of a model on a folder of files, and its rows in a file."""
     if not rows.exists():
-        tinygpt("eval", run, "--corpus", run.parent / "held-out", "--glob", "*.py", "--out", rows)
+        tinygpt("eval", model, "--corpus", corpus, "--glob", "*.py", "--out", rows)
     found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     return next(row["score"] for row in found if row["metric"] == "bits_per_byte")
+
+
+def cell(found: list[float]) -> str:
+    """Mean and range."""
+    return f"{statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})"
 
 
 def main() -> None:
@@ -91,9 +114,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     corpus = text(out)
     aside = out / "held-out"
-    if (
-        not aside.exists()
-    ):  # the last files in sorted order: what `held_out` would take, out of everyone's way
+    if not aside.exists():  # the last files in sorted order, out of everyone's way
         files = sorted((out / "library").rglob("*.py"))
         aside.mkdir()
         for path in files[-20:]:
@@ -110,12 +131,16 @@ def main() -> None:
             "--no-lock", "--force",
         )  # fmt: skip
     if "students" in stages:
-        print(f"teacher: {bits(out / 'teacher'):.3f} bits per byte", flush=True)
+        teacher = out / "teacher"
+        print("| student | bits per byte of held-out files | of what it writes, as the teacher reads it |")
+        print("|---|---|---|")
+        print(f"| the teacher | {bits(teacher, aside, teacher / 'rows.jsonl'):.3f} | - |", flush=True)
         for kind in kinds:
             for way in WAYS:
-                found = [bits(students(out, kind, way, seed, asked.steps)) for seed in seeds]
-                low, high = min(found), max(found)
-                print(f"{kind} {way}: {statistics.mean(found):.3f} ({low:.3f} to {high:.3f})", flush=True)
+                runs = [students(out, kind, way, seed, asked.steps) for seed in seeds]
+                reads = [bits(run, aside, run / "rows.jsonl") for run in runs]
+                writes = [bits(teacher, written(run), run / "written.jsonl") for run in runs]
+                print(f"| {kind}, {way} | {cell(reads)} | {cell(writes)} |", flush=True)
 
 
 if __name__ == "__main__":

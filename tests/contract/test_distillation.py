@@ -171,7 +171,7 @@ def test_labels_alone_are_the_cross_entropy(teacher: LM) -> None:
     found = objective("forward_kl", student, teacher, alpha=0.0)
     loss, facts = found.loss(batch)
     assert loss.item() == pytest.approx(found.measure(batch).item(), rel=1e-6)
-    assert facts["divergence"].item() == 0
+    assert "divergence" not in facts, "nothing was compared"
     told = found.report(batch)
     sums = {name: (value / count).item() for name, (value, count) in told.items()}
     assert sums["loss"] == pytest.approx(loss.item(), rel=1e-6) and sums["divergence"] > 0

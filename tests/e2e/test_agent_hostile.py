@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import hostile
 import nano
-import pytest
 from hostile import KEY, SECRET, Server, snapshot
-
+from problems import need_sandbox
 from tinygpt.agent import toolbox
 from tinygpt.agent.builtin._job import Place
 from tinygpt.agent.policy import Decision, Policy, Rules
@@ -94,6 +95,7 @@ def test_the_canaries_sing(house: House) -> None:
 
 
 def test_thirty_ordinary_tasks_work(house: House) -> None:
+    need_sandbox()
     tasks = hostile.ordinary()
     assert len(tasks) >= 30
     failed: list[str] = []
@@ -109,10 +111,7 @@ def test_thirty_ordinary_tasks_work(house: House) -> None:
 
 
 def test_a_program_in_the_sandbox_reaches_nothing(house: House) -> None:
-    try:
-        sandbox.check()
-    except SandboxError as error:
-        nano.lacks(str(error))
+    need_sandbox()
     outside, inside = snapshot(house.outside), snapshot(house.work)
     here = {
         "secret": str(house.outside / "secret.txt"), "workspace": str(house.work), "url": house.other.url,
@@ -185,9 +184,9 @@ def test_links_that_are_swapped_in_while_calls_run_lead_nowhere(house: House) ->
 
 
 @pytest.mark.parametrize("tool", ["read_file", "write_file", "edit_file", "delete_file"])
-@pytest.mark.parametrize("folder", [True, False])
+@pytest.mark.parametrize("how", ["folder", "file", "hard link"])
 def test_a_link_that_comes_between_two_steps_is_not_followed(
-    house: House, monkeypatch: pytest.MonkeyPatch, tool: str, folder: bool
+    house: House, monkeypatch: pytest.MonkeyPatch, tool: str, how: str
 ) -> None:
     """Each time one system call later than before: whatever was checked until then is not what lies there."""
     real, outside = os.open, snapshot(house.outside)
@@ -200,12 +199,13 @@ def test_a_link_that_comes_between_two_steps_is_not_followed(
 
         def open_(path: Any, *given: Any, target: Path = target, left: list[int] = left, **where: Any) -> int:
             left[0] -= "dir_fd" in where
-            if left[0] == 0 and folder and not target.parent.is_symlink():
+            if left[0] == 0 and how == "folder":
                 target.parent.rename(house.work / f"old-{target.parent.name}")
                 target.parent.symlink_to(house.outside)
-            elif left[0] == 0 and not folder and not target.is_symlink():
+            elif left[0] == 0:
                 target.unlink(missing_ok=True)
-                target.symlink_to(house.outside / "secret.txt")
+                link = os.symlink if how == "file" else os.link
+                link(house.outside / "secret.txt", target)
             return real(path, *given, **where)
 
         monkeypatch.setattr(os, "open", open_)

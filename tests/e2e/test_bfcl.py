@@ -33,7 +33,7 @@ def server(answer: Answer) -> FakeOpenAI:
     return FakeOpenAI(said)
 
 
-def refused(done: Done) -> str:
+def error(done: Done) -> str:
     """The one line that says why; rows with errors in them are shown before it."""
     assert done.code == 2, done.err
     return next(line for line in done.err.splitlines() if line.startswith("error: "))[len("error: ") :]
@@ -116,14 +116,14 @@ def test_an_answer_that_fails_is_no_right_one_and_is_asked_again(tmp_path: Path,
 
     with server(now_and_then).serving() as live:
         done = run(live.url, fake, out, *words)
-        assert refused(done) == "2 answers failed to come; the rows say so, and no gate takes them", done.err
+        assert error(done) == "2 answers failed to come; the rows say so, and no gate takes them", done.err
         rows, records = rows_of(out)
         assert (rows["irrelevance"].score, rows["irrelevance"].n_failed, rows[None].n_failed) == (0.5, 2, 2)
         assert [r["correct"] for r in records] == [True, False, False, True]
         again = run(live.url, fake, out, *words)
-        assert "is there already" in refused(again)
+        assert "is there already" in error(again)
         other = run(live.url, fake, out, *words, "--resume", "--temperature", 1)
-        assert "made with other settings: temperature" in refused(other)
+        assert "made with other settings: temperature" in error(other)
     with server(lambda path, body: chat("good")).serving() as live:
         root = tmp_path / "rows.bfcl" / "asked.json"  # a server elsewhere is another subject
         told = json.loads(root.read_text())
@@ -154,16 +154,16 @@ def test_broken_servers_give_no_rows(tmp_path: Path, fake: Path) -> None:
         "counts no tokens": lambda path, body: no_usage,
     }
     out = tmp_path / "rows.jsonl"
-    assert "does not answer" in refused(run(dead, fake, out, "--tasks", "irrelevance"))
+    assert "does not answer" in error(run(dead, fake, out, "--tasks", "irrelevance"))
     for why, answer in broken.items():
         with server(answer).serving() as live:
             done = run(live.url, fake, out, "--tasks", "irrelevance")
-        assert why in refused(done), done.err
+        assert why in error(done), done.err
     with socket.socket() as silent:  # takes connections, and says nothing
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        assert refused(run(url, fake, out, "--tasks", "irrelevance", "--seconds", 0.2))
+        assert error(run(url, fake, out, "--tasks", "irrelevance", "--seconds", 0.2))
     assert not out.exists()
 
 
@@ -186,7 +186,7 @@ def test_a_model_that_cannot_be_served_is_one_line(tmp_path: Path, fake: Path) -
     tools = tmp_path / "tools.json"
     tools.write_text("{}")
     done = tinygpt("eval-bfcl", model, "--tools", tools, "--harness-python", fake, "--tasks", "irrelevance")
-    assert "our server ended before it was ready: error:" in refused(done), done.err
+    assert "our server ended before it was ready: error:" in error(done), done.err
 
 
 # The official harness. It is made once for all sessions of tests, as `eval-bfcl` makes it.
@@ -244,7 +244,7 @@ def test_what_the_official_runner_could_not_ask_is_lost(official: Path, tmp_path
     done = played(
         official, out, few, "--limit", 2, "--mode", "prompt", native=False, lost=frozenset({"irrelevance_1"})
     )
-    assert "1 answers failed to come" in refused(done)
+    assert "1 answers failed to come" in error(done)
     rows, records = rows_of(out)
     assert (rows["irrelevance"].score, rows["irrelevance"].n_failed) == (0.5, 1)
     assert "no answer today" in records[1]["error"] and not records[1]["correct"]

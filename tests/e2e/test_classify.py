@@ -11,6 +11,7 @@ import pytest
 
 import nano
 from e2e.shell import good, refused, snapshot, tinygpt
+from tinygpt.data.classifier import Classifier
 
 CITIES = ["Paris", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Delhi", "Quito", "Accra", "Hanoi"]
 THINGS = ["river", "bridge", "book", "film", "song", "plant", "engine", "planet", "metal", "bird"]
@@ -119,7 +120,9 @@ def quality(tmp_path: Path) -> Path:
     return out
 
 
-def test_a_classifier_of_quality_keeps_what_is_good(quality: Path, tmp_path: Path) -> None:
+def test_a_classifier_of_quality_keeps_what_is_good(
+    quality: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = json.loads((quality / "report.json").read_text())
     assert report["macro_f1"] > 0.9 and report["ece"] < 0.2 and report["rows"] == 48
     assert (quality / "calibration.png").read_bytes()[:4] == b"\x89PNG"
@@ -135,6 +138,8 @@ def test_a_classifier_of_quality_keeps_what_is_good(quality: Path, tmp_path: Pat
     assert len(scores) == 40 and scores["d0"] > 0.5 > scores["d1"]
     card = json.loads((tmp_path / "kept.card.json").read_text())
     assert card["stages"][0]["n_in"] == 41 and card["stages"][0]["n_out"] == 10
+    judged, score = list[int](), Classifier.score
+    monkeypatch.setattr(Classifier, "score", lambda c, texts: [judged.append(len(texts)), score(c, texts)][1])
     best = good(
         "quality-filter",
         crawl,
@@ -147,7 +152,7 @@ def test_a_classifier_of_quality_keeps_what_is_good(quality: Path, tmp_path: Pat
         "--force",
         "--json",
     )
-    assert best.json["kept"] == len(lines(out)) == 2
+    assert best.json["kept"] == len(lines(out)) == 2 and sum(judged) == 40, "each is judged once"
     assert {row["id"] for row in lines(out)} == set(sorted(scores, key=lambda i: -scores[i])[:2])
     few = good(
         "quality-filter",
@@ -198,15 +203,16 @@ def test_toxicity_is_a_classifier_one_can_train(quality: Path, tmp_path: Path) -
     assert lines(out) == said[1:] and done.json["dropped"] == {"toxic": 1}
 
 
-def test_a_stage_of_prepared_data(quality: Path) -> None:
-    from tinygpt.core.errors import ConfigError
-    from tinygpt.runs import _classifier
-
-    step = _classifier.quality({"model": str(quality), "least": 0.5}, 0)
-    assert step({"text": " ".join(GOOD)}) == {"text": " ".join(GOOD)}
-    assert step({"text": " ".join(POOR)}) == "quality below 0.5"
-    with pytest.raises(ConfigError, match="modle"):
-        _classifier.quality({"modle": str(quality)}, 0)
+def test_a_stage_of_prepared_data(quality: Path, tmp_path: Path) -> None:
+    given = [{"text": " ".join(GOOD)}, {"text": " ".join(POOR)}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    stage = f'[[sources]]\npath = "{tmp_path}/in.jsonl"\n[[stages]]\nname = "quality"\nmodel = "{{}}"\n'
+    (tmp_path / "good.toml").write_text(stage.format(quality))
+    line = ("prep-data", "--out", tmp_path / "out.jsonl", "--quiet", "--config")
+    good(*line, tmp_path / "good.toml")
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == given[0]
+    (tmp_path / "bad.toml").write_text(stage.format(tmp_path))
+    refused(tinygpt(*line, tmp_path / "bad.toml", "--force"), "has no tinygpt.json")
 
 
 def test_depths_are_learned_labelled_and_mixed(tmp_path: Path) -> None:
@@ -272,7 +278,7 @@ def test_a_directory_that_is_no_such_classifier_is_refused(quality: Path, tmp_pa
         ("quality-filter {at} --classifier m --out x --threshold 2", "between 0 and 1"),
         ("quality-filter {at} --classifier m --out x --threshold .2 --keep-percent 3", "exclude"),
         ("quality-filter {at} --classifier m --score x --keep-percent 3", "without --out"),
-        ("quality-filter {at} --classifier m --out {at}", "different files"),
+        ("quality-filter {at} --classifier m --out {at}", "one of the files that are read"),
     ],
 )
 def test_refusals(words: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

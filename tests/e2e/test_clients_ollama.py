@@ -13,6 +13,9 @@ import pytest
 import nano
 import rough
 from serving import HI, LONG, NAME, SCHEMA, TOOL, Live, client, live, node, npm
+from tinygpt.agent.escalate import outgoing
+from tinygpt.core.events import Events
+from tinygpt.runs._cloud import Target, open_cloud
 
 __all__ = ["client", "live"]
 pytestmark = pytest.mark.parity
@@ -299,3 +302,22 @@ def test_openai_responses_parse_and_tools(client: Any) -> None:
         **body, input=[output], previous_response_id=called.id, tool_choice="none"
     )
     assert again.output[0].type == "message"
+
+
+def test_our_own_client_says_the_same_over_two_apis(live: Live) -> None:
+    tool = {"type": "function", "function": {"name": "light", "parameters": {"type": "object"}}}
+    talk = [
+        {"role": "system", "content": "Be brief."}, *HI,
+        {"role": "assistant", "content": "", "tool_calls": [
+            {"id": "a", "function": {"name": "light", "arguments": {"on": True}}}]},
+        {"role": "tool", "content": "done", "tool_call_id": "a"},
+    ]  # fmt: skip
+    out = outgoing(talk, reason="it is dark", tools=[tool])
+    told = [
+        open_cloud(Target(provider=f"{live.url}/v1", api=api, model=NAME, max_tokens=9), Events()).ask(
+            out.messages, out.tools
+        )
+        for api in ("openai", "anthropic")
+    ]
+    assert told[0].n_in == told[1].n_in and told[0].n_in is not None and told[0].n_in > 100
+    assert [one.n_out for one in told] == [9, 9] and {one.finish_reason for one in told} == {"length"}

@@ -260,6 +260,11 @@ def test_every_refusal_is_one_line(hub: FakeHub, tmp_path: Path, monkeypatch: py
         hub.status = status
         refused(tinygpt("download-dataset", "org/new", "--dry-run"), said)
     hub.status = 0
+    hub.add("datasets/org/lost", {"README.md": b"---\nlicense: mit\n---\n", "train.jsonl": b"{}"})
+    hub.statuses = {"train.jsonl": [(404, {})]}
+    refused(
+        tinygpt("download-dataset", "org/lost", "--inspect"), "lists train.jsonl of .*, but does not have"
+    )
     refused(tinygpt("download-dataset", NAME), "--out is needed")
     refused(tinygpt(*line), "rows.jsonl exists", hint="--force")
     (tmp_path / "mine.jsonl").write_text("{}\n")

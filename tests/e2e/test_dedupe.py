@@ -244,8 +244,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("--out", out): "exists",
         ("--out", data, "--force"): "is one of the files that are read",
         ("--out", tmp_path): "is a folder",
-        ("--out", tmp_path / "x.parquet"): "what is written is plain text",
-        ("--out", tmp_path / "x", "--report", tmp_path / "x"): "are one file",
+        ("--out", tmp_path / "x.parquet"): "plain text are written",
+        ("--out", tmp_path / "x", "--report", tmp_path / "x"): "is --out as well",
     }.items():
         wrong(expected, data, *words)
     assert read(out) == [{"b": 1}] and read(data) == [{"text": "a"}]

@@ -87,6 +87,17 @@ def test_remarks_and_commits(api: FakeGitHub, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_issue_that_was_deleted_is_left_out(api: FakeGitHub, tmp_path: Path, status: int) -> None:
+    whole = ask(api, tmp_path / "whole.jsonl").json
+    api.faults = {f"{AT}/issues/1/timeline": [(status, {}, {"message": "This issue was deleted"})]}
+    api.lists[f"{AT}/issues"].insert(0, {"number": "x", "state": "closed"})
+    facts = ask(api, tmp_path / "rows.jsonl").json
+    assert facts["rows"] == whole["rows"] - 1
+    assert facts["reasons"]["GitHub no longer shows the issue"] == 1
+    assert facts["reasons"]["not as GitHub writes it"] == 1
+
+
 def test_several_repositories_and_what_is_known_of_their_licences(api: FakeGitHub, tmp_path: Path) -> None:
     api.repository("own/other", None)
     (tmp_path / "repos.txt").write_text(
@@ -162,7 +173,9 @@ def test_the_token_goes_home_only(api: FakeGitHub, tmp_path: Path, monkeypatch: 
     secret = "ghp_verysecret"
     api.token = secret
     monkeypatch.setenv("GITHUB_TOKEN", secret)
-    refused(ask(api, tmp_path / "rows.jsonl"), "does not accept")  # that of github.com is not for another API
+    refused(
+        ask(api, tmp_path / "rows.jsonl"), "to known people only"
+    )  # github.com's token is not for another API
     assert not [r for r in api.log if r[2]]
     monkeypatch.setenv("WORK_TOKEN", secret)
     with fake_github.serving(FakeGitHub(diffs=api.diffs)) as other:
@@ -203,6 +216,10 @@ def test_every_refusal_is_one_line(api: FakeGitHub, tmp_path: Path) -> None:
     api.faults = {AT: [(302, {"Location": "file:///etc/passwd"}, b"")]}
     refused(ask(api, out), "which is not followed")
     api.faults = {}
+    api.token = "needed"
+    refused(ask(api, out), "to known people only", hint="--token-env")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.jsonl"], "nothing came, nothing is kept"
+    api.token = ""
     api.objects[AT] = []
     refused(ask(api, out), "makes no sense")
     assert not out.exists()

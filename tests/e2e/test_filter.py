@@ -40,12 +40,12 @@ def test_private_data_and_secrets_go_whatever_the_shape(given: Path, tmp_path: P
     out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
     done = good("filter", given, "--out", out, "--sidecar", side, "--json")
     found = lines(out)
-    assert found[0]["id"] == "jo@mail.org" and found[0]["messages"][0]["content"] == "Mail [EMAIL]"
+    assert found[0]["id"] == "[EMAIL]" and found[0]["messages"][0]["content"] == "Mail [EMAIL]"
     call = found[0]["messages"][1]["tool_calls"][0]["function"]
     assert json.loads(call["arguments"]) == {"card": "[CREDIT_CARD]"}
     assert found[1] == {"prompt": 'api_key = "[SECRET]"', "completion": "Call [PHONE].", "score": 0.9}
     assert found[2:] == ROWS[2:]
-    assert done.json["found"] == {"credit_card": 1, "email": 1, "phone": 1, "secret:assigned": 1}
+    assert done.json["found"] == {"credit_card": 1, "email": 2, "phone": 1, "secret:assigned": 1}
     assert (done.json["read"], done.json["kept"], done.json["changed"]) == (5, 4, 2)
     assert done.json["dropped"] == {"unreadable": 1} and "line 5: not JSON" in done.err
     told = {(line["row"], line.get("recogniser", line.get("reason"))): line for line in lines(side)}
@@ -134,7 +134,7 @@ def test_what_is_not_installed_is_named(given: Path, tmp_path: Path, monkeypatch
 
 
 def test_files_are_not_replaced_unasked(given: Path, tmp_path: Path) -> None:
-    refused(tinygpt("filter", given, "--out", given, "--force"), "is the file that is read")
+    refused(tinygpt("filter", given, "--out", given, "--force"), "is one of the files that are read")
     out = tmp_path / "out.jsonl"
     out.write_text("mine", encoding="utf-8")
     refused(tinygpt("filter", given, "--out", out), "exists", hint="--force")

@@ -143,6 +143,7 @@ def test_anthropic_with_a_key_that_is_nowhere_afterwards(tmp_path: Path) -> None
         assert done.code == 0, done.err
         assert [one["X-Api-Key"] for one in server.headers] == [key, key]
     assert done.json["cost"] == pytest.approx((10 * 3 + 4 * 15) / 1e6)
+    assert done.json["seconds_p95"] > done.json["seconds_median"], "of two, it is the longer one"
     told = done.out + done.err + "".join(f"{k} {v!r}" for k, v in snapshot(tmp_path).items())
     assert key not in told
     assert [row["completion"] for row in _read(out)] == [[{"role": "assistant", "content": "yes"}]] * 2
@@ -153,6 +154,9 @@ def test_a_key_in_the_address_and_idle_settings_are_refused(model: Path, tmp_pat
     words = ["synthesize", "--inputs", data, "--out", tmp_path / "o.jsonl", "--teacher"]
     refused(tinygpt(*words, "http://me:key@127.0.0.1:1/v1"), "before the @", hint="environment")
     refused(tinygpt(*words, model, "--rate-limit", 2), "says nothing to a model of this machine")
+    refused(tinygpt(*words, model, "--timeout", 2), "says nothing to a model of this machine")
+    refused(tinygpt(*words, model, "--retries", 3), "says the same again at --temperature 0")
+    refused(tinygpt(*words, "http://127.0.0.1:1", "--enforce", "guided"), "nothing without a schema or gram")
     refused(tinygpt(*words, model, "--resume"), "nothing to go on with")
     refused(tinygpt(*words, "http://127.0.0.1:1", "--body", "[]"), "must be a JSON object")
     refused(tinygpt(*words, model, "--retry-rejected"), "means nothing without --resume")

@@ -66,6 +66,7 @@ LINES = {
     "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
     "replay": "{at}/own.atraj --model {at}/run --tolerance 1000",
     "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
+    "escalate": "--provider {wide} --prompt hi --max-tokens 3",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
     "dpo": "{wide} --data {at}/pairs.jsonl --out {out} --steps 1 --batch 4 --no-compile",
@@ -77,6 +78,9 @@ LINES = {
     "run-lm-eval": "{wide} --tasks own_choice --include-path {at}/tasks --limit 2",
     "eval-sql": "--predictions {at}/sql.jsonl",
     "eval-router": "--predictions {at}/router.jsonl",
+    "train-extractor": "{at}/tool-pairs.jsonl --out {out} --steps 1 --no-compile --no-lock --batch 4 "
+    "--set model.hidden_size=16 --set model.num_hidden_layers=1",
+    "extract": "{at}/router --query f",
     "eval-milu": "--predictions {at}/milu.jsonl",
     "eval-review": "--predictions {at}/review.jsonl",
     "eval-escalate": "--predictions {at}/escalate.jsonl",
@@ -214,6 +218,15 @@ def test_stdout_is_json_and_nothing_else(
         file.close()
     if name == "extractor-data":
         (trained / "tools.json").write_text('[{"name": "f", "description": "does it"}]')
+    if name in ("train-extractor", "extract"):
+        nano.require("matplotlib")
+        pairs = [{"query": f"{tool} of {i}", "tool": tool} for tool in "fg" for i in range(20)]
+        text = "\n".join(map(json.dumps, pairs))
+        (trained / "tool-pairs.jsonl").write_text(text, encoding="utf-8")
+    if name == "extract":
+        made = ("--out", trained / "router", "--steps", 1, "--no-compile", "--no-lock")
+        small = ("--set", "model.hidden_size=16", "--set", "model.num_hidden_layers=1")
+        good("train-extractor", trained / "tool-pairs.jsonl", *made, *small)
     if name in ("train-quality-classifier", "quality-filter"):
         nano.require("matplotlib")
         kinds = {"good": "a clear sentence", "poor": "click here now"}

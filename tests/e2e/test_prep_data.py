@@ -77,6 +77,11 @@ def test_a_file_says_what_is_read_filtered_mixed_and_split(mix: Path, tmp_path: 
     card = json.loads((tmp_path / "mix.card.json").read_text())
     assert card["licences"] == ["MIT", "unknown"] and [s["n_rows"] for s in card["sources"]] == [65, 100]
     assert card["stages"][0]["dropped"] == {"no sft shape has the columns: odd": 1}
+    other = json.loads((tmp_path / "mix.held_out.card.json").read_text())
+    for told, found in ((card, train), (other, held)):
+        assert told["stages"][-1]["n_in"] == 90 and told["stages"][-1]["n_out"] == len(found)
+        assert all(s["n_in"] == s["n_out"] + sum(s["dropped"].values()) for s in told["stages"])
+    assert [card["file"]["name"], other["file"]["name"]] == ["mix.jsonl", "mix.held_out.jsonl"]
     before = {p.name: p.read_bytes() for p in tmp_path.glob("mix.*")}
     good("prep-data", "--config", mix, "--force")
     assert before == {p.name: p.read_bytes() for p in tmp_path.glob("mix.*")}, "the same each time"
@@ -130,11 +135,12 @@ def test_sources_of_the_hub_and_of_github(tmp_path: Path, monkeypatch: pytest.Mo
             "train.jsonl": "".join(json.dumps(r) + "\n" for r in pairs(20, "h")).encode(),
         })  # fmt: skip
         fake_hub.point_at(hub, tmp_path / "cache", monkeypatch)
-        api.repository("own/repo", "BSD-3-Clause")
+        api.repository("own/repo", None)
+        licence = "BSD-3-Clause"  # GitHub finds none
         made = {
             "sources": [
                 {"dataset": "hf://datasets/org/data"},
-                {"github": "own/repo", "kind": "reviews", "api_url": api.endpoint},
+                {"github": "own/repo", "kind": "reviews", "api_url": api.endpoint, "licence": licence},
             ]
         }
         (tmp_path / "mix.json").write_text(json.dumps(made))
@@ -160,14 +166,42 @@ def test_settings_that_cannot_be_meant(mix: Path, tmp_path: Path) -> None:
     said("seed = 1", "no source is named")
     said(source + 'dataset = "a/b"', "a source names one of path, dataset.*; one names path and dataset")
     said(source + "wieght = 2", "unknown config key .*wieght.*'weight'")
+    said(source + 'split = "train"', "'split' means nothing for a source of path", hint="for dataset: leave")
+    said('[[sources]]\ngithub = "a/b"\nmap = ["prompt=q"]', "'map' means nothing", hint="path and dataset")
+    said('[[sources]]\ndataset = "a/b"\nstate = "all"', "'state' means nothing for a source of dataset")
     said(source + source + "weight = 2", "some sources have a weight and some have none")
     said(source + '[[stages]]\nname = "dedpue"', "unknown stage 'dedpue'")
-    said(source + '[[stages]]\nname = "length"\nmax = 2', "unknown config key 'stages.length.max'")
+    said(source + '[[stages]]\nname = "length"\nmax = 2', "unknown config key 'stages\\[0\\].max'")
     said(source + '[[stages]]\nname = "length"\nmax_chars = 1', "no row is left", hint="loosen")
     said('[[sources]]\npath = "/nowhere/x.jsonl"', "there are no rows at /nowhere/x.jsonl")
     write(tmp_path / "t.jsonl", [{"text": "x"}])
     said(source + f'[[sources]]\npath = "{tmp_path}/t.jsonl"', "are of several formats", hint="--format")
     refused(tinygpt("prep-data", "--config", mix, "--held-out", 1), "--held-out must be")
+    refused(tinygpt("prep-data", "--config", mix, "--kinds", "reviews"), "--kinds means nothing without --g")
+    refused(tinygpt("prep-data", "--config", mix, "--resume"), "--resume means nothing without a source of G")
+
+
+def test_what_was_made_before_is_not_read_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", pairs(30, "a"))
+    (tmp_path / "mix.toml").write_text(f'[[sources]]\npath = "{tmp_path}/*.jsonl"\n')
+    line = ("prep-data", "--config", tmp_path / "mix.toml", "--out", tmp_path / "mix.jsonl", "--quiet")
+    good(*line, "--held-out", 0.5)
+    refused(tinygpt(*line, "--force"), "--out .*mix.jsonl is one of the files that are read")
+    refused(tinygpt(*line[:4], tmp_path / "a.jsonl", "--force", "--quiet"), "no card of tinygpt's beside it")
+    refused(tinygpt(*line[:4], tmp_path / "x.json", "--quiet"), "JSON lines")
+
+
+def test_a_folder_is_read_without_its_cards(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "more" / ".cache").mkdir(parents=True)
+    write(folder / "a.jsonl", pairs(3, "a"))
+    write(folder / "more" / "b.ndjson", pairs(4, "b"))
+    write(folder / "more" / ".cache" / "c.jsonl", pairs(5, "c"))
+    (folder / "a.card.json").write_text("{}")
+    (folder / "dataset_infos.json").write_text("{}")
+    (tmp_path / "mix.toml").write_text(f'[[sources]]\npath = "{folder}"\n')
+    facts = good("prep-data", "--config", tmp_path / "mix.toml", "--dry-run", "--json").json
+    assert facts["rows"] == 7
 
 
 @pytest.fixture
@@ -207,7 +241,9 @@ def test_pairs_of_requests_and_tools(tmp_path: Path) -> None:
     after = {r["query"] for r in read(tmp_path / "pairs.held_out.jsonl")}
     assert {r["query"] for r in held} <= after, "more data move no request to the other side"
     card = json.loads((tmp_path / "pairs.card.json").read_text())
+    assert card["file"]["name"] == "pairs.jsonl" and (tmp_path / "pairs.held_out.card.md").is_file()
     assert card["sources"][0]["name"] == "talks.jsonl" and card["settings"]["min_examples"] == 5
+    assert card["file"]["name"] == "pairs.jsonl" and card["stages"][-1]["n_out"] == len(read(out))
     held_out = tmp_path / "pairs.held_out.jsonl"
     write(tmp_path / "answers.jsonl", [r | {"predicted_tool": r["tool"]} for r in read(held_out)])
     scored = good("eval-router", "--predictions", tmp_path / "answers.jsonl", "--json").json
@@ -230,10 +266,15 @@ def test_pairs_of_benchmarks_and_schemas(tmp_path: Path, tools: Path) -> None:
     assert not list(tmp_path.glob("pairs*"))
     refused(tinygpt("extractor-data", *line, "--dry-run", "--quiet"), "no tool has 5 requests")
     refused(tinygpt("extractor-data", "--out", tmp_path / "x.jsonl"), "nothing is read")
+    torn = write(tmp_path / "torn.json", [{}, {}])
+    refused(tinygpt("extractor-data", "--tools", torn, "--dry-run"), "torn.json is not JSON")
     refused(tinygpt("extractor-data", "--tools", tools, "--synth", "--dry-run"), "--synth needs a model")
     refused(
         tinygpt("extractor-data", "--bfcl", tmp_path, "--synth", "--dry-run"), "--synth means nothing without"
     )
+    for more in (("--synth-per-tool", 3), ("--resume",)):
+        idle = tinygpt("extractor-data", *line, "--dry-run", *more)
+        refused(idle, f"{more[0]} means nothing without --synth")
 
 
 def test_a_model_writes_requests_and_is_not_asked_twice(tmp_path: Path, tools: Path) -> None:

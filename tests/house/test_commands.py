@@ -38,6 +38,7 @@ FREE = {
     "--synth-url",
     "--teacher-model", "--teacher-url",
     "--rationale-field",
+    "--query", "--method",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -100,6 +101,7 @@ ORIGINAL = {
     "eval-milu": "--out",
     "eval-review": "--out",
     "eval-escalate": "--out",
+    "escalate": "--provider, --prompt, --model, --system, --max-tokens",
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
     "rerank-eval": "--data, --out",
@@ -117,6 +119,9 @@ ORIGINAL = {
     "prep-data": "--bfcl, --tau-bench, --github, --kinds, --dedup, --limit, --out, --dry-run",
     "extractor-data": "--bfcl, --tau-bench, --tools, --synth, --synth-model, --synth-per-tool, "
     "--min-examples, --out, --dry-run",
+    "train-extractor": "--preset, --vocab-size, --tokenizer, --context, --steps, --batch, --lr, --min-lr, "
+    "--warmup, --val-split, --eval-every --val-every, --out, --seed, --dry-run",
+    "extract": "--query, --stdin, --top-k, --json, --threshold",
 }
 
 
@@ -198,6 +203,14 @@ def test_unknown_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(name, "--jsonn") == 2
     message = capsys.readouterr().err
     assert "--jsonn" in message and "'--json'" in message, message
+
+
+@pytest.mark.parametrize("gone", _exit.INSTEAD)
+def test_a_flag_that_is_gone_says_what_to_do(gone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, name, flag = gone.split()
+    assert call(name, flag, "1") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"has no option {flag} " in said and " ".join(_exit.INSTEAD[gone].split()) in said
 
 
 def test_unknown_command_and_root_flag(capsys: pytest.CaptureFixture[str]) -> None:

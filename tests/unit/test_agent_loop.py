@@ -12,9 +12,10 @@ import pytest
 
 from tinygpt.agent import keep
 from tinygpt.agent.loop import KEPT, UNKNOWN, Agent, Limits
+from tinygpt.agent.policy import Decision
 from tinygpt.agent.recorder import Recorder, messages_of
 from tinygpt.agent.tool import Cancel, Outcome
-from tinygpt.agent.turn import Message, Said, Turn, Used
+from tinygpt.agent.turn import Message, Said, Turn
 from tinygpt.core.errors import ConfigError, TooLongError
 from tinygpt.data import atraj
 
@@ -53,9 +54,9 @@ class Script:
 class Tools:
     """Two tools: `ls` only reads."""
 
-    def __init__(self, act: Callable[[str, Any], Used] | None = None) -> None:
+    def __init__(self, act: Callable[[str, Any], Outcome] | None = None) -> None:
         self.made = list[tuple[str, Any]]()
-        self._act = act or (lambda name, arguments: Used(outcome=Outcome(stdout=f"{name} done")))
+        self._act = act or (lambda name, arguments: Outcome(stdout=f"{name} done"))
 
     @property
     def entries(self) -> list[dict[str, Any]]:
@@ -64,9 +65,10 @@ class Tools:
     def harmless(self, name: str) -> bool:
         return name == "ls"
 
-    def use(self, name: str, arguments: Any, cancel: Cancel) -> Used:
+    def run(self, name: str, arguments: Any, cancel: Cancel) -> tuple[Decision, Outcome]:
         self.made.append((name, arguments))
-        return self._act(name, arguments)
+        decision = Decision(tool=name, arguments=arguments, rule="told", allowed=True)
+        return decision, self._act(name, arguments)
 
 
 class Heard:
@@ -117,9 +119,9 @@ def test_calls_are_made_and_read_until_there_is_an_answer() -> None:
 def test_calls_that_only_read_run_beside_each_other_and_others_one_by_one() -> None:
     barrier = threading.Barrier(3)
 
-    def together(name: str, arguments: Any) -> Used:
+    def together(name: str, arguments: Any) -> Outcome:
         barrier.wait(10)  # none returns before all have begun
-        return Used(outcome=Outcome(stdout=str(arguments["n"])))
+        return Outcome(stdout=str(arguments["n"]))
 
     script = Script(said("", *(call("ls", n, n=n) for n in range(3))), said("ok"))
     one, _ = agent(script, Tools(together))
@@ -128,10 +130,10 @@ def test_calls_that_only_read_run_beside_each_other_and_others_one_by_one() -> N
 
     running = threading.Lock()
 
-    def alone(name: str, arguments: Any) -> Used:
+    def alone(name: str, arguments: Any) -> Outcome:
         assert running.acquire(blocking=False)
         running.release()
-        return Used(outcome=Outcome(stdout=name))
+        return Outcome(stdout=name)
 
     one, _ = agent(Script(said("", call("rm", 0), call("ls", 1)), said("ok")), Tools(alone))
     assert one.ask("go").outcome == "answered"
@@ -161,14 +163,20 @@ def test_limits() -> None:
         Limits(max_steps=0)
 
 
+def test_a_request_that_does_not_fit_ends_without_an_answer() -> None:
+    one, heard = agent(Script(room=20))
+    found = one.ask("a" * 40)
+    assert (found.outcome, found.text, found.steps) == ("context", "", 0) and "full" in heard.names
+
+
 def test_a_cancelled_turn_calls_nothing() -> None:
     cancel, tools = threading.Event(), Tools()
     one, _ = agent(Script(said("half", reason="cancelled")), tools, cancel=cancel)
     assert one.ask("go").outcome == "cancelled" and not tools.made
 
-    def stop(name: str, arguments: Any) -> Used:
+    def stop(name: str, arguments: Any) -> Outcome:
         cancel.set()
-        return Used(outcome=Outcome(stderr="stopped", exit_code=1))
+        return Outcome(stderr="stopped", exit_code=1)
 
     one, _ = agent(Script(said("", call("rm"))), Tools(stop), cancel=cancel)
     assert one.ask("go").outcome == "cancelled"
@@ -262,9 +270,9 @@ def test_steps_are_recorded_and_a_cut_off_run_goes_on(tmp_path: Path) -> None:
     one, _ = agent(script, messages=[{"role": "system", "content": "S"}], recorder=Recorder(file, script, []))
     seen: list[int] = []
 
-    def act(name: str, arguments: Any) -> Used:
+    def act(name: str, arguments: Any) -> Outcome:
         seen.append(len(atraj.read(file.path).steps))  # the call is on disk before it is made
-        return Used(outcome=Outcome(stdout="gone", seconds=0.5))
+        return Outcome(stdout="gone", seconds=0.5)
 
     one.hands = Tools(act)
     one.ask("remove a")
@@ -278,7 +286,7 @@ def test_steps_are_recorded_and_a_cut_off_run_goes_on(tmp_path: Path) -> None:
     ]
     assert messages_of(found.steps) == one.messages
     assert [step.text for step in found.steps[:2]] == ["<S", "<remove a"]
-    assert found.steps[3].decision == {"rule": "", "allowed": True} and found.steps[3].seconds == 0.5
+    assert found.steps[3].decision == {"rule": "told", "allowed": True} and found.steps[3].seconds == 0.5
 
     again, _ = agent(Script(said("It may be gone.")))
     answer = again.go_on(messages_of(found.steps[:3]), [])

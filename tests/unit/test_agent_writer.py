@@ -12,9 +12,10 @@ import pytest
 import nano
 from desks import TOKENIZER, Scripted
 from tinygpt.agent.loop import Agent, Limits
+from tinygpt.agent.policy import Decision
 from tinygpt.agent.recorder import Recorder
 from tinygpt.agent.tool import Cancel, Outcome
-from tinygpt.agent.turn import Said, Turn, Used
+from tinygpt.agent.turn import Said, Turn
 from tinygpt.core.errors import ConfigError
 from tinygpt.data import atraj
 from tinygpt.data.template import _choice
@@ -114,8 +115,9 @@ class Hands:
     def harmless(self, name: str) -> bool:
         return True
 
-    def use(self, name: str, arguments: Any, cancel: Cancel) -> Used:
-        return Used(outcome=Outcome(stdout="Sunny, 21 degrees.\n"))
+    def run(self, name: str, arguments: Any, cancel: Cancel) -> tuple[Decision, Outcome]:
+        decision = Decision(tool=name, arguments=arguments, rule="harmless", allowed=True)
+        return decision, Outcome(stdout="Sunny, 21 degrees.\n")
 
 
 class Silent:

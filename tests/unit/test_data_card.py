@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tinygpt.data import card, rows
 
 
@@ -42,6 +44,26 @@ def test_the_same_data_have_the_same_card(tmp_path: Path) -> None:
     first = made(tmp_path / "out.jsonl", (source,), 1, 1).read_bytes()
     assert made(tmp_path / "out.jsonl", (source,), 1, 1).read_bytes() == first
     assert "license: unknown" in (tmp_path / "out.card.md").read_text()
+
+
+def test_every_file_has_a_card_of_its_own(tmp_path: Path) -> None:
+    names = ("rows.jsonl", "rows.clean.jsonl", "rows.v1.2.jsonl")
+    for name in names:
+        made(tmp_path / name, (card.Source(name="x", licence=f"L-{name}"),), 2, 1)
+    assert [card.of_file(tmp_path / name).licence for name in names] == [f"L-{name}" for name in names]
+    assert card.beside(Path("a.b.jsonl.GZ")) == Path("a.b.card.json")
+    rows.write(tmp_path / "rows.txt", [{"text": "of another"}])
+    assert card.of_file(tmp_path / "rows.txt").licence == card.UNKNOWN, "the card is of rows.jsonl"
+    (tmp_path / "rows.clean.jsonl").rename(tmp_path / "new.jsonl")
+    (tmp_path / "rows.clean.card.json").rename(tmp_path / "new.card.json")
+    assert card.of_file(tmp_path / "new.jsonl").licence == "L-rows.clean.jsonl"
+
+
+def test_files_whose_names_begin_alike_have_cards_of_their_own(tmp_path: Path) -> None:
+    names = ("a.jsonl", "a.jsonl.gz", "a.held_out.jsonl", "a.v1.2.jsonl.ZST", "a")
+    assert [card.beside(tmp_path / name).name for name in names] == [
+        "a.card.json", "a.card.json", "a.held_out.card.json", "a.v1.2.card.json", "a.card.json",
+    ]  # fmt: skip
 
 
 def test_a_licence_that_is_given_wins(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Sequence
 
 import pytest
 
-from tinygpt.core.errors import ConfigError
-from tinygpt.data import filters, language, repetition, scrub
+from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.data import language, repetition, scrub
 from tinygpt.data.filters import Filters
 from tinygpt.data.where import Condition
 
@@ -18,7 +19,7 @@ MAIL = "jo@mail.org"
 
 def test_every_text_of_a_row_is_scrubbed_but_what_names_it() -> None:
     row = {
-        "id": MAIL,
+        "id": "4155552671",
         "n": 3,
         "text": f"see https://a.org/p/4111111111111111 or {MAIL}",
         "calls": [{"arguments": '{"to": "jo@mail.org", "n": 1}'}, {"arguments": '{ "n": 1 }'}],
@@ -27,7 +28,7 @@ def test_every_text_of_a_row_is_scrubbed_but_what_names_it() -> None:
     }
     changed, found = scrub.Scrubber(scrub.named(["auto"])).row(row)
     assert changed == {
-        "id": MAIL,
+        "id": "4155552671",
         "n": 3,
         "text": "see https://a.org/p/4111111111111111 or [EMAIL]",
         "calls": [{"arguments": '{"to": "[EMAIL]", "n": 1}'}, {"arguments": '{ "n": 1 }'}],
@@ -37,6 +38,39 @@ def test_every_text_of_a_row_is_scrubbed_but_what_names_it() -> None:
     where = {one.field: (one.recogniser, one.start, one.end) for one in found}
     assert where["calls[0].arguments>to"] == ("email", 0, len(MAIL)) and where["ssn"] == ("ssn", 0, 9)
     assert row["text"][where["text"][1] : where["text"][2]] == MAIL
+
+
+def nested(text: str, levels: int) -> object:
+    value: object = text
+    for n in range(levels):
+        value = {"a": value} if n % 2 else [value]
+    return value
+
+
+def test_nothing_hides_in_depth_names_and_numbers() -> None:
+    scrubber = scrub.Scrubber(scrub.named(["auto"]))
+    for row in (
+        nested(MAIL, 60),
+        {"args": json.dumps(nested(MAIL, 60))},
+        {"args": json.dumps({"a": json.dumps([MAIL])})},
+        {MAIL: 1},
+        {"user_id": MAIL},
+        {"ids": [MAIL]},
+        {"args": f'{{"to": "{MAIL}", "to": "x"}}'},  # a reader keeps the last of two
+    ):
+        changed, found = scrubber.row(row)
+        said = json.dumps([changed, [one.field for one in found]])
+        assert MAIL not in said and "[EMAIL]" in said and len(found) == 1, row
+    for deep in (nested(MAIL, 65), {"args": json.dumps(nested(MAIL, 65))}, {"args": "[" * 9999 + "]" * 9999}):
+        with pytest.raises(DataError, match="more than 64 levels"):
+            scrubber.row(deep)
+        assert "64 levels" in Filters(pii=("email",)).row(deep).reason
+    changed, found = scrubber.row({"a@b.org": 1, "c@d.org": 2, "card": 4111111111111111, "n": 4111111})
+    assert (
+        changed == {"[EMAIL]": 1, "[EMAIL] 2": 2, "card": "[CREDIT_CARD]", "n": 4111111} and len(found) == 3
+    )
+    changed, _ = scrubber.row({"args": '{"phones": [4155552671], "id": 4155552671, "ok": true}'})
+    assert changed == {"args": '{"phones": ["[PHONE]"], "id": 4155552671, "ok": true}'}
 
 
 def test_of_two_that_overlap_the_surer_one_is_believed() -> None:
@@ -120,7 +154,11 @@ def test_languages() -> None:
 class Longer:
     """A scorer that finds long texts bad."""
 
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
     def score(self, texts: Sequence[str]) -> list[float]:
+        self.asked.append(len(texts))
         return [min(1.0, len(text) / 100) for text in texts]
 
 
@@ -145,13 +183,11 @@ def test_a_row_goes_for_the_first_reason_or_stays_changed() -> None:
     assert drop.row("a line").row == "a line"
 
 
-def test_stages_that_a_file_can_name() -> None:
-    row = {"text": f"The weather is fine today, write to {MAIL} about it."}
-    assert filters.pii({}, 0)(row) == {"text": "The weather is fine today, write to [EMAIL] about it."}
-    assert filters.pii({"pii": ["email"], "drop": True}, 0)(row) == "private data"
-    assert filters.secrets({"drop": True}, 0)({"text": "hf_" + "aBcDe" * 7}) == "a secret"
-    assert filters.language({"languages": ["de"]}, 0)(row) == "another language"
-    assert filters.repetition({}, 0)({"text": "spam " * 60}) == "repetition"
-    for stage, options in ((filters.pii, {"pi": []}), (filters.language, {}), (filters.repetition, {"n": 1})):
-        with pytest.raises(ConfigError):
-            stage(options, 0)
+def test_rows_are_scored_together_and_only_those_that_are_left() -> None:
+    rows = [{"text": text} for text in ("a", "a" * 60, MAIL, "b" * 70, "four")]
+    filters = Filters(min_chars=3, scorer=Longer(), most=0.5, pii=("email",))
+    found = filters.rows(rows)
+    assert [o.reason for o in found] == ["shorter than 3 letters", "toxic", "", "toxic", ""]
+    assert found[2].row == {"text": "[EMAIL]"} and found[3].figure == 0.7
+    assert isinstance(filters.scorer, Longer) and filters.scorer.asked == [4]
+    assert filters.rows([]) == [] and filters.rows(rows[:1])[0].reason and filters.scorer.asked == [4]

@@ -13,7 +13,7 @@ import pytest
 
 import nano
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.data import catalogue, hub_files, mixing, recognise, requests, rows, stages, table
+from tinygpt.data import catalogue, hub_files, mixing, recognise, requests, rows, table
 from tinygpt.data.mixing import Pile
 from tinygpt.data.tally import MOST, OTHER, Tally
 
@@ -107,38 +107,6 @@ def test_a_tally_does_not_grow_with_what_it_counts() -> None:
     assert tally.dropped["line N is bad"] == 100 and len(tally.dropped) == MOST + 1
     assert sum(tally.dropped.values()) == tally.n_in == 200 and tally.dropped[OTHER] > 0
     assert tally.sentence().startswith("x: 200 of 200 rows left out: row 0: line 0 is bad")
-
-
-def through(found: list[Any], *tables: dict[str, Any], seed: int = 0) -> list[Any]:
-    steps = [stages.opened(one, seed)[1] for one in tables]
-    left = []
-    for row in found:
-        for step in steps:
-            row = step(row)
-            if isinstance(row, str):
-                break
-        left.append(row)
-    return left
-
-
-def test_stages_keep_change_or_say_why() -> None:
-    found = [{"text": "A  b"}, {"text": "a b", "id": 2}, {"text": "abcdefgh"}]
-    assert through(found, {"name": "exact"}) == [found[0], "a duplicate", found[2]]
-    assert through(found, {"name": "exact", "fold": False}) == found
-    assert through(found, {"name": "length", "max_chars": 4})[2] == "longer than 4 letters"
-    assert through(found, {"name": "match", "pattern": "^a"}) == ["the pattern is not in it", *found[1:]]
-    assert through(found, {"name": "match", "pattern": "^a", "keep": False})[0] == found[0]
-    assert through([{"q": 1}, {"prompt": "a", "answer": "b"}], {"name": "shape", "format": "sft"}) == [
-        "no sft shape has the columns: q", {"instruction": "a", "response": "b"},
-    ]  # fmt: skip
-    many = [{"text": str(i)} for i in range(2000)]
-    kept = [row for row in through(many, {"name": "sample", "share": 0.3}) if not isinstance(row, str)]
-    assert 530 < len(kept) < 670  # 600, four deviations of 20.5 and some
-    again = through(many[::-1], {"name": "sample", "share": 0.3})
-    assert kept == [row for row in again[::-1] if not isinstance(row, str)], "wherever a row is"
-    for table_ in ({"name": "lenght"}, {"name": "length", "max": 3}, {"name": "match", "pattern": "("}, {}):
-        with pytest.raises(ConfigError):
-            stages.opened(table_, 0)
 
 
 def test_shares_are_the_largest_mix_of_the_weights() -> None:

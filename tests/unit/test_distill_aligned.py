@@ -303,6 +303,18 @@ def test_events_are_shared_tokens_the_text_that_follows_and_the_rest(own: Any, o
     for t, value in wanted.items():
         assert found[t] == pytest.approx(value, rel=2e-3, abs=2e-5), t
 
+    def total(z: mx.array) -> mx.array:
+        pair = signal.events(z, 1.0)
+        return (LOSSES.load("forward_kl").losses(*pair, None) * signal.places(batch["weights"])).sum()
+
+    gradient = np.array(mx.grad(total)(z), np.float64)
+    way = np.random.default_rng(2).normal(0, 1, z.shape)
+    ends = [
+        sum(reference(own, other, ids, np.array(z, np.float64)[0] + h * way[0], np.array(theirs)[0]).values())
+        for h in (1e-4, -1e-4)
+    ]
+    assert (gradient * way).sum() == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-3)
+
 
 def test_uld_is_the_papers_on_whole_distributions() -> None:
     batch = arrays(Reader(WORDS, BYTES, longest=100)(texts(WORDS)))

@@ -207,6 +207,10 @@ def test_what_was_seen_is_known_again() -> None:
     assert seen.has("how do i bake  bread at home without a machine and without any YEAST?") == EXACT
     assert seen.has("How do I bake bread at home without a machine and without any flour?") == NEAR
     assert seen.has("How do I bake a cake at home with a machine?") == ""
+    seen.add("如何在家里不用机器烤面包，也不用酵母？")
+    assert seen.has("如何在家里不用机器烤面包，也不用面粉？") == NEAR, (
+        "a letter is a word where none is apart"
+    )
     only = Seen(1.0)
     only.add("How do I bake bread at home?")
     assert only.has("How do I bake bread at hom?") == "" and only.has("HOW do I bake bread at home?") == EXACT

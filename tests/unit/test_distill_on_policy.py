@@ -64,13 +64,12 @@ def test_what_was_written_lies_in_the_rows() -> None:
 def test_an_answer_that_ends_has_its_end() -> None:
     """A model that only knows how to end writes the end token, which is learned."""
     found = engine()
-    stop = found.tokenizer.eos_id
     head: Any = found.model.model.embed_tokens
     head.weight = head.weight * 0
     found.model.model.norm.weight = found.model.model.norm.weight * 0
     found.stop_ids = frozenset(range(found.model.config.vocab_size))  # whatever it writes
     made = OnPolicy(found, Config(share=1.0), seed=0)(packed(), 1)
-    assert (made.weights > 0).sum(axis=1).tolist() == [2, 1] and stop in found.stop_ids
+    assert (made.weights > 0).sum(axis=1).tolist() == [2, 1]
     assert (made.tokens[0, :4] == [1, 2, 3, 4]).all() and made.segments[0, 4] == 2
 
 

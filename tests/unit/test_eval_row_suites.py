@@ -285,6 +285,19 @@ def test_escalation_by_hand(tmp_path: Path) -> None:
     assert both.rows[-1].score == high == 1.0 and low < 0.5, "three answers that agree are no certainty"
 
 
+def test_the_form_that_models_are_taught_is_read(tmp_path: Path) -> None:
+    config = escalate.Config(data=row_suites.write("escalate", tmp_path))
+
+    def answer(prompt: Any) -> str:
+        wrong = int(prompt[0]["content"].partition("Question: ")[2].split()[0]) % 2 == 0
+        return json.dumps(
+            {"defer_to_cloud": True, "reason": "ANSWER me"} if wrong else {"defer_to_cloud": False}
+        )
+
+    found = escalate.score(ScriptedEndpoint(answer), escalate.load(config), config)
+    assert found.rows[0].score == 1.0 and found.rows[0].settings["unreadable"] == 0
+
+
 # Answers that rows bring
 
 

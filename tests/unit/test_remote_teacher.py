@@ -143,6 +143,12 @@ def odd(value: Any) -> Change:
         (lambda body, reply: {"choices": [{"text": "zz"}]}, K, ConfigError, "another tokenizer"),
         (lambda body, reply: {"choices": []}, K, RemoteError, "gave no answer"),
         (lambda body, reply: (400, {}, {"error": "no"}), K, RemoteError, "HTTP 400: no"),
+        (
+            lambda body, reply: (400, {}, {"error": "logprobs: 2 at most"}) if "logprobs" in body else reply,
+            K,
+            ConfigError,
+            "does not tell 3 tokens of a place",
+        ),
         (replaced(logprobs=None), K, UnsupportedError, "does not tell the likeliest tokens"),
         (
             replaced(logprobs={"top_logprobs": [{"a": -1.0}]}),

@@ -8,7 +8,7 @@ import pytest
 
 from tinygpt.core import hub
 from tinygpt.core.errors import ConfigError
-from tinygpt.runs import _rows_in
+from tinygpt.runs import _resumed, _rows_in
 from tinygpt.runs._journal import Journal
 
 
@@ -37,8 +37,13 @@ def test_what_was_kept_is_there_again(tmp_path: Path) -> None:
 
 def test_a_journal_without_work_is_begun_anew(tmp_path: Path) -> None:
     for settings in ({"a": 1}, {"a": 2}):
+        _resumed.check(tmp_path / "rows.jsonl", resume=False)
         with Journal(tmp_path / "rows.jsonl", settings, resume=False) as journal:
             assert not len(journal)
+    with Journal(tmp_path / "rows.jsonl", {"a": 2}, resume=True) as last:
+        last.keep("x", 1)
+    with pytest.raises(ConfigError, match="holds answers of an interrupted command"):
+        _resumed.check(tmp_path / "rows.jsonl", resume=False)
 
 
 @pytest.mark.parametrize(

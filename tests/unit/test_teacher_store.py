@@ -135,6 +135,17 @@ def test_a_damaged_shard_is_noted_left_out_and_made_again(how: str, tmp_path: Pa
     assert all(row in Store(tmp_path, key()) for row, _ in given)
 
 
+def test_a_key_that_was_lost_is_written_again(tmp_path: Path) -> None:
+    for text in ("[1]", None):
+        store = Store(tmp_path, key(9, k=2))
+        store.add(bytes([len(store.shards)] * 16), likeliest(dense(1, 9), 2))
+        store.flush()
+        assert fitting(tmp_path, k=2) == [store.key]
+        if text is not None:
+            (store.path / "key.json").write_text(text)
+            assert not fitting(tmp_path, k=2)
+
+
 def test_a_process_that_ends_between_shards_leaves_whole_ones(tmp_path: Path) -> None:
     store, given = Store(tmp_path, key()), rows(8)
     for row, places in given:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 from tinygpt.agent import keep
+from tinygpt.agent.policy import REFUSED, Decision
 from tinygpt.agent.recorder import Recorder
 from tinygpt.agent.tool import Cancel, Outcome
-from tinygpt.agent.turn import Hands, Listener, Message, Said, Turn, Used, Writer
-from tinygpt.core.errors import ConfigError
+from tinygpt.agent.turn import Hands, Listener, Message, Said, Turn, Writer
+from tinygpt.core.errors import ConfigError, RemoteError, TooLongError
 from tinygpt.data.message import to_call
 
 REPAIR = "That is no valid turn: {error}. Write it again: a whole tool call, or an answer in words."
@@ -43,8 +44,8 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a request came to. outcome: answered, escalated, steps, budget, unparsable or cancelled;
-    fallback: the text is what the model wrote where an answer should have been."""
+    """What a request came to. outcome: answered, escalated, steps, budget, context (which it does not fit),
+    unparsable or cancelled; fallback: the text is what the model wrote where an answer should have been."""
 
     text: str
     outcome: str
@@ -118,7 +119,7 @@ class Agent:
         spoken = [m for m in self.messages if m["role"] == "assistant"]
         for call in (spoken[-1].get("tool_calls") or ()) if spoken else ():
             if call["id"] not in answered:
-                self._result(call, Used(outcome=Outcome(stderr=UNKNOWN, exit_code=-1), rule="interrupted"))
+                self._refused(call, "interrupted", UNKNOWN)
         if not self.messages or self.messages[-1]["role"] in ("system", "assistant"):
             return None
         request = next((m["content"] for m in reversed(self.messages) if m["role"] == "user"), "")
@@ -131,7 +132,11 @@ class Agent:
             left = self.limits.budget - written if self.limits.budget else self.limits.max_tokens
             if left <= 0:
                 return self._ended("budget", step - 1)
-            said = self._turn(min(left, self.limits.max_tokens), allowed)
+            try:
+                said = self._turn(min(left, self.limits.max_tokens), allowed)
+            except TooLongError as error:
+                self.listener.tell("full", error=error.message)
+                return self._ended("context", step - 1)
             allowed = None  # a router knows what a request begins with
             written += said.n_written
             if said.finish_reason == "cancelled" or self.cancel.is_set():
@@ -146,8 +151,8 @@ class Agent:
             calls = said.message.get("tool_calls") or []
             if not calls:
                 return self._answered(said.message["content"], "answered", step)
-            for call, used in zip(calls, self._used(calls), strict=True):
-                self._result(call, used)
+            for call, (decision, outcome) in zip(calls, self._made(calls), strict=True):
+                self._result(call, decision, outcome)
             if self.cancel.is_set():
                 return self._ended("cancelled", step)
         return self._ended("steps", step)
@@ -226,31 +231,40 @@ class Agent:
 
     # Calls
 
-    def _used(self, calls: Sequence[Message]) -> Iterator[Used]:
+    def _made(self, calls: Sequence[Message]) -> Iterator[tuple[Decision, Outcome]]:
         """What each call came to, in their order, each before the next is made; those that only read run
         beside each other."""
 
-        def use(call: Message) -> Used:
+        def make(call: Message) -> tuple[Decision, Outcome]:
             found = to_call(call)
-            return self.hands.use(found["name"], found["arguments"], self.cancel)
+            return self.hands.run(found["name"], found["arguments"], self.cancel)
 
         for call in calls:
             self.listener.tell("tool_call", id=call["id"], **to_call(call))
         if len(calls) > 1 and all(self.hands.harmless(to_call(call)["name"]) for call in calls):
             with ThreadPoolExecutor(min(AT_ONCE, len(calls))) as threads:
-                yield from threads.map(use, calls)
+                yield from threads.map(make, calls)
         else:
-            yield from map(use, calls)
+            yield from map(make, calls)
 
-    def _result(self, call: Message, used: Used) -> None:
-        outcome, name = used.outcome, to_call(call)["name"]
-        self.counts.update(calls=1, refused_calls=int(not used.allowed))
+    def _refused(self, call: Message, rule: str, why: str) -> None:
+        """A call that the loop itself does not make."""
+        known = to_call(call)
+        decision = Decision(
+            tool=known["name"], arguments=known["arguments"], rule=rule, allowed=False, message=why
+        )
+        self._result(call, decision, Outcome(stderr=why, exit_code=REFUSED))
+
+    def _result(self, call: Message, decision: Decision, outcome: Outcome) -> None:
+        name = to_call(call)["name"]
+        self.counts.update(calls=1, refused_calls=int(not decision.allowed))
         self.listener.tell(
             "tool_result", id=call["id"], name=name, stdout=outcome.stdout, stderr=outcome.stderr,
-            exit_code=outcome.exit_code, seconds=round(outcome.seconds, 6), rule=used.rule,
+            exit_code=outcome.exit_code, seconds=round(outcome.seconds, 6), rule=decision.rule,
+            allowed=decision.allowed,
         )  # fmt: skip
         message = {"role": "tool", "tool_call_id": call["id"], "name": name, "content": shown(outcome)}
-        self._add(message, used)
+        self._add(message, decision, outcome)
 
     # Ends
 
@@ -261,20 +275,27 @@ class Agent:
         """The stronger model's answer; None where the person keeps the conversation here, and the model is
         told so."""
         assert self.escalation is not None
-        answer = self.escalation.ask(self.messages[:-1], reason, self.listener.text, self.cancel)
+        answer, why = None, KEPT
+        try:
+            answer = self.escalation.ask(self.messages[:-1], reason, self.listener.text, self.cancel)
+        except RemoteError as error:
+            why = f"No answer came ({error.message}). {KEPT}"
         self.counts["escalations"] += 1
-        self.listener.tell("escalation", reason=reason, answered=answer is not None)
+        told = {"error": why.removesuffix(KEPT).strip()} if why != KEPT else {}
+        self.listener.tell("escalation", reason=reason, answered=answer is not None, **told)
         own = self.escalation.entry["function"]["name"]
         for call in message.get("tool_calls") or ():
-            if to_call(call)["name"] != own:
-                self._result(call, Used(outcome=Outcome(stderr=BESIDE, exit_code=1), allowed=False, rule=own))
+            known = to_call(call)
+            if known["name"] != own:
+                self._refused(call, own, BESIDE)
             elif answer is None:
-                self._result(call, Used(outcome=Outcome(stderr=KEPT, exit_code=1), allowed=False, rule=own))
+                self._refused(call, own, why)
             else:
-                self._result(call, Used(outcome=Outcome(stdout=answer)))
+                decision = Decision(tool=own, arguments=known["arguments"], rule=own, allowed=True)
+                self._result(call, decision, Outcome(stdout=answer))
         if not message.get("tool_calls"):
             self._add(
-                {"role": "user", "content": KEPT}
+                {"role": "user", "content": why}
                 if answer is None
                 else {"role": "assistant", "content": answer}
             )
@@ -291,10 +312,12 @@ class Agent:
         self.listener.tell("answer", content=text, fallback=True, outcome=outcome)
         return Answer(text=text, outcome=outcome, fallback=True, steps=steps)
 
-    def _add(self, message: Message, used: Used | None = None) -> None:
+    def _add(
+        self, message: Message, decision: Decision | None = None, outcome: Outcome | None = None
+    ) -> None:
         self.messages.append(message)
         if self.recorder is not None:
-            self.recorder.message(self.messages, used)
+            self.recorder.message(self.messages, decision, outcome)
 
 
 def shown(outcome: Outcome) -> str:

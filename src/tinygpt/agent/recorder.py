@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from tinygpt.agent.turn import Message, Said, Used, Writer
+from tinygpt.agent.policy import Decision
+from tinygpt.agent.tool import Outcome
+from tinygpt.agent.turn import Message, Said, Writer
 from tinygpt.data import atraj
 from tinygpt.data.message import to_call
 
@@ -23,18 +25,19 @@ class Recorder:
         self._file, self._writer, self.tools = file, writer, tools
         self.context: list[int] = []
 
-    def message(self, messages: Sequence[Message], used: Used | None = None) -> None:
-        """The last of these messages is new; `used` where it is a tool's result."""
+    def message(
+        self, messages: Sequence[Message], decision: Decision | None = None, outcome: Outcome | None = None
+    ) -> None:
+        """The last of these messages is new; a tool's has the decision about its call and what it gave."""
         last = messages[-1]
         ids = self._writer.encode(messages, self.tools, answer=False)
         facts: dict[str, Any] = self._added(ids, ids)
-        if used is not None:
-            outcome = used.outcome
+        if decision is not None and outcome is not None:
             facts["result"] = {
                 "stdout": outcome.stdout, "stderr": outcome.stderr, "exit_code": outcome.exit_code,
                 "cut": outcome.cut,
             }  # fmt: skip
-            facts["decision"] = {"rule": used.rule, "allowed": used.allowed}
+            facts["decision"] = decision.record
             facts["seconds"] = round(outcome.seconds, 6)
         self._file.step(
             atraj.Step(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tinygpt.agent.policy import Decision
 from tinygpt.agent.tool import Cancel, Outcome
 
 Message = dict[str, Any]  # role, content, tool_calls [{id, type, function {name, arguments: object}}], ...
@@ -61,17 +62,8 @@ class Writer(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Used:
-    """A call and what became of it. rule: what the policy said, "" where nothing forbade it."""
-
-    outcome: Outcome
-    allowed: bool = True
-    rule: str = ""
-
-
 class Hands(Protocol):
-    """The tools behind their policy."""
+    """The tools behind their policy: see policy.Policy."""
 
     @property
     def entries(self) -> list[dict[str, Any]]: ...
@@ -80,12 +72,12 @@ class Hands(Protocol):
         """Whether calls of it can run beside each other: they only read."""
         ...
 
-    def use(self, name: str, arguments: Any, cancel: Cancel) -> Used: ...
+    def run(self, name: str, arguments: Any, cancel: Cancel) -> tuple[Decision, Outcome]: ...
 
 
 class Listener(Protocol):
     """Who watches: text as it grows, and facts by name: user, router_prediction, assistant, tool_call,
-    tool_result, dropped, repair, escalation, answer."""
+    tool_result, dropped, full, repair, escalation, answer."""
 
     def text(self, piece: str) -> None: ...
 

@@ -3,8 +3,8 @@
 A path is relative and has no "..". Each component is opened below the one before it (openat) and never
 through a link (O_NOFOLLOW), so what was checked is what is used: swapping a folder for a link between two
 steps makes the call fail, it does not redirect it. Only regular files with one name are opened; a file that
-has a second name (a hard link) may be somebody else's, and is refused both ways. A file is replaced by a rename
-beside it, so that readers see the old text or the new.
+has a second name (a hard link) may be somebody else's, and is refused both ways. A file is replaced by a
+rename beside it, so that readers see the old text or the new.
 """
 
 from __future__ import annotations

@@ -11,9 +11,12 @@ from collections.abc import Generator
 from typing import Any
 
 from tinygpt.agent.loop import Answer
-from tinygpt.cli._render import Output, line, say, visible
+from tinygpt.cli._leaving import confirming
+from tinygpt.cli._render import Output, line, say, table, visible
 from tinygpt.cli._talk import lines
-from tinygpt.core.errors import DataError
+from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.runs import agent_world
+from tinygpt.runs._agent_settings import SEND
 from tinygpt.runs.agent import Config, Session
 
 WIDEST = 200  # letters of a call or a result that are shown
@@ -44,11 +47,21 @@ class View:
 
 def work(config: Config, out: Output) -> None:
     """Requests until there are no more."""
+    if config.world:
+        return tasks(config, out)
     cancel = threading.Event()
     single = bool(config.single)
     terminal = sys.stdin.isatty() and not out.quiet
+    if config.target is not None and not (config.target.local or terminal or SEND in config.yes):
+        raise ConfigError(
+            "nobody can be asked whether a conversation may leave this machine: there is no terminal",
+            hint="--yes send sends without asking",
+        )
     view = View(config, out)
-    session = Session(config, out.events(), view, cancel, _confirm if terminal else None)
+    session = Session(
+        config, out.events(), view, cancel, confirm=_confirm if terminal else None,
+        send=confirming(yes=SEND in config.yes, quiet=out.quiet),
+    )  # fmt: skip
     answers: list[Answer] = []
     failed: list[DataError] = []
     try:
@@ -79,12 +92,34 @@ def work(config: Config, out: Output) -> None:
         line(_summed(summary), sys.stderr)
 
 
+def tasks(config: Config, out: Output) -> None:
+    """The tasks of a world, one after another, and what became of them."""
+    cancel = threading.Event()
+    with _cancelling(cancel):
+        found = agent_world.run(config, out.events(), Unwatched(), cancel)
+
+    def render() -> None:
+        rows = [[group, *part.values()] for group, part in found["groups"].items()]
+        table(("tasks", "n", "right"), [*rows, ["all", found["n"], found["right"]]])
+        print(_summed(found))
+
+    out.result(found, render)
+
+
+class Unwatched:
+    """Nobody looks on."""
+
+    def text(self, piece: str) -> None: ...
+
+    def tell(self, event: str, **facts: Any) -> None: ...
+
+
 def _told(event: str, facts: dict[str, Any]) -> str:
     """A line for what happened; "" where the text has said it."""
     if event == "tool_call":
         return f"> {facts['name']}({_short(json.dumps(facts['arguments'], ensure_ascii=False)[1:-1])})"
     if event == "tool_result":
-        if facts["rule"]:
+        if not facts["allowed"]:
             return f"  not made ({facts['rule']}): {_short(facts['stderr'])}"
         code = f"exit code {facts['exit_code']}: " if facts["exit_code"] else ""
         return f"  {code}{_short(facts['stdout'] or facts['stderr']) or 'done'} ({facts['seconds']:.1f} s)"
@@ -92,6 +127,10 @@ def _told(event: str, facts: dict[str, Any]) -> str:
         return f"  no valid turn ({facts['error']}), asked for again"
     if event == "dropped":
         return f"  the context is full: {facts['messages']} messages left it"
+    if event == "escalation" and not facts["answered"]:
+        return f"  stays here: {facts.get('error') or 'not sent'}"
+    if event == "full":
+        return f"  {facts['error']}"
     if event == "router_prediction":
         return f"  router: {facts['tool']} ({facts['probability']:.0%})" if facts["fired"] else ""
     if event == "answer" and facts["outcome"] not in ("answered", "escalated"):

@@ -22,6 +22,11 @@ INSTEAD: Mapping[str, str] = {
         (f"tinygpt hf-load --{name}" for name in ("sample", "prompt", "tokens", "temperature", "lora")),
         "it opens and copies; to continue a text: tinygpt sample DIR --prompt TEXT [--adapter ADAPTER]",
     ),
+    "tinygpt distill --mode": "--loss NAME says how the teacher is followed; labels alone: --alpha 0",
+    "tinygpt extractor-data --synth-provider": "--synth-url URL: any OpenAI-compatible server",
+    "tinygpt prep-data --quality-filter": "a stage in the --config file: name = 'quality', model = DIR",
+    "tinygpt prep-data --tools": "tinygpt extractor-data --tools FILE",
+    "tinygpt prep-data --num-workers": "leave it out: rows pass one by one, in their order",
     "tinygpt train --min-lr": "--set schedule.final=F: the last learning rate as a fraction of --lr",
     "tinygpt train --log-jsonl": "leave it out: every step is a line of events.jsonl in --out",
 }

@@ -29,8 +29,8 @@ HEADINGS = {
     "model": "Train and use a model",
     "tune": "Tune",
     "distill": "Distill",
-    "agent": "Agent and router",
     "convert": "Bring models in and out",
+    "agent": "Agent and router",
     "evaluate": "Evaluate",
     "look": "Look inside and measure",
 }

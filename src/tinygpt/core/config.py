@@ -94,6 +94,11 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def changed(config: Any, names: Iterable[str]) -> str | None:
+    """The first of these settings that is not what it is by default."""
+    return next((name for name in names if getattr(config, name) != getattr(type(config), name)), None)
+
+
 def as_table(pick: Any) -> dict[str, Any]:
     """A pick as a table: a file may give its name alone, or its knobs alone."""
     return {"name": pick} if isinstance(pick, str) else dict(pick) if isinstance(pick, Mapping) else {}

@@ -18,8 +18,8 @@ from tinygpt.core.errors import unknown
 
 # What one technique of a family is called, where its folder's name does not say it.
 NOUNS = {
-    "optim": "optimizer", "peft": "adapter", "pii": "recogniser", "preference": "loss type",
-    "sample": "sampling rule", "suites": "suite",
+    "builtin": "built-in tool", "optim": "optimizer", "peft": "adapter", "pii": "recogniser",
+    "preference": "loss type", "sample": "sampling rule", "suites": "suite", "tools": "executor",
 }  # fmt: skip
 
 

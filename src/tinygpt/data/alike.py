@@ -6,9 +6,9 @@ The sets are compared exactly, through a table from runs to texts; `dedupe` is f
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
+
+from tinygpt.data.ngram import WORD, normal
 
 RUN = 3  # words
 COMMON = 2000  # texts that have a run, beyond which the run tells nothing
@@ -27,7 +27,7 @@ class Seen:
 
     def has(self, text: str) -> str:
         """EXACT, NEAR, or "" for a new one."""
-        plain = _plain(text)
+        plain = normal(text)
         if plain in self._texts:
             return EXACT
         if self._near >= 1:
@@ -43,7 +43,7 @@ class Seen:
 
     def add(self, text: str) -> None:
         """It was seen."""
-        plain = _plain(text)
+        plain = normal(text)
         self._texts.add(plain)
         if self._near < 1:
             runs = _runs(plain)
@@ -52,13 +52,9 @@ class Seen:
             self._sizes.append(len(runs))
 
 
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def _runs(text: str) -> set[str]:
     """The runs of words; of letters, where a text has fewer words."""
-    words = re.findall(r"\w+", text)
+    words = WORD.findall(text)
     if len(words) < RUN:
         return {text[i : i + RUN] for i in range(max(1, len(text) - RUN + 1))}
     return {" ".join(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}

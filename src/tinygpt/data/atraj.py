@@ -92,7 +92,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How it ended: answered, steps, budget, deferred, unparsable, cancelled or error; `success` where
+    """How it ended: as the loop calls it (answered, escalated, steps, budget, context, ...); `success` where
     somebody judged it, `reward` by its dimensions, `summary` what was counted."""
 
     outcome: str
@@ -214,7 +214,8 @@ def redacted(step: Step, to_bytes: Callable[[int], bytes] | None) -> Step:
     """The step without what looks like a secret, in its texts and in its ids."""
     bare = dataclasses.replace(
         step, content=masked(step.content), text=masked(step.text), error=masked(step.error),
-        calls=clean(step.calls), result=clean(step.result), decision=clean(step.decision),
+        calls=masked_json(step.calls), result=masked_json(step.result),
+        decision=masked_json(step.decision),
     )  # fmt: skip
     ids, logprobs = step.ids, step.logprobs
     if ids is not None and to_bytes is not None:
@@ -355,19 +356,19 @@ def _fields(value: Any) -> dict[str, Any]:
     return found
 
 
-def clean(value: Any) -> Any:
-    """JSON without secrets in its texts; the text of a named field is judged with its name."""
+def masked_json(value: Any) -> Any:
+    """JSON without secrets in its texts; those of a named field are judged with its name."""
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, dict):
-        found = {k: clean(v) for k, v in value.items()}
+        found = {masked(str(k)): masked_json(v) for k, v in value.items()}
         text = {k: v for k, v in found.items() if isinstance(v, str)}
         for key, said in text.items():
             whole = f"{key}: {json.dumps(said, ensure_ascii=False)}"
             if secrets.find(whole):
                 found[key] = MASK
         return found
-    return [clean(one) for one in value] if isinstance(value, list) else value
+    return [masked_json(one) for one in value] if isinstance(value, list) else value
 
 
 def _spelled(ids: Sequence[int], to_bytes: Callable[[int], bytes]) -> set[int]:

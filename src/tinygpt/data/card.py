@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.core import files
+from tinygpt.data import table
 
 UNKNOWN = "unknown"
 SUFFIX = ".card.json"
@@ -65,7 +66,7 @@ class Card:
 def of_file(path: Path, *, licence: str = UNKNOWN, n_rows: int = 0) -> Source:
     """A file as a source. With a card beside it, its origins and, where none is given, its licences are that
     card's."""
-    card = files.peek_json(beside(path))
+    card = read(path)
     origins = tuple(_source(one) for one in card.get("sources", []))
     known = sorted({one.licence for one in _all(origins)} - {UNKNOWN})
     if licence == UNKNOWN and known:
@@ -82,8 +83,34 @@ def counted(source: Source, n_rows: int) -> Source:
 
 
 def beside(path: Path) -> Path:
-    """Where the card of a file lies: rows.card.json for rows.jsonl and rows.jsonl.gz."""
-    return path.with_name(path.name.partition(".")[0] + SUFFIX)
+    """Where the card of a file lies: rows.card.json for rows.jsonl and rows.jsonl.gz, and
+    rows.clean.card.json for rows.clean.jsonl."""
+    return path.with_name(stem(path) + SUFFIX)
+
+
+def stem(path: Path) -> str:
+    """The name of a file without the suffix that says what is in it, packed or not."""
+    return Path(_unpacked(path.name)).stem
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The card of a file; empty where there is none. One that is of another file, as rows.jsonl beside
+    rows.csv, is none; of one that was renamed the content tells."""
+    found = files.peek_json(beside(path))
+    told = found.get("file")
+    of = told if isinstance(told, dict) else {}
+    if not of or _unpacked(str(of.get("name"))) == _unpacked(path.name):
+        return found
+    return found if path.is_file() and of.get("sha256") == files.sha256(path) else {}
+
+
+def held_out(train: int, apart: int) -> tuple[Stage, Stage]:
+    """The last stage of what is learned from, and of what is held out of it."""
+    one, other = {"held out": apart} if apart else {}, {"kept to learn from": train} if train else {}
+    return (
+        Stage(name="split", n_in=train + apart, n_out=train, dropped=one),
+        Stage(name="split", n_in=train + apart, n_out=apart, dropped=other),
+    )
 
 
 def write(path: Path, card: Card) -> Path:
@@ -124,6 +151,12 @@ def _source(found: Mapping[str, Any]) -> Source:
     known = {name.name for name in dataclasses.fields(Source)} - {"origins"}
     origins = tuple(_source(one) for one in found.get("origins", []))
     return Source(**{key: value for key, value in found.items() if key in known}, origins=origins)
+
+
+def _unpacked(name: str) -> str:
+    while Path(name).suffix.lower() in table.PACKED:
+        name = Path(name).stem
+    return name
 
 
 def _n(count: int) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tinygpt.core.errors import ConfigError, nearest, unknown
+from tinygpt.data.recognise import FORMATS, Format
 
-Format = Literal["sft", "dpo", "plain"]
 KINDS = {
     "tool-calling": ("tools", "tool", "function-calling", "functions", "agent"),
     "debugger": ("debug", "debugging", "bugs", "bug-fixing"),
@@ -146,6 +145,6 @@ def known(repo: str) -> Entry | None:
 def listed(specialist: str = "", format: str = "") -> Sequence[Entry]:
     """The entries for a kind of specialist and in a format; all where neither is said."""
     wanted = kind(specialist) if specialist else ""
-    if format and format not in ("sft", "dpo", "plain"):
-        raise unknown("format", format, ("sft", "dpo", "plain"))
+    if format and format not in FORMATS:
+        raise unknown("format", format, FORMATS)
     return [e for e in ENTRIES if wanted in ("", *e.kinds) and format in ("", e.format)]

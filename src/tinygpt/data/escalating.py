@@ -7,23 +7,67 @@ response}, whose response is JSON:
     local wrong, cloud right    {"defer_to_cloud": true, "reason": ...}
 
 Where both are wrong, or nobody knows whether the cloud is right, nothing can be learned.
+
+`decision` reads that form again, for whoever meets it: the agent, and the suite that measures it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tinygpt.core.errors import DataError
+from tinygpt.data import table
 from tinygpt.data.message import kind_of, text_of
 
 SHAPE = "{instruction | prompt, response, local_correct, cloud_correct?, reason?}"
 REASON = "the local model gets this wrong"
 KEPT, DEFERRED = "kept", "deferred"
 BOTH, UNKNOWN = "both are wrong", "local is wrong, cloud_correct is not known"
+AHEAD = re.compile(r"^.*?</think(?:ing)?>", re.DOTALL)  # what was thought aloud before the answer
+FENCED = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
+BEGUN = re.compile(r'\{\s*"defer_to_cloud"\s*:\s*(true|false)\b')
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What an answer in this form says. `reason` and `response` are "" where it does not say them, or was cut
+    off before."""
+
+    defer: bool
+    reason: str = ""
+    response: str = ""
+
+
+def decision(text: str) -> Decision | None:
+    """What an answer decides; None where it is not in this form. The object must be the whole answer, in a
+    code fence or not, or stand at its beginning with `defer_to_cloud` first: what only quotes the form
+    decides nothing."""
+    said = AHEAD.sub("", text).strip()
+    if fenced := FENCED.match(said):
+        said = fenced[1].strip()
+    if '"defer_to_cloud"' not in said:
+        return None
+    try:
+        found = table.parse(said)
+    except DataError:
+        begun = BEGUN.match(said)
+        return Decision(defer=begun[1] == "true") if begun else None
+    if not isinstance(found, dict) or not isinstance(found.get("defer_to_cloud"), bool):
+        return None
+    return Decision(
+        defer=found["defer_to_cloud"],
+        **{name: _plain(found[name]) for name in ("reason", "response") if found.get(name) is not None},
+    )
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 class Escalating:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.data import rows, table
@@ -24,7 +24,7 @@ from tinygpt.data.message import kind_of, to_call
 from tinygpt.data.source._preferred import preferred
 
 Format = Literal["sft", "dpo", "plain"]
-FORMATS = ("sft", "dpo", "plain")
+FORMATS: tuple[Format, ...] = get_args(Format)
 PROMPT = ("instruction", "prompt", "question", "query", "input_text")
 CONTEXT = ("input", "context", "background")
 ANSWER = ("response", "completion", "answer", "output", "target", "label", "responses")

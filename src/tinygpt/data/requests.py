@@ -195,10 +195,14 @@ def tools(path: Path) -> list[dict[str, Any]]:
     """The functions of a file of schemas, {name, description, parameters} each; DataError where it is
     none."""
     text = "".join(line for _, line in table.lines(path))
-    found = table.parse(text)
+    hint = "as OpenAI writes them: [{type, function}, ...]"
+    try:
+        found = table.parse(text)
+    except DataError as error:
+        raise DataError(f"{path} is {error.message}", hint=hint) from error
     listed = found.get("tools") if isinstance(found, dict) and "tools" in found else found
     if not isinstance(listed, list) or not listed:
-        raise DataError(f"{path} is no list of tools", hint="as OpenAI writes them: [{type, function}, ...]")
+        raise DataError(f"{path} is no list of tools", hint=hint)
     made = [one.get("function", one) if isinstance(one, dict) else {} for one in listed]
     for number, one in enumerate(made, 1):
         if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not one["name"]:

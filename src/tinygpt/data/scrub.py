@@ -1,7 +1,9 @@
 """Take what is private out of rows: every text of a row, whatever its shape, and a record of what was done.
 
-A secret becomes [SECRET], an address [EMAIL], and so on. The record says where it was, never what. Columns
-that name a row, such as id, stay, and so do digits in web addresses, which number pages.
+A secret becomes [SECRET], an address [EMAIL], and so on, in texts, whole numbers and the names of columns
+alike, and in JSON that is kept as text. The record says where it was, never what. Digits in columns that name
+things, such as id and sha256, mean nothing: addresses of mail and secrets are looked for there, and no more.
+Digits in web addresses, which number pages, stay too.
 """
 
 from __future__ import annotations
@@ -9,26 +11,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tinygpt.core.errors import ConfigError, unknown
+from tinygpt.core.errors import ConfigError, DataError, unknown
 from tinygpt.core.family import Family
 from tinygpt.data import rows, secrets
+from tinygpt.data.message import DEEPEST
 
-SPEAKS = ("role", "from")  # columns whose texts say who speaks
+SPEAKS = ("role", "from")  # columns whose texts say who speaks,
+ASIDE = (*SPEAKS, "metadata", "_meta")  # or where a row is from
 PII = Family("tinygpt.data.pii", verb="find")
 # In the order in which they are believed where two see the same text.
 ORDER = ("email", "iban", "credit_card", "ssn", "mac", "ip", "phone", "name")
 AUTO = ORDER[:-1]  # names are a guess, so they are looked for when they are asked for
-PLAIN = ("email", "ip")  # what is found in web addresses too
+PLAIN = ("email", "ip")  # what is found in web addresses too,
+NAMES = ("email",)  # and in what names a thing
 SECRET = "secret"
 _URL = re.compile(r"(?i)\b(?:https?|ftp|wss?)://[^\s<>\"']+")
 _NAMED = re.compile(
     r"(?i)(?:^|_)(?:id|ids|uuid|guid|sha|sha1|sha256|md5|hash|digest|checksum|etag|doi|isbn)$"
 )
-DEEPEST = 64
+_WORD = re.compile(r"[A-Za-z_.-]{0,40}")  # what is no private text, whatever is looked for
 SHORT = 400  # letters
+LEAST = 10**6  # smaller numbers are nobody's
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,14 @@ class Scrubber:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_find": {}}
 
-    def find(self, text: str) -> list[tuple[int, int, str]]:
+    def find(self, text: str, *, naming: bool = False) -> list[tuple[int, int, str]]:
         """(start, end, recogniser) of everything, in order; of two that overlap, the one believed first. The
-        kind of a secret follows its name: "secret:github"."""
+        kind of a secret follows its name: "secret:github". `naming`: the text is the name of a thing."""
         found = [(a, b, f"{SECRET}:{kind}") for a, b, kind in secrets.find(text)] if self.secret else []
         bare = _URL.sub(lambda one: " " * len(one[0]), text) if self.names and "://" in text else text
         for name in self.names:
+            if naming and name not in NAMES:
+                continue
             if name not in self._find:
                 self._find[name] = PII.load(name).find
             for a, b in self._find[name](text if name in PLAIN else bare):
@@ -81,9 +89,10 @@ class Scrubber:
     def text(self, text: str, field: str = "", key: str = "") -> tuple[str, list[Found]]:
         """The text without what is private, and what that was. A short one is read after its key, which says
         what it is: {"ssn": "..."}."""
-        before = f"{key}: " if key and len(text) <= SHORT else ""
+        naming = is_name(key)
+        before = f"{key}: " if key and not naming and len(text) <= SHORT else ""
         n = len(before)
-        found = [(a - n, b - n, name) for a, b, name in self.find(before + text) if a >= n]
+        found = [(a - n, b - n, name) for a, b, name in self.find(before + text, naming=naming) if a >= n]
         parts, at = list[str](), 0
         for start, end, name in found:
             parts += [text[at:start], label(name)]
@@ -91,13 +100,14 @@ class Scrubber:
         return "".join([*parts, text[at:]]), [Found(name, field, a, b) for a, b, name in found]
 
     def row(self, row: Any) -> tuple[Any, list[Found]]:
-        """The row without what is private, and what that was."""
+        """The row without what is private, and what that was. DataError where it is nested too deeply to be
+        looked through."""
         found: list[Found] = []
         return self._value(row, "", found, 0), found
 
     def _value(self, value: Any, field: str, found: list[Found], depth: int, key: str = "") -> Any:
         if isinstance(value, str):
-            inner = _json(value) if depth < DEEPEST else None
+            inner = _json(value)
             if inner is not None:  # arguments of a call: JSON as text stays JSON
                 n = len(found)
                 changed = self._value(inner, f"{field}>", found, depth + 1)
@@ -105,16 +115,31 @@ class Scrubber:
             text, seen = self.text(value, field, key)
             found += seen
             return text
-        if depth < DEEPEST and isinstance(value, dict):
-            return {
-                name: one
-                if is_name(str(name))
-                else self._value(one, _join(field, name), found, depth + 1, str(name))
-                for name, one in value.items()
-            }
-        if depth < DEEPEST and isinstance(value, list):
-            return [self._value(one, f"{field}[{i}]", found, depth + 1) for i, one in enumerate(value)]
-        return value
+        if isinstance(value, int) and abs(value) >= LEAST:
+            text, seen = self.text(str(value), field, key)
+            found += seen
+            return text if seen else value
+        if not isinstance(value, dict | list):
+            return value
+        if depth >= DEEPEST:
+            raise DataError(f"it is nested more than {DEEPEST} levels deep")
+        if isinstance(value, list):
+            return [self._value(one, f"{field}[{i}]", found, depth + 1, key) for i, one in enumerate(value)]
+        return self._object(value, field, found, depth)
+
+    def _object(self, value: dict[str, Any], field: str, found: list[Found], depth: int) -> dict[str, Any]:
+        """An object, whose names may be private too: of two that are alike then, the second gets a number."""
+        new: dict[str, Any] = {}
+        for key, one in value.items():
+            name, seen = (key, []) if _WORD.fullmatch(key) else self.text(key)
+            place = _join(field, name)
+            found += [replace(each, field=place) for each in seen]
+            n, plain = len(new), name
+            while name in new:
+                n += 1
+                name = f"{plain} {n}"
+            new[name] = self._value(one, place, found, depth + 1, key)
+        return new
 
 
 def label(name: str) -> str:
@@ -128,8 +153,9 @@ def is_name(key: str) -> bool:
 
 
 def texts(row: Any) -> Iterator[str]:
-    """Every text of a row but those that name it or say who speaks; JSON as text is one text."""
-    return rows.strings(row, lambda key: key in SPEAKS or is_name(key))
+    """Every text of a row but those that name it or say who speaks or where it is from; JSON as text is one
+    text."""
+    return rows.strings(row, lambda key: key in ASIDE or is_name(key))
 
 
 def _join(field: str, key: Any) -> str:
@@ -137,11 +163,21 @@ def _join(field: str, key: Any) -> str:
 
 
 def _json(text: str) -> Any:
-    """What a text says, where it is a JSON object or list."""
+    """What a text says, where it is a JSON object or list. DataError where it is nested too deeply."""
     if text[:1] not in "{[" or text[-1:] not in "}]" or not text:
         return None
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise DataError(f"a text in it is JSON of more than {DEEPEST} levels") from error
+    except ValueError:
         return None
     return found if isinstance(found, dict | list) else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; ValueError where two values have one name: the first would be lost, and not looked at."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found

@@ -6,6 +6,7 @@ A column inside others is named with dots. `=` and `!=` compare as text, `<`, `<
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Condition:
                 f"--where {self.said}: {value!r} is no {'pattern' if sign == '~' else 'number'}: {error}"
             ) from error
 
-    @property
+    @functools.cached_property
     def _parts(self) -> tuple[str, str, str]:
         found = _FORM.fullmatch(self.said)
         if not found:

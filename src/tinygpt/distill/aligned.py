@@ -157,8 +157,10 @@ def _joined(one: _Path, two: _Path, spans: mx.array) -> mx.array:
 
 def _without(shared: mx.array, slot: mx.array, part: mx.array) -> mx.array:
     """Events (B, L, K) of which one loses a part of its probability; slot -1: none does."""
-    here = mx.arange(shared.shape[-1]) == slot[..., None]
-    return mx.where(here, _less(shared, part[..., None]), shared)
+    at = mx.maximum(slot, 0)[..., None]
+    one = mx.take_along_axis(shared, at, axis=-1)
+    left = mx.where(slot[..., None] >= 0, _less(one, part[..., None]), one)
+    return mx.put_along_axis(shared, at, left, axis=-1)
 
 
 def _less(log_p: mx.array, part: mx.array) -> mx.array:

@@ -64,13 +64,13 @@ def read_held_out(source: Source | None, n: int) -> Iterator[Batch]:
 
 
 class Cached:
-    """A source whose batches are TaughtBatch. Everything else is asked of the one inside."""
+    """A source whose batches are TaughtBatch."""
 
     def __init__(self, source: Source, store: Store, *, prompts: bool) -> None:
         self._source, self._store, self._prompts = source, store, prompts
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
+        inside: dict[str, Source] = getattr(source, "parts", {})  # the sources that are mixed
+        self.parts = {name: Cached(part, store, prompts=prompts) for name, part in inside.items()}
+        self.weights: dict[str, float] = getattr(source, "weights", {})
 
     def __len__(self) -> int:
         return len(self._source)
@@ -81,17 +81,6 @@ class Cached:
     def widest(self, i: int) -> TaughtBatch:
         """The widest batch, for its size: rows of it that the run does not read have no teacher."""
         return self._taught(self._source.widest(i), whole=False)
-
-    @property
-    def held_out(self) -> Cached | None:
-        inside = self._source.held_out
-        return None if inside is None else Cached(inside, self._store, prompts=self._prompts)
-
-    @property
-    def parts(self) -> dict[str, Cached]:
-        """The sources that are mixed, where there are several."""
-        inside: dict[str, Source] = getattr(self._source, "parts", {})
-        return {n: Cached(part, self._store, prompts=self._prompts) for n, part in inside.items()}
 
     def _taught(self, batch: Batch, *, whole: bool = True) -> TaughtBatch:
         import numpy as np

@@ -67,13 +67,15 @@ class Distillation(response.Response):
         nll_BL, log_z_BL = ops.cross_entropy_and_log_z(logits_BLV, batch["targets"])
         terms.add_z(log_z_BL, terms.counts(nll_BL.shape))
         labels_BL = weights_BL * batch["labelled"][:, None] if "labelled" in batch else weights_BL
-        nll, taught = mean(nll_BL, labels_BL, weights_BL), mx.array(0.0)
+        nll = mean(nll_BL, labels_BL, weights_BL)
+        loss, told = (1 - self.config.alpha) * nll, {"nll": mx.stop_gradient(nll)}
         alpha, scale = self.config.alpha, self.config.temperature**2
         signal: Any = self.teacher(batch) if self.teacher is not None and (alpha or self.hint) else None
         if alpha:
             taught = mean(self._compared(signal, logits_BLV), signal.places(weights_BL), weights_BL)
-        loss = alpha * scale * taught + (1 - alpha) * nll
-        told = {"nll": mx.stop_gradient(nll), "divergence": mx.stop_gradient(taught)}
+            told["divergence"] = mx.stop_gradient(taught)
+            # Labels that weigh 0 would still be differentiated.
+            loss = alpha * scale * taught + (loss if alpha < 1 else 0.0)
         if self.hint is not None:
             hinted = mean(self.hint.losses(seen, signal.seen, batch["segments"]), weights_BL, weights_BL)
             loss, told["hint"] = loss + self.hint_weight * hinted, mx.stop_gradient(hinted)

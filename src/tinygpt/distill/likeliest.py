@@ -16,6 +16,7 @@ from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError
 from tinygpt.distill.divergence._events import log_softmax
 from tinygpt.distill.store import LEAST, MEASURED, Key, Places, packed
+from tinygpt.model._blocked import exp_minus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +86,7 @@ class Likeliest:
         """Add the mean distribution of a group, and the errors of some of its places."""
         import numpy as np
 
-        self.mean += np.array(mx.exp(log_p).sum(0), np.float64)
+        self.mean += np.array(exp_minus(log_p, mx.array(0.0)).sum(0), np.float64)
         self.n_mean += len(flat)
         chosen = np.unique(np.linspace(0, len(flat) - 1, SAMPLE).astype(int)) if len(flat) else []
         for p in chosen if self.n_mean > 1 else ():

@@ -34,7 +34,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ConfigError(f"the share of on-policy steps must be from 0 to 1, got {self.share:g}")
-        SampleConfig(temperature=self.temperature)
+        if self.temperature < 0:
+            raise ConfigError(f"on-policy answers have no temperature below 0: got {self.temperature:g}")
 
 
 @dataclass(frozen=True)

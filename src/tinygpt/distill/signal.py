@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from tinygpt.core.backend import mx
-from tinygpt.distill.divergence._events import log_softmax, rest
+from tinygpt.distill.divergence._events import log_p_at, log_softmax, rest
 from tinygpt.distill.hint._points import looking
 from tinygpt.train.protocols import Tensors
 
@@ -70,8 +70,7 @@ class Sparse:
         self.ids_BLK, self.log_p_BLK, self.known_BL, self.n = ids_BLK, log_p_BLK, known_BL, n
 
     def events(self, logits_BLV: mx.array, temperature: float) -> tuple[mx.array, mx.array]:
-        log_p_BLN = log_softmax(logits_BLV[..., : self.n], temperature)
-        student = mx.take_along_axis(log_p_BLN, self.ids_BLK, axis=-1)
+        student = log_p_at(logits_BLV[..., : self.n], self.ids_BLK, temperature)
         both = (student, mx.stop_gradient(self.log_p_BLK).astype(mx.float32))
         found = [mx.concatenate([p, rest(p)[..., None]], axis=-1) for p in both]
         return found[0], found[1]

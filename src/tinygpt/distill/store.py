@@ -227,8 +227,9 @@ class Store:
         for path in self._damaged:
             remove_directory(path)
         self._damaged = []
-        if not (self.path / "key.json").is_file():
-            write_json(self.path / "key.json", {"version": VERSION, **asdict(self.key)})
+        told = {"version": VERSION, **asdict(self.key)}
+        if peek_json(self.path / "key.json") != told:
+            write_json(self.path / "key.json", told)
         number = 1 + max((int(name) for name in self._names), default=-1)
         sizes = [len(places.ids) for _, places in self._waiting]
         given = [places for _, places in self._waiting]

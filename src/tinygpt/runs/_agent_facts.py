@@ -22,7 +22,7 @@ SAME = ("hash", "adapter_hash", "tokenizer_hash", "template_hash")
 
 
 def header(
-    config: Config, engine: Engine, tools: Sequence[dict[str, Any]], *, id: str, created: str
+    config: Config, engine: Engine | None, tools: Sequence[dict[str, Any]], *, id: str, created: str = ""
 ) -> atraj.Header:
     """The head of a run's file."""
     usual = SampleConfig()
@@ -31,9 +31,16 @@ def header(
         name: getattr(config, name) for name in names if getattr(config, name) != getattr(usual, name)
     }
     return atraj.Header(
-        id=id, created=created, task=config.trajectory_task, model=model_of(config, engine, config.model),
+        id=id, created=created, task=config.trajectory_task, model=_ran(config, engine),
         tools=list(tools), tools_hash=atraj.hash_of(list(tools)), sampling=sampling,
     )  # fmt: skip
+
+
+def _ran(config: Config, engine: Engine | None) -> dict[str, str]:
+    """What is known of the model of a run; of a server's, what it is asked for."""
+    if engine is None:
+        return {"name": str(config.model), "endpoint": config.endpoint}
+    return model_of(config, engine, config.model)
 
 
 def model_of(config: Adapters, engine: Engine, path: Path) -> dict[str, str]:
@@ -61,9 +68,9 @@ def of_model(
     return facts
 
 
-def check(past: atraj.Header, config: Config, engine: Engine, tools: Sequence[dict[str, Any]]) -> None:
+def check(past: atraj.Header, config: Config, engine: Engine | None, tools: Sequence[dict[str, Any]]) -> None:
     """ConfigError where a file was begun by another model, or with other tools."""
-    now = model_of(config, engine, config.model)
+    now = _ran(config, engine)
     for name in SAME:
         if past.model.get(name) != now.get(name):
             raise ConfigError(

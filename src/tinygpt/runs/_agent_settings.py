@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from tinygpt.agent.escalate import Price
 from tinygpt.agent.loop import Limits
-from tinygpt.agent.tool import EFFECTS
-from tinygpt.core import config as configs
-from tinygpt.core.config import refuse_idle
+from tinygpt.agent.policy import Rules
+from tinygpt.agent.tool import ASKED
+from tinygpt.core.config import changed, flag, refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.core.family import Family
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs._adapters import Adapters
+from tinygpt.runs._cloud import Target
 from tinygpt.runs._drafters import Speculation
 from tinygpt.runs._packs import Packs
 from tinygpt.runs._prompt_cache import PromptCache
 
 ALONE = (
-    "tools",
-    "system",
-    "single",
-    "endpoint",
-    "workspace",
-    "allow",
-    "deny",
-    "yes",
-    "dry_run",
-    "tool_timeout",
-    "output_cap",
-    "transcript",
-    "resume",
-)  # what the tasks of a world have no use for
-WORLDS = Family("tinygpt.data.world", verb="check")
+    "tools", "system", "single", "endpoint", "workspace", "allow", "deny", "yes", "dry_run", "tool_timeout",
+    "output_cap", "max_calls", "test_command", "transcript", "resume", "cloud_escalate", "router",
+)  # fmt: skip  # what the tasks of a world have no use for
+LOCAL = (
+    "adapter", "quantize", "draft_model", "speculate", "heads", "prompt_cache", "prompt_cache_dir",
+    "window", "kv_bits", "constrained", "overflow",
+)  # fmt: skip  # what a server is not told
+SEND = "send"  # beside the effects of tools: what a stronger model is sent
+TOOLS = "builtin:list_files,read_file,search_files"
 OVERFLOW = ("drop", "summarise")
+WORLDS = Family("tinygpt.data.world", verb="check")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,28 +39,40 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
     """Who works, with which tools, how far it may go, and what is kept of it."""
 
     model: Annotated[Path, "A model, run or specialist directory; with --endpoint its name there."]
-    tools: Annotated[str, "A tools.json, or builtin:NAME,... for tools that are built in."] = (
-        "builtin:list_files,read_file,search_files"
-    )
+    tools: Annotated[str, "A tools.json, or builtin:NAME,... for tools that are built in."] = TOOLS
     system: Annotated[str | None, "System prompt; a packaged specialist brings its own."] = None
     single: Annotated[str, "One request; without it, requests are typed, or lines of stdin."] = ""
     endpoint: Annotated[str, "An OpenAI-compatible server that writes, as http://127.0.0.1:8080/v1."] = ""
     workspace: Annotated[Path, "Directory that files are read and written in, and never outside."] = Path()
     allow: Annotated[tuple[str, ...], "Names or patterns of the only tools that may be called."] = ()
     deny: Annotated[tuple[str, ...], "Names or patterns of tools that may not be called."] = ()
-    yes: Annotated[tuple[str, ...], f"What needs no asking: of {', '.join(EFFECTS)}."] = ()
+    yes: Annotated[
+        tuple[str, ...], f"Effects that nobody is asked about: {', '.join(sorted(ASKED))}; send: to escalate."
+    ] = ()
     dry_run: Annotated[bool, "Tools that do more than read are not run; what they would do is shown."] = False
-    tool_timeout: Annotated[float, "Longest time of a call in seconds."] = 30.0
-    output_cap: Annotated[int, "Letters of a call's output that the model reads."] = 8000
+    tool_timeout: Annotated[float, "Longest time of a call in seconds."] = Rules.seconds
+    output_cap: Annotated[int, "Letters of a call's output that the model reads."] = Rules.output
+    max_calls: Annotated[int, "Calls of a run; 0: no bound."] = Rules.calls
+    test_command: Annotated[str, "What the built-in run_tests runs in the workspace, without a shell."] = ""
     max_steps: Annotated[int, "Turns that the model may write for one request."] = Limits.max_steps
     max_tokens: Annotated[int, "Longest turn in tokens."] = Limits.max_tokens
     budget: Annotated[int, "Tokens that the model may write for one request; 0: no bound."] = Limits.budget
     temperature: Annotated[float, "0: always the likeliest token."] = 0.0
-    show_tools: Annotated[
-        bool, "The prompt lists the tools; a specialist that knows its own needs no list."
-    ] = True
+    show_tools: Annotated[bool, "The prompt lists the tools; specialists may know theirs."] = True
     constrained: Annotated[bool, "Calls are written under their tools' schemas."] = True
     overflow: Annotated[str, "When the context is full: drop the oldest turns, or summarise them."] = "drop"
+    router: Annotated[Path | None, "A router of train-extractor, which narrows the tools of a request."] = (
+        None
+    )
+    router_threshold: Annotated[float, "Probability from which the router is believed."] = 0.7
+    cloud_escalate: Annotated[
+        str, "Who is asked where the model hands over: openai, anthropic, an address, or a model directory."
+    ] = ""
+    cloud_escalate_model: Annotated[str, "Its name there; not given: the provider's usual one."] = ""
+    key_file: Annotated[Path | None, "File with its key; not given: OPENAI_API_KEY or ANTHROPIC_API_KEY."] = (
+        None
+    )
+    price: Annotated[tuple[float, ...], "What a million of its tokens cost, read and written, as 3,15."] = ()
     transcript: Annotated[Path | None, "JSONL file to which every event is added."] = None
     json_out: Annotated[bool, "Print every event as a line of JSON."] = False
     trajectory_dir: Annotated[Path | None, "Folder for an .atraj file of the run: training data."] = None
@@ -81,31 +89,42 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
         Packs.__post_init__(self)
         Speculation.__post_init__(self)
         PromptCache.__post_init__(self)
-        _ = self.limits
-        for effect in self.yes:
-            if effect not in EFFECTS:
-                raise unknown("effect", effect, EFFECTS)
+        _ = self.limits, self.rules, self.target, Price.of(self.price)
         if self.overflow not in OVERFLOW:
             raise unknown("overflow", self.overflow, OVERFLOW)
-        if self.tool_timeout <= 0 or self.output_cap < 100:
-            raise ConfigError("--tool-timeout must be positive, --output-cap at least 100")
-        refuse_idle(self, {"trajectory_task": "trajectory_dir"})
+        refuse_idle(self, {"trajectory_task": "trajectory_dir", "router_threshold": "router"})
+        refuse_idle(self, dict.fromkeys(("cloud_escalate_model", "key_file", "price"), "cloud_escalate"))
         refuse_idle(self, dict.fromkeys(("n", "first", "task_seed"), "world"))
-        if self.world:
-            WORLDS.load(self.world)
-            asked = {f.name: f.default for f in dataclasses.fields(type(self)) if f.name in ALONE}
-            if odd := next((name for name, usual in asked.items() if getattr(self, name) != usual), None):
-                raise ConfigError(
-                    f"{configs.flag(odd)} says nothing to the tasks of a world", hint="leave it out"
-                )
-        if self.n < 1 or self.first < 0 or self.task_seed < 0:
-            raise ConfigError("--n must be at least 1, --first and --task-seed not negative")
+        if not 0 < self.router_threshold <= 1:
+            raise ConfigError(f"--router-threshold must be from 0 to 1, got {self.router_threshold:g}")
         if self.resume is not None and (self.trajectory_dir or self.system is not None):
             raise ConfigError(
                 "--resume goes on with its file and its system prompt",
                 hint="leave out --trajectory-dir and --system",
             )
+        if self.endpoint and (odd := changed(self, LOCAL)):
+            raise ConfigError(f"{flag(odd)} says nothing to a server", hint="leave it out")
+        if self.world:
+            WORLDS.load(self.world)
+            if odd := changed(self, ALONE):
+                raise ConfigError(f"{flag(odd)} says nothing to the tasks of a world", hint="leave it out")
+        if self.n < 1 or self.first < 0 or self.task_seed < 0:
+            raise ConfigError("--n must be at least 1, --first and --task-seed not negative")
 
     @property
     def limits(self) -> Limits:
         return Limits(max_steps=self.max_steps, max_tokens=self.max_tokens, budget=self.budget)
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(
+            allow=self.allow or Rules.allow, deny=self.deny, yes=frozenset(self.yes) - {SEND},
+            dry_run=self.dry_run, output=self.output_cap, seconds=self.tool_timeout, calls=self.max_calls,
+        )  # fmt: skip
+
+    @property
+    def target(self) -> Target | None:
+        """The stronger model that may be asked."""
+        if not self.cloud_escalate:
+            return None
+        return Target(provider=self.cloud_escalate, model=self.cloud_escalate_model, key_file=self.key_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from tinygpt.core.errors import DataError, RemoteError
@@ -25,16 +26,19 @@ def under(schema: dict[str, Any]) -> dict[str, Any]:
     return {"tools": [tool], "tool_choice": {"type": "tool", "name": ANSWER}}
 
 
+def body(messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """The fields of a conversation in OpenAI's form: its system messages are one text beside it."""
+    system = "\n\n".join(str(m["content"]) for m in messages if m["role"] == "system")
+    found: dict[str, Any] = {"messages": _turns([m for m in messages if m["role"] != "system"])}
+    found |= {"system": system} if system else {}
+    return found | ({"tools": [_tool(one) for one in tools]} if tools else {})
+
+
 class Anthropic(Remote):
     """See Remote. Answers through the tool `answer` become their JSON text."""
 
     def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
-        messages = ask.raw or []
-        system = "\n\n".join(str(m["content"]) for m in messages if m["role"] == "system")
-        body = {**self._fields, "messages": _turns([m for m in messages if m["role"] != "system"])}
-        body |= {"system": system} if system else {}
-        body |= {"tools": [_tool(one) for one in ask.tools]} if ask.tools else {}
-        return "/messages", body
+        return "/messages", {**self._fields, **body(ask.raw or [], ask.tools or ())}
 
     def _read(self, found: dict[str, Any], ask: Ask) -> Told:
         parts = found.get("content")

@@ -1,4 +1,4 @@
-"""Whom suites ask, a model of this machine or a server, and where what they find is written."""
+"""Who is asked, a model of this machine or a server, and where what suites find is written."""
 
 from __future__ import annotations
 
@@ -24,17 +24,47 @@ NOWHERE = Path()  # the model where a server is asked for the first one that it 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked(Adapters):
-    """Settings of every command that runs a suite."""
+class Answering(Adapters):
+    """Settings of who answers."""
 
-    REMOTE = ("batch", "seconds", "tries", "tokenizer")  # what says nothing to a model of this machine
+    REMOTE = ("batch", "seconds", "tries")  # what says nothing to a model of this machine
 
     model: Annotated[Path, "A model, run or specialist directory; with --url the server's name for it."]
     url: Annotated[str, "An OpenAI-compatible server that is asked, as http://127.0.0.1:8080/v1."] = ""
-    tokenizer: Annotated[str, "With --url: the model's tokenizer, where its losses are measured."] = ""
     batch: Annotated[int, "With --url: requests made at once."] = 8
     seconds: Annotated[float, "With --url: longest time for an answer."] = 600.0
     tries: Annotated[int, "With --url: how often a request is made before its example is given up."] = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch", "seconds", "tries"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{configs.flag(name)} must be positive, got {getattr(self, name)}")
+        if self.url and (told := next((n for n in LOCAL if getattr(self, n)), None)):
+            raise ConfigError(f"{configs.flag(told)} says nothing to a server", hint="leave it out, or --url")
+        refuse_idle(self, dict.fromkeys(self.REMOTE, "url"))
+
+    def endpoint(self, events: Events, *, name: str = "", tokenizer: str = "") -> Any:
+        """The model or the server; `name` is its own where `model` gives none. RemoteError where the server
+        does not answer as it should."""
+        if not self.url:
+            return LocalEndpoint.open(self.model, **self.worn, events=events)
+        from tinygpt.runs._remote_endpoint import RemoteEndpoint
+
+        asked = "" if self.model == NOWHERE else str(self.model)
+        return RemoteEndpoint(
+            self.url, asked or name, batch=self.batch, seconds=self.seconds, tries=self.tries,
+            tokenizer=_pieces.open_tokenizer(tokenizer) if tokenizer else None, events=events,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Answering):
+    """Settings of every command that runs a suite."""
+
+    REMOTE = (*Answering.REMOTE, "tokenizer")
+
+    tokenizer: Annotated[str, "With --url: the model's tokenizer, where its losses are measured."] = ""
     model_name: Annotated[str, "Model name in the rows; empty: the directory's, or the server's."] = ""
     model_step: Annotated[int | None, "Training step in the rows; not given: the model's own."] = None
     baseline: Annotated[bool, "Mark the rows as what others are compared with."] = False
@@ -48,14 +78,8 @@ class Asked(Adapters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch", "seconds", "tries"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{configs.flag(name)} must be positive, got {getattr(self, name)}")
         if self.max_errors < 0:
             raise ConfigError(f"--max-errors must not be negative, got {self.max_errors}")
-        if self.url and (told := next((n for n in LOCAL if getattr(self, n)), None)):
-            raise ConfigError(f"{configs.flag(told)} says nothing to a server", hint="leave it out, or --url")
-        refuse_idle(self, dict.fromkeys(self.REMOTE, "url"))
 
     @property
     def records(self) -> Path | None:
@@ -86,18 +110,7 @@ class Asked(Adapters):
 
     def open(self, events: Events) -> Endpoint:
         """The model or the server. RemoteError where the server does not answer as it should."""
-        found: Any
-        if self.url:
-            from tinygpt.runs._remote_endpoint import RemoteEndpoint
-
-            asked = "" if self.model == NOWHERE else str(self.model)
-            tokenizer = _pieces.open_tokenizer(self.tokenizer) if self.tokenizer else None
-            found = RemoteEndpoint(
-                self.url, asked or self.model_name, batch=self.batch, seconds=self.seconds, tries=self.tries,
-                tokenizer=tokenizer, events=events,
-            )  # fmt: skip
-        else:
-            found = LocalEndpoint.open(self.model, **self.worn, events=events)
+        found = self.endpoint(events, name=self.model_name, tokenizer=self.tokenizer)
         found.name = self.model_name or found.name
         found.baseline = self.baseline
         found.step = found.step if self.model_step is None else self.model_step

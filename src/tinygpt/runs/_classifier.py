@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Any
 
-from tinygpt.core import config, files
+from tinygpt.core import files
 from tinygpt.core.backend import mx
 from tinygpt.core.errors import CheckpointError, ConfigError, DataError
 from tinygpt.core.events import Events, Progress
-from tinygpt.data import classified, classifier, scrub
+from tinygpt.data import classified, classifier
 from tinygpt.data.classifier import Classifier, Settings
-from tinygpt.data.filters import Step
 from tinygpt.model import checkpoint
 from tinygpt.runs._bench_plot import plotter, write
 
@@ -75,26 +73,6 @@ def toxic(path: Path) -> Classifier:
             hint="train one: tinygpt train-quality-classifier --positive toxic.jsonl --negative fine.jsonl",
         )
     return load(path, "quality")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """Which rows a stage of `prep-data` keeps."""
-
-    model: Annotated[Path, "A classifier of train-quality-classifier."]
-    least: Annotated[float, "Keep rows that are at least this probable to be of the positive class."] = 0.5
-
-
-def quality(options: Mapping[str, Any], seed: int) -> Step:
-    """A stage that keeps what a classifier finds good."""
-    known = config.from_dict(Quality, options, "stages.quality")
-    made = load(known.model, "quality")
-
-    def step(row: Any) -> Any:
-        score = made.score(["\n".join(scrub.texts(row))])[0]
-        return row if score >= known.least else f"quality below {known.least:g}"
-
-    return step
 
 
 def hashed(texts: Iterable[str], settings: Settings, events: Events, task: str) -> Any:

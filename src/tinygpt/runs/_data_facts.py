@@ -67,7 +67,7 @@ def _here(path: Path) -> dict[str, Any]:
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() and path.is_dir() else ""
     front = hub_files.front_matter(text)
     licence = hub_files.licence(front)
-    beside = files.peek_json(card.beside(path)) if path.is_file() else {}
+    beside = card.read(path) if path.is_file() else {}
     if beside.get("licences"):
         licence = " AND ".join(map(str, beside["licences"]))
     facts: dict[str, Any] = {"kind": "data set", "path": str(path), "licence": licence, "gated": ""}

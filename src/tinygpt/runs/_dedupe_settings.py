@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from tinygpt.core.config import refuse_idle, to_dict
 from tinygpt.core.errors import ConfigError
-from tinygpt.data import minhash, ngram, table
+from tinygpt.data import minhash, ngram
 from tinygpt.data.contamination import Evaluation, Settings
 from tinygpt.data.sketch import Sketcher
+from tinygpt.runs import _data_out
 
 # Where data lie and how they are worked on decides nothing of what they are.
 ASIDE = ("paths", "out", "report", "workers", "force", "strict", "decontaminate")
@@ -73,23 +74,8 @@ class Config:
 
     def refuse(self, found: Sequence[Path]) -> None:
         """ConfigError where what is written would take the place of something else."""
-        written = {"--out": self.out} | ({"--report": self.report} if self.report else {})
-        read = {path.resolve() for path in (*found, *self.decontaminate)}
-        for flag, path in written.items():
-            if path.resolve() in read:
-                raise ConfigError(f"{flag} {path} is one of the files that are read", hint="choose another")
-            if path.is_dir():
-                raise ConfigError(f"{flag} {path} is a folder", hint="give the name of a file")
-            if table.kind(path) in table.TABLES or path.suffix.lower() in table.PACKED:
-                raise ConfigError(
-                    f"{flag} {path}: what is written is plain text", hint="call it .jsonl or .txt"
-                )
-            if path.is_file() and not self.force:
-                raise ConfigError(
-                    f"{flag} {path} exists", hint="choose another, or pass --force to replace it"
-                )
-        if self.report and self.report.resolve() == self.out.resolve():
-            raise ConfigError("--out and --report are one file", hint="give the report its own")
+        written = {"--out": self.out, "--report": self.report}
+        _data_out.refuse(written, (*found, *self.decontaminate), force=self.force)
 
     def refuse_of(self, unit: str) -> None:
         """ConfigError for settings of rows where there are none."""

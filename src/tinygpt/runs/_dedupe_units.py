@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROWS = (".jsonl", ".ndjson", ".json", *table.TABLES)
-KINDS = ("auto", "line", "doc", "file", "row")
 Item = tuple[int, Callable[[], Any]]
 
 

@@ -63,6 +63,8 @@ class Config(Hinted, Teaching):
         if self.on_policy and (self.cache_teacher is not None or not self.alpha):
             why = "--alpha 0 does not hear it" if not self.alpha else "a cache knows the data's answers alone"
             raise ConfigError(f"--on-policy asks the teacher, and {why}", hint="leave one out")
+        if self.hint is not None and self.cache_teacher is not None:
+            raise ConfigError("--hint looks into the teacher, and a cache keeps none", hint="leave one out")
         if self.corpus and self.data:
             raise ConfigError("--data has rows, --corpus plain text", hint="leave one of them out")
         if self.corpus:

@@ -69,6 +69,7 @@ KINDS = (
     Kind("tinygpt.data.source", "build", cites=False),
     Kind("tinygpt.data.world", "check", cites=False),
     Kind("tinygpt.data.pii", "find", cites=False),
+    Kind("tinygpt.data.stage", "build", cites=False),
     Kind("tinygpt.train.objective", "build"),
     Kind("tinygpt.train.preference", "losses", "loss_type"),
     Kind("tinygpt.train.optim", "build", "optimizer"),
@@ -83,4 +84,6 @@ KINDS = (
     Kind("tinygpt.eval.reward", "score", cites=False),
     Kind("tinygpt.eval.suites", "score", cites=False),
     Kind("tinygpt.eval.verifier", "build", cites=False),
+    Kind("tinygpt.agent.tools", "build", cites=False),
+    Kind("tinygpt.agent.builtin", "call", cites=False),
 )

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from tinygpt.core.config import refuse_idle, to_dict
 from tinygpt.core.errors import ConfigError
-from tinygpt.data import language, scrub, table
+from tinygpt.data import language, scrub
 from tinygpt.data.filters import Filters, How
 from tinygpt.data.where import Condition
+from tinygpt.runs import _data_out
 
 ASIDE = ("rows", "source", "out", "sidecar", "workers", "force", "dry_run")
 
@@ -72,21 +73,8 @@ class Config:
         refuse_idle(self, {"language_min": "language"})
         if self.drop_pii and not scrub.named(self.pii):
             raise ConfigError("--drop-pii means nothing with --pii none", hint="leave one out")
-        for path in filter(None, (self.out, self.sidecar)):
-            self._refuse(path)
-
-    def _refuse(self, path: Path) -> None:
-        flag = "--sidecar" if path is self.sidecar else "--out"
-        others = {"the file that is read": self.file, "--out": self.out if path is self.sidecar else None}
-        for what, other in others.items():
-            if other is not None and path.resolve() == other.resolve():
-                raise ConfigError(f"{flag} {path} is {what}", hint="choose another")
-        if path.is_dir():
-            raise ConfigError(f"{flag} {path} is a folder", hint="give the name of a file")
-        if table.kind(path) in table.TABLES or path.suffix.lower() in table.PACKED:
-            raise ConfigError(f"{flag} {path}: what is written is plain text", hint="call it .jsonl or .txt")
-        if path.is_file() and not self.force and not self.dry_run:
-            raise ConfigError(f"{flag} {path} exists", hint="choose another, or pass --force to replace it")
+        written = {"--out": self.out, "--sidecar": self.sidecar}
+        _data_out.refuse(written, (self.file,), force=self.force or self.dry_run)
 
     @property
     def file(self) -> Path:

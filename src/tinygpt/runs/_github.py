@@ -210,6 +210,13 @@ class GitHub:
 
     def _refusal(self, status: int, raw: bytes, what: str) -> Refused:
         said = _said(raw)
+        if status == 401 and not self._token:
+            env = self._env or (TOKEN_ENV if self.url == PUBLIC else "")
+            return Refused(
+                status,
+                f"GitHub shows {what} to known people only",
+                env and f"set {env}" or "give --token-env",
+            )
         if status == 401:
             return Refused(status, f"GitHub does not accept the token in {self._env}", "make another")
         if status == 404:

@@ -93,7 +93,8 @@ def rows(
 def _identity(item: Any, kind: str) -> Any:
     """What GitHub knows an item of a list by; None where it is none of its kind."""
     name = {"issues-prs": "number", "reviews": "id", "commits": "sha"}[kind]
-    return item.get(name) if isinstance(item, dict) else None
+    found = item.get(name) if isinstance(item, dict) else None
+    return found if isinstance(found, str if kind == "commits" else int) else None
 
 
 def _inside(value: Any, *path: str) -> dict[str, Any]:
@@ -119,7 +120,12 @@ def _row(api: GitHub, repo: str, item: Mapping[str, Any], wanted: Wanted) -> dic
         sha = str(item.get("sha"))
         diff = _diff(api, f"/repos/{repo}/commits/{sha}", f"commit {sha[:12]} of {repo}", wanted)
         return diff[1] or review_rows.commit_row(repo, item, diff[0])
-    pull = _closed_by(api, repo, item)
+    try:
+        pull = _closed_by(api, repo, item)
+    except Refused as error:
+        if error.status in (404, 410):
+            return "GitHub no longer shows the issue"
+        raise
     if pull is None:
         return "no merged pull request says that it closes the issue"
     number = pull["number"]

@@ -71,6 +71,8 @@ def _answered(name: HubName, what: str, response: Any) -> TinyGPTError:
             f"the hub does not accept the token for {what}",
             hint="make another at huggingface.co/settings/tokens",
         )
+    if code == 404 and what != str(name):
+        return RemoteError(f"the hub lists {what}, but does not have it", hint="try again later")
     if code in (401, 404):
         return RemoteError(
             f"the hub has no {name.kind} {name.repo}, or it is private",

@@ -16,6 +16,12 @@ from tinygpt.core import files
 from tinygpt.core.errors import ConfigError
 
 
+def holds_work(path: Path) -> bool:
+    """Whether a journal has more than its settings."""
+    with path.open("rb") as file:
+        return bool(file.readline() and file.readline())
+
+
 class Journal:
     """The pieces of work of one output. Only places are kept in memory; a torn last line is forgotten.
     ConfigError where there are pieces of an interrupted command, and neither `resume` nor `force` says what
@@ -29,7 +35,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if resume and self.path.is_file():
                 self._take_up(told)
-            elif not force and self.path.is_file() and self._holds_work():
+            elif not force and self.path.is_file() and holds_work(self.path):
                 raise ConfigError(
                     f"an interrupted command left what it had got in {self.path}",
                     hint="--resume goes on with it, --force begins anew",
@@ -41,17 +47,13 @@ class Journal:
         except OSError as error:
             raise files.unwritable(self.path, error) from error
 
-    def _holds_work(self) -> bool:
-        with self.path.open("rb") as file:
-            return bool(file.readline() and file.readline())
-
     def _take_up(self, told: str) -> None:
         with self.path.open("rb") as file:
             first = file.readline()
             if first.strip() and first.decode(errors="replace").strip() != told:
                 raise ConfigError(
                     f"--resume: {self.path} was begun with other settings",
-                    hint="give the same settings, or leave --resume out to begin anew",
+                    hint="give the same settings, or remove that file to begin anew",
                 )
             end = file.tell() if first.endswith(b"\n") else 0
             for line in file:
@@ -103,3 +105,5 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if error is not None and not self._places:  # it got nothing, so there is nothing to go on with
+            self.path.unlink(missing_ok=True)

@@ -20,12 +20,15 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tinygpt.core.errors import ConfigError, RemoteError
+from tinygpt.runs import _wire
 from tinygpt.runs._pace import Pace
+from tinygpt.runs._wire import Held, Wire
 
 T = TypeVar("T")
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # what a server says that may answer later
 LONGEST = 300.0  # seconds that are waited at most, whatever a server asks for
+DONE = "[DONE]"  # the last event of a stream
 SHOWN = 300  # letters of a server's message
 
 
@@ -46,13 +49,21 @@ def withheld(choice: dict[str, Any]) -> str:
 
 
 class Refused(RemoteError):
-    """The server understood, and said no. `status` is HTTP's."""
+    """The server understood, and said no. `status` is HTTP's, `after` the seconds that it asks to wait, `to`
+    where it leads."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, after: float | None = None, to: str = "") -> None:
         super().__init__(
             f"the server answers HTTP {status}: {message}" if message else f"the server answers HTTP {status}"
         )
-        self.status = status
+        self.status, self.said, self.after, self.to = status, message, after, to
+
+
+class Silent(Refused):
+    """The server answers, but not as a stream."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(200, f"but does not stream: it sends {told}")
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -67,13 +78,17 @@ def _opener() -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_Stay)
 
 
+def _over(wire: Wire | None) -> urllib.request.OpenerDirector:
+    return _opener() if wire is None else urllib.request.build_opener(_Stay, Held(wire))
+
+
 class Client:
     """A server's /v1. May be used from several threads at once.
 
     seconds: longest wait for an answer; tries: how often a request is made at most; pause: how it is waited
     between them, for `first` seconds at the start and each time for twice as long, less a random part that
     `seed` gives. headers: those that show a key, in place of OPENAI_API_KEY's. pace: when a request may
-    be made."""
+    be made. most: a server that asks to wait longer is not asked again; None: LONGEST is waited instead."""
 
     def __init__(
         self,
@@ -86,6 +101,7 @@ class Client:
         seed: int = 0,
         headers: Mapping[str, str] | None = None,
         pace: Pace | None = None,
+        most: float | None = None,
     ) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -95,20 +111,20 @@ class Client:
         self.url = url.rstrip("/") + ("/v1" if parts.path in ("", "/") else "")
         self._seconds, self._tries, self._pause, self._first = seconds, tries, pause, first
         self._random, self._guard = random.Random(seed), threading.Lock()
-        self._headers, self._pace = headers, pace
+        self._headers, self._pace, self._most = headers, pace, most
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON answer; made again after what may pass. Refused, or RemoteError after the last try."""
-        return self._insisting(lambda: self._json(path, body))
+        return self.insisting(lambda: self._json(path, body))
 
     def read(self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
         """The same, as `read` makes it of the answer: where that raises RemoteError the request is made
         again, too."""
-        return self._insisting(lambda: read(self._json(path, body)))
+        return self.insisting(lambda: read(self._json(path, body)))
 
     def get(self, path: str) -> dict[str, Any]:
         """The same without a body."""
-        return self._insisting(lambda: self._json(path, None))
+        return self.insisting(lambda: self._json(path, None))
 
     def model(self) -> str:
         """The first model that the server lists."""
@@ -125,28 +141,40 @@ class Client:
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed answer, as they come. It is not made again."""
         with self._open(path, body) as response:
-            for line in response:
-                if not line.startswith(b"data:"):
-                    continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
+            for data in _wire.data(response):
+                if data == DONE:
                     return
                 chunk = json.loads(data)
                 if "error" in chunk:
-                    raise RemoteError(f"the server broke off: {_message(chunk)}")
+                    raise RemoteError(f"the server broke off: {message_of(chunk)}")
                 yield chunk
 
-    def _insisting(self, ask: Callable[[], T]) -> T:
+    def events(self, path: str, body: dict[str, Any], wire: Wire) -> Iterator[str]:
+        """The data of a streamed answer's events, of whatever API. It is not made again. Refused, Silent;
+        RemoteError where the connection breaks."""
+        with self._open(path, body, wire) as response:
+            kind = response.headers.get_content_type()
+            if kind != "text/event-stream":
+                raise Silent(kind)
+            try:
+                yield from _wire.data(response)
+            except (OSError, http.client.HTTPException) as error:
+                raise RemoteError(f"the connection broke: {str(error) or type(error).__name__}") from error
+
+    def insisting(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives, which is called again after what may pass: Refused for AGAIN, other
+        RemoteErrors."""
         for number in range(1, self._tries + 1):
             if self._pace is not None:
                 self._pace.take()
             try:
                 return ask()
             except Refused as error:
-                wait = getattr(error, "after", None)
+                wait = error.after
                 if error.status in AGAIN and wait is not None and self._pace is not None:
                     self._pace.hold(min(LONGEST, wait))
-                if error.status not in AGAIN or number == self._tries:
+                long = wait is not None and self._most is not None and wait > self._most
+                if error.status not in AGAIN or number == self._tries or long:
                     raise
             except RemoteError:
                 if number == self._tries:
@@ -179,23 +207,24 @@ class Client:
         return b"".join(parts)
 
     @contextlib.contextmanager
-    def _open(self, path: str, body: dict[str, Any] | None) -> Generator[Any]:
+    def _open(self, path: str, body: dict[str, Any] | None, wire: Wire | None = None) -> Generator[Any]:
         headers = {"Content-Type": "application/json"}
         headers |= keyed(os.environ.get("OPENAI_API_KEY", "")) if self._headers is None else self._headers
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
         try:
-            with _opener().open(request, timeout=self._seconds) as response:
+            with _over(wire).open(request, timeout=self._seconds) as response:
                 yield response
         except urllib.error.HTTPError as error:
             with error:
-                refused = Refused(error.code, _said(error))
-            refused.after = _after(error.headers.get("Retry-After"))  # type: ignore[attr-defined]
+                told = error.headers
+                after, to = _after(told.get("Retry-After")), told.get("Location") or ""
+                refused = Refused(error.code, _said(error), after, to)
             raise refused from error
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", None) or error
             raise RemoteError(
-                f"{self.url}{path} does not answer: {why or type(error).__name__}",
+                f"{self.url}{path} does not answer: {str(why) or type(error).__name__}",
                 hint="is the server running?",
             ) from error
 
@@ -221,12 +250,12 @@ def _said(error: urllib.error.HTTPError) -> str:
     except (OSError, http.client.HTTPException):
         return ""
     try:
-        return _message(json.loads(raw))
+        return message_of(json.loads(raw))
     except (ValueError, RecursionError):
         return raw.decode(errors="replace").strip()[:SHOWN]
 
 
-def _message(found: Any) -> str:
+def message_of(found: Any) -> str:
     """The message of an error object, OpenAI's or one like it."""
     for key in ("error", "message", "detail"):
         if isinstance(found, dict) and key in found:

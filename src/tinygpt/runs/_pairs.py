@@ -16,10 +16,9 @@ from tinygpt.data.card import Source
 from tinygpt.data.requests import Request
 from tinygpt.data.tally import Tally
 from tinygpt.runs._asked import NOWHERE
+from tinygpt.runs._data_out import HELD_OUT
 from tinygpt.runs._prep_sources import EVALUATION, LICENCES
 from tinygpt.runs._synth_requests import Written
-
-HELD_OUT = ".held_out.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,8 @@ class Config:
     def __post_init__(self) -> None:
         if not (self.data or self.bfcl or self.tau_bench or self.tools):
             raise ConfigError("nothing is read", hint="give --data, --bfcl, --tau-bench or --tools")
-        refuse_idle(self, {"synth": "tools", "synth_model": "synth", "synth_url": "synth"})
+        of_synth = ("synth_model", "synth_url", "synth_per_tool", "resume")
+        refuse_idle(self, {"synth": "tools", **dict.fromkeys(of_synth, "synth")})
         if self.synth and self.synth_model == NOWHERE and not self.synth_url:
             raise ConfigError("--synth needs a model", hint="--synth-model DIR, or --synth-url URL")
         for name, least in (("min_examples", 1), ("synth_per_tool", 1)):

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from tinygpt.core.config import flag
+from tinygpt.core.config import Pick, flag, refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
-from tinygpt.data import review_rows, stages
+from tinygpt.data import review_rows
+from tinygpt.data.stages import STAGES, Context, Scorer, Step
+from tinygpt.runs._data_out import HELD_OUT
 from tinygpt.runs._prep_sources import Origin
-
-HELD_OUT = ".held_out.jsonl"
-
-
-# Stages that need more than rows.
-MORE = {"quality": "tinygpt.runs._classifier:quality"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +19,7 @@ class Config:
     """Settings of `prep-data`."""
 
     sources: Annotated[tuple[Origin, ...], "Tables of a file: what is read."] = ()
-    stages: Annotated[tuple[dict[str, Any], ...], "Tables of a file: what rows go through, in order."] = ()
+    stages: Annotated[tuple[Pick, ...], "Tables of a file: what rows go through, in order.", STAGES] = ()
     bfcl: Annotated[tuple[Path, ...], "One more source: BFCL's data, a folder or a file."] = ()
     tau_bench: Annotated[Path | None, "One more source: a clone of tau-bench or tau2-bench."] = None
     github: Annotated[tuple[str, ...], "One more source: owner/repo."] = ()
@@ -44,10 +40,14 @@ class Config:
     def __post_init__(self) -> None:
         if wrong := next((kind for kind in self.kinds if kind not in review_rows.KINDS), None):
             raise unknown("kind", wrong, review_rows.KINDS)
+        refuse_idle(self, {"kinds": "github"})
         if not self.origins:
             raise ConfigError(
                 "no source is named", hint="--config FILE with [[sources]], or --bfcl, --github"
             )
+        refuse_idle(self, {"kinds": "github"})
+        if self.resume and not any(one.github for one in self.origins):
+            raise ConfigError("--resume means nothing without a source of GitHub", hint="leave it out")
         if len({one.weight > 0 for one in self.origins}) > 1:
             raise ConfigError("some sources have a weight and some have none", hint="give each one a weight")
         if not 0 <= self.held_out < 1:
@@ -56,7 +56,6 @@ class Config:
             raise ConfigError(f"{flag('limit')} must not be negative, got {self.limit}")
         if self.out is None and not self.dry_run:
             raise ConfigError("--out is needed: where the rows go", hint="or count first: --dry-run")
-        _ = self.opened  # refuses unknown stages and options
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -66,8 +65,15 @@ class Config:
         more += [Origin(github=repo, kind=kind) for repo in self.github for kind in self.kinds]  # type: ignore[arg-type]
         return (*self.sources, *more)
 
-    @property
-    def opened(self) -> list[tuple[str, stages.Step]]:
-        """The stages, ready."""
-        tables = [*self.stages, *([{"name": "exact"}] if self.dedup else [])]
-        return [stages.opened(table, self.seed, MORE) for table in tables]
+    def steps(self) -> list[tuple[str, Step]]:
+        """The stages by name, ready."""
+        context = Context(seed=self.seed, classifier=_quality)
+        picks = [*self.stages, *([Pick("exact", {}).resolve(STAGES, "dedup")] if self.dedup else [])]
+        return [(pick.name, STAGES.load(pick.name).build(pick.options, context)) for pick in picks]
+
+
+def _quality(path: Path) -> Scorer:
+    """A classifier of train-quality-classifier; what opens it needs a back end, and is imported here."""
+    from tinygpt.runs import _classifier
+
+    return _classifier.load(path, "quality")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from tinygpt.core import hub
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
-from tinygpt.data import card, catalogue, recognise, requests
+from tinygpt.data import card, catalogue, hub_files, recognise, requests
 from tinygpt.data.card import Source
 from tinygpt.data.requests import Request
 from tinygpt.data.tally import Tally
@@ -24,7 +24,12 @@ from tinygpt.runs._journal import Journal
 KINDS = ("path", "dataset", "github", "bfcl", "tau_bench")
 LICENCES = {"bfcl": "Apache-2.0", "tau_bench": "MIT"}
 EVALUATION = "is made for evaluation: a model that learned from it cannot be measured with it"
-FILES = "*.jsonl *.json *.parquet *.arrow *.csv *.tsv *.jsonl.gz *.jsonl.zst"
+# The sources that a setting is for; the others are for all of them.
+FOR: dict[str, tuple[str, ...]] = {
+    "map": ("path", "dataset"),
+    **dict.fromkeys(("config_name", "split", "max_files"), ("dataset",)),
+    **dict.fromkeys(("kind", "label", "state", "max_diff_bytes", "token_env", "api_url"), ("github",)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,12 @@ class Origin:
         if len(given) != 1:
             what = " and ".join(given) if given else "none"
             raise ConfigError(f"a source names one of {', '.join(KINDS)}; one names {what}")
+        for name, kinds in FOR.items():
+            if self.is_of not in kinds and getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(
+                    f"'{name}' means nothing for a source of {self.is_of}",
+                    hint=f"it is for {' and '.join(kinds)}: leave it out",
+                )
         if self.dataset:
             hub.dataset(self.dataset)
         if self.github:
@@ -168,7 +179,8 @@ class Opened:
                 yield from _github_rows.rows(api, repo, asked, journal, self.tally, self._events)
 
         self._rows = rows
-        self.source = lambda: Source(name=found.name, licence=found.licence, n_rows=self.tally.n_out)
+        licence = found.licence if found.licence != card.UNKNOWN else one.licence or card.UNKNOWN
+        self.source = lambda: Source(name=found.name, licence=licence, n_rows=self.tally.n_out)
 
     def _open_bfcl(self, wanted: str) -> None:
         assert self.origin.bfcl is not None
@@ -203,8 +215,8 @@ def files_at(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted({p for kind in FILES.split() for p in path.rglob(kind) if p.is_file()})
-        found = [p for p in found if not p.name.endswith(card.SUFFIX)]
+        files = (p for p in path.rglob("*") if p.is_file() and not p.name.endswith(card.SUFFIX))
+        found = sorted(p for p in files if hub_files.is_rows(p.relative_to(path).as_posix()))
     else:
         found = sorted(p for p in map(Path, glob.iglob(str(path), recursive=True)) if p.is_file())
     if not found:

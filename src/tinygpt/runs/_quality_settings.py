@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from tinygpt.core.errors import ConfigError
-from tinygpt.data import table
+from tinygpt.runs import _data_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +42,4 @@ class Config:
             raise ConfigError(f"--keep-percent must be above 0 and at most 100, got {self.keep_percent}")
         if self.max_docs < 0:
             raise ConfigError(f"--max-docs must be at least 0, got {self.max_docs}")
-        written = [path for path in (self.out, self.score) if path]
-        if len({path.resolve() for path in (*written, self.path)}) <= len(written):
-            raise ConfigError("the input, --out and --score must be different files", hint="rename one")
-        for path in written:
-            if path.is_dir() or table.kind(path) in table.TABLES or path.suffix.lower() in table.PACKED:
-                raise ConfigError(f"{path}: what is written is a plain text file", hint="call it .jsonl")
-            if path.is_file() and not self.force:
-                raise ConfigError(f"{path} exists", hint="choose another, or pass --force to replace it")
+        _data_out.refuse({"--out": self.out, "--score": self.score}, (self.path,), force=self.force)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from tinygpt.core.errors import ConfigError, unknown
-from tinygpt.data import table
 from tinygpt.data.classifier import Settings
+from tinygpt.runs import _data_out
 
 CLASSES: tuple[str, ...] = ("single-hop", "multi-hop", "comparison", "other")
 SHORT = {"single": "single-hop", "multi": "multi-hop"}
@@ -46,19 +46,9 @@ class Config(Settings):
             if chosen[0] != "train" and getattr(self, name) != getattr(type(self), name):
                 raise ConfigError(f"--{name} belongs to --train", hint="leave it out")
         if chosen[0] != "train":
-            self._refuse()
+            _data_out.refuse({"--out": self.out}, filter(None, (self.score, self.filter)), force=self.force)
         if self.target_mix:
             _ = self.mix
-
-    def _refuse(self) -> None:
-        if self.out.resolve() in {path.resolve() for path in (self.score, self.filter) if path}:
-            raise ConfigError(f"--out {self.out} is the file that is read", hint="choose another")
-        if self.out.is_dir() or table.kind(self.out) in table.TABLES or self.out.suffix in table.PACKED:
-            raise ConfigError(f"--out {self.out}: what is written are JSON lines", hint="call it .jsonl")
-        if self.out.is_file() and not self.force:
-            raise ConfigError(
-                f"--out {self.out} exists", hint="choose another, or pass --force to replace it"
-            )
 
     @property
     def mix(self) -> dict[str, float]:

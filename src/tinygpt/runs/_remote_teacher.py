@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt.core.errors import ConfigError, RemoteError, UnsupportedError
 from tinygpt.core.events import Events
 from tinygpt.distill.store import Places
-from tinygpt.runs._openai import Client
+from tinygpt.runs._openai import Client, Refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,15 @@ class Endpoint:
             "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": self.k, "echo": True,
             "ignore_eos": True, "return_tokens_as_token_ids": True,
         }  # fmt: skip
-        told = (self._choice(body).get("logprobs") or {}).get("top_logprobs") or []
+        try:
+            told = (self._choice(body).get("logprobs") or {}).get("top_logprobs") or []
+        except Refused as error:
+            if error.status != 400 or "logprobs" not in error.message:
+                raise
+            raise ConfigError(
+                f"{self.client.url} does not tell {self.k} tokens of a place: {error.message}",
+                hint="lower --top-k: many servers tell at most 20",
+            ) from error
         if len(told) != len(prompt) + 1 or not all(isinstance(one, dict) for one in told[1:]):
             raise UnsupportedError(
                 f"{self.client.url} does not tell the likeliest tokens at each place of a prompt",

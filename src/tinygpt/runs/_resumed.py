@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinygpt.core.errors import ConfigError
+from tinygpt.runs._journal import holds_work
 
 
 def check(out: Path, *, resume: bool, beside: Sequence[Path] = ()) -> None:
@@ -15,7 +16,7 @@ def check(out: Path, *, resume: bool, beside: Sequence[Path] = ()) -> None:
     for path in (out, *beside):
         if path.exists():
             raise ConfigError(f"{path} is there already", hint="choose another --out, or remove it")
-    if part.is_file() and not resume:
+    if not resume and part.is_file() and holds_work(part):
         raise ConfigError(
             f"{part} holds answers of an interrupted command",
             hint="add --resume to go on with them, or remove the file to begin anew",

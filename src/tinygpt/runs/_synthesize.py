@@ -21,6 +21,8 @@ OF_A_SERVER = (
     "api_key_env",
     "enforce",
     "rate_limit",
+    "backoff",
+    "timeout",
     "body",
     "price_in",
     "price_out",
@@ -86,6 +88,15 @@ class Config(Adapters, Constrained):
                 f"{configs.flag(told)} says nothing to a model of this machine",
                 hint="leave it out, or give --teacher an address, as http://127.0.0.1:8080/v1",
             )
+        if not self.remote and not self.temperature and self.retries != type(self).retries:
+            raise ConfigError(
+                "--retries: a model of this machine says the same again at --temperature 0",
+                hint="raise --temperature, or leave --retries out",
+            )
+        if self.enforce not in ("auto", "none") and self.format is None:
+            raise ConfigError(
+                f"--enforce {self.enforce} says nothing without a schema or grammar", hint="leave it out"
+            )
         if self.remote and self.adapter:
             raise ConfigError("--adapter says nothing to a server", hint="leave it out")
         if urllib.parse.urlsplit(self.teacher).username is not None:
@@ -143,7 +154,7 @@ class Config(Adapters, Constrained):
     @property
     def rejects(self) -> Path:
         """Where the rows go that have no answer to keep."""
-        return self.out.with_name(self.out.name.partition(".")[0] + ".rejects.jsonl")
+        return self.out.with_name(self.out.stem + ".rejects.jsonl")
 
     def decides(self) -> dict[str, Any]:
         """The settings that the answers depend on, beside the teacher itself."""

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from tinygpt.agent.escalate import Confirm
 from tinygpt.agent.loop import Agent, Answer
-from tinygpt.agent.policy import Policy
-from tinygpt.agent.recorder import Recorder, messages_of
+from tinygpt.agent.recorder import messages_of
 from tinygpt.agent.tool import Cancel
 from tinygpt.agent.turn import Listener, Message
 from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events
 from tinygpt.data import atraj
-from tinygpt.runs import _agent_facts, _agent_tools, _drafters
+from tinygpt.runs import _agent_begin, _agent_tools, _drafters
 from tinygpt.runs._agent_settings import Config as Config
-from tinygpt.runs._agent_writer import LocalWriter
-from tinygpt.runs._engine import open_engine
 
 
 class Session:
-    """A conversation with an agent. `confirm` asks the person about a call; None: there is nobody to ask."""
+    """A conversation with an agent. `confirm` asks the person about a call (None: there is nobody to ask),
+    `send` about what would leave this machine."""
 
     def __init__(
         self,
@@ -32,61 +29,55 @@ class Session:
         events: Events,
         listener: Listener,
         cancel: Cancel,
-        confirm: Callable[[str], bool] | None = None,
+        *,
+        confirm: Callable[[str], bool] | None,
+        send: Confirm,
     ) -> None:
-        self.config, self.events = config, events
+        self._events = events
         self._transcript = _appended(config.transcript)
-        self._listener = _Both(listener, self._transcript)
-        self.engine = open_engine(config.model, config, events, config.packing)
-        self.engine.drafter = _drafters.Drafters(config, config.model, events)(self.engine)
-        lane = config.lane(self.engine, config.model, config, events)
-        self.policy: Policy = _agent_tools.policy(config, self._listener, confirm)
-        writer = LocalWriter(
-            self.engine, lane, config.seeded(), self.policy.entries, constrained=config.constrained
-        )
-        recorder = past = None
-        shown = self.policy.entries if config.show_tools else []
-        if config.resume is not None:
-            file, past = atraj.Writer.again(config.resume, self.engine.tokenizer.id_to_bytes)
-            _agent_facts.check(past.header, config, self.engine, shown)
-            recorder = Recorder(file, writer, shown)
-        elif config.trajectory_dir is not None:
-            header = _agent_facts.header(config, self.engine, shown, id=str(uuid.uuid4()), created=_now())
-            file = atraj.Writer.begin(config.trajectory_dir, header, self.engine.tokenizer.id_to_bytes)
-            recorder = Recorder(file, writer, shown)
-        self.recorder = recorder
-        system = _system(config)
-        begin: list[Message] = [{"role": "system", "content": system}] if system and past is None else []
+        listener = _Both(listener, self._transcript)
+        policy = _agent_tools.policy(config, confirm)
+        escalation = _agent_tools.escalation(config, policy.entries, send, events)
+        offered = [*policy.entries, *([escalation.entry] if escalation is not None else [])]
+        writer, self._engine = _agent_begin.writer(config, offered, events)
+        shown = offered if config.show_tools else []
+        self._recorder, self._past = _agent_begin.recorder(config, writer, self._engine, shown)
+        system = _system(config) if self._past is None else ""
         self.agent = Agent(
-            writer, self.policy, config.limits, self._listener, cancel, messages=begin,
-            show_tools=config.show_tools, recorder=recorder, summarise=config.overflow == "summarise",
+            writer, policy, config.limits, listener, cancel, show_tools=config.show_tools,
+            messages=[{"role": "system", "content": system}] if system else list[Message](),
+            recorder=self._recorder, escalation=escalation, summarise=config.overflow == "summarise",
+            route=_agent_tools.route(config, [entry["function"]["name"] for entry in offered]),
         )  # fmt: skip
-        self._past = past
-        self.outcome = "answered"
+        self._escalation = escalation
+        self._outcome = "answered"
 
     def go_on(self) -> Answer | None:
         """With --resume: what was cut off is finished; None where nothing was, or without it."""
         if self._past is None:
             return None
-        context = [[*before, *(step.ids or ())] for step, before in self._past.contexts()]
-        answer = self.agent.go_on(messages_of(self._past.steps), context[-1] if context else [])
-        self.outcome = self.outcome if answer is None else answer.outcome
+        contexts = [[*before, *(step.ids or ())] for step, before in self._past.contexts()]
+        answer = self.agent.go_on(messages_of(self._past.steps), contexts[-1] if contexts else [])
+        self._outcome = self._outcome if answer is None else answer.outcome
         return answer
 
     def ask(self, request: str) -> Answer:
         """Work on a request."""
         answer = self.agent.ask(request)
-        self.outcome = answer.outcome
+        self._outcome = answer.outcome
         return answer
 
     def end(self) -> dict[str, Any]:
         """Close what was written; what was counted."""
         summary: dict[str, Any] = dict(self.agent.counts)
-        if self.recorder is not None:
-            self.recorder.end(atraj.End(outcome=self.outcome, summary=summary))
+        if self._escalation is not None:
+            summary["escalation"] = self._escalation.tally.summary()
+        if self._recorder is not None:
+            self._recorder.end(atraj.End(outcome=self._outcome, summary=summary))
         if self._transcript is not None:
             self._transcript.close()
-        _drafters.tell(self.engine, self.events)
+        if self._engine is not None:
+            _drafters.tell(self._engine, self._events)
         return summary
 
 
@@ -101,7 +92,7 @@ class _Both:
 
     def tell(self, event: str, **facts: Any) -> None:
         if self._transcript is not None:
-            line = json.dumps({"event": event, **atraj.clean(facts)}, ensure_ascii=False, default=str)
+            line = json.dumps({"event": event, **atraj.masked_json(facts)}, ensure_ascii=False, default=str)
             self._transcript.write(line + "\n")
             self._transcript.flush()
         self._listener.tell(event, **facts)
@@ -124,8 +115,4 @@ def _system(config: Config) -> str:
     own = config.model / "prompt.md"
     if config.system is not None:
         return config.system
-    return own.read_text(encoding="utf-8").strip() if own.is_file() else ""
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return own.read_text(encoding="utf-8").strip() if not config.endpoint and own.is_file() else ""

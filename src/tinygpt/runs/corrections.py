@@ -12,6 +12,7 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.data import card, corrections, rows
 from tinygpt.data.correcting import Corrected, Replay
+from tinygpt.runs import _data_out
 
 HOME = Path("~/.tinygpt/corrections")
 
@@ -47,8 +48,6 @@ class Convert:
         if not 0 < self.replay_ratio < float("inf"):
             raise ConfigError(f"--replay-ratio must be positive, got {self.replay_ratio}")
         refuse_idle(self, {"replay_ratio": "replay", "seed": "replay"})
-        if self.out.is_dir():
-            raise ConfigError(f"--out {self.out} is a directory", hint="name a file")
 
 
 def record(config: Record) -> dict[str, Any]:
@@ -68,8 +67,7 @@ def convert(config: Convert, events: Events) -> dict[str, Any]:
             hint="give --dir, or keep some: tinygpt record-correction, or serve --corrections-dir",
         )
     given = [path] if config.replay is None else [path, config.replay]
-    if any(config.out.exists() and one.exists() and config.out.samefile(one) for one in given):
-        raise ConfigError(f"--out {config.out} is one of the files that are read", hint="name another")
+    _data_out.check(config.out, force=True, read=given)
     found = Corrected(path, pairs=pairs, since=config.since, system=config.system)
     if found.first_bad:
         events.note(f"{path}: lines that are no corrections were left out: {found.first_bad}", "warning")

@@ -26,6 +26,7 @@ EXTRAS = {
     "filter": "phonenumbers",
     "classify": "scikit-learn",
     "reward": "jsonschema",
+    "agent": "jsonschema",
     "test-parity": "transformers",
     "test-clients": "litellm",
     "test-fuzz": "schemathesis",

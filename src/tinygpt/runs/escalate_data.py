@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events
 from tinygpt.data import card, rows, table
 from tinygpt.data.escalating import DEFERRED, KEPT, REASON, SHAPE, Escalating
+from tinygpt.runs import _data_out
 
 BAD = "does not fit"
 
 
 def build(source: Path, out: Path, events: Events, *, reason: str = REASON) -> dict[str, Any]:
     """Write the rows and their card. DataError where none can be used."""
-    if out.is_dir() or (out.exists() and source.exists() and out.samefile(source)):
-        raise ConfigError(f"--out {out} is a directory, or the file that is read", hint="name another file")
+    _data_out.check(out, force=True, read=(source,))
     bad: list[tuple[int, str]] = []
     make = Escalating(reason)
     found = rows.each(source, make, bad, known=SHAPE)

@@ -12,7 +12,7 @@ from tinygpt.data import card, rows
 from tinygpt.data.card import Card, Source
 from tinygpt.data.tally import Tally
 from tinygpt.runs import _data_out, _synth_requests
-from tinygpt.runs._pairs import HELD_OUT, Config, chosen, is_apart, read
+from tinygpt.runs._pairs import Config, chosen, is_apart, read
 
 NO_SETTINGS = ("out", "resume", "dry_run", "force")  # what does not decide what the data are
 
@@ -20,7 +20,7 @@ NO_SETTINGS = ("out", "resume", "dry_run", "force")  # what does not decide what
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Read, choose, split, write; the facts of what was done."""
     place = config.out or Path("pairs.jsonl")
-    held = place.with_name(place.name.partition(".")[0] + HELD_OUT)
+    held = _data_out.held_out(place)
     if not config.dry_run:
         for path in (place, held) if config.held_out else (place,):
             _data_out.check(path, force=config.force)
@@ -43,16 +43,21 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         if config.dry_run:
             return facts
         apart = [is_apart(query, config) for query, _ in pairs]
-        made = Card(
-            made_by="tinygpt extractor-data", stages=tuple(stages), sources=tuple(sources),
-            settings={k: v for k, v in to_dict(config).items() if k not in NO_SETTINGS},
+        n_apart = sum(apart)
+        made, other = (
+            Card(
+                made_by="tinygpt extractor-data", sources=tuple(sources),
+                stages=(*stages, last) if config.held_out else tuple(stages),
+                settings={k: v for k, v in to_dict(config).items() if k not in NO_SETTINGS},
+            )
+            for last in card.held_out(len(pairs) - n_apart, n_apart)
         )  # fmt: skip
         made_of = [{"query": query, "tool": tool} for query, tool in pairs]
         facts["rows"] = rows.write(place, (row for row, off in zip(made_of, apart) if not off))
         facts |= {"out": str(place), "card": str(card.write(place, made)), "held_out": 0}
         if config.held_out:
             facts["held_out"] = rows.write(held, (row for row, off in zip(made_of, apart) if off))
-            facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, made))}
+            facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, other))}
         if written is not None:
             written.done()
     return facts

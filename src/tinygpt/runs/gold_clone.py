@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core.config import to_dict
-from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data import card, rows
-from tinygpt.runs import _accept
+from tinygpt.runs import _accept, _data_out
 from tinygpt.runs._accept import Works
 
 
@@ -25,8 +24,7 @@ class Config(Works):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.out.is_dir():
-            raise ConfigError(f"--out: {self.out} is a directory", hint="name a file")
+        _data_out.check(self.out, force=True)
 
 
 # What is about answers of a model; the clone asks none.

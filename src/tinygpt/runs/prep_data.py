@@ -33,25 +33,28 @@ from tinygpt.data.card import Card
 from tinygpt.data.mixing import Pile
 from tinygpt.data.tally import Tally
 from tinygpt.runs import _data_out
-from tinygpt.runs._prep_settings import HELD_OUT, Config
+from tinygpt.runs._prep_settings import Config
 from tinygpt.runs._prep_sources import Opened
 
 
 def run(config: Config, events: Events) -> dict[str, Any]:
     """Read, filter, mix, write; the facts of what was done."""
     place = config.out or Path("rows.jsonl")
-    held = place.with_name(place.name.partition(".")[0] + HELD_OUT)
+    held = _data_out.held_out(place)
     if not config.dry_run:
         for path in (place, held) if config.held_out else (place,):
             _data_out.check(path, force=config.force)
+    steps = [(Tally(name), step) for name, step in config.steps()]
     parts = [
         Opened(one, config.format, place.with_name(f"{place.name}.{i}"), events, config.resume, config.force)
         for i, one in enumerate(config.origins)
     ]
+    written = {"--out": place, "--held-out": held if config.held_out else None}
+    if not config.dry_run:
+        _data_out.refuse(written, (path for one in parts for path in one.paths), force=True)
     if len({one.format for one in parts}) > 1:
         told = ", ".join(f"{one.origin}: {one.format}" for one in parts)
         raise ConfigError(f"the sources are of several formats: {told}", hint="set --format")
-    steps = [(Tally(name), step) for name, step in config.opened]
     with contextlib.ExitStack() as closing:
         piles, folder = list[Pile](), place.parent if config.out else Path(tempfile.gettempdir())
         for one in parts:
@@ -89,13 +92,16 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         settings = {
             k: v for k, v in to_dict(config).items() if k not in ("out", "resume", "dry_run", "force")
         }
-        stage = Tally("split").stage(train=facts["rows"], held_out=facts["held_out"])
-        made = Card(
-            made_by="tinygpt prep-data", settings=settings, sources=sources,
-            stages=(*told, mixed.stage(), stage) if config.held_out else (*told, mixed.stage()),
+        one, other = (
+            Card(
+                made_by="tinygpt prep-data", settings=settings, sources=sources,
+                stages=(*told, mixed.stage(), last) if config.held_out else (*told, mixed.stage()),
+            )
+            for last in card.held_out(facts["rows"], facts["held_out"])
         )  # fmt: skip
-        facts |= {"out": str(place), "card": str(card.write(place, made))}
-        facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, made))} if apart.n else {}
+        facts |= {"out": str(place), "card": str(card.write(place, one))}
+        if config.held_out:
+            facts |= {"held_out_file": str(held), "held_out_card": str(card.write(held, other))}
     for one in parts:
         if one.journal is not None:
             one.journal.done()

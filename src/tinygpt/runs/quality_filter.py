@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinygpt.core.config import to_dict
@@ -31,11 +31,14 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     source = _judged.source(config.path) if config.out else None
     bad: list[tuple[int, str]] = []
 
+    def documents() -> Iterator[Document]:
+        bad.clear()
+        return _judged.documents(config.path, field, config.per_line, bad, config.max_docs)
+
     def judged() -> Iterator[tuple[Document, list[float]]]:
         """Every document with the scores of its pieces."""
-        bad.clear()
         waiting, n, done = list[Document](), 0, 0
-        for document in _judged.documents(config.path, field, config.per_line, bad, config.max_docs):
+        for document in documents():
             waiting.append(document)
             n += len(document.pieces)
             if n >= CHUNK:
@@ -45,14 +48,16 @@ def run(config: Config, events: Events) -> dict[str, Any]:
                 events.emit(Progress(task="judge", done=done, total=0, unit="documents"))
         yield from _scored(made, waiting)
 
-    least, ties = config.threshold if config.threshold is not None else 0.5, -1
+    least, ties, again = config.threshold if config.threshold is not None else 0.5, -1, judged()
     if config.keep_percent is not None:
-        least, ties = _cut(array("d", (s for _, found in judged() for s in found)), config.keep_percent)
+        scores = array("d", (s for _, found in again for s in found))
+        least, ties = _cut(scores, config.keep_percent)
+        again = _told(documents(), iter(scores))
     n_read = n_kept = n_pieces = n_stay = 0
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(writing(config.out)) if config.out else None
         sidecar = stack.enter_context(writing(config.score)) if config.score else None
-        for document, found in judged():
+        for document, found in again:
             keep = list[bool]()
             for score in found:
                 stays = score >= least and not (score == least and ties == 0)
@@ -91,8 +96,12 @@ def run(config: Config, events: Events) -> dict[str, Any]:
 
 
 def _scored(made: Any, waiting: list[Document]) -> Iterator[tuple[Document, list[float]]]:
-    scores = iter(made.score([p for d in waiting for p in d.pieces]) if waiting else ())
-    for document in waiting:
+    return _told(waiting, iter(made.score([p for d in waiting for p in d.pieces]) if waiting else ()))
+
+
+def _told(documents: Iterable[Document], scores: Iterator[float]) -> Iterator[tuple[Document, list[float]]]:
+    """The documents with the scores of their pieces, which come in the same order."""
+    for document in documents:
         yield document, [next(scores) for _ in document.pieces]
 
 

@@ -11,30 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tinygpt.core.config import refuse_idle, to_dict
+from tinygpt.core.config import to_dict
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import card, rows
 from tinygpt.eval.endpoint import Reply, Sampling
-from tinygpt.runs import _accept
+from tinygpt.runs import _accept, _data_out
 from tinygpt.runs._accept import Work, Works
-from tinygpt.runs._adapters import Adapters
-from tinygpt.runs._asked import Asked
+from tinygpt.runs._asked import Answering
 
 CHUNK = 128  # pieces of work whose answers are drawn together
-WHO = ("model", "url", "batch", "seconds", "tries", "adapter", "adapter_weight", "force")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Works, Adapters):
+class Config(Works, Answering):
     """Settings of rejection sampling."""
 
-    model: Annotated[Path, "Who answers: a model, run or specialist directory; with --url its name there."]
     out: Annotated[Path, "JSONL file for the rows, which sft reads; its card lies beside it."]
-    url: Annotated[str, "An OpenAI-compatible server that is asked, as http://127.0.0.1:8080/v1."] = ""
-    batch: Annotated[int, "With --url: requests made at once."] = 8
-    seconds: Annotated[float, "With --url: longest time for an answer."] = 600.0
-    tries: Annotated[int, "With --url: how often a request is made before it is given up."] = 4
     samples: Annotated[int, "Answers drawn for each piece of work."] = 4
     keep: Annotated[int, "Right answers of one piece of work that are kept, all different."] = 1
     temperature: Annotated[float, "How freely answers are drawn."] = 1.0
@@ -44,8 +37,7 @@ class Config(Works, Adapters):
 
     def __post_init__(self) -> None:
         Works.__post_init__(self)
-        Adapters.__post_init__(self)
-        refuse_idle(self, dict.fromkeys(("batch", "seconds", "tries"), "url"))
+        Answering.__post_init__(self)
         if self.samples < 1 or self.keep < 1 or self.max_tokens < 1:
             raise ConfigError("--samples, --keep and --max-tokens must be at least 1")
         if self.keep > self.samples:
@@ -54,8 +46,7 @@ class Config(Works, Adapters):
             raise ConfigError("--temperature must not be negative, --top-p above 0 and at most 1")
         if self.temperature == 0 and self.samples > 1:
             raise ConfigError("--temperature 0 gives the same answer each time", hint="raise it")
-        if self.out.is_dir():
-            raise ConfigError(f"--out: {self.out} is a directory", hint="name a file")
+        _data_out.check(self.out, force=True, read=self.data)
 
 
 @dataclass
@@ -79,7 +70,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
     works = list(config.works(bad))
     for sentence in bad:
         events.note(sentence, "warning")
-    endpoint = Asked(**{name: getattr(config, name) for name in WHO}).open(events)
+    endpoint = config.endpoint(events)
     found: list[dict[str, Any]] = []
     tallies = {group: Tally() for group in _accept.groups(works)}
     why: Counter[str] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,7 +97,7 @@ def _written(work: Labels, events: Events) -> dict[str, Any]:
     if not sums.labelled:
         raise DataError(
             f"none of the {n_rejected} answers can be kept: {sums.first}",
-            hint="change the settings; --resume --retry-rejected asks again under the same",
+            hint=f"--resume --retry-rejected asks again; for other settings remove {journal.path}",
         )
 
     def lines(key: str) -> Iterator[Any]:
@@ -119,7 +120,7 @@ def _written(work: Labels, events: Events) -> dict[str, Any]:
         "endpoint": work.teacher.where, "prompt_tokens": sums.read, "completion_tokens": sums.written,
         "cost": cost if paid else None,
         "seconds_median": statistics.median(taken) if taken else None,
-        "seconds_p95": taken[int(0.95 * (len(taken) - 1))] if taken else None,
+        "seconds_p95": taken[math.ceil(0.95 * len(taken)) - 1] if taken else None,
     }  # fmt: skip
 
 

@@ -4,8 +4,8 @@
     [..., ...]   a list in the list is left out whole where an argument of it is missing
 
 There is no shell, so nothing in a value is read as a command. A value that begins with "-" is refused unless
-it stands behind "--" or is glued to a flag ("--depth={n}"), for a program would take it for an option. One that
-leads out of the workspace as a path ("/x", "~", "..", a link) is refused too, also behind a "=" or ":";
+it stands behind "--" or is glued to a flag ("--depth={n}"), for a program would take it for an option. One
+that leads out of the workspace as a path ("/x", "~", "..", a link) is refused too, also behind "=" or ":";
 `"_text": ["message"]` names arguments that are text and no paths. The program is found once, when the file is
 read; it is never one that lies in the workspace, where the model could replace it. It starts there, as the
 person, with PATH, HOME, LANG and what `_env` names. What it opens then it opens by itself: that a file was

@@ -86,6 +86,7 @@ def _form(entry: Entry) -> _Form:
         raise entry.fault(f"the method {method!r} is not known", hint=", ".join(METHODS))
     if method in ("GET", "HEAD") and found.get("body") is not None:
         raise entry.fault(f"a {method} has no body", hint='give "method": "POST"')
+    server = _server(entry, found["url"], found.get("private", False))
     parts = urlsplit(found["url"])
     path = [entry.template(part) for part in parts.path.split("/")[1:]]
     query = _named(entry, found.get("query"), "query")
@@ -96,8 +97,8 @@ def _form(entry: Entry) -> _Form:
         raise entry.fault(f"'{free[0]}' may be missing, and the path needs it", hint="make it required")
     entry.used(set[str]().union(*map(names, path), *map(names, query.values()), _needed(body)))
     return _Form(
-        method=method, server=_server(entry, found["url"], found.get("private", False)), path=path,
-        fixed=parts.query, query=query, headers=_headers(entry, found.get("headers")), body=body,
+        method=method, server=server, path=path, fixed=parts.query, query=query,
+        headers=_headers(entry, found.get("headers")), body=body,
     )  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def _server(entry: Entry, url: str, private: Any) -> _request.Server:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise entry.fault(f"{url!r} is no address: {error}") from error
-    if re.search(r"[{}]", parts.scheme + parts.netloc) or "{" in parts.query:
+    if re.match(r"[^/?#]*(//[^/?#]*)?\{|[^/]*//[^/]*\{", url) or "{" in parts.query:
         raise entry.fault("an argument may only stand in the path of a url", hint="use 'query' or 'body'")
     if (
         parts.scheme not in ("http", "https")

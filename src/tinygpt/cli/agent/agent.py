@@ -11,10 +11,10 @@ Example:
 
 from __future__ import annotations
 
-from tinygpt.agent.tool import EFFECTS
+from tinygpt.agent.tool import ASKED
 from tinygpt.cli._agent import work
 from tinygpt.cli._options import from_config
-from tinygpt.runs._agent_settings import OVERFLOW, Config
+from tinygpt.runs._agent_settings import OVERFLOW, SEND, WORLDS, Config
 
 ALSO = {
     "adapter": "lora", "adapter_weight": "lora_weight", "sinks": "streaming_llm_sink",
@@ -22,5 +22,6 @@ ALSO = {
 }  # fmt: skip
 main = from_config(
     Config, work, arguments=("model",), also=ALSO, needs={"sinks": "window"},
-    choices={"overflow": OVERFLOW, "yes": EFFECTS}, spares={"endpoint": "model"},
+    choices={"overflow": OVERFLOW, "yes": [*sorted(ASKED), SEND], "world": WORLDS.names()},
+    spares={"endpoint": "model"},
 )  # fmt: skip

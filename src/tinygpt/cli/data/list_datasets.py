@@ -14,9 +14,7 @@ import typer
 
 from tinygpt.cli._options import Json
 from tinygpt.cli._render import Output, table
-from tinygpt.data.catalogue import ENTRIES, KINDS
-
-FORMATS = ("sft", "dpo", "plain")
+from tinygpt.data.catalogue import ENTRIES, FORMATS, KINDS
 
 
 def main(

@@ -1,7 +1,8 @@
 """Prepare rows as a file says: sources with weights, stages, shuffle, split, output and card.
 
 The file is TOML or JSON; its [[sources]] name a path, a dataset, a github repository, bfcl or tau_bench, with
-weight, map, limit and licence; its [[stages]] are length, match, shape, exact and sample. Flags go above it.
+weight, map, limit and licence; `tinygpt explain stage` lists its [[stages]] and their options. Flags go above
+it.
 
 Example:
 

@@ -30,7 +30,7 @@ main = from_config(
     Config, call, arguments=("base",), needs=NEEDS,
     also={
         "context": "ctx", "clip": "grad_clip", "alpha": "kl_weight", "held_out": "val_split",
-        "eval_every": "val_every", **PACKED,
+        "eval_every": "val_every", **{name: short for name, short in PACKED.items() if short != "mode"},
     },
     knobs={**KNOBS, "rank": ADAPTER["rank"], "targets": ADAPTER["targets"], "lora_alpha": "adapter.alpha"},
     choices=CHOICES, slots=True,

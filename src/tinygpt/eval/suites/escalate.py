@@ -2,8 +2,8 @@
 
 To hand over is the positive class. Over all rows: `precision` (handed over rightly / handed over), `recall`
 (handed over rightly / would be wrong), `f1`, `over_escalation` (handed over / would be right; less is
-better), and `accuracy`. A model is asked whether it would answer or hand over; an answer that says neither is
-the wrong one of the two.
+better), and `accuracy`. A model is asked whether it would answer or hand over, and says so in a word, or in
+the form that `build-escalate-data` teaches; an answer that says neither is the wrong one of the two.
 
 Paper: Madras et al., NeurIPS 2018, arXiv:1711.06664 (learning to defer); Chow 1970 (the reject option).
 Differs: nothing.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core.errors import DataError
+from tinygpt.data.escalating import decision
 from tinygpt.eval.endpoint import Endpoint
 from tinygpt.eval.suites import _rows
 from tinygpt.eval.suites._result import Clock, Examples, SuiteResult, mean, of_all, record, share
@@ -69,7 +70,7 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     found = []
     replies = _rows.answers(endpoint, examples, config.max_tokens)
     for item, reply in zip(examples.items, replies, strict=True):
-        said = {word.upper() for word in SAID.findall(reply.answer)}
+        said = _said(reply.answer)
         wrong = item["local_wrong"]
         readable = len(said) == 1
         deferred = said == {"DEFER"} if readable else not wrong
@@ -89,6 +90,13 @@ def score(endpoint: Endpoint, examples: Examples, config: Config) -> SuiteResult
     if right:
         rows.append(mean(endpoint, "escalate", "over_escalation", right, *at, key="deferred", **told))
     return SuiteResult(rows=rows, examples=found)
+
+
+def _said(answer: str) -> set[str]:
+    """ANSWER or DEFER, as a word or in the form that models are taught."""
+    if (decided := decision(answer)) is not None:
+        return {"DEFER" if decided.defer else "ANSWER"}
+    return {word.upper() for word in SAID.findall(answer)}
 
 
 def _hit(one: dict[str, Any]) -> int:

@@ -1,0 +1,1 @@
+"""Router: which tool serves a request, learned from pairs of a request and its tool."""

@@ -1,0 +1,162 @@
+"""A router: requests in, tools with probabilities out; the directory that it is saved in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx.utils import tree_flatten, tree_unflatten
+
+from tinygpt.core import files
+from tinygpt.core.backend import mx
+from tinygpt.core.config import from_dict, to_dict
+from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.data.requests import NOTHING
+from tinygpt.data.tokenizer import hf
+from tinygpt.model import checkpoint
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.weights import UNPAIRED
+from tinygpt.router import source
+from tinygpt.router.calibrate import Calibration
+from tinygpt.router.encoder import Encoder, Facts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tinygpt.data.tokenizer._protocol import Tokenizer
+
+KIND = "router"
+CONFIG, LABELS = "config.json", "labels.json"
+GRAIN = 16  # rows are padded to multiples of it, so that few shapes are met
+AT_ONCE = 64  # requests in one pass
+
+
+class Router:
+    """Which tool serves a request. `router(query)` gives (tool, probability) of every class, the likeliest
+    first; the class of requests that no tool serves is called `router.abstain`, None where there is none."""
+
+    def __init__(
+        self, module: Encoder, tokenizer: Tokenizer, calibration: Calibration | None = None, name: str = ""
+    ) -> None:
+        self.module, self.tokenizer, self.name = module, tokenizer, name
+        self.calibration = calibration or Calibration()
+
+    @classmethod
+    def open(cls, path: Path) -> Router:
+        """The router of a directory, or of a run's final/; its files are checked against the manifest.
+        CheckpointError where it is none."""
+        path = Path(path)
+        if not (path / checkpoint.MANIFEST).exists() and (path / "final").is_dir():
+            path = path / "final"
+        manifest = checkpoint.validate(path)
+        if manifest["kind"] != KIND:
+            raise CheckpointError(
+                f"{path} is of kind {manifest['kind']}, not a router",
+                hint="tinygpt train-extractor makes them",
+            )
+        told = checkpoint.read_json(path / CONFIG)
+        labels = checkpoint.read_json(path / LABELS).get("labels")
+        try:
+            facts = from_dict(Facts, {"labels": labels, **told.get("router", {})}, CONFIG)
+            calibration = from_dict(Calibration, told.get("calibration", {}), "calibration")
+            module = Encoder(from_dict(ModelConfig, facts.model, "model"), facts)
+        except ConfigError as error:
+            raise CheckpointError(f"{path / CONFIG}: {error.message}", hint=error.hint) from error
+        if calibration.prior and len(calibration.prior) != len(facts.labels):
+            raise CheckpointError(f"{path / CONFIG}: the calibration is of another number of classes")
+        fill(module, checkpoint.read_tensors(path, "model"), str(path))
+        tokenizer = hf.load(path)
+        if tokenizer.vocab_size > module.config.vocab_size:
+            raise CheckpointError(
+                f"{path}: the tokenizer has {tokenizer.vocab_size} ids, its router fewer",
+                hint=checkpoint.AGAIN,
+            )
+        return cls(module, tokenizer, calibration, path.name)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in the order of their ids."""
+        return self.module.facts.labels
+
+    @property
+    def abstain(self) -> str | None:
+        """The class of requests that no tool serves."""
+        return NOTHING if NOTHING in self.labels else None
+
+    def __call__(self, query: str) -> list[tuple[str, float]]:
+        """Every class with its probability, the likeliest first."""
+        p_C = self.probabilities([query])[0]
+        order = sorted(range(len(p_C)), key=lambda c: (-p_C[c], c))
+        return [(self.labels[c], float(p_C[c])) for c in order]
+
+    def probabilities(self, queries: Sequence[str]) -> NDArray[np.float64]:
+        """(N, C) of N requests."""
+        return self.calibration.probabilities(self.logits(queries))
+
+    def logits(self, queries: Sequence[str]) -> NDArray[np.float64]:
+        """(N, C) before calibration; requests longer than the context count by their beginning."""
+        context, lower = self.module.config.max_position_embeddings, self.module.facts.lower
+        ids = source.encoded(self.tokenizer, queries, context, lower=lower)
+        return logits(self.module, ids, self.tokenizer.pad_id)
+
+
+def logits(module: Encoder, ids: Sequence[list[int]], pad_id: int) -> NDArray[np.float64]:
+    """(N, C) logits of encoded requests, those of one length together."""
+    import numpy as np
+
+    found = np.zeros((len(ids), len(module.facts.labels)))
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    for at in range(0, len(order), AT_ONCE):
+        mine = order[at : at + AT_ONCE]
+        width = -(-max(len(ids[i]) for i in mine) // GRAIN) * GRAIN
+        tokens = np.full((len(mine), width), pad_id, np.int32)
+        segments = np.zeros((len(mine), width), np.int32)
+        for b, i in enumerate(mine):
+            tokens[b, : len(ids[i])], segments[b, : len(ids[i])] = ids[i], 1
+        z_BC = module(mx.array(tokens), mx.array(segments)).astype(mx.float32)
+        found[mine] = np.array(z_BC)
+    return found
+
+
+def save(
+    path: Path,
+    router: Router,
+    *,
+    state: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, mx.array] | None = None,
+    run: Mapping[str, Any] | None = None,
+    report: Mapping[str, Any] | None = None,
+    draw: Callable[[Path], None] | None = None,
+    replace: bool = False,
+    **facts: Any,
+) -> Path:
+    """Write a router as a checkpoint directory in one step. `draw(folder)` adds what pictures there are."""
+    told = to_dict(router.module.facts)
+    labels = told.pop("labels")
+    with files.atomic_directory(Path(path), replace=replace) as folder:
+        files.write_json(folder / CONFIG, {"router": told, "calibration": to_dict(router.calibration)})
+        files.write_json(folder / LABELS, {"version": 1, "kind": "tool-router", "labels": list(labels)})
+        checkpoint.write_tensors(folder, "model", dict(tree_flatten(router.module.parameters())))
+        router.tokenizer.save(folder)
+        if optimizer is not None:
+            checkpoint.write_tensors(folder, "optimizer", optimizer)
+        for name, value in (("state.json", state), ("run.json", run), ("report.json", report)):
+            if value is not None:
+                files.write_json(folder / name, value)
+        if draw is not None:
+            draw(folder)
+        checkpoint.seal(folder, kind=KIND, **facts)
+    return Path(path)
+
+
+def fill(module: Encoder, tensors: Mapping[str, mx.array], where: str) -> None:
+    """Put saved tensors into an encoder; CheckpointError where names or shapes differ."""
+    held = dict(tree_flatten(module.parameters()))
+    odd = sorted(held.keys() ^ tensors.keys())
+    odd += [name for name in held.keys() & tensors.keys() if held[name].shape != tensors[name].shape]
+    if odd:
+        raise CheckpointError(f"{where} does not fit its config: {odd[0]} differs", hint=UNPAIRED)
+    module.update(tree_unflatten([(name, tensors[name].astype(was.dtype)) for name, was in held.items()]))
+    mx.eval(module.parameters())

@@ -1,0 +1,133 @@
+"""A model behind an OpenAI-compatible server as the agent's writer, streamed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tinygpt.agent.turn import Message, Said, Turn
+from tinygpt.core.errors import RemoteError
+from tinygpt.infer.config import SampleConfig
+from tinygpt.runs._openai import Client
+from tinygpt.runs._remote_endpoint import spelled
+from tinygpt.runs._streamed import Chunks
+from tinygpt.runs._wire import Cancelled, Stalled, Wire, watched
+from tinygpt.serve import calls
+
+SECONDS = 300.0  # without a word
+
+
+class RemoteWriter:
+    """Asks a server; the ids of what it reads and writes are not known, nor how long its context is. `model`:
+    its name there, "" for the first that is listed."""
+
+    def __init__(
+        self, url: str, model: str, sampling: SampleConfig, entries: Sequence[dict[str, Any]]
+    ) -> None:
+        self._client = Client(url, seconds=SECONDS)
+        self.model = model or self._client.model()
+        self.sampling, self.entries = sampling, list(entries)
+
+    def room(self, max_tokens: int) -> int | None:
+        return None
+
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, answer: bool
+    ) -> list[int] | None:
+        return None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        raise AssertionError("a server's ids are not known")
+
+    def write(self, turn: Turn) -> Said:
+        """One turn. RemoteError where none comes; what comes in part is cut off by its error."""
+        began = time.perf_counter()
+        heard = _Heard()
+        body = self._body(turn)
+        reason = ""
+        try:
+            reason = self._client.insisting(lambda: self._read(body, heard, turn))
+        except Cancelled:
+            reason = "cancelled"
+        return self._said(heard, reason, turn, time.perf_counter() - began)
+
+    def _body(self, turn: Turn) -> dict[str, Any]:
+        open_ = [t for t in turn.tools if turn.callable is None or calls.name_of(t) in turn.callable]
+        config = self.sampling
+        body: dict[str, Any] = {
+            "model": self.model, "messages": spelled(turn.messages), "max_tokens": turn.max_tokens,
+            "temperature": config.temperature, "top_p": config.top_p, "stream": True,
+            "stream_options": {"include_usage": True},
+        }  # fmt: skip
+        if config.seed is not None:
+            body["seed"] = config.seed
+        return body | ({"tools": open_, "tool_choice": turn.choice} if open_ else {})
+
+    def _read(self, body: dict[str, Any], heard: _Heard, turn: Turn) -> str:
+        """Listen to the end; how it ended."""
+        heard.clear()
+        wire = Wire()
+        source = self._client.events(heard.PATH, body, wire)
+        try:
+            for data in watched(source, wire, turn.cancel, SECONDS):
+                if piece := heard.add(data):
+                    turn.on_text(piece)
+                if heard.ended:
+                    break
+        except Stalled as error:
+            raise RemoteError(f"{self._client.url} has said nothing for {SECONDS:g} s") from error
+        if not heard.whole:
+            raise RemoteError(f"{self._client.url} ended its answer in the middle")
+        return heard.finish_reason or "stop"
+
+    def _said(self, heard: _Heard, reason: str, turn: Turn, seconds: float) -> Said:
+        found, error = heard.calls()
+        if reason == "cancelled" or error:
+            found = []
+        message: Message = {"role": "assistant", "content": heard.text}
+        if found:
+            message["tool_calls"] = [
+                {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+                for id_, name, arguments in found
+            ]
+        return Said(
+            message=message, finish_reason="stop" if reason == "tool_calls" else reason,
+            error="" if reason == "cancelled" else error or heard.why, n_prompt=heard.n_in or 0,
+            n_written=heard.n_out or 0, seconds=seconds,
+        )  # fmt: skip
+
+
+class _Heard(Chunks):
+    """A streamed answer with its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[int, list[str]] = {}  # id, name, arguments as text
+
+    def clear(self) -> None:
+        """Another attempt begins."""
+        self.__init__()
+
+    def _add(self, found: dict[str, Any]) -> str:
+        for choice in found.get("choices") or ():
+            for part in (choice.get("delta") or {}).get("tool_calls") or ():
+                at = part.get("index")
+                one = self._calls.setdefault(len(self._calls) if at is None else at, ["", "", ""])
+                function = part.get("function") or {}
+                one[0] = part.get("id") or one[0]
+                one[1] += function.get("name") or ""
+                one[2] += function.get("arguments") or ""
+        return super()._add(found)
+
+    def calls(self) -> tuple[list[tuple[str, str, dict[str, Any]]], str]:
+        """Ids, names and arguments, and what is wrong with them."""
+        found: list[tuple[str, str, dict[str, Any]]] = []
+        for at, (id_, name, text) in sorted(self._calls.items()):
+            arguments = calls.arguments(text)
+            if not name or "_raw" in arguments:
+                why = f"has no name, or arguments that are no JSON object: {json.dumps(text)[:80]}"
+                return [], f"call {at + 1} {why}"
+            found.append((id_ or f"call{at:05d}", name, arguments))
+        return found, ""

@@ -1,0 +1,68 @@
+"""What an agent has beside its model, from its settings: tools behind their policy, a router, a stronger
+model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinygpt.agent import toolbox
+from tinygpt.agent.builtin._job import Place
+from tinygpt.agent.escalate import Confirm, Escalation, Price
+from tinygpt.agent.policy import Policy
+from tinygpt.agent.workspace import Workspace
+from tinygpt.core.errors import ConfigError
+from tinygpt.core.events import Events
+from tinygpt.router.router import Router
+from tinygpt.runs._agent_settings import Config
+from tinygpt.runs._cloud import open_cloud
+
+
+def policy(config: Config, confirm: Callable[[str], bool] | None) -> Policy:
+    """What the settings offer and allow; what is kept of the run is out of the tools' reach."""
+    workspace = Workspace(config.workspace)
+    for path in (config.transcript, config.resume, config.trajectory_dir):
+        if path is not None:
+            workspace.protect(path)
+    place = Place(workspace=workspace, test_command=tuple(shlex.split(config.test_command)))
+    box = toolbox.load(config.tools, place)
+    return Policy(list(box.tools), config.rules, confirm=confirm)
+
+
+class Route:
+    """A router as the loop asks it: above the threshold its tool alone may be called, or none where it says
+    that no tool serves the request; below it, whatever is there."""
+
+    def __init__(self, path: Path, threshold: float, names: Sequence[str]) -> None:
+        self._router, self._threshold = Router.open(path), threshold
+        known = set(self._router.labels) - {self._router.abstain}
+        if not known & set(names):
+            raise ConfigError(
+                f"the router {path} knows none of the tools: {', '.join(names)}",
+                hint=f"its classes: {', '.join(sorted(known))[:300]}",
+            )
+        self._names = frozenset(names)
+
+    def __call__(self, request: str, tell: Callable[..., None]) -> list[str] | None:
+        tool, p = self._router(request)[0]
+        fired = p >= self._threshold and (tool == self._router.abstain or tool in self._names)
+        tell("router_prediction", tool=tool, probability=round(p, 4), fired=fired)
+        if not fired:
+            return None
+        return [] if tool == self._router.abstain else [tool]
+
+
+def route(config: Config, names: Sequence[str]) -> Route | None:
+    """The router, where one is given. ConfigError where it knows none of these tools."""
+    return None if config.router is None else Route(config.router, config.router_threshold, names)
+
+
+def escalation(
+    config: Config, tools: Sequence[dict[str, Any]], confirm: Confirm, events: Events
+) -> Escalation | None:
+    """The stronger model, where one is given; a key that is missing is said here."""
+    if (target := config.target) is None:
+        return None
+    return Escalation(open_cloud(target, events), confirm, Price.of(config.price), tools=tools)

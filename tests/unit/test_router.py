@@ -1,0 +1,270 @@
+"""The router: its encoder, its pairs, its calibration, what it is measured against, and its files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+import nano
+from tinygpt.core.backend import mx
+from tinygpt.core.config import from_dict, to_dict
+from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.data.requests import NOTHING
+from tinygpt.data.tokenizer import byte
+from tinygpt.model import checkpoint
+from tinygpt.model.config import ModelConfig
+from tinygpt.model.noise import row_keys
+from tinygpt.router import calibrate, encoder, pairs, router, source
+from tinygpt.router.objective import Hiding, ToolLoss
+from tinygpt.router.router import Router
+from tinygpt.runs._router_settings import Config
+from tinygpt.train.state import arrays
+from tinygpt.train.update import Gradient
+
+LABELS = ("cat", "rm", NOTHING)
+SAID = {"cat": "show me {}", "rm": "delete {} for good", NOTHING: "sing of {}"}
+
+
+def shape(**changes: Any) -> ModelConfig:
+    base: dict[str, Any] = {
+        "vocab_size": byte.load().vocab_size, "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "max_position_embeddings": 48,
+    }  # fmt: skip
+    return ModelConfig(**base | changes)
+
+
+def made(grams: int = 2, labels: tuple[str, ...] = LABELS, **changes: Any) -> encoder.Encoder:
+    """An encoder whose head is not zero."""
+    config = shape(initializer_range=0.3, **changes)
+    ids = [[1, 2, 3], [3, 2, 1]] * 2 + source.encoded(byte.load(), [q for q, _ in some()], 48)
+    kept = encoder.known(ids, grams, 999)
+    facts = encoder.Facts(labels=labels, model=to_dict(config), grams=grams, vectors=len(kept.buckets))
+    found = encoder.build(config, facts, 1, kept)
+    found.router_head.weight = mx.random.normal(found.router_head.weight.shape, key=mx.random.key(2))
+    return found
+
+
+def some(n: int = 12) -> list[pairs.Pair]:
+    return [(SAID[tool].format(f"file{i}"), tool) for tool in LABELS for i in range(n)]
+
+
+def batches(given: list[pairs.Pair], **how: Any) -> Any:
+    rows = source.Requests(
+        source.encoded(byte.load(), [q for q, _ in given], 48), [LABELS.index(t) for _, t in given],
+        np.ones(len(LABELS), np.float32),
+    )  # fmt: skip
+    return source.build(rows, byte.load(), **{"batch_size": 4, "seed": 0} | how)
+
+
+# --- the encoder --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grams", [0, 3])
+def test_padding_changes_nothing(grams: int) -> None:
+    module, ids = made(grams), source.encoded(byte.load(), ["a", "show the file", "x" * 40], 48)
+    together = router.logits(module, ids, byte.load().pad_id)
+    for i, one in enumerate(ids):
+        alone = np.array(module(mx.array([one]), mx.ones((1, len(one)), mx.int32)))[0]
+        assert np.allclose(together[i], alone, atol=1e-4)
+    assert not np.allclose(together[0], together[1], atol=0.1)
+
+
+def test_tokens_read_those_after_them() -> None:
+    module = made()
+    seen: list[np.ndarray] = []
+    for last in (5, 6):
+        frame = encoder.BothWays(length=4, segments=mx.ones((1, 4), mx.int32))
+        found = module.model(mx.array([[1, 2, 3, last]]), [None, None], frame)
+        seen.append(np.array(found)[0, 0])
+    assert not np.allclose(*seen, atol=1e-3)
+
+
+def test_the_table_of_runs_knows_their_order_and_no_padding() -> None:
+    module = made(grams=2)
+
+    def grams(tokens: list[int], n: int) -> np.ndarray:
+        real = mx.array([[1.0] * n + [0.0] * (len(tokens) - n)])
+        return np.array(module._grams(mx.array([tokens]), real))[0]
+
+    assert np.allclose(grams([1, 2, 3], 3), grams([1, 2, 3, 9, 9], 3), atol=1e-6)
+    assert not np.allclose(grams([1, 2, 3], 3), grams([3, 2, 1], 3), atol=1e-3)
+    table = np.array(module.gram_table.weight) * np.array(module.gram_weights)[:, None]
+    rows = np.flatnonzero(np.abs(table - grams([1], 1)).max(axis=1) < 1e-5)
+    assert len(rows) == 1, "a request of one token has one run"
+
+
+def test_runs_of_two_requests_have_a_vector_and_rare_ones_weigh_more() -> None:
+    config, ids = shape(), [[1, 2], [1, 3], [1, 2], [4]]
+    kept = encoder.known(ids, 2, 99)
+    assert len(kept.buckets) == 3 and sorted(kept.weights) == pytest.approx(
+        [math.log1p(4 / 3), math.log1p(2), math.log1p(2)]
+    )
+    facts = encoder.Facts(labels=LABELS, model=to_dict(config), grams=2, vectors=3)
+    built = encoder.build(config, facts, 0, kept)
+
+    def said(*tokens: int) -> float:
+        return float(mx.abs(built._grams(mx.array([tokens]), mx.ones((1, len(tokens))))).sum().item())
+
+    assert said(1) > 0 and said(2) > 0 and said(3) == 0 and said(4, 9) == 0, "3, 4 and 9: nothing is known"
+    assert len(encoder.known(ids, 2, 1).buckets) == 1
+    learned = dict(tree_flatten(built.trainable_parameters()))
+    assert {"gram_weights", "gram_rows"}.isdisjoint(learned) and "gram_table.weight" in learned
+
+
+def test_small_letters(tmp_path: Path) -> None:
+    config, module = shape(initializer_range=0.3), made()
+    facts = dataclasses.replace(module.facts, lower=True)
+    folded = encoder.Encoder(config, facts)
+    folded.update(module.parameters())
+    router.save(tmp_path / "r", Router(folded, byte.load()))
+    told = Router.open(tmp_path / "r")
+    assert told("SHOW it") == told("show it") and Router(module, byte.load())("SHOW it") != told("SHOW it")
+
+
+def test_the_sizes_are_the_originals() -> None:
+    config = encoder.size("tiny", vocab_size=256, context=128)
+    tiny = encoder.Encoder(config, encoder.Facts(labels=tuple(map(str, range(20)))))
+    n = sum(w.size for _, w in tree_flatten(tiny.parameters()))
+    assert 3.2e6 < n < 3.4e6, "the original's has 3,262,996"
+    with pytest.raises(ConfigError, match="no size 'huge'"):
+        encoder.size("huge", vocab_size=256, context=128)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"attention": {"name": "gqa", "window": 4}}, {"position": {"name": "alibi"}}, {"mlp": {"name": "moe"}},
+     {"attention": {"name": "gqa", "key_shift": True}}],
+)  # fmt: skip
+def test_what_reads_one_way_alone_is_refused(changes: dict[str, Any]) -> None:
+    config = from_dict(
+        ModelConfig, {**{k: v for k, v in vars(shape()).items() if isinstance(v, int)}, **changes}
+    )
+    with pytest.raises(ConfigError):
+        encoder.Encoder(config, encoder.Facts(labels=LABELS))
+
+
+def test_one_class_is_no_router() -> None:
+    with pytest.raises(ConfigError, match="two classes"):
+        encoder.Facts(labels=("a",))
+    with pytest.raises(ConfigError, match="two classes"):
+        encoder.Facts(labels=("a", "a"))
+
+
+# --- what is learned ----------------------------------------------------------------------------------------
+
+
+def test_a_batch_says_class_and_weight_at_the_first_token() -> None:
+    batch = batches(some(2), batch_size=2)[0]
+    assert batch.n_targets == 2 and (batch.weights[:, 1:] == 0).all()
+    assert batch.tokens.shape[1] % 8 == 0 and batch.n_tokens == int((batch.segments > 0).sum())
+    last = batches(some(3), batch_size=4, seed=None)
+    assert sum(last[i].n_targets for i in range(len(last))) == 9, "each once, and padding counts nothing"
+
+
+def test_the_loss_is_the_weighted_mean() -> None:
+    module, given = made(), some(1)
+    batch = arrays(batches(given, batch_size=3, seed=None)[0])
+    batch["weights"] = batch["weights"] * mx.array([[1.0], [2.0], [0.5]])
+    loss = ToolLoss(module)
+    z = np.array(module(batch["tokens"], batch["segments"]), np.float64)
+    y, w = np.array(batch["targets"])[:, 0], np.array([1.0, 2.0, 0.5])
+    nats = -calibrate.log_softmax(z)[np.arange(3), y]
+    assert float(loss.measure(batch)) == pytest.approx((nats * w).sum() / w.sum(), rel=1e-4)
+    told = loss.report(batch)
+    assert float(told["loss"][0] / told["loss"][1]) == pytest.approx((nats * w).sum() / w.sum(), rel=1e-4)
+    assert float(told["accuracy"][0]) == (z.argmax(1) == y).sum() and float(told["accuracy"][1]) == 3
+
+
+def test_hidden_tokens_are_drawn_from_keys_and_never_the_first() -> None:
+    segments, keys = mx.ones((64, 20), mx.int32), row_keys(0, 1, 64)
+    seen = np.array(Hiding(token_drop=0.3).of(keys).seen(segments))
+    assert (seen[:, 0] == 1).all() and 0.6 < seen[:, 1:].mean() < 0.8
+    assert (seen == np.array(Hiding(token_drop=0.3).of(keys).seen(segments))).all()
+    assert Hiding(token_drop=0.1) and not Hiding()
+    with pytest.raises(ConfigError, match="--token-drop"):
+        Hiding(token_drop=1.0)
+
+
+@pytest.mark.wide
+def test_it_learns_and_parts_of_a_batch_are_the_whole() -> None:
+    from tinygpt.train.optim import adamw
+
+    found: list[float] = []
+    for accumulate in (1, 2):
+        module = made()
+        module.noise = Hiding(dropout=0.1, token_drop=0.2)
+        optimizer = adamw.build(adamw.Config())
+        update = Gradient(ToolLoss(module), optimizer, lambda _: 1e-2, accumulate=accumulate, compiled=False)
+        learned = batches(some())
+        found += [update.step(learned[i], i + 1)["loss"] for i in range(30)][-1:]
+        told = Router(module, byte.load())
+        assert [told(q)[0][0] for q, _ in some(1)] == list(LABELS)
+    assert found[0] == pytest.approx(found[1], abs=1e-3) and found[0] < 0.2
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_saved_and_opened_it_says_the_same(tmp_path: Path) -> None:
+    calibration = calibrate.Calibration(temperature=2.0, prior=(0.5, 0.0, -0.5), requests=9)
+    before = Router(made(), byte.load(), calibration)
+    router.save(tmp_path / "final", before, step=3)
+    for path in (tmp_path / "final", tmp_path):
+        after = Router.open(path)
+        assert after("show it") == before("show it") and after.labels == LABELS and after.abstain == NOTHING
+    assert math.isclose(sum(p for _, p in after("x")), 1) and after("x")[0][1] >= after("x")[1][1]
+    labels = json.loads((tmp_path / "final" / "labels.json").read_text())
+    assert labels == {"version": 1, "kind": "tool-router", "labels": list(LABELS)}
+
+
+def test_long_requests_and_empty_ones_have_an_answer() -> None:
+    told = Router(made(), byte.load())
+    assert told("a" * 48) == told("a" * 500) and len(told("")) == 3
+
+
+def test_what_is_no_router_is_refused(tmp_path: Path) -> None:
+    whole = router.save(tmp_path / "r", Router(made(), byte.load()))
+    (whole / "labels.json").write_text('{"labels": ["a"]}')
+    with pytest.raises(CheckpointError, match="labels.json"):
+        Router.open(whole)
+    checkpoint.save(tmp_path / "lm", nano.model())
+    with pytest.raises(CheckpointError, match="of kind model, not a router"):
+        Router.open(tmp_path / "lm")
+    module = made()
+    tensors = dict(tree_flatten(module.parameters()))
+    tensors.pop("router_head.bias")
+    with pytest.raises(CheckpointError, match="router_head.bias"):
+        router.fill(module, tensors, "here")
+
+
+# --- the settings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"held_out": 0.6, "val_split": 0.5}, "leave nothing"), ({"held_out": 0.0}, "nothing to report"),
+        ({"val_split": 0.0}, "calibrate"), ({"balance": 2.0}, "--balance"), ({"vocab_size": 100}, "--vocab"),
+        ({"tokenizer": "here", "vocab_size": 900}, "leave one out|brings its own"), ({"grams": 9}, "--grams"),
+        ({"min_lr": 1.0}, "--min-lr"), ({"z_loss": 0.1}, "--z-loss"), ({"dropout": 1.0}, "--dropout"),
+        ({"test": (Path("t"),), "held_out": 0.3}, "--test"),
+        ({"baselines": False, "tools": Path("t")}, "--tools"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_go_together(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Config(data=(Path("x"),), **changes)
+
+
+def test_the_rate_ends_where_it_is_told() -> None:
+    from tinygpt.train.schedule import cosine
+
+    config = Config(data=(Path("x"),), lr=1e-3, min_lr=1e-4)
+    assert config.amounts.lr * cosine.at(500, 500, config.course.options) == pytest.approx(1e-4)
