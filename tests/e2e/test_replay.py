@@ -15,8 +15,6 @@ from e2e.shell import good, refused, tinygpt
 from serving import tiny_chat_model
 from tinygpt.agent.loop import Agent, Limits
 from tinygpt.agent.recorder import Recorder
-from tinygpt.agent.tool import Cancel, Outcome
-from tinygpt.agent.turn import Used
 from tinygpt.data import atraj
 from tinygpt.infer.config import SampleConfig
 from tinygpt.infer.engine import Engine
@@ -24,25 +22,16 @@ from tinygpt.infer.lane import Lane
 from tinygpt.runs import _agent_facts
 from tinygpt.runs._agent_writer import LocalWriter
 from tinygpt.runs._engine import open_engine
-from unit.test_agent_writer import CLOCK, WEATHER, Silent
+from unit.test_agent_writer import Hands, Silent
 
 N = 100
-
-
-class Hands:
-    entries = [WEATHER, CLOCK]
-
-    def harmless(self, name: str) -> bool:
-        return True
-
-    def use(self, name: str, arguments: Any, cancel: Cancel) -> Used:
-        return Used(outcome=Outcome(stdout="Sunny.\n"))
 
 
 def record(folder: Path, engine: Engine, path: Path, seed: int, **header: Any) -> None:
     """Two questions and their answers, some of which call tools."""
     facts = _agent_facts.of_model(path, (), engine)
-    head = atraj.Header(**({"id": f"t{seed:03d}", "model": facts} | header))
+    usual: dict[str, Any] = {"id": f"t{seed:03d}", "model": facts}
+    head = atraj.Header(**(usual | header))
     file = atraj.Writer.begin(folder, head, engine.tokenizer.id_to_bytes)
     sampling = SampleConfig(temperature=1.0, seed=1000 * seed)
     writer = LocalWriter(engine, Lane(engine), sampling, Hands.entries, constrained=seed % 10 == 1)

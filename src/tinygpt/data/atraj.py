@@ -148,7 +148,7 @@ class Writer:
             made._file = os.open(made.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         except OSError as error:
             raise DataError(f"{made.path} cannot be written: {error.strerror or error}") from error
-        said = {name: clean(getattr(header, name)) for name in ("task", "tools", "sampling")}
+        said = {name: masked_json(getattr(header, name)) for name in ("task", "tools", "sampling")}
         made._line({"atraj": VERSION} | _fields(dataclasses.replace(header, **said)))
         return made
 
