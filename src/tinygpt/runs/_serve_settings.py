@@ -76,6 +76,9 @@ class Config(Speculation, Packs, PromptCache):
     corrections_dir: Annotated[
         Path | None, "Folder in which corrections that clients send (POST /v1/corrections) are kept."
     ] = None
+    route: Annotated[
+        Path | None, "JSON file of specialists, each with the router that claims requests for it."
+    ] = None
     trace_dir: Annotated[
         Path | None, "Write each conversation into this folder, as .atraj: texts, tokens, log-probabilities."
     ] = None

@@ -17,19 +17,16 @@ from tinygpt.core.errors import DependencyError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
 from tinygpt.data.corrections import Corrections
-from tinygpt.runs import _constrained, _served
+from tinygpt.runs import _desk, _routes, _served
 from tinygpt.runs._lanes import Lanes
 from tinygpt.runs._serve_settings import Config
 from tinygpt.runs._traced import Facts
-from tinygpt.serve import connection, security, toolbox
+from tinygpt.serve import connection, security
 from tinygpt.serve.app import App, make_app, surfaces
-from tinygpt.serve.desk import FrontDesk
-from tinygpt.serve.job import Format
 from tinygpt.serve.limits import Limits, Settings
 from tinygpt.serve.metrics import Metrics
 from tinygpt.serve.registry import Registry
 from tinygpt.serve.trace import Folder, Watching
-from tinygpt.serve.traced import Traces
 
 SPARE_FILES = 128  # open files that are no connections
 GB = 1e9
@@ -43,8 +40,11 @@ def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], 
     signals are heeded, `log` a line for each request."""
     settings = settings_of(config)
     lanes = Lanes(config, events)
-    models = _served.Models(config.source, lanes, events)
+    plan = None if config.route is None else _routes.read(config.route, config.source)
+    models = _served.Models(plan.source if plan else config.source, lanes, events)
     models.check()
+    if plan is not None:
+        plan.tell(events)
     known = Facts(models.open, lanes) if config.trace_dir is not None else None
     if config.api_key is not None:
         events.note("--api-key can be seen by every user of this machine: better a file", "warning")
@@ -55,9 +55,10 @@ def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], 
             shown = f"[{host}]" if ":" in host else host
             facts = {
                 "url": f"http://{shown}:{port}", "host": host, "port": port, "models": list(models.known()),
+                **({"routes": plan.facts} if plan else {}),
             }  # fmt: skip
             begun = functools.partial(tell, facts)  # not before: who hears it may end the process at once
-            asyncio.run(_serve(config, settings, models, known, sock, events, log, begun))
+            asyncio.run(_serve(config, settings, models, known, plan, sock, events, log, begun))
         finally:
             sock.close()
 
@@ -78,26 +79,12 @@ def settings_of(config: Config) -> Settings:
     )  # fmt: skip
 
 
-def desk_of(config: Config, registry: Registry, warn: Log, facts: Facts | None = None) -> FrontDesk:
-    """Who answers the surfaces' jobs."""
-    grammar = None
-    if config.grammar is not None:
-        kind, value = _constrained.of_file(config.grammar)
-        grammar = Format(kind=kind, value=value)
-    return FrontDesk(
-        registry,
-        tools=None if config.tools is None else toolbox.load(config.tools, config.tool_mode),
-        metrics=None if config.tool_metrics_out is None else toolbox.Metrics(config.tool_metrics_out, warn),
-        grammar=grammar,
-        traces=Traces(config.trace_dir, facts.of, warn) if facts and config.trace_dir else None,
-    )
-
-
 async def _serve(
     config: Config,
     settings: Settings,
     models: _served.Models,
     facts: Facts | None,
+    plan: _routes.Plan | None,
     sock: Any,
     events: Events,
     log: Log,
@@ -114,14 +101,16 @@ async def _serve(
         registry = Registry(worker, open_, models.known, memory=memory, keep=config.keep)
 
         async def prepare() -> None:
-            for name in config.source.models:
+            if plan is not None:
+                desk.routes = await asyncio.to_thread(plan.open, registry)
+            for name in (*config.source.models, *(plan.armed if plan else ())):
                 await registry.load(name)
 
         def warn(text: str) -> None:
             events.note(text, "warning")
 
         times = None if config.times is None else Folder(config.times, warn)
-        desk = desk_of(config, registry, warn, facts)
+        desk = _desk.desk_of(config, registry, warn, facts)
         app: App = make_app(
             desk, registry, settings, surfaces(), metrics=metrics, prepare=prepare,
             failed=lambda: server.end(), log=log, traces=times,

@@ -25,6 +25,7 @@ from tinygpt.serve.bridge import Feed
 from tinygpt.serve.fields import FieldError
 from tinygpt.serve.formats import Formats
 from tinygpt.serve.job import Chat, Event, Format, Job, ModelCard, Text
+from tinygpt.serve.routed import Routes
 from tinygpt.serve.rows import Best, Row
 from tinygpt.serve.stream import Parser
 from tinygpt.serve.traced import Traces
@@ -42,6 +43,7 @@ class FrontDesk:
     metrics: where answers with tools leave a line.
     grammar: the format of answers that name none and call no tools.
     traces:  where conversations are kept, token by token.
+    routes:  which model does a conversation that names the general one.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class FrontDesk:
     ) -> None:
         self.registry, self.tools, self.metrics, self.grammar = registry, tools, metrics, grammar
         self.traces = traces
+        self.routes: Routes | None = None
         self._formats = Formats()
 
     def close(self) -> None:
@@ -69,6 +72,8 @@ class FrontDesk:
         """The answers to a conversation; see `Desk`."""
         count = turn_.count(job)
         begun = time.perf_counter()
+        if self.routes is not None:
+            job = await self.routes.send(job)
         async with self.registry.use(job.model) as served:
             engine, load = served.engine, time.perf_counter() - begun
             turn = await self._chat_turn(engine, job, job.messages, count)

@@ -42,6 +42,7 @@ class Record:
     tracing: bool = False
     route: str = ""
     model: str = ""
+    decision: str = ""  # which model was chosen, and why: see serve/routed.py
     status: int = 0
     gone: bool = False
     started_at: float = field(default_factory=time.time)
