@@ -21,6 +21,9 @@ from fake_github import FakeGitHub
 from fake_hub import FakeHub
 from tinygpt.cli import _root
 from tinygpt.core.rows import write_rows
+from tinygpt.data import atraj
+from tinygpt.runs import _agent_facts
+from tinygpt.runs._engine import open_engine
 from unit.test_core_rows import row
 
 # What each command is called with; {at} is the folder of a short run, {out} a place that is still free.
@@ -62,6 +65,7 @@ LINES = {
     "download-dataset": "org/data --dry-run",
     "fetch-github": "own/repo --dry-run --api-url {github}",
     "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
+    "replay": "{at}/own.atraj --model {at}/run --tolerance 1000",
     "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
     "agent": "{wide} --single hi --max-steps 1 --max-tokens 4 --workspace {at}",
     "escalate": "--provider {wide} --prompt hi --max-tokens 3",
@@ -212,6 +216,11 @@ def test_stdout_is_json_and_nothing_else(
         (trained / "proxy.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
     if name == "prep-data":
         (trained / "mix.toml").write_text(f'[[sources]]\npath = "{trained}/rows.jsonl"\n')
+    if name == "replay":
+        model = _agent_facts.of_model(trained / "run", (), open_engine(trained / "run"))
+        file = atraj.Writer.begin(trained, atraj.Header(id="own", model=model))
+        file.step(atraj.Step(role="assistant", content="", ids=[1, 2], logprobs=[None, -1.0]))
+        file.close()
     if name == "extractor-data":
         (trained / "tools.json").write_text('[{"name": "f", "description": "does it"}]')
     if name in ("train-extractor", "extract"):

@@ -19,6 +19,7 @@ import pytest
 from serving import Live, serve, tiny_chat_model
 from tinygpt.core.errors import TinyGPTError
 from tinygpt.core.events import Events
+from tinygpt.data import atraj
 from tinygpt.runs._serve_settings import Config
 from tinygpt.runs.serve import run
 
@@ -47,7 +48,7 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
     model = tiny_chat_model(tmp_path)
     keys = tmp_path / "keys"
     keys.write_text("a-secret-key\n")
-    flags = ("--api-key-file", keys, "--trace-dir", tmp_path / "traces", "--max-context", 200)
+    flags = ("--api-key-file", keys, "--trace-times", tmp_path / "traces", "--max-context", 200)
     flags = (*flags, "--corrections-dir", tmp_path / "corrections")
     shown = {"authorization": "Bearer a-secret-key"}
     with serve(model, tmp_path, *flags, "--quantize", "8", "--quantize-group", "32", "--no-eos-stop") as live:
@@ -78,6 +79,57 @@ def test_it_serves_traces_and_ends(tmp_path: Path) -> None:
     assert [span["name"] for span in request["spans"]] == ["read", "queue", "prefill", "decode", "write"]
 
 
+KEY = "sk-" + "aB3dE5gH7jK9mN1pQ3sT5vW7"
+
+
+def test_conversations_of_every_surface_are_kept_and_replay(tmp_path: Path) -> None:
+    """Each asks, hears, and goes on; a file each, in which no secret is, nor in the log."""
+    model, packed = tiny_chat_model(tmp_path), ("--quantize", "8", "--quantize-group", "32")
+    hi, more = {"role": "user", "content": f"hi, my key is {KEY}"}, {"role": "user", "content": "more"}
+    drawn = {"temperature": 1.5, "max_tokens": 9, "model": "tiny"}
+    with serve(model, tmp_path, "--no-lock", "--trace-dir", tmp_path / "traces", *packed) as live:
+        said = ask(live, "/v1/chat/completions", {**drawn, "messages": [hi]})[1]
+        messages = [hi, said["choices"][0]["message"], more]
+        assert ask(live, "/v1/chat/completions", {**drawn, "messages": messages})[0] == 200
+        said = ask(live, "/v1/messages", {**drawn, "messages": [hi]})[1]
+        messages = [hi, {"role": "assistant", "content": said["content"]}, more]
+        assert ask(live, "/v1/messages", {**drawn, "messages": messages})[0] == 200
+        body = {"model": "tiny", "temperature": 1.5, "max_output_tokens": 9, "input": [hi]}
+        said = ask(live, "/v1/responses", body)[1]
+        body = {**body, "input": [more], "previous_response_id": said["id"]}
+        assert ask(live, "/v1/responses", body)[0] == 200
+        asked = {
+            "model": "tiny", "stream": False, "messages": [hi],
+            "options": {"temperature": 1.5, "num_predict": 9, "top_k": 7},
+        }  # fmt: skip
+        said = ask(live, "/api/chat", asked)[1]
+        assert ask(live, "/api/chat", {**asked, "messages": [hi, said["message"], more]})[0] == 200
+        files = sorted((tmp_path / "traces").iterdir())
+        assert KEY not in live.log.read_text() and len(files) == 4
+    for path in files:
+        found = atraj.read(path)
+        assert [step.role for step in found.steps] == ["user", "assistant"] * 2
+        assert found.end is not None and found.end.outcome == "answered" and KEY not in path.read_text()
+        assert path.stat().st_mode & 0o777 == 0o600 and found.header.model["packing"]
+    done = command("replay", tmp_path / "traces", "--model", model, *packed, "--json")
+    assert done.returncode == 2 and "redacted before anything was sampled" in done.stderr
+
+
+def test_what_was_served_replays(tmp_path: Path) -> None:
+    model = tiny_chat_model(tmp_path)
+    with serve(model, tmp_path, "--no-lock", "--trace-dir", tmp_path / "traces") as live:
+        for i in range(3):
+            hi = {"role": "user", "content": f"question {i}"}
+            body = {"temperature": 1.2, "max_tokens": 12, "messages": [hi]}
+            said = ask(live, "/v1/chat/completions", body)[1]
+            more = [hi, said["choices"][0]["message"], {"role": "user", "content": "again"}]
+            assert ask(live, "/v1/chat/completions", {**body, "messages": more})[0] == 200
+    done = command("replay", tmp_path / "traces", "--model", model, "--json")
+    found = json.loads(done.stdout)
+    assert (found["files"], found["equal"], found["different"]) == (3, 3, 0)
+    assert found["tokens"] > 20 and found["max_difference"] < 1e-4
+
+
 def test_what_cannot_be_served_is_said_at_once(tmp_path: Path) -> None:
     model = tiny_chat_model(tmp_path)
     for settings, said in (
@@ -96,6 +148,7 @@ def test_what_cannot_be_served_is_said_at_once(tmp_path: Path) -> None:
         ({"draft_model": model, "kv_bits": 8}, "does not go with --draft-model"),
         ({"draft_model": model, "speculate": "ngram"}, "guess the same tokens"),
         ({"kv_limit": -1.0}, "must not be negative"),
+        ({"trace_infer": True, "trace_times": tmp_path}, "has a folder of its own"),
     ):
         with pytest.raises(TinyGPTError, match=said):
             run(

@@ -55,6 +55,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         Writer.begin(tmp_path, HEADER)
 
 
+def test_ends_of_lines_and_half_letters_in_a_text_do_no_harm(tmp_path: Path) -> None:
+    odd = [Step(role="user", content=f"a{letter}b") for letter in "\u2028\x85\r\x0b\x1c\ud800"]
+    found = atraj.read(write(tmp_path, odd)).steps
+    assert found[:-1] == odd[:-1] and found[-1].content == "a?b"
+
+
+def test_secrets_are_not_in_the_header_either(tmp_path: Path) -> None:
+    head = Header(id="a", task=f"use {KEY}", tools=[{"description": KEY}], sampling={"stop": [KEY]})
+    path = Writer.begin(tmp_path, head).path
+    assert KEY not in path.read_text() and atraj.read(path).header.sampling == {"stop": [MASK]}
+
+
 def test_a_cut_file_has_all_but_its_last_line_and_goes_on(tmp_path: Path) -> None:
     path = write(tmp_path)
     data = path.read_bytes()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +41,8 @@ MASK = "[SECRET]"
 @dataclass(frozen=True, kw_only=True)
 class Header:
     """Who ran, with what. `model` has what is known of: name, path, hash, adapter_hash, tokenizer_hash,
-    template_hash; `sampling` the settings that are not the usual ones; `source`: agent, serve or the format
-    that it was made of. `created` is ISO 8601, UTC."""
+    template_hash, packing; `sampling` the settings that are not the usual ones; `source`: agent, serve or the
+    format that it was made of. `created` is ISO 8601, UTC."""
 
     id: str
     created: str = ""
@@ -122,22 +123,33 @@ class Trajectory:
 
 class Writer:
     """A file that grows by whole lines, readable by its owner alone. `to_bytes` gives the bytes of an id,
-    by which ids that spell a secret are found; without it, the ids of a step with a secret are left out."""
+    by which ids that spell a secret are found; without it, the ids of a step with a secret are left out.
+    Without `sync` a crash of the process still loses nothing that was written, one of the machine may."""
 
-    def __init__(self, path: Path, to_bytes: Callable[[int], bytes] | None = None) -> None:
-        self.path, self._to_bytes = path, to_bytes
+    def __init__(
+        self, path: Path, to_bytes: Callable[[int], bytes] | None = None, *, sync: bool = True
+    ) -> None:
+        self.path, self._to_bytes, self._sync = path, to_bytes, sync
         self._file = -1
 
     @classmethod
-    def begin(cls, folder: Path, header: Header, to_bytes: Callable[[int], bytes] | None = None) -> Writer:
+    def begin(
+        cls,
+        folder: Path,
+        header: Header,
+        to_bytes: Callable[[int], bytes] | None = None,
+        *,
+        sync: bool = True,
+    ) -> Writer:
         """A new file `<id>.atraj`. DataError where it is there already or cannot be written."""
-        made = cls(folder / f"{header.id}{SUFFIX}", to_bytes)
+        made = cls(folder / f"{header.id}{SUFFIX}", to_bytes, sync=sync)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             made._file = os.open(made.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         except OSError as error:
             raise DataError(f"{made.path} cannot be written: {error.strerror or error}") from error
-        made._line({"atraj": VERSION} | _fields(dataclasses.replace(header, task=masked(header.task))))
+        said = {name: masked_json(getattr(header, name)) for name in ("task", "tools", "sampling")}
+        made._line({"atraj": VERSION} | _fields(dataclasses.replace(header, **said)))
         return made
 
     @classmethod
@@ -146,14 +158,32 @@ class Writer:
         found = read(path)
         if found.header.source == "v1":
             raise DataError(f"{path} has version 1, which nothing is added to")
-        made = cls(path, to_bytes)
         whole = path.read_bytes().splitlines(keepends=True)[: 1 + len(found.steps)]
+        return cls.more(path, sum(map(len, whole)), to_bytes), dataclasses.replace(found, end=None)
+
+    @classmethod
+    def more(
+        cls,
+        path: Path,
+        size: int,
+        to_bytes: Callable[[int], bytes] | None = None,
+        *,
+        sync: bool = True,
+    ) -> Writer:
+        """Go on behind the first `size` bytes of a file, which are its header and whole steps."""
+        made = cls(path, to_bytes, sync=sync)
         try:
             made._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-            os.ftruncate(made._file, sum(map(len, whole)))
+            os.ftruncate(made._file, size)
         except OSError as error:
+            made.close()
             raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
-        return made, dataclasses.replace(found, end=None)
+        return made
+
+    @property
+    def size(self) -> int:
+        """Bytes that are written."""
+        return os.fstat(self._file).st_size
 
     def step(self, step: Step) -> None:
         """One more step, on disk when this returns, without its secrets."""
@@ -170,11 +200,12 @@ class Writer:
             self._file = -1
 
     def _line(self, value: dict[str, Any]) -> None:
-        data = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        data = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
         try:
             while data:
                 data = data[os.write(self._file, data) :]
-            os.fsync(self._file)
+            if self._sync:
+                os.fsync(self._file)
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
@@ -217,7 +248,7 @@ def read(path: Path) -> Trajectory:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text, newline="\n").readlines()  # a text may hold other ends of lines
     try:
         first = table.parse(lines[0]) if lines else None
     except DataError:

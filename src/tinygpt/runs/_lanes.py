@@ -32,7 +32,7 @@ class Lanes:
             rows=config.max_rows, chunk=config.prefill_chunk, waiting=config.queue,
             bytes=int(config.kv_limit * 1e9) or None,
         )  # fmt: skip
-        name = _prompt_cache.identity(engine, card.digest, self._adapters(card))
+        name = _prompt_cache.identity(engine, card.digest, self.adapters(card))
         return _prompt_cache.lane(
             engine, limits, self._kept(), name, self._drafter(card, engine), self.events
         )
@@ -43,7 +43,7 @@ class Lanes:
             self._prefixes = self.config.prefixes(self.events)
         return self._prefixes
 
-    def _adapters(self, card: ModelCard) -> list[tuple[Path, float]]:
+    def adapters(self, card: ModelCard) -> list[tuple[Path, float]]:
         """The adapters of a model, with their weights."""
         every = self.config.source.adapters
         named = [a for name in card.adapters for a in every if a.name == name]

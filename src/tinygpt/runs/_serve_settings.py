@@ -76,10 +76,16 @@ class Config(Speculation, Packs, PromptCache):
     corrections_dir: Annotated[
         Path | None, "Folder in which corrections that clients send (POST /v1/corrections) are kept."
     ] = None
+    route: Annotated[
+        Path | None, "JSON file of specialists, each with the router that claims requests for it."
+    ] = None
     trace_dir: Annotated[
+        Path | None, "Write each conversation into this folder, as .atraj: texts, tokens, log-probabilities."
+    ] = None
+    trace_times: Annotated[
         Path | None, "Write the times of each request into this folder; see infer-heatmap."
     ] = None
-    trace_infer: Annotated[bool, f"The same as --trace-dir {TRACES}."] = False
+    trace_infer: Annotated[bool, f"The same as --trace-times {TRACES}."] = False
     grace: Annotated[float, "Seconds that answers may still take once the server is asked to end."] = 20.0
     access_log: Annotated[bool, "One line a request on stderr."] = True
     wait: Annotated[bool, "Wait for the machine's lock where another run holds it."] = False
@@ -110,8 +116,8 @@ class Config(Speculation, Packs, PromptCache):
                 f"--lora-weight has {len(self.lora_weight)} numbers for {len(self.lora)} adapters",
                 hint="give one for each --lora, in their order",
             )
-        if self.trace_infer and self.trace_dir is not None:
-            raise ConfigError("--trace-infer has a folder of its own", hint="give --trace-dir alone")
+        if self.trace_infer and self.trace_times is not None:
+            raise ConfigError("--trace-infer has a folder of its own", hint="give --trace-times alone")
         for name in ("memory_limit", "kv_limit"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name):g}")
@@ -121,7 +127,7 @@ class Config(Speculation, Packs, PromptCache):
                 f"--kv-bits does not go with {self.guessing}: tokens checked together pack otherwise"
             )
         _ = SampleConfig(kv_bits=self.kv_bits)
-        _ = self.source, self.keep, self.traces
+        _ = self.source, self.keep
 
     @property
     def source(self) -> _served.Source:
@@ -156,6 +162,6 @@ class Config(Speculation, Packs, PromptCache):
         return max(-1.0, float(found[1]) * UNITS[found[2]])
 
     @property
-    def traces(self) -> Path | None:
+    def times(self) -> Path | None:
         """Where requests leave their times."""
-        return TRACES if self.trace_infer else self.trace_dir
+        return TRACES if self.trace_infer else self.trace_times

@@ -1,4 +1,4 @@
-"""Where the time of served requests went, from the files that `serve --trace-dir` leaves."""
+"""Where the time of served requests went, from the files that `serve --trace-times` leaves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Config:
     def __post_init__(self) -> None:
         if not self.traces:
             raise ConfigError(
-                "no trace was given", hint="a folder that `tinygpt serve --trace-dir` wrote into"
+                "no trace was given", hint="a folder that `tinygpt serve --trace-times` wrote into"
             )
 
 
@@ -49,7 +49,7 @@ def paths(given: Sequence[str]) -> list[Path]:
             some = [path] if path.is_file() else sorted(map(Path, glob.glob(text, recursive=True)))
         if not some:
             raise DataError(
-                f"there is no trace at {text}", hint="`tinygpt serve --trace-dir FOLDER` writes them"
+                f"there is no trace at {text}", hint="`tinygpt serve --trace-times FOLDER` writes them"
             )
         named |= dict.fromkeys(some)
     return list(named)
@@ -65,7 +65,7 @@ def read(path: Path) -> dict[str, Any]:
         _ = float(data["total_ms"]), data["request_id"], data["route"], list(data["spans"])
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is no trace of a request: {error!r}", hint="see --trace-dir of serve"
+            f"{path} is no trace of a request: {error!r}", hint="see --trace-times of serve"
         ) from error
     return {**data, "tokens": tokens, "file": str(path)}
 

@@ -17,13 +17,12 @@ from tinygpt.core.errors import DependencyError
 from tinygpt.core.events import Events
 from tinygpt.core.lock import gpu_lock
 from tinygpt.data.corrections import Corrections
-from tinygpt.runs import _constrained, _served
+from tinygpt.runs import _desk, _routes, _served
 from tinygpt.runs._lanes import Lanes
 from tinygpt.runs._serve_settings import Config
-from tinygpt.serve import connection, security, toolbox
+from tinygpt.runs._traced import Facts
+from tinygpt.serve import connection, security
 from tinygpt.serve.app import App, make_app, surfaces
-from tinygpt.serve.desk import FrontDesk
-from tinygpt.serve.job import Format
 from tinygpt.serve.limits import Limits, Settings
 from tinygpt.serve.metrics import Metrics
 from tinygpt.serve.registry import Registry
@@ -40,8 +39,13 @@ def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], 
     """Serve until SIGINT or SIGTERM. `tell` hears {url, host, port, models} once the socket listens and
     signals are heeded, `log` a line for each request."""
     settings = settings_of(config)
-    models = _served.Models(config.source, Lanes(config, events), events)
+    lanes = Lanes(config, events)
+    plan = None if config.route is None else _routes.read(config.route, config.source)
+    models = _served.Models(plan.source if plan else config.source, lanes, events)
     models.check()
+    if plan is not None:
+        plan.tell(events)
+    known = Facts(models.open, lanes) if config.trace_dir is not None else None
     if config.api_key is not None:
         events.note("--api-key can be seen by every user of this machine: better a file", "warning")
     with gpu_lock("serve", wait=config.wait, enabled=config.lock, events=events):
@@ -51,9 +55,10 @@ def run(config: Config, events: Events, tell: Callable[[dict[str, Any]], None], 
             shown = f"[{host}]" if ":" in host else host
             facts = {
                 "url": f"http://{shown}:{port}", "host": host, "port": port, "models": list(models.known()),
+                **({"routes": plan.facts} if plan else {}),
             }  # fmt: skip
             begun = functools.partial(tell, facts)  # not before: who hears it may end the process at once
-            asyncio.run(_serve(config, settings, models, sock, events, log, begun))
+            asyncio.run(_serve(config, settings, models, known, plan, sock, events, log, begun))
         finally:
             sock.close()
 
@@ -74,24 +79,12 @@ def settings_of(config: Config) -> Settings:
     )  # fmt: skip
 
 
-def desk_of(config: Config, registry: Registry, warn: Log) -> FrontDesk:
-    """Who answers the surfaces' jobs."""
-    grammar = None
-    if config.grammar is not None:
-        kind, value = _constrained.of_file(config.grammar)
-        grammar = Format(kind=kind, value=value)
-    return FrontDesk(
-        registry,
-        tools=None if config.tools is None else toolbox.load(config.tools, config.tool_mode),
-        metrics=None if config.tool_metrics_out is None else toolbox.Metrics(config.tool_metrics_out, warn),
-        grammar=grammar,
-    )
-
-
 async def _serve(
     config: Config,
     settings: Settings,
     models: _served.Models,
+    facts: Facts | None,
+    plan: _routes.Plan | None,
     sock: Any,
     events: Events,
     log: Log,
@@ -104,20 +97,23 @@ async def _serve(
 
     with Watching(metrics, report) as worker:
         memory = int(config.memory_limit * GB) or None
-        registry = Registry(worker, models.open, models.known, memory=memory, keep=config.keep)
+        open_ = facts.open if facts else models.open
+        registry = Registry(worker, open_, models.known, memory=memory, keep=config.keep)
 
         async def prepare() -> None:
-            for name in config.source.models:
+            if plan is not None:
+                desk.routes = await asyncio.to_thread(plan.open, registry)
+            for name in (*config.source.models, *(plan.armed if plan else ())):
                 await registry.load(name)
 
         def warn(text: str) -> None:
             events.note(text, "warning")
 
-        traces = None if config.traces is None else Folder(config.traces, warn)
-        desk = desk_of(config, registry, warn)
+        times = None if config.times is None else Folder(config.times, warn)
+        desk = _desk.desk_of(config, registry, warn, facts)
         app: App = make_app(
             desk, registry, settings, surfaces(), metrics=metrics, prepare=prepare,
-            failed=lambda: server.end(), log=log, traces=traces,
+            failed=lambda: server.end(), log=log, traces=times,
         )  # fmt: skip
         server = _running(app, sock, settings)
         metrics.gauge("tinygpt_connections", "Open connections.", lambda: [({}, server.n_connections)])

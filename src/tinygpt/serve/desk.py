@@ -8,39 +8,32 @@ ends its work at the next token.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import ConfigError
 from tinygpt.data.template import _calls, chatml
-from tinygpt.infer.best import check
 from tinygpt.infer.constrain import tools as tools_
 from tinygpt.infer.request import Constraint, Request
 from tinygpt.serve import calls, embed, fim, formats, prompts, toolbox
+from tinygpt.serve import turn as turn_
 from tinygpt.serve.bridge import Feed
 from tinygpt.serve.fields import FieldError
 from tinygpt.serve.formats import Formats
-from tinygpt.serve.job import Chat, Delta, Done, Event, Format, Job, ModelCard, Text
+from tinygpt.serve.job import Chat, Event, Format, Job, ModelCard, Text
+from tinygpt.serve.routed import Routes
 from tinygpt.serve.rows import Best, Row
 from tinygpt.serve.stream import Parser
+from tinygpt.serve.traced import Traces
+from tinygpt.serve.turn import Turn
 
 if TYPE_CHECKING:
     from tinygpt.infer.engine import Engine
     from tinygpt.serve.registry import Registry
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Turn:
-    """What an answer continues: ids, its constraints (one an answer), and how its text is taken apart."""
-
-    ids: list[int]
-    stop_ids: frozenset[int]
-    constraints: Sequence[Constraint | None]
-    boundaries: tuple[int, ...] = ()
-    parser: Callable[[], Parser | None] = lambda: None
 
 
 class FrontDesk:
@@ -49,6 +42,8 @@ class FrontDesk:
     tools:   offered in every conversation but those whose answer must have a format.
     metrics: where answers with tools leave a line.
     grammar: the format of answers that name none and call no tools.
+    traces:  where conversations are kept, token by token.
+    routes:  which model does a conversation that names the general one.
     """
 
     def __init__(
@@ -58,20 +53,27 @@ class FrontDesk:
         tools: toolbox.Toolbox | None = None,
         metrics: toolbox.Metrics | None = None,
         grammar: Format | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.registry, self.tools, self.metrics, self.grammar = registry, tools, metrics, grammar
+        self.traces = traces
+        self.routes: Routes | None = None
         self._formats = Formats()
 
     def close(self) -> None:
         """End the threads of the desk; the registry is its owner's."""
         self._formats.close()
+        if self.traces is not None:
+            self.traces.close()
 
     # Conversations
 
     async def chat(self, job: Chat) -> AsyncIterator[Event]:
         """The answers to a conversation; see `Desk`."""
-        count = _count(job)
+        count = turn_.count(job)
         begun = time.perf_counter()
+        if self.routes is not None:
+            job = await self.routes.send(job)
         async with self.registry.use(job.model) as served:
             engine, load = served.engine, time.perf_counter() - begun
             turn = await self._chat_turn(engine, job, job.messages, count)
@@ -82,9 +84,12 @@ class FrontDesk:
                 Row(index=i, tokenizer=engine.tokenizer, report=job.logprobs is not None, own=own, load=load)
                 for i in range(count)
             ]
-            async with Feed(self.registry.worker, served.lane) as feed:
+            kept = contextlib.AsyncExitStack()
+            async with kept, Feed(self.registry.worker, served.lane) as feed:
                 await self._begin(feed, engine, job, turn, rows)
                 best = Best(job)
+                if self.traces is not None:
+                    await kept.enter_async_context(self.traces.of(served, job, turn, rows, best))
                 while best.waits:
                     for index, piece in await feed.next():
                         row = rows[index]
@@ -106,7 +111,7 @@ class FrontDesk:
 
     async def _chat_turn(
         self, engine: Engine, job: Chat, messages: Sequence[Mapping[str, Any]], n: int
-    ) -> _Turn:
+    ) -> Turn:
         """What this conversation asks of the model."""
         box = self._offered(job)
         shown = list(box.shown(job.tools) if box else job.tools)
@@ -132,7 +137,7 @@ class FrontDesk:
             think=job.think, prefill=job.prefill,
             bare=form is not None or wanted is not None,
         )  # fmt: skip
-        stop_ids = _stop_ids(engine, job)
+        stop_ids = turn_.stop_ids(engine, job)
         listed = calls.forms(prompt.source, engine.tokenizer.special) if shown else []
         thoughts = "open" if prompt.opened else "may" if prompt.thinks else ""
         constraints: Sequence[Constraint | None] = [None] * n
@@ -155,9 +160,10 @@ class FrontDesk:
         parser = functools.partial(
             Parser, prompt.think, opened=prompt.opened, forms=listed, tools=known, parallel=job.parallel
         )
-        return _Turn(
+        return Turn(
             ids=[*job.context, *prompt.ids], stop_ids=stop_ids, constraints=constraints,
             boundaries=tuple(len(job.context) + at for at in prompt.boundaries), parser=parser,
+            said=said, shown=shown,
         )  # fmt: skip
 
     def _offered(self, job: Chat) -> toolbox.Toolbox | None:
@@ -199,7 +205,7 @@ class FrontDesk:
 
     async def text(self, job: Text) -> AsyncIterator[Event]:
         """What goes on from a text; see `Desk`."""
-        count = _count(job)
+        count = turn_.count(job)
         if job.score_only and not job.echo:
             raise ConfigError("an answer of 0 tokens without 'echo' is nothing")
         if job.suffix is not None and job.echo:
@@ -224,18 +230,18 @@ class FrontDesk:
                         deltas = [] if job.score_only else row.take(piece)
                         if job.echo and index not in opened:
                             opened.add(index)
-                            deltas.insert(0, _echoed(engine, job, turn, row))
+                            deltas.insert(0, turn_.echoed(engine, job, turn, row))
                         for delta in deltas:
                             if best.passes(delta):
                                 yield delta
                         if piece.finish_reason is not None:
                             for event in best.end(row):
-                                yield _scored(event) if job.score_only else event
+                                yield turn_.scored(event) if job.score_only else event
 
-    async def _text_turn(self, engine: Engine, job: Text, n: int) -> _Turn:
-        stop_ids = _stop_ids(engine, job)
+    async def _text_turn(self, engine: Engine, job: Text, n: int) -> Turn:
+        stop_ids = turn_.stop_ids(engine, job)
         ids = list(job.prompt) if not isinstance(job.prompt, str) else []
-        _check_ids(engine, "prompt", ids)
+        turn_.check_ids(engine, "prompt", ids)
         if job.suffix is not None:
             before = job.prompt if isinstance(job.prompt, str) else engine.tokenizer.decode(ids)
             middle, ends = fim.prompt(engine.tokenizer, before, job.suffix)
@@ -247,14 +253,14 @@ class FrontDesk:
         constraints: Sequence[Constraint | None] = [None] * n
         if form is not None:
             constraints = await self._formats.of(engine, form, stop_ids, n)
-        return _Turn(ids=ids, stop_ids=stop_ids, constraints=constraints)
+        return Turn(ids=ids, stop_ids=stop_ids, constraints=constraints)
 
     async def _begin(
         self,
         feed: Feed,
         engine: Engine,
         job: Job,
-        turn: _Turn,
+        turn: Turn,
         rows: Sequence[Row],
         *,
         echo: bool = False,
@@ -262,13 +268,21 @@ class FrontDesk:
     ) -> None:
         """Queue a turn of these rows."""
         config = job.config.seeded()
-        logprobs = 0 if job.logprobs is None and (job.best_of or 0) > job.n else job.logprobs
+        wanted = (job.best_of or 0) > job.n or (self.traces is not None and isinstance(job, Chat))
+        logprobs = 0 if job.logprobs is None and wanted else job.logprobs
         score = isinstance(job, Text) and job.score_only
         makes: dict[int, Callable[[], Request]] = {}
         for k, row in enumerate(rows):
-            seed = config.seed if seeded else _seed(config.seed, row.index)
+            seed = config.seed if seeded else turn_.seed(config.seed, row.index)
             makes[row.index] = functools.partial(
-                _request, engine, turn, replace(config, seed=seed), turn.constraints[k], logprobs, echo, score
+                turn_.request,
+                engine,
+                turn,
+                replace(config, seed=seed),
+                turn.constraints[k],
+                logprobs,
+                echo,
+                score,
             )
         answers = await feed.submit(makes)
         for row in rows:
@@ -329,63 +343,3 @@ class FrontDesk:
     async def load(self, model: str, keep: float | None = None) -> None:
         """See `Desk.load`."""
         await self.registry.load(model, keep)
-
-
-def _count(job: Job) -> int:
-    """Answers that are written."""
-    check(job.n, job.best_of)
-    return max(job.n, job.best_of or 0)
-
-
-def _stop_ids(engine: Engine, job: Job) -> frozenset[int]:
-    """What ends an answer. FieldError where the job names ids that the model has not."""
-    _check_ids(engine, "logit_bias", [id for id, _ in job.config.biases])
-    _check_ids(engine, "stop_token_ids", job.stop_ids or ())
-    usual = frozenset[int]() if job.ignore_stop_ids else engine.stop_ids
-    return usual | frozenset(job.stop_ids or ())
-
-
-def _check_ids(engine: Engine, name: str, ids: Sequence[int]) -> None:
-    n_vocab = engine.model.config.vocab_size
-    if (wrong := next((i for i in ids if not 0 <= i < n_vocab), None)) is not None:
-        raise FieldError(f"'{name}' names the id {wrong}, the model has 0 to {n_vocab - 1}", param=name)
-
-
-def _seed(seed: int | None, index: int) -> int:
-    assert seed is not None
-    return seed + index
-
-
-def _request(
-    engine: Engine,
-    turn: _Turn,
-    config: Any,
-    constraint: Constraint | None,
-    logprobs: int | None,
-    echo: bool,
-    score: bool,
-) -> Request:
-    """On the device's thread. Where only the prompt is scored it may fill the context."""
-    full = score and len(turn.ids) > 1 and len(turn.ids) == engine.context
-    request = engine.request(
-        turn.ids[:-1] if full else turn.ids,
-        replace(config, max_tokens=1) if score else config,
-        stop_ids=turn.stop_ids,
-        logprobs=logprobs,
-        echo=echo,
-        constraint=constraint,
-    )
-    changes: dict[str, Any] = {"prompt": list(turn.ids), "room": 0} if full else {}
-    return replace(request, boundaries=turn.boundaries, **changes)
-
-
-def _echoed(engine: Engine, job: Text, turn: _Turn, row: Row) -> Delta:
-    """The prompt as an answer's beginning."""
-    text = job.prompt if isinstance(job.prompt, str) else engine.tokenizer.decode(turn.ids)
-    return Delta(index=row.index, text=text, tokens=row.prompt() if row.report else ())
-
-
-def _scored(event: Event) -> Event:
-    if isinstance(event, Done):
-        return replace(event, finish_reason="length", usage=replace(event.usage, completion_tokens=0))
-    return event

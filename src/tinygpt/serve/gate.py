@@ -31,7 +31,7 @@ Refuse = Callable[..., Any]  # (path, headers, status, message, code=, param=) -
 NAME = re.compile(r"[\w.-]{1,64}")
 CLIENT_GONE = 499  # in log and figures only: nobody is there to read it
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
-SHOWN = "x-request-id, retry-after"  # headers that scripts of an allowed page may read
+SHOWN = "x-request-id, retry-after, x-tinygpt-route"  # headers that scripts of an allowed page may read
 RAW = ("/api/blobs/",)  # paths whose bodies are no JSON
 
 
@@ -214,6 +214,8 @@ class _Passage:
         """Headers that every answer has."""
         own = {name for name, _ in message.get("headers", [])}
         found = {"x-request-id": self.record.request_id, "x-content-type-options": "nosniff"}
+        if self.record.decision:
+            found["x-tinygpt-route"] = self.record.decision
         if message["status"] in (429, 503) and b"retry-after" not in own:
             found["retry-after"] = str(self.gate.settings.retry_after)
         if not self.body_read or self.gate.draining:

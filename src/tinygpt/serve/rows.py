@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
 
+@dataclass
+class Heard:
+    """One turn of an answer as the model wrote it. ids and logprobs: where log-probabilities were asked for,
+    those of all its tokens, the stop id among them; text: without reasoning and calls."""
+
+    answer: Answer
+    ids: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    text: str = ""
+
+
 @dataclass(kw_only=True)
 class Row:
     """Answer `index` of a job, in one turn or in several.
@@ -38,11 +49,17 @@ class Row:
     hops: int = 0
     n_calls: int = 0  # of the client's tools
     asking: bool = False  # the last call is for the own tool
-    written: str = ""  # of this turn, without reasoning
+    heard: list[Heard] = field(default_factory=list[Heard])  # all turns, the present one last
+    called: list[list[str]] = field(default_factory=list[list[str]])  # id, name, arguments of the client's
     thought: int = 0  # tokens of reasoning
     before: Usage = field(default_factory=Usage)  # what earlier turns took
     load: float = 0.0
     _asked: list[list[str]] = field(default_factory=list)
+
+    @property
+    def written(self) -> str:
+        """The text of this turn."""
+        return self.heard[-1].text
 
     @property
     def asked(self) -> list[dict[str, Any]]:
@@ -53,6 +70,9 @@ class Row:
         """What a piece adds."""
         assert self.answer is not None
         ended, stop = piece.finish_reason is not None, piece.token in self.answer.request.stop_ids
+        if piece.token >= 0 and piece.logprob is not None:
+            self.heard[-1].ids.append(piece.token)
+            self.heard[-1].logprobs.append(piece.logprob)
         if self.parser is None:
             parts = [Part("text", piece.text)] if piece.text else []
         else:
@@ -73,7 +93,8 @@ class Row:
         if self.answer is not None:
             self.before = self.usage()
         self.answer, self.parser = answer, parser
-        self._asked, self.written = [], ""
+        self._asked = []
+        self.heard.append(Heard(answer))
 
     def prompt(self) -> tuple[Token, ...]:
         """The report of the prompt's tokens."""
@@ -117,7 +138,7 @@ class Row:
         if part.kind == "reasoning":
             return Delta(index=self.index, reasoning=part.text)
         if part.kind == "text":
-            self.written += part.text
+            self.heard[-1].text += part.text
             return Delta(index=self.index, text=part.text)
         if part.kind == "call":
             self.asking = bool(self.own) and part.text == self.own
@@ -126,11 +147,13 @@ class Row:
                 return None
             call = CallPart(index=self.n_calls, id=f"call_{secrets.token_hex(12)}", name=part.text)
             self.n_calls += 1
+            self.called.append([call.id, call.name, ""])
         elif self.asking:
             self._asked[-1][1] += part.text
             return None
         else:
             call = CallPart(index=self.n_calls - 1, arguments=part.text)
+            self.called[-1][2] += part.text
         return Delta(index=self.index, calls=(call,))
 
 
@@ -140,6 +163,7 @@ class Best:
     def __init__(self, job: Job) -> None:
         self.n, self.all = job.n, max(job.n, job.best_of or 0)
         self.ended: set[int] = set()
+        self.given: list[Row] = []  # whose answers the client gets
         self._held: dict[int, list[Delta]] = {}
         self._rows: list[Row] = []
 
@@ -159,10 +183,11 @@ class Best:
         self.ended.add(row.index)
         self._rows.append(row)
         if self.all == self.n:
+            self.given.append(row)
             return [row.done()]
         if self.waits:
             return []
-        ranked = sorted(self._rows, key=_rank)[: self.n]
+        ranked = self.given = sorted(self._rows, key=_rank)[: self.n]
         return [
             replace(event, index=place)
             for place, row in enumerate(ranked)

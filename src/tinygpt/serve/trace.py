@@ -42,6 +42,7 @@ class Record:
     tracing: bool = False
     route: str = ""
     model: str = ""
+    decision: str = ""  # which model was chosen, and why: see serve/routed.py
     status: int = 0
     gone: bool = False
     started_at: float = field(default_factory=time.time)
@@ -269,7 +270,7 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{path} cannot be made: {error}", hint="choose another --trace-dir") from error
+            raise DataError(f"{path} cannot be made: {error}", hint="choose another --trace-times") from error
 
     def write(self, record: Record) -> None:
         """One request's file: TIME-ID.json."""
