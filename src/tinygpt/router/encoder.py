@@ -12,7 +12,8 @@ token of a request reads, and counts in no mean.
 
 Paper: Vaswani et al. 2017, arXiv:1706.03762 (encoder); Joulin et al. 2016, arXiv:1607.01759 (hashed n-grams);
 Cheng et al. 2016, arXiv:1606.07792 (both side by side).
-Differs: blocks are the decoder's, with its positions and norms; no token stands for the whole.
+Differs: blocks are the decoder's, with its positions and norms; no token stands for the whole. What is hidden
+from blocks in training is hidden from runs, too.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Config(TrainSettings):
         int, "Ids of the tokenizer: 256 for bytes; more for one that is trained on the requests."
     ] = BYTES
     context: Annotated[int, "Tokens of a request that are read: the first so many."] = 128
-    grams: Annotated[int, "Longest run of tokens that has a vector of its own; 0: none."] = 3
+    grams: Annotated[int, "Longest run of tokens that has a vector of its own; 0: none."] = 2
     vectors: Annotated[int, "Most runs that have one: the commonest of the requests to learn from."] = 32768
     lower: Annotated[bool, "Read requests in small letters."] = True
     balance: Annotated[
@@ -49,7 +49,7 @@ class Config(TrainSettings):
     ] = 0.5
     min_examples: Annotated[int, "Tools with fewer requests are left out."] = 2
     dropout: Annotated[float, "Share of values set to 0 in training."] = 0.1
-    token_drop: Annotated[float, "Share of a request's tokens that are hidden in training."] = 0.1
+    token_drop: Annotated[float, "Share of a request's tokens that are hidden in training."] = 0.2
     held_out: Annotated[float, "Share of each tool's requests that is kept back for the report."] = 0.2
     val_split: Annotated[float, "Share whose loss is watched, and by which probabilities are calibrated."] = (
         0.1

@@ -5,7 +5,6 @@ every class, and how far it is ahead of the commonest tool and of BM25.
 
 Example:
 
-    tinygpt extractor-data --data calls.jsonl --out pairs.jsonl
     tinygpt train-extractor pairs.jsonl --tools tools.json --vocab-size 2000 --out runs/router
     tinygpt extract runs/router --query "what is in this folder?"
 """
