@@ -1,12 +1,12 @@
 """A text in units that are kept whole or left out: sentences, list items, headings, table rows, code blocks.
 
-A sentence ends at a full stop, question or exclamation mark before white space, at their wide forms of Chinese
-and Japanese anywhere, and at the end of its paragraph; not behind an abbreviation or an initial, not inside a
-number, and not before a small letter. A fenced or indented block of code is one unit, and so is a list item
-with the lines that are indented below it.
+A sentence ends at a full stop, question or exclamation mark before white space, at their wide forms of
+Chinese and Japanese anywhere, and at the end of its paragraph; not behind an abbreviation or an initial, not
+inside a number, and not before a small letter. A fenced or indented block of code is one unit, and so is a
+list item with the lines that are indented below it.
 
-Source: Kiss and Strunk, "Unsupervised Multilingual Sentence Boundary Detection", Computational Linguistics 32,
-2006 (why abbreviations and initials are what goes wrong); CommonMark 0.31 (blocks).
+Source: Kiss and Strunk, "Unsupervised Multilingual Sentence Boundary Detection", Computational Linguistics
+32, 2006 (why abbreviations and initials are what goes wrong); CommonMark 0.31 (blocks).
 Differs: a short list of abbreviations, none learned.
 """
 
@@ -24,8 +24,11 @@ INDENTED = re.compile(r"(?: {4}|\t)\s*\S")
 END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[」』”）]*")
 WORD_BEFORE = re.compile(r"[\w.]+$")
 ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr vs etc e.g i.e cf al fig figs eq eqs no nos vol pp p ch sec approx dept inc ltd "
-    "co corp jan feb mar apr jun jul aug sep sept oct nov dec mt ca resp".split()
+    re.findall(
+        r"\S+",
+        "mr mrs ms dr prof st sr jr vs etc e.g i.e cf al fig figs eq eqs no nos vol pp p ch sec approx dept "
+        "inc ltd co corp jan feb mar apr jun jul aug sep sept oct nov dec mt ca resp",
+    )
 )
 
 

@@ -2,10 +2,10 @@
 
     s = w . (recall, precision, jaccard, phrase, bm25) + b
 
-With Q and D the sets of their words, recall is |Q and D| / |Q|, precision |Q and D| / |D|, jaccard |Q and D| /
-|Q or D|; phrase is 1 where the query's words stand in the document one after the other; bm25 is BM25's score
-over the most that the query's words could get. How many documents have a word is counted on the documents that
-were learned from and kept by the word's hash, so that no text of theirs is in the file.
+With Q and D the sets of their words, recall is |Q and D| / |Q|, precision |Q and D| / |D|, jaccard
+|Q and D| / |Q or D|; phrase is 1 where the query's words stand in the document one after the other; bm25 is
+BM25's score over the most that the query's words could get. How many documents have a word is counted on the
+documents that were learned from and kept by the word's hash, so that no text of theirs is in the file.
 
 Paper: Robertson and Zaragoza 2009 (BM25).
 Differs: bm25 is divided by its bound, (k1 + 1) times the query's idf, which changes no order.
@@ -112,7 +112,7 @@ class Lexical(nn.Module):
 
 @dataclass(frozen=True)
 class FeatureBatch(Batch):
-    """Pairs by the difference of their features (B, F); a pair counts by the weight of its row's one token."""
+    """Pairs by the difference of their features (B, F); each counts by the weight of its row's one token."""
 
     features: NDArray[np.float32]
 

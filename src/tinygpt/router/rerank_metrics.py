@@ -1,4 +1,4 @@
-"""How good orders of documents are: reciprocal rank, discounted gain and the first place, within the first ten.
+"""How good orders of documents are: reciprocal rank, discounted gain, the first place, within the first ten.
 
     mrr@10 = 1 / rank of the first document that answers, 0 behind the tenth
     ndcg@10 = sum over places i <= 10 of g_i / log2(i + 1), over the same of the best order

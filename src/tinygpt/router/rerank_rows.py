@@ -1,11 +1,11 @@
 """What a reranker learns from: queries with documents that answer them and documents that do not.
 
-Four shapes of rows are read, also mixed: triples {query, pos_doc, neg_doc}; {query, positive, negatives: [...]},
-as `rerank-eval` has them; single judgements {query, sentence, relevant}; and {question, context, answer}, whose
-context is cut into sentences, of which those that hold the answer are relevant. Rows of one query are put
-together; a context keeps its sentences to itself. A document that answers a query in one row and not in
-another is in neither part. Splitting goes by query, and by context where there is one, so that none is on two
-sides.
+Four shapes of rows are read, also mixed: triples {query, pos_doc, neg_doc}; {query, positive, negatives:
+[...]}, as `rerank-eval` has them; single judgements {query, sentence, relevant}; and {question, context,
+answer}, whose context is cut into sentences, of which those that hold the answer are relevant. Rows of one
+query are put together; a context keeps its sentences to itself. A document that answers a query in one row
+and not in another is in neither part. Splitting goes by query, and by context where there is one, so that
+none is on two sides.
 """
 
 from __future__ import annotations
