@@ -244,7 +244,7 @@ def main() -> None:
         for kind, more in {
             "lead": (), "bm25": (), "bm25 alone": ("--neighbours", 0),
             "head lexical": ("--model", out / "lexical"), "head": ("--model", out / "cross-encoder"),
-            "head alone": ("--model", out / "cross-encoder", "--neighbours", 0),
+            "head beside": ("--model", out / "cross-encoder", "--neighbours", 0.25),
         }.items():  # fmt: skip
             stem = f"{which}.{kind.replace(' ', '-')}"
             kept, scored = out / f"{stem}.kept.jsonl", out / f"{stem}.rows.jsonl"

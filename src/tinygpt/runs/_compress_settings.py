@@ -25,7 +25,10 @@ class Config:
     tokens: Annotated[int, "Keep at most so many tokens of --tokenizer instead."] = 0
     letters: Annotated[int, "Keep at most so many letters instead."] = 0
     tokenizer: Annotated[str, "Count lengths in its tokens: 'byte', a directory or tokenizer.json."] = ""
-    neighbours: Annotated[float | None, "Part of a score that comes from beside it; not given: 0.25."] = None
+    neighbours: Annotated[
+        float | None,
+        "Part of a score that comes from the sentences beside; not given: 0.25 by bm25, 0 by head.",
+    ] = None
     threshold: Annotated[float, "Leave out what scores less, from 0 to 1."] = 0.0
     max_sentences: Annotated[int, "Keep at most so many sentences; 0: no bound."] = 0
     out: Annotated[Path | None, "File for what is kept: text, or rows with --data."] = None

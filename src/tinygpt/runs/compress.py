@@ -68,8 +68,7 @@ def _shortener(config: Config, events: Events) -> Callable[[str, str], dict[str,
         from tinygpt.runs._pieces import model_path
 
         own = Reranker.open(model_path(config.model)).probabilities
-    neighbours = compress.NEIGHBOURS if config.neighbours is None else config.neighbours
-    neighbours = 0.0 if config.kind == "lead" else neighbours
+    neighbours = compress.NEIGHBOURS[config.kind] if config.neighbours is None else config.neighbours
 
     def shorten(text: str, query: str) -> dict[str, Any]:
         whole = size(text.strip())
