@@ -18,7 +18,7 @@ ASKED = {
     "Who made {}?": "The plans came from Mr. {}son.",
 }
 SMALL = (
-    "--set", "model.hidden_size=32", "--set", "model.num_hidden_layers=1", "--context", 96, "--lr", 0.005,
+    "--set", "blocks.hidden_size=32", "--set", "blocks.num_hidden_layers=1", "--context", 96, "--lr", 0.005,
     "--no-lock", "--no-compile",
 )  # fmt: skip
 

@@ -320,7 +320,7 @@ def _rewritten(path: Path, source: Path, told: dict[str, Any]) -> None:
     [
         ({"tokenizer": "x"}, "lexical"),
         ({"dropout": 0.1}, "lexical"),
-        ({"model": {"hidden_size": 8}}, "lexical"),
+        ({"blocks": {"hidden_size": 8}}, "lexical"),
         ({"z_loss": 0.1}, "reranker"),
         ({"held_out": 0.95}, "leave nothing"),
         ({"held_out": 0.0}, "nothing to report on"),
@@ -337,5 +337,5 @@ def test_what_does_not_go_together(given: dict[str, Any], said: str) -> None:
 
 
 def test_each_kind_has_its_amounts() -> None:
-    assert Config(data=(Path("x"),)).amounts == (300, 64, 0.05)
+    assert Config(data=(Path("x"),)).amounts == (1000, 256, 0.1)
     assert Config(data=(Path("x"),), kind="cross-encoder", steps=7).amounts == (7, 32, 1e-3)

@@ -111,8 +111,10 @@ def _cross(
 
 
 def _shape(config: Config, vocab_size: int) -> ModelConfig:
-    """The blocks' config: the preset, with the single fields of `model` on top."""
+    """The blocks' config: the preset, with the single fields of `blocks` on top."""
     base = to_dict(size(config.preset, vocab_size=vocab_size, context=config.length))
-    if told := {"vocab_size", "max_position_embeddings", "qat_bits", "qat_group_size"} & config.model.keys():
-        raise ConfigError(f"model.{min(told)} of a reranker follows from other settings", hint="leave it out")
-    return from_dict(ModelConfig, base | dict.fromkeys(FOLLOWS, 0) | config.model, "model")
+    if told := {"vocab_size", "max_position_embeddings", "qat_bits", "qat_group_size"} & config.blocks.keys():
+        raise ConfigError(
+            f"blocks.{min(told)} of a reranker follows from other settings", hint="leave it out"
+        )
+    return from_dict(ModelConfig, base | dict.fromkeys(FOLLOWS, 0) | config.blocks, "blocks")

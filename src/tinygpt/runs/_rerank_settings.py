@@ -14,7 +14,7 @@ from tinygpt.runs._settings import TrainSettings
 IDLE = OF_ROUTERS  # of training runs in general; they have no flags
 # Settings of the encoder, which mean nothing for five weights.
 OF_CROSS = (
-    "preset", "model", "tokenizer", "context", "dropout", "layer_drop", "lr_layer_decay", "grad_checkpoint",
+    "preset", "blocks", "tokenizer", "context", "dropout", "layer_drop", "lr_layer_decay", "grad_checkpoint",
     "dtype",
 )  # fmt: skip
 CONTEXT = 256
@@ -36,8 +36,8 @@ class Config(TrainSettings):
     preset: Annotated[
         Literal["mini", "tiny", "small"], "Cross-encoder: 2 layers of width 128, 4 of 256, or 6 of 384."
     ] = "mini"
-    model: Annotated[dict[str, Any], "Single fields of its blocks, e.g. --set model.hidden_size=64."] = field(
-        default_factory=dict[str, Any]
+    blocks: Annotated[dict[str, Any], "Single fields of its blocks, e.g. --set blocks.hidden_size=64."] = (
+        field(default_factory=dict[str, Any])
     )
     tokenizer: Annotated[str, "Tokenizer of a cross-encoder: 'byte', or a directory or tokenizer.json."] = (
         "byte"
@@ -52,9 +52,9 @@ class Config(TrainSettings):
     val_split: Annotated[float, "Share whose loss is watched, and by which scores become probabilities."] = (
         0.1
     )
-    steps: Annotated[int | None, "Optimizer steps; not given: 300 lexical, 600 cross-encoder."] = None
-    batch: Annotated[int | None, "Pairs of a step; not given: 64 lexical, 32 cross-encoder."] = None
-    lr: Annotated[float | None, "Peak learning rate; not given: 0.05 lexical, 1e-3 cross-encoder."] = None
+    steps: Annotated[int | None, "Optimizer steps; not given: 1000 lexical, 600 cross-encoder."] = None
+    batch: Annotated[int | None, "Pairs of a step; not given: 256 lexical, 32 cross-encoder."] = None
+    lr: Annotated[float | None, "Peak learning rate; not given: 0.1 lexical, 1e-3 cross-encoder."] = None
     eval_every: Annotated[int, "Steps between looks at the kept-back loss; 0: only at the end."] = 100
     eval_batches: Annotated[int, "Batches that such a look reads; 0: all."] = 0
     out: Annotated[
@@ -64,7 +64,7 @@ class Config(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = {f.name: f.default for f in fields(type(self))} | {"model": {}}
+        known = {f.name: f.default for f in fields(type(self))} | {"blocks": {}}
         for name in IDLE:
             if getattr(self, name) != known[name]:
                 raise ConfigError(f"{_flag(name)} means nothing for a reranker", hint="leave it out")
@@ -100,13 +100,10 @@ class Config(TrainSettings):
         return self.context or CONTEXT
 
     def derived(self) -> dict[str, Any]:
-        lexical = self.kind == "lexical"
-        return {
-            "steps": 300 if lexical else 600,
-            "batch": 64 if lexical else 32,
-            "lr": 0.05 if lexical else 1e-3,
-        }
+        if self.kind == "lexical":
+            return {"steps": 1000, "batch": 256, "lr": 0.1}
+        return {"steps": 600, "batch": 32, "lr": 1e-3}
 
 
 def _flag(name: str) -> str:
-    return "--set model.*" if name == "model" else f"--{name.replace('_', '-')}"
+    return "--set blocks.*" if name == "blocks" else f"--{name.replace('_', '-')}"
