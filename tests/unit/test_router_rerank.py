@@ -14,13 +14,12 @@ import pytest
 from tinygpt.core.backend import mx
 from tinygpt.core.config import to_dict
 from tinygpt.core.errors import CheckpointError, ConfigError, DataError
-from tinygpt.data.pack import empty
 from tinygpt.data.tally import Tally
 from tinygpt.data.tokenizer import byte
 from tinygpt.model.config import ModelConfig
 from tinygpt.router import encoder, rerank, rerank_lexical, rerank_metrics, rerank_rows
 from tinygpt.router.rerank import ByReading, ByWords, Platt, Reranker
-from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, Reading
+from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, Cut, Reading
 from tinygpt.router.rerank_lexical import Lexical, Rarity, features
 from tinygpt.router.rerank_objective import PairLoss
 from tinygpt.router.rerank_rows import Group
@@ -175,10 +174,13 @@ def test_halves_of_a_row_are_read_as_rows_and_padding_counts_nothing() -> None:
     scoring = cross()
     texts = [("the cat", "a cat sat here"), ("the cat", "no")]
     ids = [scoring.reading.windows(query, [text])[0][0] for query, text in texts]
-    rows = CrossPairs([(ids[0], ids[1])])
+    scoring.module.lexical_weight = mx.array([1.0, 0.5, -1.0, 2.0, 3.0])
+    values = rerank_lexical.differences([("the cat", "a cat sat here", "no")], scoring.rarity).values
+    rows: Any = CrossPairs([(ids[0], ids[1])], values)
     assert rows.row_tokens(0) == 2 * len(ids[0]) and rows.longest % 8 == 0
-    batch = empty(2, rows.longest, scoring.tokenizer.pad_id)
-    rows.fill(0, batch, 0)
+    pad = scoring.tokenizer.pad_id
+    batch = Cut(rows, most=1, length=rows.longest, batch_size=2, pad_id=pad, seed=None, facts={})[0]
+    assert batch.n_targets == 1 and batch.tokens.shape == (2, rows.longest)
     margins = scoring.module.margins(arrays(batch))
     yes, no = (scoring.raw(query, [text])[0] for query, text in texts)
     assert float(margins[0]) == pytest.approx(yes - no, abs=1e-4)
@@ -188,6 +190,16 @@ def test_halves_of_a_row_are_read_as_rows_and_padding_counts_nothing() -> None:
     assert (float(right), float(total)) == (float(yes > no), 1.0)
     trained, told = loss.loss(arrays(batch))
     assert float(trained) == pytest.approx(float(loss.measure(arrays(batch)))) and not told
+
+
+def test_the_weights_that_a_cross_encoder_begins_with_are_the_best() -> None:
+    rng = np.random.default_rng(0)
+    true = np.array([2.0, -1.0, 0.5, 0.0, 3.0])
+    x = rng.normal(0, 1, (4000, 5))
+    x *= np.sign(np.log(1 / rng.random(4000) - 1) + x @ true)[:, None]  # each on the side that was drawn
+    found = rerank_lexical.best(x.astype(np.float32))
+    assert found == pytest.approx(true, abs=0.3)
+    assert all(map(math.isfinite, rerank_lexical.best(np.ones((3, 5), np.float32)))), "told apart by anything"
 
 
 def test_lexical_rows_are_differences() -> None:

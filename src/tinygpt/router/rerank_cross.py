@@ -1,14 +1,16 @@
 """A reranker that reads query and document together: blocks that read both ways over "query [SEP] document".
 
-    s = z_1 - z_0      z = W norm(mean_t h_t) + b
+    s = z_1 - z_0 + w . f      z = W norm(mean_t h_t) + b
 
 The encoder is the router's. Before each word of the document that stands in the query, too, and before each
 such word of the query, stands a mark that says so and how rare the word is, in four steps: a small encoder
-that began with random weights would need far more pairs to learn when two words are the same. A document that
-is longer than the context counts by its best window.
+that began with random weights would need far more pairs to learn when two words are the same. f are the five
+features of the lexical reranker, w begins as what fits them best and W at 0: the encoder learns what shared
+words do not say. A document that is longer than the context counts by its best window.
 
 Paper: Nogueira and Cho 2019, arXiv:1901.04085 (query and document read together); Boualili et al., SIGIR 2020
-(marks of exact matches); Dai and Callan, SIGIR 2019, arXiv:1905.09217 (the best window).
+(marks of exact matches); Dai and Callan, SIGIR 2019, arXiv:1905.09217 (the best window); Cheng et al. 2016,
+arXiv:1606.07792 (features beside a network).
 Differs: no pre-trained weights; marks say how rare a word is.
 """
 
@@ -20,13 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.backend import mx
 from tinygpt.data.bm25 import WORD, words
+from tinygpt.data.source._buckets import Bucketed
 from tinygpt.model.config import ModelConfig
 from tinygpt.router import encoder
-from tinygpt.router.encoder import Encoder
-from tinygpt.router.rerank_lexical import Rarity
+from tinygpt.router.encoder import Encoder, Facts
+from tinygpt.router.rerank_lexical import FEATURES, FeatureBatch, Rarity, with_features
 from tinygpt.train.protocols import Tensors
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tinygpt.data.batch import Batch
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
@@ -38,6 +44,10 @@ MINI = (2, 128, 4)  # layers, width, heads: minutes on a CPU
 
 class Cross(Encoder):
     """Tokens of query and document (B, L), segments (B, L) -> logits (B, 2)."""
+
+    def __init__(self, config: ModelConfig, facts: Facts) -> None:
+        super().__init__(config, facts)
+        self.lexical_weight = mx.zeros((len(FEATURES),))
 
     def scores(self, tokens_BL: mx.array, segments_BL: mx.array, **how: Any) -> mx.array:
         """(B,) z_1 - z_0."""
@@ -52,7 +62,7 @@ class Cross(Encoder):
         keys = batch.get("keys") if training else None
         keys = mx.repeat(keys, 2, axis=0) if keys is not None else None
         s_B2 = self.scores(*halves, training=training, keys=keys).reshape(n, 2)
-        return s_B2[:, 0] - s_B2[:, 1]
+        return s_B2[:, 0] - s_B2[:, 1] + batch["features"] @ self.lexical_weight
 
 
 def size(preset: str, *, vocab_size: int, context: int) -> ModelConfig:
@@ -119,10 +129,11 @@ class Reading:
 
 
 class CrossPairs:
-    """Rows: what answers in the left half, what does not in the right one; first windows alone."""
+    """Rows: what answers in the left half, what does not in the right one, first windows alone; with the
+    differences of their features."""
 
-    def __init__(self, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
-        self.pairs = pairs
+    def __init__(self, pairs: Sequence[tuple[list[int], list[int]]], values: NDArray[np.float32]) -> None:
+        self.pairs, self.values = pairs, values
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -147,3 +158,16 @@ class CrossPairs:
             batch.tokens[b, at : at + len(ids)] = ids
             batch.segments[b, at : at + len(ids)] = 1
         batch.weights[b, 0] = 1.0
+        if isinstance(batch, FeatureBatch):
+            batch.features[b] = self.values[r]
+
+
+class Cut(Bucketed):
+    """A source of such rows."""
+
+    def __getitem__(self, i: int) -> Batch:
+        batch = with_features(super().__getitem__(i))
+        epoch, at = divmod(i, len(self))
+        for b, r in enumerate(self._plan(epoch)[at][1]):
+            self.packed.fill(r, batch, b, epoch)
+        return batch

@@ -37,6 +37,7 @@ FEATURES = ("recall", "precision", "jaccard", "phrase", "bm25")
 THEIRS = FEATURES[:4]  # those of the original's file
 BUCKETS = 1 << 16
 K1, B = 1.5, 0.75
+STEPS = 50  # of Newton's method
 
 
 class Rarity:
@@ -117,6 +118,30 @@ class FeatureBatch(Batch):
     features: NDArray[np.float32]
 
 
+def with_features(batch: Batch) -> FeatureBatch:
+    """The batch with room for features, all 0."""
+    import numpy as np
+
+    return FeatureBatch(**vars(batch), features=np.zeros((len(batch.tokens), len(FEATURES)), np.float32))
+
+
+def best(values: NDArray[np.float32]) -> list[float]:
+    """(F,) the weights of the least loss log(1 + exp(-w . x)) over differences (N, F), by Newton's method,
+    with a decay so small that it only decides between weights that fit as well."""
+    import numpy as np
+
+    x, w = np.asarray(values, float), np.zeros(len(FEATURES))
+    decay = 1e-3 * len(x) / 100 + 1e-6
+    for _ in range(STEPS):
+        p = 1 / (1 + np.exp(np.clip(x @ w, -30, 30)))
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + decay * np.eye(len(w))
+        move = np.linalg.solve(hessian, x.T @ p - decay * w)
+        w = w + move * min(1.0, 5.0 / max(1e-12, float(np.abs(move).max())))
+        if np.abs(move).max() < 1e-6:
+            break
+    return w.tolist()
+
+
 @dataclass
 class Differences:
     """Rows: the features of what answers less those of what does not."""
@@ -140,14 +165,9 @@ class Pairs(Source):
     """A source of such rows."""
 
     def __getitem__(self, i: int) -> Batch:
-        import numpy as np
-
         if i < 0 or (self.seed is None and i >= len(self)):
             raise IndexError(i)
-        batch = FeatureBatch(
-            **vars(empty(self.batch_size, 1, self.pad_id)),
-            features=np.zeros((self.batch_size, len(FEATURES)), np.float32),
-        )
+        batch = with_features(empty(self.batch_size, 1, self.pad_id))
         for b in range(self.batch_size):
             self.put(i * self.batch_size + b, batch, b)
         return batch

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tinygpt.core.backend import mx
 from tinygpt.core.config import from_dict, to_dict
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
-from tinygpt.data.source._buckets import Bucketed
 from tinygpt.data.source._source import Source
 from tinygpt.data.tokenizer import byte
 from tinygpt.model.config import ModelConfig
 from tinygpt.router import encoder, rerank_lexical, rerank_rows
 from tinygpt.router.rerank import ByReading, ByWords, Scoring
-from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, Reading, size
+from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, Cut, Reading, size
 from tinygpt.router.rerank_lexical import Lexical, Rarity
 from tinygpt.router.rerank_rows import Group
 from tinygpt.runs import _pieces
@@ -89,6 +89,7 @@ def _cross(
     facts = encoder.Facts(labels=LABELS, model=to_dict(shape))
     module = Cross(shape, facts)
     module.update(encoder.build(shape, facts, seed).parameters())
+    module.lexical_weight = mx.array(rerank_lexical.best(rerank_lexical.differences(taught, rarity).values))
 
     def source(triples: list[Triple], seed: int | None, name: str, **more: Any) -> Source:
         pairs, n_cut = list[tuple[list[int], list[int]]](), 0
@@ -99,8 +100,8 @@ def _cross(
         if n_cut:
             note = f"{name}: {n_cut} of {len(pairs)} pairs are longer than --context {config.length}"
             events.note(f"{note}; learned by their beginnings", "warning")
-        rows: Any = CrossPairs(pairs)
-        return Bucketed(
+        rows: Any = CrossPairs(pairs, rerank_lexical.differences(triples, rarity).values)
+        return Cut(
             rows, most=WIDTHS, length=rows.longest, batch_size=config.amounts.batch,
             pad_id=tokenizer.pad_id, seed=seed, **more,
         )  # fmt: skip
