@@ -19,7 +19,7 @@ from tinygpt.data.tokenizer import byte
 from tinygpt.model.config import ModelConfig
 from tinygpt.router import encoder, rerank, rerank_lexical, rerank_metrics, rerank_rows
 from tinygpt.router.rerank import ByReading, ByWords, Platt, Reranker
-from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, Cut, Reading
+from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, CrossSource, Reading
 from tinygpt.router.rerank_lexical import Lexical, Rarity, features
 from tinygpt.router.rerank_objective import PairLoss
 from tinygpt.router.rerank_rows import Group
@@ -179,7 +179,7 @@ def test_halves_of_a_row_are_read_as_rows_and_padding_counts_nothing() -> None:
     rows: Any = CrossPairs([(ids[0], ids[1])], values)
     assert rows.row_tokens(0) == 2 * len(ids[0]) and rows.longest % 8 == 0
     pad = scoring.tokenizer.pad_id
-    batch = Cut(rows, most=1, length=rows.longest, batch_size=2, pad_id=pad, seed=None, facts={})[0]
+    batch = CrossSource(rows, most=1, length=rows.longest, batch_size=2, pad_id=pad, seed=None, facts={})[0]
     assert batch.n_targets == 1 and batch.tokens.shape == (2, rows.longest)
     margins = scoring.module.margins(arrays(batch))
     yes, no = (scoring.raw(query, [text])[0] for query, text in texts)

@@ -99,8 +99,8 @@ class ByReading:
         z_NC = router.logits(self.module, [ids for each in windows for ids in each], self.tokenizer.pad_id)
         scores = iter((z_NC[:, 1] - z_NC[:, 0]).tolist())
         shared = mx.array([features(query, document, self.rarity) for document in documents])
-        plain = (shared @ self.module.lexical_weight).tolist()
-        return [s + max(next(scores) for _ in each) for s, each in zip(plain, windows, strict=True)]
+        plain = shared @ self.module.lexical_weight
+        return [float(s) + max(next(scores) for _ in each) for s, each in zip(plain, windows, strict=True)]
 
     def told(self) -> dict[str, Any]:
         return {"model": self.module.facts.model}

@@ -162,7 +162,7 @@ class CrossPairs:
             batch.features[b] = self.values[r]
 
 
-class Cut(Bucketed):
+class CrossSource(Bucketed):
     """A source of such rows."""
 
     def __getitem__(self, i: int) -> Batch:

@@ -14,7 +14,7 @@ from tinygpt.data.tokenizer import byte
 from tinygpt.model.config import ModelConfig
 from tinygpt.router import encoder, rerank_lexical, rerank_rows
 from tinygpt.router.rerank import ByReading, ByWords, Scoring
-from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, Cut, Reading, size
+from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, CrossPairs, CrossSource, Reading, size
 from tinygpt.router.rerank_lexical import Lexical, Rarity
 from tinygpt.router.rerank_rows import Group
 from tinygpt.runs import _pieces
@@ -101,7 +101,7 @@ def _cross(
             note = f"{name}: {n_cut} of {len(pairs)} pairs are longer than --context {config.length}"
             events.note(f"{note}; learned by their beginnings", "warning")
         rows: Any = CrossPairs(pairs, rerank_lexical.differences(triples, rarity).values)
-        return Cut(
+        return CrossSource(
             rows, most=WIDTHS, length=rows.longest, batch_size=config.amounts.batch,
             pad_id=tokenizer.pad_id, seed=seed, **more,
         )  # fmt: skip
