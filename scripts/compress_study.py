@@ -238,7 +238,7 @@ def main() -> None:
     for head in ("lexical", "cross-encoder"):
         steps = ("--steps", given.steps) if head == "cross-encoder" else ()
         tinygpt("rerank-train", "--triples", train, "--kind", head, "--out", out / head, "--seed", given.seed,
-                "--force", *steps)  # fmt: skip
+                "--force", "--no-lock", *steps)  # fmt: skip
     for which, rows in sets.items():
         found: dict[str, list[float]] = {}
         for kind, more in {
