@@ -83,6 +83,8 @@ LINES = {
     "train-extractor": "{at}/tool-pairs.jsonl --out {out} --steps 1 --no-compile --no-lock --batch 4 "
     "--set model.hidden_size=16 --set model.num_hidden_layers=1",
     "extract": "{at}/router --query f",
+    "rerank-train": "--triples {at}/triples.jsonl --out {out} --steps 2 --no-compile --no-lock",
+    "compress": "--query cats --in -",
     "eval-milu": "--predictions {at}/milu.jsonl",
     "eval-review": "--predictions {at}/review.jsonl",
     "eval-escalate": "--predictions {at}/escalate.jsonl",
@@ -228,6 +230,9 @@ def test_stdout_is_json_and_nothing_else(
         pairs = [{"query": f"{tool} of {i}", "tool": tool} for tool in "fg" for i in range(20)]
         text = "\n".join(map(json.dumps, pairs))
         (trained / "tool-pairs.jsonl").write_text(text, encoding="utf-8")
+    if name == "rerank-train":
+        triples = [{"query": f"q {i}", "pos_doc": f"q yes {i}", "neg_doc": f"no {i}"} for i in range(20)]
+        (trained / "triples.jsonl").write_text("\n".join(map(json.dumps, triples)), encoding="utf-8")
     if name == "extract":
         made = ("--out", trained / "router", "--steps", 1, "--no-compile", "--no-lock")
         small = ("--set", "model.hidden_size=16", "--set", "model.num_hidden_layers=1")

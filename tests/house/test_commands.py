@@ -130,6 +130,8 @@ ORIGINAL = {
     "train-extractor": "--preset, --vocab-size, --tokenizer, --context, --steps, --batch, --lr, --min-lr, "
     "--warmup, --val-split, --eval-every --val-every, --out, --seed, --dry-run",
     "extract": "--query, --stdin, --top-k, --json, --threshold",
+    "rerank-train": "--triples, --out, --steps, --lr",
+    "compress": "--in --doc, --ratio --keep-frac, --threshold, --max-sentences, --out",
 }
 
 
