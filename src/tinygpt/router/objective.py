@@ -71,8 +71,8 @@ class ToolLoss:
         """The loss, weighed as in training, and the share of requests that get the right class."""
         z_BC = self.module(batch["tokens"], batch["segments"])
         w_B, real_B = batch["weights"][:, 0], (batch["weights"][:, 0] > 0).astype(mx.float32)
-        right_B = (z_BC.argmax(axis=-1) == batch["targets"][:, 0]).astype(mx.float32)
-        losses_B = ops.cross_entropy(z_BC, batch["targets"][:, 0])
+        right_B = (z_BC.argmax(axis=-1) == _classes(batch)).astype(mx.float32)
+        losses_B = ops.cross_entropy(z_BC, _classes(batch))
         return {
             "loss": ((losses_B * w_B).sum(), w_B.sum()),
             "accuracy": ((right_B * real_B).sum(), real_B.sum()),
@@ -80,4 +80,10 @@ class ToolLoss:
 
     def _mean(self, batch: Tensors, z_BC: mx.array) -> mx.array:
         w_B = batch["weights"][:, 0]
-        return (ops.cross_entropy(z_BC, batch["targets"][:, 0]) * w_B).sum() / mx.maximum(w_B.sum(), 1e-9)
+        return (ops.cross_entropy(z_BC, _classes(batch)) * w_B).sum() / mx.maximum(w_B.sum(), 1e-9)
+
+
+def _classes(batch: Tensors) -> mx.array:
+    """(B,): the class of each request, 0 for a row of padding, whose targets are the padding's id and no
+    class: MLX would write beyond the logits."""
+    return mx.where(batch["weights"][:, 0] > 0, batch["targets"][:, 0], 0)

@@ -1,7 +1,7 @@
 """Requests as batches: one to a row, rows of few widths; the class stands at the row's first token.
 
 In such a `Batch` `targets[b, 0]` is the class of request b and `weights[b, 0]` what it counts; all else of
-both is 0, and a row of padding counts nothing.
+its row is 0. A row of padding counts nothing, and its targets are no classes.
 """
 
 from __future__ import annotations
