@@ -46,10 +46,10 @@ def read(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def tinygpt(*words: object) -> None:
+def tinygpt(*words: object, silent: bool = False) -> None:
     line = [sys.executable, "-m", "tinygpt", *map(str, words)]
     print("$ tinygpt", *map(str, words), flush=True)
-    subprocess.run(line, check=True)
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL if silent else None)
 
 
 def asked(tasks: Iterable[Task]) -> list[Any]:
@@ -59,7 +59,7 @@ def asked(tasks: Iterable[Task]) -> list[Any]:
 def by_router(out: Path, name: str) -> list[str]:
     rows = out / f"{name}.router.jsonl"
     tinygpt("extract", out / "router", "--data", out / f"{name}.jsonl", "--batch", 64, "--top-k", 1,
-            "--predictions", rows, "--force", "--quiet", "--json")  # fmt: skip
+            "--predictions", rows, "--force", "--quiet", silent=True)  # fmt: skip
     return [row["predicted_tool"] for row in read(rows)]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -21,6 +23,7 @@ from serving import tiny_chat_model
 from tinygpt.agent.loop import UNKNOWN
 from tinygpt.data import atraj
 
+NO_SECRETS = ("email", "phone", "ssn", "ip", "credit_card", "iban", "mac", "name")
 ALL = "builtin:read_file,write_file,list_files"
 
 
@@ -123,6 +126,41 @@ def test_a_tool_of_a_file(place: Path, tmp_path: Path) -> None:
     assert done.json["answers"][0]["text"] == "2"
 
 
+def test_the_tools_of_a_server(place: Path, tmp_path: Path) -> None:
+    """See test_agent_mcp for what servers may do."""
+    (tmp_path / "server.py").write_text(SERVER)
+    servers = {"sums": {"command": sys.executable, "args": [str(tmp_path / "server.py")]}}
+    (tmp_path / "tools.json").write_text(json.dumps({"mcpServers": servers}))
+    with ScriptedTurns([call("sums__add", a=2, b=3)], "5") as server:
+        more = (
+            "--tools",
+            tmp_path / "tools.json",
+            "--yes",
+            "execute,network",
+            "--single",
+            "2 + 3?",
+            "--json",
+        )
+        done = ran(server, place, *more)
+    assert server.asked[1]["messages"][-1]["content"].strip() == "5" and done.json["refused_calls"] == 0
+
+
+SERVER = """
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("sums")
+
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    \'\'\'Add two numbers.\'\'\'
+    return a + b
+
+
+server.run()
+"""
+
+
 def test_a_run_that_is_killed_is_readable_and_goes_on(place: Path, tmp_path: Path) -> None:
     turns = ([call("read_file", path="a.txt")], HANG)
     kept = ("--trajectory-dir", tmp_path / "traces", "--transcript", tmp_path / "t.jsonl")
@@ -176,6 +214,42 @@ def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
         done = ran(server, place, *line)
     assert "I do not know." in done.out and "stays here: No answer came" in done.err
     assert "go on by yourself" in server.asked[1]["messages"][-1]["content"]
+
+
+def test_secrets_are_in_nothing_that_is_kept_or_shown(place: Path, tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    try:
+        of = importlib.import_module("planted_held_out")
+    finally:
+        del sys.path[0]
+    draw = random.Random(5)
+    kinds = [kind for kind in of.VALUES if kind not in NO_SECRETS]
+    planted: list[tuple[str, str]] = []
+    for n in range(45):
+        makers, frames = of.VALUES[kinds[n % len(kinds)]]
+        value = makers[n // len(kinds) % len(makers)](draw)
+        planted.append((value, frames[n % len(frames)].format(value)))
+    assert len(kinds) >= 15
+    for n, (_, text) in enumerate(planted):
+        (place / f"{n}.txt").write_text(text + "\n")
+    turns = [[call("read_file", f"r{n}", path=f"{n}.txt")] for n in range(40)]
+    asked, said_ = planted[40][1], planted[41][1]
+    kept = ("--transcript", tmp_path / "t.jsonl", "--trajectory-dir", tmp_path / "traces", "--json-out")
+    with ScriptedTurns(*turns, f"I found: {said_}") as server:
+        done = ran(server, place, "--single", f"Use this: {asked}", "--max-steps", 50, *kept)
+    assert planted[0][1].splitlines()[0] in str(server.asked[1]["messages"]), "the model itself reads them"
+    (path,) = (tmp_path / "traces").glob("*.atraj")
+    for name, text in (
+        ("trace", path.read_text()),
+        ("transcript", (tmp_path / "t.jsonl").read_text()),
+        ("events", done.out),
+        ("log", done.err),
+    ):
+        for value, _ in planted[:42]:
+            for part in value.splitlines():
+                assert len(part) < 8 or part.startswith("-----") or part not in text, (
+                    f"{part} is in the {name}"
+                )
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ LINES = {
     "build-escalate-data": "{at}/judged-by-two.jsonl --out {out}",
     "record-correction": "--intent a --original b --corrected c --dir {out}",
     "corrections-to-data": "--dir {at} --out {out}.jsonl",
+    "traces-to-data": "{at}/proxy.jsonl --out {out}.jsonl",
     "reject": "{specialist} --world file_ops --n 3 --samples 2 --out {out}",
     "gold-clone": "--n 3 --out {out}",
     "rest": "{specialist} --world file_ops --n 9 --samples 2 --out {out} --set sft.steps=1 "
@@ -66,6 +67,7 @@ LINES = {
     "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
     "replay": "{at}/own.atraj --model {at}/run --tolerance 1000",
     "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
+    "agent": "{wide} --single hi --max-steps 1 --max-tokens 4 --workspace {at}",
     "escalate": "--provider {wide} --prompt hi --max-tokens 3",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",
@@ -81,6 +83,8 @@ LINES = {
     "train-extractor": "{at}/tool-pairs.jsonl --out {out} --steps 1 --no-compile --no-lock --batch 4 "
     "--set model.hidden_size=16 --set model.num_hidden_layers=1",
     "extract": "{at}/router --query f",
+    "rerank-train": "--triples {at}/triples.jsonl --out {out} --steps 2 --no-compile --no-lock",
+    "compress": "--query cats --in -",
     "eval-milu": "--predictions {at}/milu.jsonl",
     "eval-review": "--predictions {at}/review.jsonl",
     "eval-escalate": "--predictions {at}/escalate.jsonl",
@@ -209,6 +213,9 @@ def test_stdout_is_json_and_nothing_else(
     if name == "corrections-to-data":
         told = {"intent": "a", "original": "b", "corrected": "c"}
         (trained / "corrections.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    if name == "traces-to-data":
+        told = {"messages": [{"role": "user", "content": "1?"}], "response": "1"}
+        (trained / "proxy.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
     if name == "prep-data":
         (trained / "mix.toml").write_text(f'[[sources]]\npath = "{trained}/rows.jsonl"\n')
     if name == "replay":
@@ -223,6 +230,9 @@ def test_stdout_is_json_and_nothing_else(
         pairs = [{"query": f"{tool} of {i}", "tool": tool} for tool in "fg" for i in range(20)]
         text = "\n".join(map(json.dumps, pairs))
         (trained / "tool-pairs.jsonl").write_text(text, encoding="utf-8")
+    if name == "rerank-train":
+        triples = [{"query": f"q {i}", "pos_doc": f"q yes {i}", "neg_doc": f"no {i}"} for i in range(20)]
+        (trained / "triples.jsonl").write_text("\n".join(map(json.dumps, triples)), encoding="utf-8")
     if name == "extract":
         made = ("--out", trained / "router", "--steps", 1, "--no-compile", "--no-lock")
         small = ("--set", "model.hidden_size=16", "--set", "model.num_hidden_layers=1")

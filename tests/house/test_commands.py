@@ -38,7 +38,10 @@ FREE = {
     "--synth-url",
     "--teacher-model", "--teacher-url",
     "--rationale-field",
+    "--judge-model", "--min-reward", "--success-at",
     "--query", "--method",
+    "--single", "--endpoint", "--allow", "--deny", "--test-command", "--cloud-escalate", "--tools",
+    "--cloud-escalate-model", "--trajectory-task",
 }  # fmt: skip
 # Flags of the original that work beside ours, and those that are spelled as they were. PLAN.md lists them.
 ORIGINAL = {
@@ -58,6 +61,8 @@ ORIGINAL = {
     "magpie": "--out, --count, --template, --max-user, --max-assistant, --temperature",
     "build-escalate-data": "--out",
     "corrections-to-data": "--replay, --replay-ratio",
+    "traces-to-data": "--out, --task, --mode, --no-tool-echo-drop, --minhash-threshold, --minhash-shingle, "
+    "--minhash-perms, --dry-run",
     "finetune": "--corpus, --out, --rank, --alpha, --steps, --lr, --targets, --batch, --sample-every, "
     "--layer-drop, --lr-layer-decay --llrd, --qlora-bits --bits",
     "filter": "--in, --out, --pii, --drop-pii, --toxicity, --toxicity-model, --sidecar",
@@ -101,6 +106,9 @@ ORIGINAL = {
     "eval-milu": "--out",
     "eval-review": "--out",
     "eval-escalate": "--out",
+    "agent": "--tools, --system, --single, --prompt-cache-dir, --transcript, --json-out, --temperature, "
+    "--max-tokens, --max-steps, --tool-timeout, --cloud-escalate, --cloud-escalate-model, --router, "
+    "--router-threshold, --trajectory-dir, --trajectory-task",
     "escalate": "--provider, --prompt, --model, --system, --max-tokens",
     "eval-scaledown": "--keep-frac, --threshold, --out",
     "eval-indic": "--task, --subtask, --milu-data, --indicgen-data, --limit, --max-tokens --max-new-tokens",
@@ -122,6 +130,8 @@ ORIGINAL = {
     "train-extractor": "--preset, --vocab-size, --tokenizer, --context, --steps, --batch, --lr, --min-lr, "
     "--warmup, --val-split, --eval-every --val-every, --out, --seed, --dry-run",
     "extract": "--query, --stdin, --top-k, --json, --threshold",
+    "rerank-train": "--triples, --out, --steps, --lr",
+    "compress": "--in --doc, --ratio --keep-frac, --threshold, --max-sentences, --out",
 }
 
 

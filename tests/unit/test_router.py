@@ -60,7 +60,8 @@ def batches(given: list[pairs.Pair], **how: Any) -> Any:
         source.encoded(byte.load(), [q for q, _ in given], 48), [LABELS.index(t) for _, t in given],
         np.ones(len(LABELS), np.float32),
     )  # fmt: skip
-    return source.build(rows, byte.load(), **{"batch_size": 4, "seed": 0} | how)
+    defaults: dict[str, Any] = {"batch_size": 4, "seed": 0}
+    return source.build(rows, byte.load(), **defaults | how)
 
 
 # --- the encoder --------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ def test_the_table_of_runs_knows_their_order_and_no_padding() -> None:
 
     def grams(tokens: list[int], n: int) -> np.ndarray:
         real = mx.array([[1.0] * n + [0.0] * (len(tokens) - n)])
-        return np.array(module._grams(mx.array([tokens]), real))[0]
+        return np.array(module.of_runs(mx.array([tokens]), real))[0]
 
     assert np.allclose(grams([1, 2, 3], 3), grams([1, 2, 3, 9, 9], 3), atol=1e-6)
     assert not np.allclose(grams([1, 2, 3], 3), grams([3, 2, 1], 3), atol=1e-3)
@@ -110,7 +111,7 @@ def test_runs_of_two_requests_have_a_vector_and_rare_ones_weigh_more() -> None:
     built = encoder.build(config, facts, 0, kept)
 
     def said(*tokens: int) -> float:
-        return float(mx.abs(built._grams(mx.array([tokens]), mx.ones((1, len(tokens))))).sum().item())
+        return float(np.abs(np.array(built.of_runs(mx.array([tokens]), mx.ones((1, len(tokens)))))).sum())
 
     assert said(1) > 0 and said(2) > 0 and said(3) == 0 and said(4, 9) == 0, "3, 4 and 9: nothing is known"
     assert len(encoder.known(ids, 2, 1).buckets) == 1
@@ -131,7 +132,7 @@ def test_small_letters(tmp_path: Path) -> None:
 def test_the_sizes_are_the_originals() -> None:
     config = encoder.size("tiny", vocab_size=256, context=128)
     tiny = encoder.Encoder(config, encoder.Facts(labels=tuple(map(str, range(20)))))
-    n = sum(w.size for _, w in tree_flatten(tiny.parameters()))
+    n = sum(w.size for w in dict(tree_flatten(tiny.parameters())).values())
     assert 3.2e6 < n < 3.4e6, "the original's has 3,262,996"
     with pytest.raises(ConfigError, match="no size 'huge'"):
         encoder.size("huge", vocab_size=256, context=128)
@@ -184,9 +185,10 @@ def test_the_loss_is_the_weighted_mean() -> None:
 
 def test_hidden_tokens_are_drawn_from_keys_and_never_the_first() -> None:
     segments, keys = mx.ones((64, 20), mx.int32), row_keys(0, 1, 64)
-    seen = np.array(Hiding(token_drop=0.3).of(keys).seen(segments))
+    noise = dataclasses.replace(Hiding(token_drop=0.3), keys=keys)
+    seen = np.array(noise.seen(segments))
     assert (seen[:, 0] == 1).all() and 0.6 < seen[:, 1:].mean() < 0.8
-    assert (seen == np.array(Hiding(token_drop=0.3).of(keys).seen(segments))).all()
+    assert (seen == np.array(noise.seen(segments))).all()
     assert Hiding(token_drop=0.1) and not Hiding()
     with pytest.raises(ConfigError, match="--token-drop"):
         Hiding(token_drop=1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -136,7 +136,7 @@ def test_the_report_by_hand() -> None:
         ("[0.1,0.1,0.8]", "other"),
     ]
     found = _router_report.report(
-        Known(), test, [("x", "cat"), ("y", "cat"), ("z", "rm"), ("w", NOTHING)], {}
+        cast(Any, Known()), test, [("x", "cat"), ("y", "cat"), ("z", "rm"), ("w", NOTHING)], {}
     )
     assert found["accuracy"]["value"] == 0.5 and found["rows"] == 4
     f1 = [2 / 3, 0, 2 / 3, 0]

@@ -50,7 +50,10 @@ class Checker:
         """What is wrong with them in one line; "" where nothing is."""
         from jsonschema import exceptions
 
-        found: Any = exceptions.best_match(self._check.iter_errors(arguments))
+        try:
+            found: Any = exceptions.best_match(self._check.iter_errors(arguments))
+        except RecursionError:  # a schema that leads back to itself
+            return "the arguments cannot be checked, since the schema has no end"
         if found is None:
             return ""
         place = "/".join(map(str, found.absolute_path))

@@ -22,6 +22,10 @@ INSTEAD: Mapping[str, str] = {
         (f"tinygpt hf-load --{name}" for name in ("sample", "prompt", "tokens", "temperature", "lora")),
         "it opens and copies; to continue a text: tinygpt sample DIR --prompt TEXT [--adapter ADAPTER]",
     ),
+    **dict.fromkeys(
+        (f"tinygpt agent --{name}" for name in ("lazy-embedding", "no-async-load", "no-kv-preallocate")),
+        "leave it out: weights are read as they are needed, and the cache grows with the conversation",
+    ),
     "tinygpt distill --mode": "--loss NAME says how the teacher is followed; labels alone: --alpha 0",
     "tinygpt extractor-data --synth-provider": "--synth-url URL: any OpenAI-compatible server",
     "tinygpt prep-data --quality-filter": "a stage in the --config file: name = 'quality', model = DIR",

@@ -199,6 +199,8 @@ def whole(row: Any) -> str:
     other rows every text in them. DataError for a row without any."""
     if set(_object(row)) & {"text"} and shape(row) == "text":
         return to_text(row)
+    if isinstance(row.get("ids"), list) and "learn" in row:  # recorded tokens
+        return " ".join(map(str, row["ids"]))
     try:
         found = to_messages(row)
     except DataError:

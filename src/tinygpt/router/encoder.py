@@ -135,14 +135,14 @@ class Encoder(nn.Module):
         real_BL = (segments_BL > 0).astype(h_BLD.dtype)
         pooled_BD = ops.rms_norm(_mean(h_BLD, real_BL), None, self._config.norm_eps)
         if "gram_table" in self:
-            g_BD = ops.rms_norm(self._grams(tokens_BL, real_BL), None, self._config.norm_eps)
+            g_BD = ops.rms_norm(self.of_runs(tokens_BL, real_BL), None, self._config.norm_eps)
             pooled_BD = pooled_BD + (g_BD if frame.noise is None else _drop(frame.noise, g_BD))
         return pooled_BD
 
     def __call__(self, tokens_BL: mx.array, segments_BL: mx.array, **how: Any) -> mx.array:
         return self.router_head(self.pooled(tokens_BL, segments_BL, **how))
 
-    def _grams(self, tokens_BL: mx.array, real_BL: mx.array) -> mx.array:
+    def of_runs(self, tokens_BL: mx.array, real_BL: mx.array) -> mx.array:
         """(B, D): the weighted sum of the vectors of all runs of 1 to `grams` tokens inside a request."""
         g_BD = mx.array(0.0)
         for at_BL, inside_BL in runs(tokens_BL, real_BL, self.facts.grams):

@@ -1,14 +1,14 @@
-"""What an agent has beside its model, from its settings: tools behind their policy, a router, a stronger
-model."""
+"""What an agent has beside its model: tools behind their policy, a router, a stronger model."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tinygpt.agent import toolbox
+from tinygpt.agent import mcp, toolbox
 from tinygpt.agent.builtin._job import Place
 from tinygpt.agent.escalate import Confirm, Escalation, Price
 from tinygpt.agent.policy import Policy
@@ -20,15 +20,22 @@ from tinygpt.runs._agent_settings import Config
 from tinygpt.runs._cloud import open_cloud
 
 
-def policy(config: Config, confirm: Callable[[str], bool] | None) -> Policy:
-    """What the settings offer and allow; what is kept of the run is out of the tools' reach."""
+def policy(config: Config, confirm: Callable[[str], bool] | None, open_: ExitStack, events: Events) -> Policy:
+    """What the settings offer and allow; what is kept of the run is out of the tools' reach. `open_` ends the
+    servers that tools come from."""
     workspace = Workspace(config.workspace)
+    open_.callback(workspace.close)
     for path in (config.transcript, config.resume, config.trajectory_dir):
         if path is not None:
             workspace.protect(path)
     place = Place(workspace=workspace, test_command=tuple(shlex.split(config.test_command)))
     box = toolbox.load(config.tools, place)
-    return Policy(list(box.tools), config.rules, confirm=confirm)
+    tools = list(box.tools)
+    if box.servers:
+        for path in mcp.files(box.servers):
+            workspace.protect(path)
+        tools += open_.enter_context(mcp.open(box.servers, note=events.note)).tools
+    return Policy(tools, config.rules, confirm=confirm)
 
 
 class Route:

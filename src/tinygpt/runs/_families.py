@@ -68,6 +68,7 @@ KINDS = (
     Kind("tinygpt.data.template", "render", "template", cites=False),
     Kind("tinygpt.data.source", "build", cites=False),
     Kind("tinygpt.data.world", "check", cites=False),
+    Kind("tinygpt.data.traces", "read", "format", cites=False),
     Kind("tinygpt.data.pii", "find", cites=False),
     Kind("tinygpt.data.stage", "build", cites=False),
     Kind("tinygpt.train.objective", "build"),

@@ -14,6 +14,7 @@ from tinygpt.core.family import Family
 from tinygpt.core.rows import EvalRow
 from tinygpt.eval.playback import Playback
 from tinygpt.runs._asked import NOWHERE, Asked
+from tinygpt.runs._pieces import model_path
 
 SUITES = Family("tinygpt.eval.suites", verb="score")
 
@@ -35,9 +36,9 @@ def measure(
     endpoint: Any, suite: str, settings: Any, events: Events
 ) -> tuple[list[EvalRow], list[dict[str, Any]]]:
     """One suite on one endpoint: its rows, and a record of each example, with one run_id. A suite whose
-    settings name a judge has it opened, before anything is asked."""
+    settings name a judge or a reranker has it opened, before anything is asked."""
     module = SUITES.load(suite)
-    examples = module.load(settings)
+    examples = module.load(settings, **_reranker(endpoint, settings))
     judge = _judge(settings, events)
     if isinstance(endpoint, Playback):
         endpoint.answers = [module.predicted(item) for item in examples.items]
@@ -47,6 +48,20 @@ def measure(
     run_id = str(uuid.uuid4())
     told = {"run_id": run_id, "suite": suite, "model": endpoint.name}
     return [replace(row, run_id=run_id) for row in result.rows], [{**told, **e} for e in result.examples]
+
+
+def _reranker(endpoint: Any, settings: Any) -> dict[str, Any]:
+    """What orders rows of a file, as a suite takes it. ConfigError where a model is asked for an order."""
+    path = getattr(settings, "reranker", None)
+    if path is None:
+        return {}
+    if not isinstance(endpoint, Playback):
+        raise ConfigError(
+            "--reranker orders rows of --predictions", hint="leave out the model, or --reranker"
+        )
+    from tinygpt.router.rerank import Reranker
+
+    return {"reranker": Reranker.open(model_path(path)).scores}
 
 
 def _judge(settings: Any, events: Events) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -33,24 +34,28 @@ class Session:
         confirm: Callable[[str], bool] | None,
         send: Confirm,
     ) -> None:
-        self._events = events
-        self._transcript = _appended(config.transcript)
-        listener = _Both(listener, self._transcript)
-        policy = _agent_tools.policy(config, confirm)
-        escalation = _agent_tools.escalation(config, policy.entries, send, events)
-        offered = [*policy.entries, *([escalation.entry] if escalation is not None else [])]
-        writer, self._engine = _agent_begin.writer(config, offered, events)
-        shown = offered if config.show_tools else []
-        self._recorder, self._past = _agent_begin.recorder(config, writer, self._engine, shown)
-        system = _system(config) if self._past is None else ""
-        self.agent = Agent(
-            writer, policy, config.limits, listener, cancel, show_tools=config.show_tools,
-            messages=[{"role": "system", "content": system}] if system else list[Message](),
-            recorder=self._recorder, escalation=escalation, summarise=config.overflow == "summarise",
-            route=_agent_tools.route(config, [entry["function"]["name"] for entry in offered]),
-        )  # fmt: skip
-        self._escalation = escalation
-        self._outcome = "answered"
+        with contextlib.ExitStack() as opened:
+            self._events = events
+            self._transcript = _appended(config.transcript)
+            if self._transcript is not None:
+                opened.callback(self._transcript.close)
+            listener = _Both(listener, self._transcript)
+            policy = _agent_tools.policy(config, confirm, opened, events)
+            escalation = _agent_tools.escalation(config, policy.entries, send, events)
+            offered = [*policy.entries, *([escalation.entry] if escalation is not None else [])]
+            writer, self._engine = _agent_begin.writer(config, offered, events)
+            shown = offered if config.show_tools else []
+            self._recorder, self._past = _agent_begin.recorder(config, writer, self._engine, shown)
+            system = _system(config) if self._past is None else ""
+            self.agent = Agent(
+                writer, policy, config.limits, listener, cancel, show_tools=config.show_tools,
+                messages=[{"role": "system", "content": system}] if system else list[Message](),
+                recorder=self._recorder, escalation=escalation, summarise=config.overflow == "summarise",
+                route=_agent_tools.route(config, [entry["function"]["name"] for entry in offered]),
+            )  # fmt: skip
+            self._escalation = escalation
+            self._outcome = "answered"
+            self._opened = opened.pop_all()
 
     def go_on(self) -> Answer | None:
         """With --resume: what was cut off is finished; None where nothing was, or without it."""
@@ -74,15 +79,14 @@ class Session:
             summary["escalation"] = self._escalation.tally.summary()
         if self._recorder is not None:
             self._recorder.end(atraj.End(outcome=self._outcome, summary=summary))
-        if self._transcript is not None:
-            self._transcript.close()
+        self._opened.close()
         if self._engine is not None:
             _drafters.tell(self._engine, self._events)
         return summary
 
 
 class _Both:
-    """Tells the transcript as well."""
+    """Tells the transcript as well, neither of the two any secrets."""
 
     def __init__(self, listener: Listener, transcript: IO[str] | None) -> None:
         self._listener, self._transcript = listener, transcript
@@ -91,8 +95,9 @@ class _Both:
         self._listener.text(piece)
 
     def tell(self, event: str, **facts: Any) -> None:
+        facts = atraj.masked_json(facts)
         if self._transcript is not None:
-            line = json.dumps({"event": event, **atraj.masked_json(facts)}, ensure_ascii=False, default=str)
+            line = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str)
             self._transcript.write(line + "\n")
             self._transcript.flush()
         self._listener.tell(event, **facts)

@@ -27,6 +27,7 @@ EXTRAS = {
     "classify": "scikit-learn",
     "reward": "jsonschema",
     "agent": "jsonschema",
+    "mcp": "mcp",
     "test-parity": "transformers",
     "test-clients": "litellm",
     "test-fuzz": "schemathesis",

@@ -12,6 +12,7 @@ from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data.pack import PLANS, Fit
 from tinygpt.data.rows import Conversation
+from tinygpt.data.source._tokens import Tokens
 from tinygpt.data.template._spans import Span, answers, encode_many, join
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ Render = Callable[..., list[Span]]
 
 @dataclass(frozen=True)
 class Row:
-    """What was read: a conversation, or plain text; `corpus` is the number of the corpus it came from. Its
+    """What was read: a conversation, text, or tokens; `corpus` is the number of the corpus it came from. Its
     learned tokens count `weight`; rows of one `key` are never on both sides of what is held out, and `twin`
     says that the row is there beside another one of its key."""
 
-    content: Conversation | str
+    content: Conversation | str | Tokens
     corpus: int = 0
     weight: float = 1.0
     key: str = ""
@@ -54,13 +55,16 @@ def encode(
     found: Sequence[Row], render: Render, learn: Learn, tokenizer: Tokenizer, events: Events | None
 ) -> tuple[list[Example], list[DataError]]:
     """(examples, why others are none): a conversation as the template writes it, up to its last answer; a
-    text between the tokens that begin and end one."""
+    text between the tokens that begin and end one; tokens as they are."""
     examples: list[Example] = []
     bad: list[DataError] = []
     for at in range(0, len(found), CHUNK):
         some: list[Row] = []
         spans: list[list[Span]] = []
         for row in found[at : at + CHUNK]:
+            if isinstance(row.content, Tokens):
+                examples.append(_recorded(row.content, row.corpus, learn))
+                continue
             try:
                 spans.append(_spans(row.content, render, learn))
                 some.append(row)
@@ -81,6 +85,14 @@ def encode(
             done = min(at + CHUNK, len(found))
             events.emit(Progress(task="tokenise", done=done, total=len(found), unit="rows"))
     return examples, bad
+
+
+def _recorded(content: Tokens, corpus: int, learn: Learn) -> Example:
+    """Tokens up to the last that is learned."""
+    told = content.last() if learn == "last" else content
+    end = len(told.learn) - told.learn[::-1].index(True)
+    digest = hashlib.sha256(repr((told.ids[:end], told.learn[:end])).encode()).digest()
+    return Example(told.ids[:end], told.learn[:end], digest, corpus)
 
 
 def _spans(content: Conversation | str, render: Render, learn: Learn) -> list[Span]:

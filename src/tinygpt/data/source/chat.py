@@ -1,11 +1,12 @@
 """Conversations: rows become rendered examples, and the model learns the answers only.
 
 Rows of every shape in `tinygpt.data.rows` are turned into messages and rendered by a template; a row of
-plain text is learned as it is. Examples are kept whole and laid into rows as `pack` says, each isolated from
-the others. An example longer than a row loses the beginning of its prompt (`truncate`), and is counted; when
-no answer is left, the example is left out, and counted. The held-out part is chosen by a hash of the
-rendered text: it does not depend on the seed or on the order of rows, and equal rows are never on both
-sides: they stay together, and are held out only where all of them fit. Files with weights are mixed.
+plain text is learned as it is, and so are recorded tokens (`_tokens`). Examples are kept whole and laid into
+rows as `pack` says, each isolated from the others. An example longer than a row loses the beginning of its
+prompt (`truncate`), and is counted; when no answer is left, the example is left out, and counted. The
+held-out part is chosen by a hash of the rendered text: it does not depend on the seed or on the order of
+rows, and equal rows are never on both sides: they stay together, and are held out only where all of them fit.
+Files with weights are mixed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events
 from tinygpt.data import corpus, rows
 from tinygpt.data.rows import Conversation
-from tinygpt.data.source import _examples
+from tinygpt.data.source import _examples, _tokens
 from tinygpt.data.source._buckets import MOST, Bucketed, Dealt
 from tinygpt.data.source._examples import Example, Facts, Learn, Row, Truncate
 from tinygpt.data.source._mixture import Mixture
@@ -168,7 +169,7 @@ def _fitted(
     found: list[Row] = []
     facts: Facts = {"bad_rows": 0}
     for i, path in enumerate(paths):
-        found += _read(config, i, path, facts, events)
+        found += _read(config, i, path, tokenizer, facts, events)
     examples, bad = _examples.encode(
         found, _choice.of(tokenizer, config.template).render, config.learn, tokenizer, events
     )
@@ -197,13 +198,19 @@ def _fitted(
     return fitted, facts
 
 
-def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | None) -> list[Row]:
+def _read(
+    config: Config, i: int, path: Path, tokenizer: Tokenizer, facts: Facts, events: Events | None
+) -> list[Row]:
     """The rows of file number `i`; how many there are of each shape goes into the facts."""
     shapes: Counter[str] = Counter()
     pairs = rows.renames(config.map)
 
     def convert(row: Any) -> list[Row]:
         row = rows.renamed(row, pairs)
+        if _tokens.is_tokens(row):
+            tokens = _tokens.to_tokens(row, tokenizer)
+            shapes[_tokens.SHAPE] += 1
+            return [Row(tokens, i)]
         plain = isinstance(row, dict) and rows.shape(row) == "text"
         content = rows.to_text(row) if plain else rows.to_messages(row)
         if not content:
@@ -217,7 +224,7 @@ def _read(config: Config, i: int, path: Path, facts: Facts, events: Events | Non
         shapes[rows.columns(row)] += 1
         return found
 
-    known = f"{rows.SHAPES}; --map new=old renames columns"
+    known = f"{rows.SHAPES}, {_tokens.SHAPE}; --map new=old renames columns"
     used, report = rows.read(path, convert, strict=config.strict, known=known)
     facts["bad_rows"] += report.n_bad
     facts.setdefault("read", {})[str(path)] = dict(shapes.most_common())

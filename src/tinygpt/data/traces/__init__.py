@@ -1,0 +1,1 @@
+"""Formats that conversations are recorded in."""
