@@ -10,14 +10,37 @@ from typing import Any
 import gates
 from e2e.shell import good, refused, tinygpt
 from serving import Live, serve, tiny_chat_model
+from tinygpt.core.backend import mx
+from tinygpt.core.config import to_dict
 from tinygpt.data import atraj
+from tinygpt.data.requests import NOTHING
+from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
+from tinygpt.model.config import ModelConfig
+from tinygpt.router import encoder, router
 
-TOOLS = {"rm": "delete {} for good", "wc": "count the words of {}", None: "sing of {}"}
-SMALL = (
-    "--set", "model.hidden_size=16", "--set", "model.num_hidden_layers=1", "--context", 48, "--batch", 8,
-    "--grams", 2, "--vectors", 256, "--lr", 0.01, "--no-lock", "--no-compile",
-)  # fmt: skip
+ASKED = {"rm": "delete file7 for good", NOTHING: "sing of file7"}
+
+
+def made(path: Path) -> None:
+    """A router that tells the two apart: its head looks from the one to the other."""
+    config = ModelConfig(
+        vocab_size=260, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=48, initializer_range=0.3,
+    )  # fmt: skip
+    facts = encoder.Facts(labels=(NOTHING, "rm"), model=to_dict(config), grams=0, vectors=0)
+    found = encoder.build(config, facts, 1)
+
+    def pooled(text: str) -> mx.array:
+        tokens_BL = mx.array([list(text.encode())])
+        return found.pooled(tokens_BL, mx.ones(tokens_BL.shape, mx.int32))[0]
+
+    rm_D, none_D = pooled(ASKED["rm"]), pooled(ASKED[NOTHING])
+    way_D = rm_D - none_D
+    way_D = way_D * 10 / (way_D * way_D).sum()
+    found.router_head.weight = mx.stack([mx.zeros_like(way_D), way_D])
+    found.router_head.bias = mx.array([(way_D * (rm_D + none_D) / 2).sum().item(), 0.0])
+    router.save(path, router.Router(found, byte.load()))
 
 
 def asked(live: Live, path: str, text: str, **more: Any) -> str | None:
@@ -32,12 +55,7 @@ def asked(live: Live, path: str, text: str, **more: Any) -> str | None:
 def test_requests_go_where_they_are_claimed(tmp_path: Path) -> None:
     tiny_chat_model(tmp_path, seed=4).rename(tmp_path / "files")
     big = tiny_chat_model(tmp_path).rename(tmp_path / "big")
-    rows = [
-        {"query": said.format(f"file{i}"), "tool": tool} for tool, said in TOOLS.items() for i in range(20)
-    ]
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    good("train-extractor", pairs, "--out", tmp_path / "router", "--steps", 60, *SMALL)
+    made(tmp_path / "router")
     own = checkpoint.identity(tmp_path / "files")
     for name, right in (("old", 100), ("new", 180)):
         gates.write(tmp_path / f"{name}.jsonl", [gates.measured(right, model_hash=own)])
@@ -54,11 +72,11 @@ def test_requests_go_where_they_are_claimed(tmp_path: Path) -> None:
         assert "route to again: not armed: it has no report" in log
         for path in ("/v1/chat/completions", "/v1/messages", "/api/chat"):
             for more in ({"stream": False}, {"stream": True}):
-                told = asked(live, path, "delete file7 for good", **more)
+                told = asked(live, path, ASKED["rm"], **more)
                 assert told and told.startswith("model=files; reason=claimed; label=rm; p=0."), path
-        told = asked(live, "/v1/chat/completions", "sing of file7")
+        told = asked(live, "/v1/chat/completions", ASKED[NOTHING])
         assert told and told.startswith("model=big; reason=not-claimed; label=none")
-        assert asked(live, "/v1/chat/completions", "delete file7 for good", model="files") is None
+        assert asked(live, "/v1/chat/completions", ASKED["rm"], model="files") is None
         with urllib.request.urlopen(f"{live.url}/v1/models") as reply:
             assert [one["id"] for one in json.loads(reply.read())["data"]] == ["big", "files", "again"]
         assert "delete file7" not in live.log.read_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
+import os
 import shutil
 import stat
 from collections.abc import AsyncGenerator
@@ -56,6 +58,7 @@ def ask(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
+@pytest.mark.wide
 def test_a_conversation_is_one_file_and_replays(tmp_path: Path) -> None:
     async def main() -> None:
         async with desk(tmp_path) as (front, engine):
@@ -228,6 +231,34 @@ def test_what_cannot_be_written_is_told_once_and_answers_come(tmp_path: Path) ->
                 assert text_of(await heard(front.chat(Chat(config=DRAWN, messages=messages))))
             assert len(told) == 1 and "a trajectory is lost" in told[0] and "private" not in told[0]
             assert front.traces is not None and front.traces.n_lost == 3
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_files_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, left = os.write, [700]
+
+    def full(file: int, data: bytes) -> int:
+        n = write(file, data[: max(0, left[0])])
+        left[0] -= n
+        if not n:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return n
+
+    async def main() -> None:
+        told: list[str] = []
+        async with desk(tmp_path, told) as (front, _):
+            job = Chat(config=DRAWN, messages=HI)
+            with monkeypatch.context() as patch:
+                patch.setattr(atraj.os, "write", full)
+                text = text_of(await heard(front.chat(job)))
+            (one,) = found(tmp_path)
+            assert one.n_lost == 1 and one.end is None and "No space left" in told[0]
+            more = [*HI, {"role": "assistant", "content": text}, ask("More")]
+            await heard(front.chat(dataclasses.replace(job, messages=more)))
+            assert [len(one.steps) for one in found(tmp_path)][1:] == [5] and len(told) == 1
 
     asyncio.run(main())
 

@@ -86,7 +86,7 @@ class Traces:
     ) -> AsyncGenerator[None]:
         """One request, whose rows were just queued. It is on the disk when this is left."""
         talk = _Talk(self, served.engine, served.name, job, turn)
-        begun = self._thread.submit(self._guarded, talk.begin, rows[0])
+        begun = self._thread.submit(self._guarded, talk, talk.begin, rows[0])
         outcome = "cancelled"
         try:
             yield
@@ -95,7 +95,7 @@ class Traces:
             raise
         finally:
             given = best.given or [row for row in rows if row.heard[-1].ids][: job.n]
-            ended = self._thread.submit(self._guarded, talk.end, given, best.ended.copy(), outcome)
+            ended = self._thread.submit(self._guarded, talk, talk.end, given, best.ended.copy(), outcome)
             await asyncio.wait([asyncio.wrap_future(future) for future in (begun, ended)])
 
     def take(self, keys: Sequence[str]) -> _Known | None:
@@ -114,11 +114,12 @@ class Traces:
         while len(self.known) > REMEMBERED or (self._n_tokens > TOKENS and len(self.known) > 1):
             self._n_tokens -= len(self.known.popitem(last=False)[1].context)
 
-    def _guarded(self, work: Callable[..., None], *given: Any) -> None:
+    def _guarded(self, talk: _Talk, work: Callable[..., None], *given: Any) -> None:
         """On the thread: an answer must not fail because a file cannot be written."""
         try:
             work(*given)
         except Exception as error:
+            talk.drop()
             self.n_lost += 1
             if self.n_lost == 1:  # what is no error of ours may spell what was said
                 told = error.message if isinstance(error, TinyGPTError) else type(error).__name__
@@ -166,6 +167,12 @@ class _Talk:
                 said = self.turn.said[: len(self.turn.said) - self.job.prefill]
                 self._prompt(said, 0, row.heard[0].answer.request.prompt)
             self._answer(row, "" if row.index in whole else outcome)
+
+    def drop(self) -> None:
+        """Write no more: what comes behind a line that is not whole could not be read."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
 
     def _answer(self, row: Row, broken: str) -> None:
         """All turns of an answer, and the end; `broken`: why there is no more of it."""
