@@ -13,7 +13,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 import nano
-from tinygpt.core.backend import mx
+from tinygpt.core.backend import mx, nn
 from tinygpt.core.config import from_dict, to_dict
 from tinygpt.core.errors import CheckpointError, ConfigError
 from tinygpt.data.requests import NOTHING
@@ -181,6 +181,24 @@ def test_the_loss_is_the_weighted_mean() -> None:
     told = loss.report(batch)
     assert float(told["loss"][0] / told["loss"][1]) == pytest.approx((nats * w).sum() / w.sum(), rel=1e-4)
     assert float(told["accuracy"][0]) == (z.argmax(1) == y).sum() and float(told["accuracy"][1]) == 3
+
+
+def test_rows_of_padding_change_nothing() -> None:
+    """Their targets are the padding's id, beyond the logits: a gradient written there broke the memory."""
+    module, given = made(), some(1)
+    loss = ToolLoss(module)
+    batch = arrays(batches(given, batch_size=3, seed=None)[0])
+    wide = {name: mx.concatenate([x, mx.full(x[:1].shape, 259, x.dtype)]) for name, x in batch.items()}
+    for name in ("weights", "segments"):
+        wide[name][3:] = 0
+    assert int(wide["targets"][3, 0]) >= len(module.facts.labels)
+    one, other = (nn.value_and_grad(module, lambda b: loss.loss(b)[0])(b) for b in (batch, wide))
+    assert float(one[0]) == pytest.approx(float(other[0]), rel=1e-5)
+    ours, theirs = dict(tree_flatten(one[1])), dict(tree_flatten(other[1]))
+    assert all(np.allclose(np.array(ours[name]), np.array(theirs[name]), atol=1e-6) for name in ours)
+    assert [float(n) for _, n in loss.report(wide).values()] == [
+        float(n) for _, n in loss.report(batch).values()
+    ]
 
 
 def test_hidden_tokens_are_drawn_from_keys_and_never_the_first() -> None:

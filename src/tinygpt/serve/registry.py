@@ -220,9 +220,9 @@ class Registry:
         if name in self._served:
             self._pin(self._served[name])
             return self._served[name]
-        if name not in self._opening:
+        if name not in self._opening or self._opening[name].done():  # what that gave may be gone again
             task = self._opening[name] = asyncio.get_running_loop().create_task(self._load(name))
-            task.add_done_callback(lambda _: self._opening.pop(name, None))
+            task.add_done_callback(functools.partial(self._ended, name))
         opening = self._opening[name]
         self._waiting[name] += 1
         try:
@@ -233,6 +233,10 @@ class Registry:
             elif not opening.cancelled() and opening.exception() is None:
                 self._unpin(opening.result())
             raise
+
+    def _ended(self, name: str, task: asyncio.Task[Served]) -> None:
+        if self._opening.get(name) is task:
+            del self._opening[name]
 
     async def _load(self, name: str) -> Served:
         async with contextlib.AsyncExitStack() as held:
