@@ -43,6 +43,12 @@ def spec(folder: Path, **suites: list[str]) -> Path:
     return folder / "gate.json"
 
 
+def _heeding() -> None:
+    """Tests that nohup, or a shell in the background, started pass on that these are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_nothing_goes_on_after_a_signal(name: str, tmp_path: Path) -> None:
     """The lock that a child of the suite's program holds can be taken, and no folder is left."""
@@ -54,8 +60,7 @@ def test_nothing_goes_on_after_a_signal(name: str, tmp_path: Path) -> None:
     gate = subprocess.Popen(
         [sys.executable, "-m", "tinygpt", *map(str, words)], cwd=tmp_path, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)},
-        # Tests that nohup started pass on that SIGHUP is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        preexec_fn=_heeding,
     )  # fmt: skip
     try:
         assert (tmp_path / "begun").read_text() == "x"

@@ -2,7 +2,7 @@
 
 A line `$ tinygpt ...` is a command; what stands under it is an example of its output and is not compared. A
 block after the comment `<!-- slow -->` is run with TINYGPT_SLOW=1 only, and counted. Files that a reader
-would bring (notes/, book.txt, my.jsonl ...) are made by `given`.
+would bring (notes/, book.txt, my.jsonl ...) are made by `given`; specialists/ lies there as in a clone.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def given(folder: Path) -> None:
     for name in ("my.jsonl", "your.jsonl", "rows.jsonl"):
         sums(folder / name)
     preferences(folder / "preferences.jsonl")
+    (folder / "specialists").symlink_to(README.parent / "specialists")
 
 
 def run(command: str, folder: Path) -> None:
