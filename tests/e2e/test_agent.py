@@ -101,6 +101,14 @@ def test_requests_of_a_pipe_are_one_conversation(place: Path) -> None:
     assert [e["content"] for e in events if e["event"] == "answer"] == ["One.", "Two."]
 
 
+def test_a_server_is_told_how_to_sample(place: Path) -> None:
+    with ScriptedTurns("One.") as server:
+        more = ("--top-k", 5, "--min-p", 0.1, "--stop", "END", "--temperature", 0.5, "--seed", 3)
+        ran(server, place, "--single", "hi", "--max-tokens", 9, *more)
+    told = {"top_k": 5, "min_p": 0.1, "stop": ["END"], "temperature": 0.5, "seed": 3, "max_tokens": 9}
+    assert told.items() <= server.asked[0].items()
+
+
 def test_a_tool_of_a_file(place: Path, tmp_path: Path) -> None:
     entry = {
         "type": "function",
@@ -278,7 +286,8 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
     assert found["n"] == 3 and found["right"] == 0 and sum(found["outcomes"].values()) == 3
     ends = [atraj.read(path).end for path in sorted((tmp_path / "traces").glob("*.atraj"))]
     assert [end is not None and end.success for end in ends] == [False] * 3
-    refused(tinygpt(*line, "--single", "x"), "--single says nothing to the tasks of a world")
+    for flag in (("--single", "x"), ("--json-out",)):
+        refused(tinygpt(*line, *flag), f"{flag[0]} says nothing to the tasks of a world")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,6 @@ class Agent:
         self.counts: Counter[str] = Counter()
         entries = [*hands.entries, *([escalation.entry] if escalation is not None else [])]
         self.names = [entry["function"]["name"] for entry in entries]
-        self.entries = entries
         self.shown = entries if show_tools else []
         for message in messages:
             self._add(message)

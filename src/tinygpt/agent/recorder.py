@@ -65,9 +65,6 @@ class Recorder:
     def end(self, end: atraj.End) -> None:
         self._file.end(end)
 
-    def close(self) -> None:
-        self._file.close()
-
     def _added(self, read: list[int] | None, whole: list[int] | None) -> dict[str, Any]:
         """What a step adds to the context, which is `whole` afterwards: at least all of `whole` behind
         `read`."""

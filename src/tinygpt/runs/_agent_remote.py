@@ -10,6 +10,7 @@ from typing import Any
 from tinygpt.agent.turn import Message, Said, Turn
 from tinygpt.core.errors import RemoteError
 from tinygpt.infer.config import SampleConfig
+from tinygpt.runs._asking import fields
 from tinygpt.runs._openai import Client
 from tinygpt.runs._remote_endpoint import spelled
 from tinygpt.runs._streamed import Chunks
@@ -23,12 +24,10 @@ class RemoteWriter:
     """Asks a server; the ids of what it reads and writes are not known, nor how long its context is. `model`:
     its name there, "" for the first that is listed."""
 
-    def __init__(
-        self, url: str, model: str, sampling: SampleConfig, entries: Sequence[dict[str, Any]]
-    ) -> None:
+    def __init__(self, url: str, model: str, sampling: SampleConfig) -> None:
         self._client = Client(url, seconds=SECONDS)
         self.model = model or self._client.model()
-        self.sampling, self.entries = sampling, list(entries)
+        self.sampling = sampling
 
     def room(self, max_tokens: int) -> int | None:
         return None
@@ -55,14 +54,10 @@ class RemoteWriter:
 
     def _body(self, turn: Turn) -> dict[str, Any]:
         open_ = [t for t in turn.tools if turn.callable is None or calls.name_of(t) in turn.callable]
-        config = self.sampling
-        body: dict[str, Any] = {
-            "model": self.model, "messages": spelled(turn.messages), "max_tokens": turn.max_tokens,
-            "temperature": config.temperature, "top_p": config.top_p, "stream": True,
-            "stream_options": {"include_usage": True},
+        body = fields(self.sampling, self.model) | {
+            "messages": spelled(turn.messages), "max_tokens": turn.max_tokens, "seed": self.sampling.seed,
+            "stream": True, "stream_options": {"include_usage": True},
         }  # fmt: skip
-        if config.seed is not None:
-            body["seed"] = config.seed
         return body | ({"tools": open_, "tool_choice": turn.choice} if open_ else {})
 
     def _read(self, body: dict[str, Any], heard: _Heard, turn: Turn) -> str:

@@ -13,16 +13,12 @@ from tinygpt.agent.tool import ASKED
 from tinygpt.core.config import changed, flag, refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
 from tinygpt.core.family import Family
-from tinygpt.infer.config import SampleConfig
-from tinygpt.runs._adapters import Adapters
 from tinygpt.runs._cloud import Target
-from tinygpt.runs._drafters import Speculation
-from tinygpt.runs._packs import Packs
-from tinygpt.runs._prompt_cache import PromptCache
+from tinygpt.runs._conversation import ChatConfig
 
 ALONE = (
     "tools", "system", "single", "endpoint", "workspace", "allow", "deny", "yes", "dry_run", "tool_timeout",
-    "output_cap", "max_calls", "test_command", "transcript", "resume", "cloud_escalate", "router",
+    "output_cap", "max_calls", "test_command", "transcript", "resume", "cloud_escalate", "router", "json_out",
 )  # fmt: skip  # what the tasks of a world have no use for
 LOCAL = (
     "adapter", "quantize", "draft_model", "speculate", "heads", "prompt_cache", "prompt_cache_dir",
@@ -35,12 +31,11 @@ WORLDS = Family("tinygpt.data.world", verb="check")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
+class Config(ChatConfig):
     """Who works, with which tools, how far it may go, and what is kept of it."""
 
     model: Annotated[Path, "A model, run or specialist directory; with --endpoint its name there."]
     tools: Annotated[str, "A tools.json, or builtin:NAME,... for tools that are built in."] = TOOLS
-    system: Annotated[str | None, "System prompt; a packaged specialist brings its own."] = None
     single: Annotated[str, "One request; without it, requests are typed, or lines of stdin."] = ""
     endpoint: Annotated[str, "An OpenAI-compatible server that writes, as http://127.0.0.1:8080/v1."] = ""
     workspace: Annotated[Path, "Directory that files are read and written in, and never outside."] = Path()
@@ -57,7 +52,6 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
     max_steps: Annotated[int, "Turns that the model may write for one request."] = Limits.max_steps
     max_tokens: Annotated[int, "Longest turn in tokens."] = Limits.max_tokens
     budget: Annotated[int, "Tokens that the model may write for one request; 0: no bound."] = Limits.budget
-    temperature: Annotated[float, "0: always the likeliest token."] = 0.0
     show_tools: Annotated[bool, "The prompt lists the tools; specialists may know theirs."] = True
     constrained: Annotated[bool, "Calls are written under their tools' schemas."] = True
     overflow: Annotated[str, "When the context is full: drop the oldest turns, or summarise them."] = "drop"
@@ -84,11 +78,7 @@ class Config(SampleConfig, Adapters, Packs, Speculation, PromptCache):
     task_seed: Annotated[int, "Of a world: seed of its tasks."] = 0
 
     def __post_init__(self) -> None:
-        SampleConfig.__post_init__(self)
-        Adapters.__post_init__(self)
-        Packs.__post_init__(self)
-        Speculation.__post_init__(self)
-        PromptCache.__post_init__(self)
+        super().__post_init__()
         _ = self.limits, self.rules, self.target, Price.of(self.price)
         if self.overflow not in OVERFLOW:
             raise unknown("overflow", self.overflow, OVERFLOW)

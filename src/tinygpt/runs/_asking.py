@@ -148,7 +148,7 @@ def seed_of(seed: int, number: int, sample: int) -> int:
     return int.from_bytes(digest, "little") >> 1  # what servers take as a signed number, too
 
 
-def fields(config: Config, model: str) -> dict[str, Any]:
+def fields(config: SampleConfig, model: str) -> dict[str, Any]:
     """What a server is told with every row: fields of OpenAI's API, and others where they were changed."""
     body: dict[str, Any] = {
         "model": model, "max_tokens": config.max_tokens, "temperature": config.temperature,

@@ -66,7 +66,7 @@ def run(config: Config, events: Events, listener: Listener, cancel: Cancel) -> d
         *begin, request, _ = world.to_messages(task)
         agent = Agent(
             writer, hands, config.limits, listener, cancel, messages=begin,
-            show_tools=config.show_tools, recorder=recorder,
+            show_tools=config.show_tools, recorder=recorder, summarise=config.overflow == "summarise",
         )  # fmt: skip
         answer = agent.ask(request["content"])
         verdict = world.check(task, [m for m in agent.messages if m["role"] == "assistant"])
