@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 
 from tinygpt.core import files
 from tinygpt.core.backend import mx
@@ -24,7 +24,6 @@ from tinygpt.core.errors import CheckpointError, ConfigError, DataError
 from tinygpt.data.tokenizer import hf
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
-from tinygpt.model.weights import UNPAIRED
 from tinygpt.router import router
 from tinygpt.router.encoder import Facts
 from tinygpt.router.rerank_cross import EXTRA, LABELS, Cross, Reading
@@ -138,7 +137,7 @@ class Reranker:
             scoring = _scoring(path, told, rarity)
         except (ConfigError, DataError) as error:
             raise CheckpointError(f"{path / CONFIG}: {error.message}", hint=error.hint) from error
-        fill(scoring.module, tensors, str(path))
+        router.fill(scoring.module, tensors, str(path))
         return cls(scoring, platt, path.name)
 
     @property
@@ -184,17 +183,6 @@ def save(
                 files.write_json(folder / name, value)
         checkpoint.seal(folder, kind=KIND, purpose=PURPOSE, **facts)
     return Path(path)
-
-
-def fill(module: Any, tensors: Mapping[str, mx.array], where: str) -> None:
-    """Put saved tensors into a module; CheckpointError where names or shapes differ."""
-    held = dict(tree_flatten(module.parameters()))
-    odd = sorted(held.keys() ^ tensors.keys())
-    odd += [name for name in held.keys() & tensors.keys() if held[name].shape != tensors[name].shape]
-    if odd:
-        raise CheckpointError(f"{where} does not fit its config: {odd[0]} differs", hint=UNPAIRED)
-    module.update(tree_unflatten([(name, tensors[name].astype(was.dtype)) for name, was in held.items()]))
-    mx.eval(module.parameters())
 
 
 def fitted(

@@ -151,8 +151,8 @@ def save(
     return Path(path)
 
 
-def fill(module: Encoder, tensors: Mapping[str, mx.array], where: str) -> None:
-    """Put saved tensors into an encoder; CheckpointError where names or shapes differ."""
+def fill(module: Any, tensors: Mapping[str, mx.array], where: str) -> None:
+    """Put saved tensors into a module; CheckpointError where names or shapes differ."""
     held = dict(tree_flatten(module.parameters()))
     odd = sorted(held.keys() ^ tensors.keys())
     odd += [name for name in held.keys() & tensors.keys() if held[name].shape != tensors[name].shape]

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.core.family import Family
 from tinygpt.data import rows
 from tinygpt.data.source._asked import SHAPES, asked
 from tinygpt.eval.endpoint import Reply
@@ -17,9 +16,7 @@ from tinygpt.eval.reward import _composite
 from tinygpt.eval.reward._answer import Answer
 from tinygpt.eval.verifier import command as commands
 from tinygpt.eval.verifier._candidate import Candidate, Case, Judging
-
-WORLDS = Family("tinygpt.data.world", verb="check")
-HELD_OUT = 400  # tasks of each held-out set that no task here may repeat
+from tinygpt.runs import _worlds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +58,7 @@ class Works:
         if bool(self.world) == bool(self.data):
             raise ConfigError("nothing to ask", hint="give either --world NAME or --data ROWS")
         if self.world:
-            WORLDS.load(self.world)
+            _worlds.WORLDS.load(self.world)
         refuse_idle(self, dict.fromkeys(("n", "first", "task_seed", "trajectory"), "world"))
         if self.data and bool(self.command) == bool(self.reward_fn):
             raise ConfigError("who says what is right?", hint="give either --command or --reward-fn")
@@ -92,12 +89,12 @@ class Works:
                 )  # fmt: skip
 
     def _tasks(self) -> Iterator[Work]:
-        world = WORLDS.load(self.world)
+        world = _worlds.WORLDS.load(self.world)
         if self.trajectory and not hasattr(world, "trajectory"):
             raise ConfigError(
                 f"the world {self.world} gives no results of calls", hint="leave --trajectory out"
             )
-        made = world.splits(self.task_seed, self.first + self.n, HELD_OUT)["train"][self.first :]
+        made = _worlds.tasks(world, n=self.n, first=self.first, seed=self.task_seed)
         for task in made:
             *messages, gold = world.to_messages(task)
 

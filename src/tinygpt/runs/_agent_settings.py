@@ -12,9 +12,9 @@ from tinygpt.agent.policy import Rules
 from tinygpt.agent.tool import ASKED
 from tinygpt.core.config import changed, flag, refuse_idle
 from tinygpt.core.errors import ConfigError, unknown
-from tinygpt.core.family import Family
 from tinygpt.runs._cloud import Target
 from tinygpt.runs._conversation import ChatConfig
+from tinygpt.runs._worlds import WORLDS
 
 ALONE = (
     "tools", "system", "single", "endpoint", "workspace", "allow", "deny", "yes", "dry_run", "tool_timeout",
@@ -27,7 +27,6 @@ LOCAL = (
 SEND = "send"  # beside the effects of tools: what a stronger model is sent
 TOOLS = "builtin:list_files,read_file,search_files"
 OVERFLOW = ("drop", "summarise")
-WORLDS = Family("tinygpt.data.world", verb="check")
 
 
 @dataclass(frozen=True, kw_only=True)

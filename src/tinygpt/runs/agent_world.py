@@ -13,12 +13,10 @@ from tinygpt.agent.tool import Cancel, Outcome
 from tinygpt.agent.turn import Listener
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import atraj
-from tinygpt.runs import _agent_facts, _drafters
-from tinygpt.runs._agent_settings import WORLDS, Config
+from tinygpt.runs import _agent_facts, _drafters, _worlds
+from tinygpt.runs._agent_settings import Config
 from tinygpt.runs._agent_writer import LocalWriter
 from tinygpt.runs._engine import open_engine
-
-HELD_OUT = 400  # tasks of each held-out set that no task here may repeat
 
 
 class Hands:
@@ -44,8 +42,8 @@ class Hands:
 def run(config: Config, events: Events, listener: Listener, cancel: Cancel) -> dict[str, Any]:
     """Work on `n` tasks; how many ended in the right state, by kind, and what was counted. With
     --trajectory-dir each leaves a file, which says whether it was right."""
-    world = WORLDS.load(config.world)
-    tasks = world.splits(config.task_seed, config.first + config.n, HELD_OUT)["train"][config.first :]
+    world = _worlds.WORLDS.load(config.world)
+    tasks = _worlds.tasks(world, n=config.n, first=config.first, seed=config.task_seed)
     engine = open_engine(config.model, config, events, config.packing)
     engine.drafter = _drafters.Drafters(config, config.model, events)(engine)
     lane = config.lane(engine, config.model, config, events)

@@ -8,7 +8,7 @@ from typing import Any
 from tinygpt.core.config import to_dict
 from tinygpt.core.events import Events
 from tinygpt.model import checkpoint
-from tinygpt.router import rerank
+from tinygpt.router import rerank, router
 from tinygpt.router.rerank import COUNTS, Reranker
 from tinygpt.router.rerank_objective import PairLoss
 from tinygpt.runs import _directory, _pieces, _rerank_data, _rerank_kinds, _rerank_report, _train
@@ -42,7 +42,7 @@ def run(config: Config, events: Events) -> Result:
     def resume(path: Path) -> None:
         tensors = checkpoint.read_tensors(path, "model")
         tensors.pop(COUNTS, None)
-        rerank.fill(scoring.module, tensors, str(path))
+        router.fill(scoring.module, tensors, str(path))
 
     facts = {"learned_parameters": _pieces.n_parameters(scoring.module), **learned.describe()}
     return _train.train(

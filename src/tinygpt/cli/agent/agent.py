@@ -14,7 +14,8 @@ from __future__ import annotations
 from tinygpt.agent.tool import ASKED
 from tinygpt.cli._agent import work
 from tinygpt.cli._options import from_config
-from tinygpt.runs._agent_settings import OVERFLOW, SEND, WORLDS, Config
+from tinygpt.runs._agent_settings import OVERFLOW, SEND, Config
+from tinygpt.runs._worlds import WORLDS
 
 ALSO = {
     "adapter": "lora", "adapter_weight": "lora_weight", "sinks": "streaming_llm_sink",

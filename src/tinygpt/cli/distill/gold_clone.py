@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
-from tinygpt.runs._accept import WORLDS
+from tinygpt.runs._worlds import WORLDS
 from tinygpt.runs.gold_clone import IDLE, Config, run
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output, table
-from tinygpt.runs._accept import WORLDS
+from tinygpt.runs._worlds import WORLDS
 from tinygpt.runs.reject import Config, run
 
 

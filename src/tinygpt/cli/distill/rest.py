@@ -11,7 +11,7 @@ from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output, table
 from tinygpt.project.rest import Config, run
-from tinygpt.runs._accept import WORLDS
+from tinygpt.runs._worlds import WORLDS
 
 
 def call(config: Config, out: Output) -> int:
