@@ -54,7 +54,7 @@ class Answer:
 
 
 class Route(Protocol):
-    """A router: the names of the tools that a request may call, None where it does not know."""
+    """A router: the names of the tools that a request may begin with, None where it does not know."""
 
     def __call__(self, request: str, tell: Callable[..., None]) -> list[str] | None: ...
 
@@ -174,7 +174,7 @@ class Agent:
         said = self.writer.write(
             Turn(
                 messages=self.messages, tools=self.shown, choice=choice, max_tokens=most,
-                callable=self.names if allowed is None else allowed,
+                callable=self.names, first=allowed or (),
                 on_text=self.listener.text, cancel=self.cancel,
             )
         )  # fmt: skip

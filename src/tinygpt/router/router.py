@@ -1,4 +1,8 @@
-"""A router: requests in, tools with probabilities out; the directory that it is saved in."""
+"""A router: requests in, tools with probabilities out; the directory that it is saved in.
+
+Three readers say what they think of a request: the encoder, which knows order; a linear reader of its runs of
+bytes; and its neighbours among the learned requests. Their sum is calibrated (calibrate).
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,19 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tinygpt.core import files
 from tinygpt.core.backend import mx
 from tinygpt.core.config import from_dict, to_dict
-from tinygpt.core.errors import CheckpointError, ConfigError
+from tinygpt.core.errors import CheckpointError, ConfigError, DataError
+from tinygpt.data import rows
 from tinygpt.data.requests import NOTHING
+from tinygpt.data.tally import Tally
 from tinygpt.data.tokenizer import hf
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.weights import UNPAIRED
-from tinygpt.router import source
+from tinygpt.router import linear, pairs, source
 from tinygpt.router.calibrate import Calibration
 from tinygpt.router.encoder import Encoder, Facts
+from tinygpt.router.linear import Linear
+from tinygpt.router.neighbours import Neighbours
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +36,9 @@ if TYPE_CHECKING:
     from tinygpt.data.tokenizer._protocol import Tokenizer
 
 KIND = "router"
-CONFIG, LABELS = "config.json", "labels.json"
+CONFIG, LABELS, REQUESTS = "config.json", "labels.json", "requests.jsonl"
+READERS = ("encoder", "linear", "neighbours")
+LINEAR = "linear."  # what the names of its tensors begin with
 GRAIN = 16  # rows are padded to multiples of it, so that few shapes are met
 AT_ONCE = 64  # requests in one pass
 
@@ -38,9 +48,16 @@ class Router:
     first; the class of requests that no tool serves is called `router.abstain`, None where there is none."""
 
     def __init__(
-        self, module: Encoder, tokenizer: Tokenizer, calibration: Calibration | None = None, name: str = ""
+        self,
+        module: Encoder,
+        linear: Linear,
+        neighbours: Neighbours,
+        tokenizer: Tokenizer,
+        calibration: Calibration | None = None,
+        name: str = "",
     ) -> None:
-        self.module, self.tokenizer, self.name = module, tokenizer, name
+        self.module, self.linear, self.neighbours = module, linear, neighbours
+        self.tokenizer, self.name = tokenizer, name
         self.calibration = calibration or Calibration()
 
     @classmethod
@@ -64,16 +81,21 @@ class Router:
             module = Encoder(from_dict(ModelConfig, facts.model, "model"), facts)
         except ConfigError as error:
             raise CheckpointError(f"{path / CONFIG}: {error.message}", hint=error.hint) from error
-        if calibration.prior and len(calibration.prior) != len(facts.labels):
-            raise CheckpointError(f"{path / CONFIG}: the calibration is of another number of classes")
-        fill(module, checkpoint.read_tensors(path, "model"), str(path))
         tokenizer = hf.load(path)
         if tokenizer.vocab_size > module.config.vocab_size:
             raise CheckpointError(
                 f"{path}: the tokenizer has {tokenizer.vocab_size} ids, its router fewer",
                 hint=checkpoint.AGAIN,
             )
-        return cls(module, tokenizer, calibration, path.name)
+        whole, arrays = tensors(path)
+        fill(module, whole, str(path))
+        try:
+            reader = linear.rebuilt(arrays, told.get("grams", 1), len(facts.labels))
+            near = Neighbours(remembered(path / REQUESTS), facts.labels)
+            calibration.check(len(READERS), len(facts.labels))
+        except (ConfigError, DataError) as error:
+            raise CheckpointError(f"{path}: {error.message}", hint=checkpoint.AGAIN) from error
+        return cls(module, reader, near, tokenizer, calibration, path.name)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -93,13 +115,16 @@ class Router:
 
     def probabilities(self, queries: Sequence[str]) -> NDArray[np.float64]:
         """(N, C) of N requests."""
-        return self.calibration.probabilities(self.logits(queries))
+        return self.calibration.probabilities(self.said(queries))
 
-    def logits(self, queries: Sequence[str]) -> NDArray[np.float64]:
-        """(N, C) before calibration; requests longer than the context count by their beginning."""
-        context, lower = self.module.config.max_position_embeddings, self.module.facts.lower
-        ids = source.encoded(self.tokenizer, queries, context, lower=lower)
-        return logits(self.module, ids, self.tokenizer.pad_id)
+    def said(self, queries: Sequence[str]) -> list[NDArray[np.float64]]:
+        """(N, C) of each of the READERS, before calibration. The encoder reads of a request what its context
+        holds, the others all of it."""
+        read = [query.lower() for query in queries] if self.module.facts.lower else list(queries)
+        context = self.module.config.max_position_embeddings
+        ids = source.encoded(self.tokenizer, read, context)
+        of_encoder = logits(self.module, ids, self.tokenizer.pad_id)
+        return [of_encoder, self.linear.logits(read), self.neighbours.shares(read)]
 
 
 def logits(module: Encoder, ids: Sequence[list[int]], pad_id: int) -> NDArray[np.float64]:
@@ -136,9 +161,12 @@ def save(
     told = to_dict(router.module.facts)
     labels = told.pop("labels")
     with files.atomic_directory(Path(path), replace=replace) as folder:
-        files.write_json(folder / CONFIG, {"router": told, "calibration": to_dict(router.calibration)})
+        facts_of = {"router": told, "grams": router.linear.grams, "calibration": to_dict(router.calibration)}
+        files.write_json(folder / CONFIG, facts_of)
         files.write_json(folder / LABELS, {"version": 1, "kind": "tool-router", "labels": list(labels)})
-        checkpoint.write_tensors(folder, "model", dict(tree_flatten(router.module.parameters())))
+        held = {LINEAR + name: mx.array(array) for name, array in router.linear.arrays().items()}
+        checkpoint.write_tensors(folder, "model", dict(tree_flatten(router.module.parameters())) | held)
+        rows.write(folder / REQUESTS, ({"query": q, "tool": tool} for q, tool in router.neighbours.pairs))
         router.tokenizer.save(folder)
         if optimizer is not None:
             checkpoint.write_tensors(folder, "optimizer", optimizer)
@@ -149,6 +177,24 @@ def save(
             draw(folder)
         checkpoint.seal(folder, kind=KIND, **facts)
     return Path(path)
+
+
+def tensors(path: Path) -> tuple[dict[str, mx.array], dict[str, Any]]:
+    """The encoder's tensors of a directory, and the arrays of its linear reader."""
+    import numpy as np
+
+    whole = checkpoint.read_tensors(path, "model")
+    arrays = {name: np.array(whole.pop(name)) for name in [*whole] if name.startswith(LINEAR)}
+    return whole, {name.removeprefix(LINEAR): array for name, array in arrays.items()}
+
+
+def remembered(path: Path) -> list[pairs.Pair]:
+    """The learned requests of a directory; DataError where they cannot be read."""
+    tally = Tally(path.name)
+    found = [*pairs.read([path], tally)]
+    if told := tally.sentence():
+        raise DataError(f"{path.name}: {told}")
+    return found
 
 
 def fill(module: Any, tensors: Mapping[str, mx.array], where: str) -> None:

@@ -51,13 +51,9 @@ class Requests:
         batch.targets[b, 0] = c
 
 
-def encoded(
-    tokenizer: Tokenizer, queries: Sequence[str], context: int, *, lower: bool = False
-) -> list[list[int]]:
-    """The ids of requests, in small letters with `lower`, the first `context` of each; one without any gets
-    the padding's."""
-    found = tokenizer.encode_batch([query.lower() if lower else query for query in queries])
-    return [ids[:context] or [tokenizer.pad_id] for ids in found]
+def encoded(tokenizer: Tokenizer, queries: Sequence[str], context: int) -> list[list[int]]:
+    """The ids of requests, the first `context` of each; one without any gets the padding's."""
+    return [ids[:context] or [tokenizer.pad_id] for ids in tokenizer.encode_batch(list(queries))]
 
 
 def build(

@@ -53,7 +53,8 @@ class RemoteWriter:
         return self._said(heard, reason, turn, time.perf_counter() - began)
 
     def _body(self, turn: Turn) -> dict[str, Any]:
-        open_ = [t for t in turn.tools if turn.callable is None or calls.name_of(t) in turn.callable]
+        may = turn.first or turn.callable  # a server cannot be told what to begin with
+        open_ = [t for t in turn.tools if may is None or calls.name_of(t) in may]
         body = fields(self.sampling, self.model) | {
             "messages": spelled(turn.messages), "max_tokens": turn.max_tokens, "seed": self.sampling.seed,
             "stream": True, "stream_options": {"include_usage": True},

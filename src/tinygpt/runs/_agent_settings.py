@@ -18,7 +18,7 @@ from tinygpt.runs._worlds import WORLDS
 
 ALONE = (
     "tools", "system", "single", "endpoint", "workspace", "allow", "deny", "yes", "dry_run", "tool_timeout",
-    "output_cap", "max_calls", "test_command", "transcript", "resume", "cloud_escalate", "router", "json_out",
+    "output_cap", "max_calls", "test_command", "transcript", "resume", "cloud_escalate", "json_out",
 )  # fmt: skip  # what the tasks of a world have no use for
 LOCAL = (
     "adapter", "quantize", "draft_model", "speculate", "heads", "prompt_cache", "prompt_cache_dir",

@@ -97,7 +97,8 @@ class LocalWriter:
         if not (self.constrained and self.entries):
             return None
         spec = grammar.Config(
-            tools=open_ or self.entries, choice=turn.choice if open_ else "none", template=source
+            tools=open_ or self.entries, choice=turn.choice if open_ else "none", first=turn.first,
+            template=source,
         )
         thoughts = "open" if prompt.opened else "may" if prompt.thinks else ""
         return constraint(

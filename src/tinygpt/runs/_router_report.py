@@ -12,7 +12,7 @@ from tinygpt.data.requests import NOTHING
 from tinygpt.eval.paired import difference
 from tinygpt.router import baseline
 from tinygpt.router.pairs import Pair
-from tinygpt.router.router import Router
+from tinygpt.router.router import READERS, Router
 from tinygpt.runs import _classifier
 from tinygpt.runs._bench_plot import plotter
 
@@ -28,14 +28,15 @@ def report(
     baselines: bool = True,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """{rows, accuracy, macro_f1, ece, abstain, classes, bins, baselines}; a figure is {value, low, high}.
+    """{rows, accuracy, macro_f1, ece, readers, abstain, classes, bins, baselines}; a figure is {value, low, high}.
 
     A request whose tool the router does not know counts as wrong. Macro-F1 is over the classes that the
     requests have; of a class there are precision and recall with their Wilson intervals."""
     import numpy as np
 
     names = (*router.labels, *sorted({tool for _, tool in test} - set(router.labels)))
-    p_NC = router.probabilities([query for query, _ in test])
+    said = router.said([query for query, _ in test])
+    p_NC = router.calibration.probabilities(said)
     p_NC = np.pad(p_NC, [(0, 0), (0, len(names) - len(router.labels))])
     y_N = np.array([names.index(tool) for _, tool in test])
     taken_N, sure_N = p_NC.argmax(axis=1), p_NC.max(axis=1)
@@ -48,7 +49,11 @@ def report(
         "ece": _spread(lambda at: _ece(sure_N[at], right_N[at]), drawn),
         "brier": plain["brier"],
     }
-    told: dict[str, Any] = {"rows": len(test), **figures, "abstain": None}
+    alone = {
+        name: {"accuracy": _share(int((z_NC.argmax(axis=1) == y_N).sum()), len(test)), "trust": trust}
+        for name, z_NC, trust in zip(READERS, said, router.calibration.trust, strict=True)
+    }
+    told: dict[str, Any] = {"rows": len(test), **figures, "readers": alone, "abstain": None}
     if NOTHING in names:
         c = names.index(NOTHING)
         told["abstain"] = _of_class(y_N == c, taken_N == c)

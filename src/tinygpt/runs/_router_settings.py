@@ -41,8 +41,8 @@ class Config(TrainSettings):
         int, "Ids of the tokenizer: 256 for bytes; more for one that is trained on the requests."
     ] = BYTES
     context: Annotated[int, "Tokens of a request that are read: the first so many."] = 128
-    grams: Annotated[int, "Longest run of tokens that has a vector of its own; 0: none."] = 2
-    vectors: Annotated[int, "Most runs that have one: the commonest of the requests to learn from."] = 32768
+    grams: Annotated[int, "Longest run of bytes that the linear reader knows."] = 5
+    vectors: Annotated[int, "Most runs that it knows: the commonest of the requests to learn from."] = 65536
     lower: Annotated[bool, "Read requests in small letters."] = True
     balance: Annotated[
         float, "How much rare tools are made up for: 0: not, 1: every tool counts the same in all."
@@ -93,8 +93,8 @@ class Config(TrainSettings):
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} must be at least {least}, got {getattr(self, name)}")
-        if self.grams > 8 or self.grams < 0:
-            raise ConfigError(f"--grams must be from 0 to 8, got {self.grams}")
+        if not 1 <= self.grams <= 8:
+            raise ConfigError(f"--grams must be from 1 to 8, got {self.grams}")
         if self.tokenizer != "byte" and self.vocab_size != BYTES:
             raise ConfigError("--tokenizer brings its own ids, --vocab-size trains one", hint="leave one out")
         refuse_idle(self, {"tools": "baselines"})

@@ -13,7 +13,7 @@ from tinygpt.agent.tool import Cancel, Outcome
 from tinygpt.agent.turn import Listener
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import atraj
-from tinygpt.runs import _agent_facts, _drafters, _worlds
+from tinygpt.runs import _agent_facts, _agent_tools, _drafters, _worlds
 from tinygpt.runs._agent_settings import Config
 from tinygpt.runs._agent_writer import LocalWriter
 from tinygpt.runs._engine import open_engine
@@ -48,6 +48,7 @@ def run(config: Config, events: Events, listener: Listener, cancel: Cancel) -> d
     engine.drafter = _drafters.Drafters(config, config.model, events)(engine)
     lane = config.lane(engine, config.model, config, events)
     shown = list(world.TOOLS) if config.show_tools else []
+    route = _agent_tools.route(config, [entry["function"]["name"] for entry in world.TOOLS])
     seeded = config.seeded()
     counts: Counter[str] = Counter()
     n, right = Counter[str](), Counter[str]()
@@ -64,7 +65,8 @@ def run(config: Config, events: Events, listener: Listener, cancel: Cancel) -> d
         *begin, request, _ = world.to_messages(task)
         agent = Agent(
             writer, hands, config.limits, listener, cancel, messages=begin,
-            show_tools=config.show_tools, recorder=recorder, summarise=config.overflow == "summarise",
+            show_tools=config.show_tools, recorder=recorder, route=route,
+            summarise=config.overflow == "summarise",
         )  # fmt: skip
         answer = agent.ask(request["content"])
         verdict = world.check(task, [m for m in agent.messages if m["role"] == "assistant"])

@@ -10,9 +10,9 @@ from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.data import bpe, requests
 from tinygpt.data.tokenizer import hf
-from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
-from tinygpt.router import calibrate, encoder, pairs, router, source
+from tinygpt.router import calibrate, encoder, linear, pairs, router, source
+from tinygpt.router.neighbours import Neighbours
 from tinygpt.router.objective import ToolLoss
 from tinygpt.router.pairs import Pair
 from tinygpt.router.router import Router
@@ -47,19 +47,17 @@ def run(config: Config, events: Events) -> Result:
     weights = pairs.weights([ids[tool] for _, tool in parts.learn], len(labels), config.balance)
 
     def rows(part: list[Pair]) -> source.Requests:
-        return source.Requests(
-            source.encoded(tokenizer, [q for q, _ in part], config.context),
-            [ids[t] for _, t in part],
-            weights,
-        )
+        read = source.encoded(tokenizer, said(part, config.lower), config.context)
+        return source.Requests(read, [ids[tool] for _, tool in part], weights)
 
     files = [*config.data, *config.out_of_scope, *config.test, *([config.tools] if config.tools else [])]
     taught, watched = rows(parts.learn), rows(parts.watch)
-    kept = encoder.known(taught.ids, config.grams, config.vectors)
-    facts = encoder.Facts(
-        labels=labels, model=to_dict(shape), grams=config.grams, vectors=len(kept.buckets), lower=config.lower
+    by_runs = linear.learned(
+        said(parts.learn, config.lower), taught.classes, weights.tolist(), grams=config.grams, most=config.vectors
     )
-    module = encoder.build(shape, facts, seed, kept)
+    near = Neighbours(parts.learn, labels)
+    facts = encoder.Facts(labels=labels, model=to_dict(shape), lower=config.lower)
+    module = encoder.build(shape, facts, seed)
     batch = config.amounts.batch
     held_out = source.build(watched, tokenizer, batch_size=batch, seed=None)
     learned = source.build(
@@ -70,8 +68,9 @@ def run(config: Config, events: Events) -> Result:
     descriptions = {tool["name"]: str(tool.get("description") or "") for tool in tools}
 
     def write(path: Path, **more: Any) -> Path:
-        z_NC = router.logits(module, watched.ids, tokenizer.pad_id)
-        made = Router(module, tokenizer, calibrate.fitted(z_NC, watched.classes, weights.tolist()))
+        made = Router(module, by_runs, near, tokenizer)
+        heard = made.said([query for query, _ in parts.watch])
+        made.calibration = calibrate.fitted(heard, watched.classes, weights.tolist())
         if "optimizer" in more:  # a checkpoint to go on from is not what is reported on
             return router.save(path, made, **more)
         found = _router_report.report(
@@ -83,7 +82,7 @@ def run(config: Config, events: Events) -> Result:
         )
 
     def resume(path: Path) -> None:
-        router.fill(module, checkpoint.read_tensors(path, "model"), str(path))
+        router.fill(module, router.tensors(path)[0], str(path))
 
     told = {"learned_parameters": _pieces.n_parameters(module), **learned.describe()}
     return _train.train(
@@ -93,14 +92,18 @@ def run(config: Config, events: Events) -> Result:
     )  # fmt: skip
 
 
+def said(part: list[Pair], lower: bool) -> list[str]:
+    """The requests as they are read."""
+    return [query.lower() if lower else query for query, _ in part]
+
+
 def _tokenizer(config: Config, latest: Path | None, learn: list[Pair], events: Events) -> Tokenizer:
     """The one that is named, or bytes, or one trained here; a resumed run goes on with its own."""
     if config.tokenizer != "byte" or config.vocab_size == BYTES:
         return _pieces.open_tokenizer(config.tokenizer)
     if latest is not None:
         return hf.load(latest)
-    said = [query.lower() if config.lower else query for query, _ in learn]
-    made = bpe.train_bpe(said, bpe.Config(vocab_size=config.vocab_size))
+    made = bpe.train_bpe(said(learn, config.lower), bpe.Config(vocab_size=config.vocab_size))
     events.note(f"a tokenizer of {made.vocab_size} ids was trained on the requests to learn from")
     return made
 

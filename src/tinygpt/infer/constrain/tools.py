@@ -42,6 +42,7 @@ class Config:
     tools: Annotated[Sequence[Mapping[str, Any]], "OpenAI function tools."]
     choice: Annotated[str | Mapping[str, str], 'auto, none, required, or {"name": one of them}.'] = "auto"
     parallel: Annotated[bool, "Whether an answer may hold several calls."] = True
+    first: Annotated[Sequence[str], "Tools of which the first call must be one; none: any."] = ()
     template: Annotated[str, "The chat template's Jinja source, which says how calls are written."] = ""
     answer: Annotated[
         Mapping[str, Any] | bool | None,
@@ -61,6 +62,8 @@ class Config:
                 raise unknown("choice of a tool", self.choice, CHOICES)
         elif self.choice.get("name") not in names:
             raise unknown("tool", str(self.choice.get("name")), names)
+        if odd := sorted(set(self.first) - set(names)):
+            raise unknown("tool", odd[0], names)
 
     @property
     def functions(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -119,8 +122,9 @@ class _Tags:
 
 
 def _hermes(spec: Config, functions: list[tuple[str, str]], tag: _Tags) -> str:
-    lines = [_objects(functions, "arguments"), f'body: "\\n" object "\\n" {tag(CALL_END)}', tag.text(CALL)]
-    more = f'("\\n" {tag(CALL)} body)*' if spec.parallel else ""
+    lines = [_objects(spec, functions, "arguments"), tag.text(CALL)]
+    lines += [f'{rule}: "\\n" {of} "\\n" {tag(CALL_END)}' for rule, of in (("body", "first"), ("next", "object"))]
+    more = f'("\\n" {tag(CALL)} next)*' if spec.parallel else ""
     return _start(spec, f"{tag(CALL)} body {more}", f"until body {more}", lines)
 
 
@@ -128,21 +132,22 @@ def _mistral(spec: Config, functions: list[tuple[str, str]], tag: _Tags) -> str:
     begin = _calls.MISTRAL
     lines = [tag.text(begin)]
     if _calls.ARGS in spec.template:
-        one = " | ".join(f"{json.dumps(n)} {tag(_calls.ARGS)} args_{i}" for i, (n, _) in enumerate(functions))
-        lines += [f"body: {one}", *_schemas(functions)]
-        more = f"({tag(begin)} body)*" if spec.parallel else ""
+        each = [f"{json.dumps(n)} {tag(_calls.ARGS)} args_{i}" for i, (n, _) in enumerate(functions)]
+        begins = [one for one, (n, _) in zip(each, functions) if not spec.first or n in spec.first]
+        lines += [f"body: {' | '.join(begins)}", f"next: {' | '.join(each)}", *_schemas(functions)]
+        more = f"({tag(begin)} next)*" if spec.parallel else ""
     else:
         several = "(/, ?/ object)*" if spec.parallel else ""
-        lines += [f'body: / ?\\[/ object {several} "]"', _objects(functions, "arguments")]
+        lines += [f'body: / ?\\[/ first {several} "]"', _objects(spec, functions, "arguments")]
         more = ""
     return _start(spec, f"{tag(begin)} body {more}", f"until body {more}", lines)
 
 
 def _llama(spec: Config, functions: list[tuple[str, str]], tag: _Tags) -> str:
-    calls = 'object ("; " object)*' if spec.parallel else "object"
+    calls = 'first ("; " object)*' if spec.parallel else "first"
     head = r'\s*\{\s*"name"'
     text = f"text: PLAIN\nPLAIN: /(?s:.*)/ & ~/{head}(?s:.*)/"
-    return _start(spec, calls, calls, [_objects(functions, "parameters"), text])
+    return _start(spec, calls, calls, [_objects(spec, functions, "parameters"), text])
 
 
 def _start(spec: Config, calls: str, after_text: str, lines: Sequence[str]) -> str:
@@ -154,9 +159,11 @@ def _start(spec: Config, calls: str, after_text: str, lines: Sequence[str]) -> s
     return "\n".join([f"start: {way}", *lines])
 
 
-def _objects(functions: list[tuple[str, str]], key: str) -> str:
-    """Rules of one call as a JSON object."""
-    lines = [f"object: {' | '.join(f'call_{i}' for i in range(len(functions)))}"]
+def _objects(spec: Config, functions: list[tuple[str, str]], key: str) -> str:
+    """Rules of one call as a JSON object, and of the first."""
+    begins = [f"call_{i}" for i, (n, _) in enumerate(functions) if not spec.first or n in spec.first]
+    lines = [f"first: {' | '.join(begins)}"]
+    lines.append(f"object: {' | '.join(f'call_{i}' for i in range(len(functions)))}")
     for i, (name, _) in enumerate(functions):
         head = json.dumps(f'{{"name": {json.dumps(name)}, "{key}": ')
         lines.append(f'call_{i}: {head} args_{i} "}}"')
