@@ -54,6 +54,10 @@ class Checker:
             found: Any = exceptions.best_match(self._check.iter_errors(arguments))
         except RecursionError:  # a schema that leads back to itself
             return "the arguments cannot be checked, since the schema has no end"
+        except (
+            OverflowError
+        ):  # an integer of hundreds of digits, which no number of a schema is compared with
+            return "the arguments hold a number that is too large"
         if found is None:
             return ""
         place = "/".join(map(str, found.absolute_path))
@@ -127,4 +131,6 @@ def _integer(checker: Any, value: Any) -> bool:
 
 
 def _number(checker: Any, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return _integer(checker, value)

@@ -28,6 +28,8 @@ def policy(config: Config, confirm: Callable[[str], bool] | None, open_: ExitSta
     for path in (config.transcript, config.resume, config.trajectory_dir):
         if path is not None:
             workspace.protect(path)
+    if config.key_file is not None:
+        workspace.hide(config.key_file)
     place = Place(workspace=workspace, test_command=tuple(shlex.split(config.test_command)))
     box = toolbox.load(config.tools, place)
     tools = list(box.tools)
