@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from e2e.person import Person
 from e2e.shell import Done, good, refused, tinygpt
 from scripted_cloud import ScriptedCloud, refusing, said
 from scripted_turns import HANG, ScriptedTurns, call
@@ -90,6 +91,28 @@ def test_what_does_more_than_read_needs_a_yes(place: Path) -> None:
     assert "not made" in done.err
 
 
+def test_ctrl_c_at_a_question_is_a_no_and_ends_the_request_alone(place: Path) -> None:
+    turns = (
+        [
+            call("write_file", "1", path="b.txt", content="x"),
+            call("write_file", "2", path="c.txt", content="x"),
+        ],
+        "As you wish.",
+    )
+    with ScriptedTurns(*turns) as server:
+        person = Person(*words(server, place))
+        person.sees("/quit ends")
+        person.types("write b and c")
+        person.sees("[y/N]")
+        person.process.send_signal(signal.SIGINT)
+        person.sees("no answer: cancelled")
+        person.types("and now?")
+        done = person.ended_after("/quit")
+    assert done.code == 0 and "As you wish." in done.out and not list(place.glob("[bc].txt"))
+    said_ = [m["content"] for m in server.asked[1]["messages"] if m["role"] == "tool"]
+    assert "the person said no" in said_[0] and "wants no more" in said_[1]
+
+
 def test_requests_of_a_pipe_are_one_conversation(place: Path) -> None:
     with ScriptedTurns("One.", "Two.") as server:
         done = ran(
@@ -99,6 +122,57 @@ def test_requests_of_a_pipe_are_one_conversation(place: Path) -> None:
     assert said == ["Be short.", "first", "One.", "second"]
     events = [json.loads(line) for line in done.out.splitlines()]
     assert [e["content"] for e in events if e["event"] == "answer"] == ["One.", "Two."]
+
+
+def test_a_request_that_fails_does_not_end_the_conversation_and_is_no_success(
+    place: Path, tmp_path: Path
+) -> None:
+    kept = ("--trajectory-dir", tmp_path)
+    with ScriptedCloud(refusing(400, "no such thing"), said("Two.")) as server:
+        line = ("agent", "--endpoint", server.url, "--workspace", place, *kept, "--json")
+        done = good(*line, stdin="first\nsecond\n")
+        assert "no such thing" in done.err and done.json["answers"][0]["text"] == "Two."
+    with ScriptedCloud(refusing(400, "no such thing")) as server:
+        line = ("agent", "--endpoint", server.url, "--workspace", place, "--trajectory-dir", tmp_path / "x")
+        refused(tinygpt(*line, "--single", "first"), "no such thing")
+    (path,) = (tmp_path / "x").glob("*.atraj")
+    end = atraj.read(path).end
+    assert end is not None and end.outcome == "error"
+    with ScriptedTurns("Now.") as server:
+        tools = ("--tools", "builtin:list_files,read_file,search_files")
+        assert ran(server, place, *tools, "--resume", path).out == "Now.\n"
+
+
+@pytest.mark.parametrize(
+    "odd", [{"id": 5}, {"id": "\ud800"}, {"arguments": '{"path": "a.txt", "last": NaN}'}]
+)
+def test_an_odd_call_of_a_server_leaves_a_trace_that_is_read(
+    place: Path, tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    first = call("read_file", path="a.txt") | odd
+    kept = ("--trajectory-dir", tmp_path / "traces", "--transcript", tmp_path / "t.jsonl")
+    with ScriptedTurns([first], "\ud800 It is fine.") as server:
+        done = ran(server, place, "--single", "go", *kept)
+    assert "It is fine." in done.out and lines(tmp_path / "t.jsonl")
+    (path,) = (tmp_path / "traces").glob("*.atraj")
+    assert atraj.read(path).end is not None
+
+
+def test_a_stream_that_breaks_is_not_mixed_with_the_next(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinygpt.runs._agent_remote.pause", lambda seconds, cancel: None)
+    with ScriptedCloud(said("It is fo", then="cut"), said("It is four.")) as server:
+        done = good("agent", "--endpoint", server.url, "--workspace", place, "--single", "2 + 2?")
+    assert done.out == "It is fo\nIt is four.\n" and "asked again" in done.err
+
+
+def test_a_server_that_repeats_its_key_does_not_show_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-like-no-other")
+    with ScriptedCloud(refusing(401, "{key} is no key")) as server:
+        line = ("agent", "--endpoint", server.url, "--workspace", place, "--single", "hi")
+        done = tinygpt(*line)
+    assert done.code == 2 and "a-key-like" not in done.err and "is no key" in done.err
 
 
 def test_a_server_is_told_how_to_sample(place: Path) -> None:

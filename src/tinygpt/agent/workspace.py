@@ -119,7 +119,7 @@ class Workspace:
         if path.startswith(("/", "~")) or ".." in found:
             raise Refusal(
                 "path-outside",
-                f"{path[:200]!r} leads out of the workspace: give one inside of it, without '..', as 'src/a.txt'",
+                f"{path[:200]!r} leads out of the workspace: give one in it, without '..', as 'src/a.txt'",
             )
         odd = next((part for part in found if hidden(part)), None)
         if odd is None and _below(found, self._secret):
