@@ -298,6 +298,22 @@ def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
     assert "go on by yourself" in server.asked[1]["messages"][-1]["content"]
 
 
+def test_a_stronger_model_that_says_nothing_has_not_answered(place: Path) -> None:
+    with ScriptedTurns('{"defer_to_cloud": true}', "I try.") as server, ScriptedCloud(said("")) as cloud:
+        line = ("--cloud-escalate", cloud.url, "--yes", "send", "--single", "what is it?", "--json")
+        done = ran(server, place, *line)
+    assert done.json["answers"][0] == {"text": "I try.", "outcome": "answered", "fallback": False, "steps": 2}
+    assert "no text came" in server.asked[1]["messages"][-1]["content"]
+
+
+def test_a_line_that_a_crash_cut_off_stays_one_line(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"event": "user", "con')
+    with ScriptedTurns("One.") as server:
+        ran(server, place, "--single", "hi", "--transcript", tmp_path / "t.jsonl")
+    first, *rest = (tmp_path / "t.jsonl").read_text().splitlines()
+    assert first.endswith('"con') and [json.loads(one)["event"] for one in rest][0] == "user"
+
+
 def test_secrets_are_in_nothing_that_is_kept_or_shown(place: Path, tmp_path: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
     try:

@@ -232,6 +232,14 @@ def test_escalation_by_a_call_and_by_words() -> None:
     assert one.ask("what?").text == "43" and one.messages[-1] == {"role": "assistant", "content": "43"}
 
 
+def test_a_cancelled_escalation_is_no_answer() -> None:
+    cancel = threading.Event()
+    cloud = Cloud("par\n[it was cancelled]")
+    cloud.ask = lambda *given: (cancel.set(), "par")[1]
+    one, heard = agent(Script(said("", call("escalate"))), escalation=cloud, cancel=cancel)
+    assert one.ask("what?").outcome == "cancelled" and heard.told[-1][1]["fallback"]
+
+
 def test_a_refused_escalation_leaves_it_to_the_model() -> None:
     script = Script(said('{"defer_to_cloud": true}'), said("then I try"))
     one, _ = agent(script, escalation=Cloud(None))

@@ -157,6 +157,8 @@ class Agent:
                 return self._answered(said.message["content"], "unparsable", step)
             if (reason := self._deferred(said.message)) is not None:
                 answer = self._escalated(said.message, reason)
+                if self.cancel.is_set():
+                    return self._ended("cancelled", step)
                 if answer is not None:
                     return self._answered(answer, "escalated", step)
                 continue

@@ -115,9 +115,21 @@ def _appended(path: Path | None) -> IO[str] | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o600)
-        return path.open("a", encoding="utf-8")
+        file = path.open("a", encoding="utf-8")
+        if _is_cut(path):
+            file.write("\n")  # a line that a crash cut off must not spoil the next one
+        return file
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
+    if not path.is_file() or not (size := path.stat().st_size):  # a pipe, or nothing
+        return False
+    with path.open("rb") as file:
+        file.seek(size - 1)
+        return file.read(1) != b"\n"
 
 
 def _system(config: Config) -> str:
