@@ -298,6 +298,12 @@ def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
     assert "go on by yourself" in server.asked[1]["messages"][-1]["content"]
 
 
+def test_no_tool_passes_for_the_stronger_model(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "tools.json").write_text(json.dumps([{"name": "escalate", "_builtin": "read_file"}]))
+    line = ("agent", model, "--tools", tmp_path / "tools.json", "--cloud-escalate", model, "--single", "hi")
+    refused(tinygpt(*line), "a tool is called 'escalate'", hint="rename")
+
+
 def test_a_stronger_model_that_says_nothing_has_not_answered(place: Path) -> None:
     with ScriptedTurns('{"defer_to_cloud": true}', "I try.") as server, ScriptedCloud(said("")) as cloud:
         line = ("--cloud-escalate", cloud.url, "--yes", "send", "--single", "what is it?", "--json")
@@ -397,6 +403,7 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
         (("--endpoint", "http://127.0.0.1:1/v1", "--kv-bits", "8"), "--kv-bits says nothing to a server"),
         (("--world", "nowhere"), "nowhere"),
         (("--price", "1"), "two numbers|means nothing"),
+        (("--test-command", "pytest '"), "No closing quotation"),
     ],
 )
 def test_settings_that_cannot_be_meant(model: Path, more: tuple[str, ...], message: str) -> None:

@@ -235,7 +235,12 @@ def test_escalation_by_a_call_and_by_words() -> None:
 def test_a_cancelled_escalation_is_no_answer() -> None:
     cancel = threading.Event()
     cloud = Cloud("par\n[it was cancelled]")
-    cloud.ask = lambda *given: (cancel.set(), "par")[1]
+
+    def ask(messages: Any, reason: str, on_text: Any, cancel: Any) -> str | None:
+        cancel.set()
+        return cloud.answer
+
+    cloud.ask = ask
     one, heard = agent(Script(said("", call("escalate"))), escalation=cloud, cancel=cancel)
     assert one.ask("what?").outcome == "cancelled" and heard.told[-1][1]["fallback"]
 

@@ -238,6 +238,7 @@ def test_names_that_are_no_text_can_be_shown() -> None:
             "at a: 1 is not of type",
         ),
         ({"properties": {"$ref": TEXT}}, {"$ref": "x"}, ""),
+        ({"properties": {"a": {"$ref": "#/nowhere"}}}, {"a": 1}, "$ref of the schema leads nowhere"),
         ({}, {"a": 1}, "'a' was unexpected"),
     ],
 )
