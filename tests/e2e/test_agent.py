@@ -82,7 +82,7 @@ def test_what_does_more_than_read_needs_a_yes(place: Path) -> None:
     assert "nobody to ask" in server.asked[1]["messages"][-1]["content"]
     with ScriptedTurns(*turns) as server:
         done = ran(server, place, "--single", "write b", "--dry-run", "--yes", "write")
-    assert not (place / "b.txt").exists() and "not made (dry-run)" in done.err
+    assert not (place / "b.txt").exists() and "not made (dry-run): Not carried out" in done.err
     with ScriptedTurns(*turns) as server:
         ran(server, place, "--single", "write b", "--yes", "write")
     assert (place / "b.txt").read_text() == "x"
@@ -302,6 +302,14 @@ def test_no_tool_passes_for_the_stronger_model(model: Path, tmp_path: Path) -> N
     (tmp_path / "tools.json").write_text(json.dumps([{"name": "escalate", "_builtin": "read_file"}]))
     line = ("agent", model, "--tools", tmp_path / "tools.json", "--cloud-escalate", model, "--single", "hi")
     refused(tinygpt(*line), "a tool is called 'escalate'", hint="rename")
+
+
+def test_a_budget_counts_though_a_server_tells_no_tokens(place: Path) -> None:
+    turns = [[call("read_file", path="a.txt")]] * 4
+    with ScriptedTurns(*turns, usage=False) as server:
+        done = ran(server, place, "--single", "go", "--budget", 4, "--json")
+    assert done.json["answers"][0]["outcome"] == "budget" and len(server.asked) == 2
+    assert done.json["written_tokens"] == 6
 
 
 def test_a_stronger_model_that_says_nothing_has_not_answered(place: Path) -> None:

@@ -121,7 +121,7 @@ def _told(event: str, facts: dict[str, Any]) -> str:
         return f"> {facts['name']}({_short(json.dumps(facts['arguments'], ensure_ascii=False)[1:-1])})"
     if event == "tool_result":
         if not facts["allowed"]:
-            return f"  not made ({facts['rule']}): {_short(facts['stderr'])}"
+            return f"  not made ({facts['rule']}): {_short(facts['stderr'] or facts['stdout'])}"
         code = f"exit code {facts['exit_code']}: " if facts["exit_code"] else ""
         return f"  {code}{_short(facts['stdout'] or facts['stderr']) or 'done'} ({facts['seconds']:.1f} s)"
     if event == "repair":
