@@ -245,6 +245,18 @@ def test_a_cancelled_escalation_is_no_answer() -> None:
     assert one.ask("what?").outcome == "cancelled" and heard.told[-1][1]["fallback"]
 
 
+def test_a_conversation_too_long_for_the_stronger_model_stays_here() -> None:
+    cloud = Cloud(None)
+
+    def ask(messages: Any, reason: str, on_text: Any, cancel: Any) -> str | None:
+        raise TooLongError(300, 256)
+
+    cloud.ask = ask
+    script = Script(said("", call("escalate")), said("then I try"))
+    assert agent(script, escalation=cloud)[0].ask("what?").text == "then I try"
+    assert "No answer came" in script.asked[1].messages[-1]["content"]
+
+
 def test_a_refused_escalation_leaves_it_to_the_model() -> None:
     script = Script(said('{"defer_to_cloud": true}'), said("then I try"))
     one, _ = agent(script, escalation=Cloud(None))

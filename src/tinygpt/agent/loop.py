@@ -290,7 +290,7 @@ class Agent:
         answer, why = None, KEPT
         try:
             answer = self.escalation.ask(self.messages[:-1], reason, self.listener.text, self.cancel)
-        except RemoteError as error:
+        except (RemoteError, TooLongError) as error:
             why = f"No answer came ({error.message}). {KEPT}"
         self.counts["escalations"] += 1
         told = {"error": why.removesuffix(KEPT).strip()} if why != KEPT else {}
