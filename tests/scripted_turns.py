@@ -19,7 +19,7 @@ def call(name: str, id: str = "", **arguments: Any) -> dict[str, Any]:
 class ScriptedTurns:
     """Each turn is a text or a list of calls; HANG holds the connection. `asked` are the requests' bodies."""
 
-    def __init__(self, *turns: str | Sequence[dict[str, Any]]) -> None:
+    def __init__(self, *turns: str | Sequence[dict[str, Any]], usage: bool = True) -> None:
         self.turns, self.asked = list(turns), list[dict[str, Any]]()
         self.hung, self._over = threading.Event(), threading.Event()
         owner = self
@@ -43,8 +43,8 @@ class ScriptedTurns:
                 for delta in _deltas(turn):
                     self._event({"choices": [{"index": 0, "delta": delta}]})
                 reason = "stop" if isinstance(turn, str) else "tool_calls"
-                usage = {"prompt_tokens": 7, "completion_tokens": 3}
-                self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], "usage": usage})
+                told = {"usage": {"prompt_tokens": 7, "completion_tokens": 3}} if usage else {}
+                self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], **told})
                 self.wfile.write(b"data: [DONE]\n\n")
 
             def _event(self, value: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from e2e.person import Person
 from e2e.shell import Done, good, refused, tinygpt
 from scripted_cloud import ScriptedCloud, refusing, said
 from scripted_turns import HANG, ScriptedTurns, call
@@ -81,13 +82,35 @@ def test_what_does_more_than_read_needs_a_yes(place: Path) -> None:
     assert "nobody to ask" in server.asked[1]["messages"][-1]["content"]
     with ScriptedTurns(*turns) as server:
         done = ran(server, place, "--single", "write b", "--dry-run", "--yes", "write")
-    assert not (place / "b.txt").exists() and "not made (dry-run)" in done.err
+    assert not (place / "b.txt").exists() and "not made (dry-run): Not carried out" in done.err
     with ScriptedTurns(*turns) as server:
         ran(server, place, "--single", "write b", "--yes", "write")
     assert (place / "b.txt").read_text() == "x"
     with ScriptedTurns(*turns) as server:
         done = ran(server, place, "--single", "write b", "--yes", "write", "--deny", "write_*")
     assert "not made" in done.err
+
+
+def test_ctrl_c_at_a_question_is_a_no_and_ends_the_request_alone(place: Path) -> None:
+    turns = (
+        [
+            call("write_file", "1", path="b.txt", content="x"),
+            call("write_file", "2", path="c.txt", content="x"),
+        ],
+        "As you wish.",
+    )
+    with ScriptedTurns(*turns) as server:
+        person = Person(*words(server, place))
+        person.sees("/quit ends")
+        person.types("write b and c")
+        person.sees("[y/N]")
+        person.process.send_signal(signal.SIGINT)
+        person.sees("no answer: cancelled")
+        person.types("and now?")
+        done = person.ended_after("/quit")
+    assert done.code == 0 and "As you wish." in done.out and not list(place.glob("[bc].txt"))
+    said_ = [m["content"] for m in server.asked[1]["messages"] if m["role"] == "tool"]
+    assert "the person said no" in said_[0] and "wants no more" in said_[1]
 
 
 def test_requests_of_a_pipe_are_one_conversation(place: Path) -> None:
@@ -99,14 +122,6 @@ def test_requests_of_a_pipe_are_one_conversation(place: Path) -> None:
     assert said == ["Be short.", "first", "One.", "second"]
     events = [json.loads(line) for line in done.out.splitlines()]
     assert [e["content"] for e in events if e["event"] == "answer"] == ["One.", "Two."]
-
-
-def test_a_server_is_told_how_to_sample(place: Path) -> None:
-    with ScriptedTurns("One.") as server:
-        more = ("--top-k", 5, "--min-p", 0.1, "--stop", "END", "--temperature", 0.5, "--seed", 3)
-        ran(server, place, "--single", "hi", "--max-tokens", 9, *more)
-    told = {"top_k": 5, "min_p": 0.1, "stop": ["END"], "temperature": 0.5, "seed": 3, "max_tokens": 9}
-    assert told.items() <= server.asked[0].items()
 
 
 def test_a_tool_of_a_file(place: Path, tmp_path: Path) -> None:
@@ -224,6 +239,28 @@ def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
     assert "go on by yourself" in server.asked[1]["messages"][-1]["content"]
 
 
+def test_no_tool_passes_for_the_stronger_model(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "tools.json").write_text(json.dumps([{"name": "escalate", "_builtin": "read_file"}]))
+    line = ("agent", model, "--tools", tmp_path / "tools.json", "--cloud-escalate", model, "--single", "hi")
+    refused(tinygpt(*line), "a tool is called 'escalate'", hint="rename")
+
+
+def test_a_stronger_model_that_says_nothing_has_not_answered(place: Path) -> None:
+    with ScriptedTurns('{"defer_to_cloud": true}', "I try.") as server, ScriptedCloud(said("")) as cloud:
+        line = ("--cloud-escalate", cloud.url, "--yes", "send", "--single", "what is it?", "--json")
+        done = ran(server, place, *line)
+    assert done.json["answers"][0] == {"text": "I try.", "outcome": "answered", "fallback": False, "steps": 2}
+    assert "no text came" in server.asked[1]["messages"][-1]["content"]
+
+
+def test_a_line_that_a_crash_cut_off_stays_one_line(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"event": "user", "con')
+    with ScriptedTurns("One.") as server:
+        ran(server, place, "--single", "hi", "--transcript", tmp_path / "t.jsonl")
+    first, *rest = (tmp_path / "t.jsonl").read_text().splitlines()
+    assert first.endswith('"con') and [json.loads(one)["event"] for one in rest][0] == "user"
+
+
 def test_secrets_are_in_nothing_that_is_kept_or_shown(place: Path, tmp_path: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
     try:
@@ -307,6 +344,7 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
         (("--endpoint", "http://127.0.0.1:1/v1", "--kv-bits", "8"), "--kv-bits says nothing to a server"),
         (("--world", "nowhere"), "nowhere"),
         (("--price", "1"), "two numbers|means nothing"),
+        (("--test-command", "pytest '"), "No closing quotation"),
     ],
 )
 def test_settings_that_cannot_be_meant(model: Path, more: tuple[str, ...], message: str) -> None:

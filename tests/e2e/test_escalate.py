@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from e2e.shell import Done, good, refused, tinygpt
+from e2e.person import Person
+from e2e.shell import good, refused, tinygpt
 from scripted_cloud import N_IN, N_OUT, Reply, ScriptedCloud, refusing, said
 from serving import tiny_chat_model
 from tinygpt.agent.escalate import Preview, outgoing
@@ -155,42 +153,6 @@ def test_a_bigger_model_of_this_machine_streams_and_can_be_cancelled(tmp_path: P
 
 
 # On a terminal
-
-
-class Person:
-    """A process on a terminal of its own, in which somebody types."""
-
-    def __init__(self, *given: object) -> None:
-        self._ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "tinygpt", *map(str, given)]
-        self.process = subprocess.Popen(command, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE)
-        os.close(theirs)
-        self.seen = ""
-
-    def sees(self, text: str) -> None:
-        while text not in self.seen:
-            read = os.read(self._ours, 4096).decode(errors="replace")
-            assert read, f"it ended: {self.seen}"
-            self.seen += read
-
-    def types(self, text: str) -> None:
-        self.seen = ""
-        os.write(self._ours, f"{text}\n".encode())
-
-    def ended(self) -> Done:
-        """Drained on a thread, or a full terminal would hold the process up."""
-        threading.Thread(target=self._drain, daemon=True).start()
-        assert self.process.stdout is not None
-        out = self.process.stdout.read().decode()
-        self.process.stdout.close()
-        return Done(self.process.wait(60), out, self.seen)
-
-    def _drain(self) -> None:
-        try:
-            while read := os.read(self._ours, 4096):
-                self.seen += read.decode(errors="replace")
-        except OSError:  # the terminal has gone with its process
-            os.close(self._ours)
 
 
 def test_a_person_says_no_and_yes() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tinygpt.agent import keep
-from tinygpt.agent.loop import KEPT, UNKNOWN, Agent, Limits
+from tinygpt.agent.loop import CANCELLED, KEPT, UNKNOWN, Agent, Limits
 from tinygpt.agent.policy import Decision
 from tinygpt.agent.recorder import Recorder, messages_of
 from tinygpt.agent.tool import Cancel, Outcome
@@ -181,6 +181,14 @@ def test_a_cancelled_turn_calls_nothing() -> None:
     one, _ = agent(Script(said("", call("rm"))), Tools(stop), cancel=cancel)
     assert one.ask("go").outcome == "cancelled"
     assert one.messages[-1]["content"] == "stopped\nexit code 1"
+    tools = Tools(stop)
+    cancel.clear()
+    one, _ = agent(Script(said("", call("rm", 0), call("rm", 1), call("ls", 2))), tools, cancel=cancel)
+    assert one.ask("go").outcome == "cancelled" and len(tools.made) == 1
+    assert [m["content"].partition("\n")[0] for m in one.messages[-2:]] == [CANCELLED, CANCELLED]
+    one, _ = agent(Script(said("", call("rm"))), tools, cancel=cancel)  # wished while it was written
+    assert one.ask("go").outcome == "cancelled" and one.messages[-1]["role"] == "tool"
+    assert len(tools.made) == 1
 
 
 def test_a_router_narrows_the_first_turn_alone() -> None:
@@ -222,6 +230,31 @@ def test_escalation_by_a_call_and_by_words() -> None:
     cloud = Cloud("43")
     one, _ = agent(Script(said('{"defer_to_cloud": true}')), escalation=cloud)
     assert one.ask("what?").text == "43" and one.messages[-1] == {"role": "assistant", "content": "43"}
+
+
+def test_a_cancelled_escalation_is_no_answer() -> None:
+    cancel = threading.Event()
+    cloud = Cloud("par\n[it was cancelled]")
+
+    def ask(messages: Any, reason: str, on_text: Any, cancel: Any) -> str | None:
+        cancel.set()
+        return cloud.answer
+
+    cloud.ask = ask
+    one, heard = agent(Script(said("", call("escalate"))), escalation=cloud, cancel=cancel)
+    assert one.ask("what?").outcome == "cancelled" and heard.told[-1][1]["fallback"]
+
+
+def test_a_conversation_too_long_for_the_stronger_model_stays_here() -> None:
+    cloud = Cloud(None)
+
+    def ask(messages: Any, reason: str, on_text: Any, cancel: Any) -> str | None:
+        raise TooLongError(300, 256)
+
+    cloud.ask = ask
+    script = Script(said("", call("escalate")), said("then I try"))
+    assert agent(script, escalation=cloud)[0].ask("what?").text == "then I try"
+    assert "No answer came" in script.asked[1].messages[-1]["content"]
 
 
 def test_a_refused_escalation_leaves_it_to_the_model() -> None:
@@ -293,3 +326,25 @@ def test_steps_are_recorded_and_a_cut_off_run_goes_on(tmp_path: Path) -> None:
     assert answer is not None and answer.text == "It may be gone."
     assert UNKNOWN in again.messages[3]["content"] and again.counts["calls"] == 1
     assert agent(Script())[0].go_on(messages_of(found.steps), []) is None
+
+
+def test_a_run_goes_on_though_ids_of_calls_are_used_again() -> None:
+    told: list[Message] = [{"role": "user", "content": "go"}]
+    told += [said("", call("rm", 0)).message, {"role": "tool", "content": "done", "tool_call_id": "c0"}]
+    told += [said("", call("rm", 0), call("rm", 0)).message]
+    told += [{"role": "tool", "content": "done", "tool_call_id": "c0"}]
+    again, _ = agent(Script(said("I cannot know.")), Tools())
+    answer = again.go_on(told, [])
+    assert answer is not None and answer.text == "I cannot know." and again.counts["refused_calls"] == 1
+    assert UNKNOWN in again.messages[-2]["content"]
+
+
+def test_what_was_to_be_handed_over_is_handed_over_after_a_crash() -> None:
+    told: list[Message] = [{"role": "user", "content": "what?"}, said('{"defer_to_cloud": true}').message]
+    one, _ = agent(Script(), escalation=Cloud("42"))
+    answer = one.go_on(told, [])
+    assert answer is not None and (answer.text, answer.outcome) == ("42", "escalated")
+    one, _ = agent(Script(said("then I try")), escalation=Cloud(None))
+    answer = one.go_on(told, [])
+    assert answer is not None and answer.text == "then I try"
+    assert agent(Script())[0].go_on(told, []) is None

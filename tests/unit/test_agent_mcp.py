@@ -83,6 +83,7 @@ def test_the_program_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert _mcp_entry.read("a", {"command": "./serve", "cwd": str(tmp_path)}).command == (str(program),)
     assert mcp.files({"a": {"command": str(program), "args": ["serve", "-x", "."]}}) == [program]
     assert mcp.files({"a": {"command": "python", "args": ["serve"], "cwd": str(tmp_path)}}) == [program]
+    assert mcp.files({"a": {"command": 5, "args": 5, "cwd": 5}}) == []  # what it is, is said later
 
 
 def test_names_are_those_that_every_endpoint_takes() -> None:

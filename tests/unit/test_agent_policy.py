@@ -226,6 +226,8 @@ def test_names_that_are_no_text_can_be_shown() -> None:
         ({"properties": {"n": WHOLE}}, {"n": True}, "not of type 'integer'"),
         ({"properties": {"n": {"type": "number"}}}, {"n": False}, "not of type 'number'"),
         ({"properties": {"n": {"type": "number"}}}, {"n": 1}, ""),
+        ({"properties": {"n": {"type": "number"}}}, {"n": 10**400}, ""),
+        ({"properties": {"n": {"type": "number", "multipleOf": 0.5}}}, {"n": 10**400}, "too large"),
         ({"properties": {"name": TEXT}}, {"nam": "x"}, "Did you mean 'name'"),
         ({"properties": {"name": TEXT}, "additionalProperties": True}, {"nam": "x"}, ""),
         ({"properties": {"a": TEXT}, "required": ["a"]}, {}, "'a' is a required property"),
@@ -236,6 +238,7 @@ def test_names_that_are_no_text_can_be_shown() -> None:
             "at a: 1 is not of type",
         ),
         ({"properties": {"$ref": TEXT}}, {"$ref": "x"}, ""),
+        ({"properties": {"a": {"$ref": "#/nowhere"}}}, {"a": 1}, "$ref of the schema leads nowhere"),
         ({}, {"a": 1}, "'a' was unexpected"),
     ],
 )

@@ -148,6 +148,11 @@ FAULTS: list[tuple[Any, str]] = [
     ([entry(A, ["a"], _builtin="read_file")], "parameters of its own"),
     ([{"name": "t", "_builtin": "run_tests"}], "needs the command to run"),
     ([{"name": "t", "_builtin": {"name": "read_file", "command": ["x"]}}], "has no option 'command'"),
+    ([{"name": "t", "_builtin": {"name": "run_tests", "command": "pytest '"}}], "cannot be read: No closing"),
+    ([entry({"a": True}, ["a"], _exec_args=["ls", "{a...}"])], "needs a list of plain values"),
+    ([entry({"a": {"type": ["string", 5]}}, ["a"], _exec_args=["ls", "{a}"])], "got 5, string"),
+    ([entry(A, [["a"]], _exec_args=["ls", "{a}"])], "must be a JSON Schema of an object"),
+    ('{"mcpServers": {"\\ud800": {"command": "x"}}}', "half of a surrogate pair"),
 ]  # fmt: skip
 
 

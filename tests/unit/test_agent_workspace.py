@@ -118,6 +118,45 @@ def test_arguments_of_programs_that_are_fine(work: Path, text: str) -> None:
     Workspace(work).guard(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("/" + "./" * 70 + "etc/passwd", "path-outside"),
+        ("/" * 70 + "etc/passwd", "path-outside"),
+        ("./" * 600 + "../x", "path-outside"),
+        ("if=" + "./" * 70 + "../x", "path-outside"),
+        ("\x01/../../x", "path-outside"),
+        ("./" * 70 + "d/.env", "path-hidden"),
+        ("./" * 70 + "out/x", "path-link"),
+    ],
+)
+def test_a_program_is_given_no_path_that_leads_out_however_it_is_written(
+    work: Path, text: str, rule: str
+) -> None:
+    (work / "out").symlink_to("/etc")
+    with pytest.raises(Refusal) as caught:
+        Workspace(work).guard(text)
+    assert caught.value.rule == rule
+
+
+def test_what_a_protected_folder_holds_is_not_written_and_a_key_is_not_read(work: Path) -> None:
+    (work / "traces").mkdir()
+    (work / "key.txt").write_text("secret")
+    held = Workspace(work)
+    held.protect(work / "traces")
+    held.protect(work)  # the workspace itself stays one to work in
+    held.hide(work / "key.txt")
+    assert held.write("traces.txt", b"x")
+    for call, rule in (
+        (lambda: held.write("traces/1.atraj", b""), "path-kept"),
+        (lambda: held.read("./KEY.txt", 9), "path-hidden"),
+        (lambda: held.guard("--file=key.txt"), "path-hidden"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            call()
+        assert caught.value.rule == rule
+
+
 # Built-in tools
 
 
@@ -190,6 +229,7 @@ def test_a_long_list_says_that_there_is_more(work: Path, call: Call, monkeypatch
         == "0.txt\n1.txt\n2.txt\n[... more than 3 lines: list a folder inside ...]\n"
     )
     assert call("list_files", path="0.txt").stderr == "0.txt: Not a directory"
+    assert "no name has" in call("list_files", pattern="[" * 50_000).stderr
 
 
 def test_lines_are_found_by_text_and_by_expression(

@@ -28,6 +28,7 @@ class Checker:
         try:
             from jsonschema import SchemaError, validators
             from referencing import Registry
+            from referencing.exceptions import Unresolvable
         except ImportError as error:
             raise DependencyError("jsonschema", "agent", "checking the arguments of tools") from error
         strict: dict[str, Any] = dict(schema)
@@ -44,6 +45,7 @@ class Checker:
                 f"tool '{name}': $ref {far!r} leads elsewhere", hint="keep a schema in one piece"
             )
         kinds = base.TYPE_CHECKER.redefine_many({"integer": _integer, "number": _number})
+        self._nowhere = Unresolvable
         self._check = validators.extend(base, type_checker=kinds)(strict, registry=Registry())
 
     def wrong(self, arguments: Mapping[str, Any]) -> str:
@@ -54,6 +56,10 @@ class Checker:
             found: Any = exceptions.best_match(self._check.iter_errors(arguments))
         except RecursionError:  # a schema that leads back to itself
             return "the arguments cannot be checked, since the schema has no end"
+        except self._nowhere:
+            return "the arguments cannot be checked, since a $ref of the schema leads nowhere"
+        except OverflowError:  # an integer of hundreds of digits
+            return "the arguments hold a number that is too large"
         if found is None:
             return ""
         place = "/".join(map(str, found.absolute_path))
@@ -127,4 +133,6 @@ def _integer(checker: Any, value: Any) -> bool:
 
 
 def _number(checker: Any, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return _integer(checker, value)

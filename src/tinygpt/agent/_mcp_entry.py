@@ -195,7 +195,8 @@ def _effects(entry: Entry, given: Any) -> dict[str, frozenset[str]]:
 
 def files(given: Mapping[str, Any]) -> list[Path]:
     """Files that the start of a server names, as its program and its script: what a model must not change."""
-    words = [given.get("command"), *(given.get("args") or [])]
-    here = Path(given.get("cwd") or ".")
+    args = given.get("args")
+    words = [given.get("command"), *(args if isinstance(args, list) else [])]
+    here = Path(str(given.get("cwd") or "."))
     paths = [here / word for word in words if isinstance(word, str) and word and "\0" not in word]
     return [path for path in paths if path.is_file()]

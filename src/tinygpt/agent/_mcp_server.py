@@ -110,7 +110,7 @@ class Server:
         said = wire.last_words if wire is not None else ""
         raise self.entry.failed(
             f"has not answered within {self.seconds:g} seconds{': ' if said else ''}{said}",
-            hint="does it speak MCP? a longer time may help",
+            hint="does it speak MCP? try its command by itself",
         )
 
     async def _listing(self, connection: _Connection) -> list[Tool]:

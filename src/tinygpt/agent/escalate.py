@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tinygpt.agent.tool import Cancel
-from tinygpt.core.errors import ConfigError, TinyGPTError
+from tinygpt.core.errors import ConfigError, RemoteError, TinyGPTError
 from tinygpt.data import escalating
 from tinygpt.data.atraj import MASK, masked, masked_json
 from tinygpt.data.message import to_call
@@ -300,10 +300,13 @@ class Escalation:
         return wanted(message)
 
     def ask(self, messages: Sequence[Message], reason: str, on_text: OnText, cancel: Cancel) -> str | None:
-        """The answer's text, which says so where it is cut off; None where the person refuses."""
+        """The answer's text, which says so where it is cut off; None where the person refuses. RemoteError
+        where no text comes."""
         told = self.tell(messages, reason=reason, on_text=on_text, cancel=cancel)
         if told is None or not told.error:
             return None if told is None else told.text
+        if not told.text:
+            raise RemoteError(f"{self.cloud.host}: {told.error}")
         return f"{told.text}\n[{told.error}]".lstrip()
 
     def tell(

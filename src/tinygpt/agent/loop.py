@@ -24,6 +24,7 @@ from tinygpt.data.message import to_call
 REPAIR = "That is no valid turn: {error}. Write it again: a whole tool call, or an answer in words."
 UNKNOWN = "The run was interrupted here: it is not known whether this call was made."
 KEPT = "The conversation stays here: go on by yourself."
+CANCELLED = "Not made, since the person wants no more of it."
 BESIDE = "Not made, since the conversation was to be handed on."
 SUMMARISE = "Summarise in a few sentences:\n\n"
 AT_ONCE = 8  # calls that only read and run beside each other
@@ -114,14 +115,24 @@ class Agent:
         self.messages = list(messages)
         if self.recorder is not None:
             self.recorder.context = list(recorded)
-        answered = {m.get("tool_call_id") for m in self.messages if m["role"] == "tool"}
-        spoken = [m for m in self.messages if m["role"] == "assistant"]
-        for call in (spoken[-1].get("tool_calls") or ()) if spoken else ():
-            if call["id"] not in answered:
+        last = max((i for i, m in enumerate(self.messages) if m["role"] == "assistant"), default=-1)
+        calls = (self.messages[last].get("tool_calls") or ()) if last >= 0 else ()
+        # Only results behind it are its own: ids may be those of earlier calls again.
+        answered = [m.get("tool_call_id") for m in self.messages[last + 1 :] if m["role"] == "tool"]
+        for call in calls:
+            if call["id"] in answered:
+                answered.remove(call["id"])
+            else:
                 self._refused(call, "interrupted", UNKNOWN)
-        if not self.messages or self.messages[-1]["role"] in ("system", "assistant"):
-            return None
         request = next((m["content"] for m in reversed(self.messages) if m["role"] == "user"), "")
+        if not self.messages or self.messages[-1]["role"] == "system":
+            return None
+        if (final := self.messages[-1])["role"] == "assistant":
+            if (reason := self._deferred(final)) is None:
+                return None
+            answer = self._escalated(final, reason)  # it was to be handed over, and was not yet
+            if answer is not None:
+                return self._answered(answer, "escalated", 0)
         return self._work(request)
 
     def _work(self, request: str) -> Answer:
@@ -139,11 +150,15 @@ class Agent:
             allowed = None  # a router knows what a request begins with
             written += said.n_written
             if said.finish_reason == "cancelled" or self.cancel.is_set():
+                for call in said.message.get("tool_calls") or ():
+                    self._refused(call, "cancelled", CANCELLED)
                 return self._ended("cancelled", step)
             if said.error:
                 return self._answered(said.message["content"], "unparsable", step)
             if (reason := self._deferred(said.message)) is not None:
                 answer = self._escalated(said.message, reason)
+                if self.cancel.is_set():
+                    return self._ended("cancelled", step)
                 if answer is not None:
                     return self._answered(answer, "escalated", step)
                 continue
@@ -235,6 +250,8 @@ class Agent:
         beside each other."""
 
         def make(call: Message) -> tuple[Decision, Outcome]:
+            if self.cancel.is_set():
+                return _not_made(call, "cancelled", CANCELLED)
             found = to_call(call)
             return self.hands.run(found["name"], found["arguments"], self.cancel)
 
@@ -248,11 +265,7 @@ class Agent:
 
     def _refused(self, call: Message, rule: str, why: str) -> None:
         """A call that the loop itself does not make."""
-        known = to_call(call)
-        decision = Decision(
-            tool=known["name"], arguments=known["arguments"], rule=rule, allowed=False, message=why
-        )
-        self._result(call, decision, Outcome(stderr=why, exit_code=REFUSED))
+        self._result(call, *_not_made(call, rule, why))
 
     def _result(self, call: Message, decision: Decision, outcome: Outcome) -> None:
         name = to_call(call)["name"]
@@ -277,7 +290,7 @@ class Agent:
         answer, why = None, KEPT
         try:
             answer = self.escalation.ask(self.messages[:-1], reason, self.listener.text, self.cancel)
-        except RemoteError as error:
+        except (RemoteError, TooLongError) as error:
             why = f"No answer came ({error.message}). {KEPT}"
         self.counts["escalations"] += 1
         told = {"error": why.removesuffix(KEPT).strip()} if why != KEPT else {}
@@ -317,6 +330,14 @@ class Agent:
         self.messages.append(message)
         if self.recorder is not None:
             self.recorder.message(self.messages, decision, outcome)
+
+
+def _not_made(call: Message, rule: str, why: str) -> tuple[Decision, Outcome]:
+    known = to_call(call)
+    decision = Decision(
+        tool=known["name"], arguments=known["arguments"], rule=rule, allowed=False, message=why
+    )
+    return decision, Outcome(stderr=why, exit_code=REFUSED)
 
 
 def shown(outcome: Outcome) -> str:

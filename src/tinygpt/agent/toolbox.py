@@ -23,6 +23,7 @@ from tinygpt.agent.tools.builtin import BUILTIN, TESTS
 from tinygpt.core.errors import ConfigError, DataError, nearest, unknown
 from tinygpt.core.family import Family
 from tinygpt.data import table
+from tinygpt.data.message import json_of
 
 EXECUTORS = Family("tinygpt.agent.tools", verb="build")
 BY_KEY = {"_exec_args": "argv", "_python": "python", "_http": "http", "_builtin": "builtin"}
@@ -102,9 +103,10 @@ def _read(path: Path) -> Any:
     if len(data) > LARGEST:
         raise DataError(f"{path} has more than {LARGEST} bytes")
     try:
-        return table.parse(text)
+        found = table.parse(text)
     except DataError as error:
         raise DataError(f"{path} is {error.message}") from error
+    return json_of(found, str(path))
 
 
 def _built(given: Any, number: int, path: Path, place: Place) -> Tool:
@@ -170,7 +172,8 @@ def _object(schema: Mapping[str, Any]) -> bool:
     fits = isinstance(properties, Mapping) and all(
         isinstance(one, Mapping | bool) for one in properties.values()
     )
-    return schema.get("type", "object") == "object" and fits and isinstance(required, list)
+    named = isinstance(required, list) and all(isinstance(one, str) for one in required)
+    return schema.get("type", "object") == "object" and fits and named
 
 
 def _effects(said: Mapping[str, Any], where: str) -> frozenset[str] | None:

@@ -61,15 +61,26 @@ class Workspace:
                 f"the workspace {root} cannot be opened: {error.strerror or error}", hint="name a folder"
             ) from error
         self._kept: set[Parts] = set()
+        self._secret: set[Parts] = set()
 
     def close(self) -> None:
         os.close(self.fd)
 
     def protect(self, path: Path) -> None:
-        """A file that no tool may change, as the list of tools itself. One outside is so anyhow."""
+        """A file that no tool may change, as the list of tools itself, or a folder with all that it holds.
+        One outside is so anyhow."""
+        self._kept |= self._place(path)
+
+    def hide(self, path: Path) -> None:
+        """A file that no tool may see, as the key of a server."""
+        self._secret |= self._place(path)
+
+    def _place(self, path: Path) -> set[Parts]:
+        """A path of the person's in components; none where it lies outside, or is the workspace itself."""
         real = path.resolve()
-        if real.is_relative_to(self.root):
-            self._kept.add(tuple(map(_folded, real.relative_to(self.root).parts)))
+        if real == self.root or not real.is_relative_to(self.root):
+            return set()
+        return {tuple(map(_folded, real.relative_to(self.root).parts))}
 
     def holds(self, path: Path) -> bool:
         """Whether a path of the person's leads into the workspace."""
@@ -89,25 +100,35 @@ class Workspace:
 
     def parts(self, path: str, *, write: bool = False) -> Parts:
         """The components of a path, () for the workspace itself. Refusal says what is wrong with it."""
-        if "\0" in path or any(unicodedata.category(c) == "Cc" for c in path):
+        found = self._inside(path)
+        if any(unicodedata.category(c) == "Cc" for c in path):
             raise Refusal("path-form", f"the path {path!r} has control characters")
         if len(path.encode("utf-8", "surrogateescape")) > LONGEST or path.count("/") >= DEEPEST:
             raise Refusal("path-form", f"a path has at most {LONGEST} bytes and {DEEPEST} components")
-        found = tuple(part for part in path.split("/") if part not in ("", "."))
-        if path.startswith(("/", "~")) or ".." in found:
-            raise Refusal(
-                "path-outside",
-                f"{path!r} leads out of the workspace: give one inside of it, without '..', as 'src/a.txt'",
-            )
-        if (odd := next((part for part in found if hidden(part)), None)) is not None:
-            raise Refusal("path-hidden", f"'{odd}' is for nobody: keys and version control are not shown")
-        if write and tuple(map(_folded, found)) in self._kept:
-            raise Refusal("path-kept", f"'{path}' says what the tools are: it may be read, not changed")
+        if write and _below(found, self._kept):
+            raise Refusal("path-kept", f"'{path}' is part of this run itself: it may be read, not changed")
         return found
 
     def check(self, path: str, *, write: bool = False) -> None:
         """Refusal for a path that must not be used, as far as is known now. What is missing is fine."""
-        parts = self.parts(path, write=write)
+        self._seen(self.parts(path, write=write), path)
+
+    def _inside(self, path: str) -> Parts:
+        """The components of a path. Refusal for one that leads out by its letters, or that nobody sees."""
+        found = tuple(part for part in path.split("/") if part not in ("", "."))
+        if path.startswith(("/", "~")) or ".." in found:
+            raise Refusal(
+                "path-outside",
+                f"{path[:200]!r} leads out of the workspace: give one in it, without '..', as 'src/a.txt'",
+            )
+        odd = next((part for part in found if hidden(part)), None)
+        if odd is None and _below(found, self._secret):
+            odd = found[-1]
+        if odd is not None:
+            raise Refusal("path-hidden", f"'{odd}' is for nobody: keys and version control are not shown")
+        return found
+
+    def _seen(self, parts: Parts, path: str) -> None:
         # What is not there, or below no folder, is for its use to say.
         with contextlib.suppress(OSError), self._folder(parts[:-1], path) as fd:
             if parts:
@@ -115,13 +136,10 @@ class Workspace:
 
     def guard(self, text: str) -> None:
         """Refusal for an argument of a program that has a path which leads out, goes by a link or is hidden.
-        Parts of it count too, as in `--file=../x`."""
+        Parts of it count too, as in `--file=../x`, and so does what is too long for a path of ours: a program
+        opens it."""
         for piece in {text, *_APART.split(text)}:
-            try:
-                self.check(piece)
-            except Refusal as refusal:
-                if refusal.rule != "path-form":  # then it names no file either
-                    raise
+            self._seen(self._inside(piece), piece)
 
     # Files
 
@@ -226,6 +244,12 @@ def hidden(name: str) -> bool:
     """Whether a name is one that no tool sees. Letters count as alike that a file system may take for one."""
     plain = _folded(name)
     return plain not in SHOWN and any(fnmatch.fnmatchcase(plain, pattern) for pattern in HIDDEN)
+
+
+def _below(parts: Parts, places: set[Parts]) -> bool:
+    """Whether a path is one of these, or lies in one."""
+    plain = tuple(map(_folded, parts))
+    return any(plain[: len(place)] == place for place in places)
 
 
 def _folded(name: str) -> str:

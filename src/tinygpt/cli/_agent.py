@@ -7,14 +7,14 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from tinygpt.agent.loop import Answer
 from tinygpt.cli._leaving import confirming
 from tinygpt.cli._render import Output, line, say, table, visible
 from tinygpt.cli._talk import lines
-from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.core.errors import ConfigError, DataError, RemoteError, TinyGPTError
 from tinygpt.runs import agent_world
 from tinygpt.runs._agent_settings import SEND
 from tinygpt.runs.agent import Config, Session
@@ -51,7 +51,7 @@ def work(config: Config, out: Output) -> None:
         return tasks(config, out)
     cancel = threading.Event()
     single = bool(config.single)
-    terminal = sys.stdin.isatty() and not out.quiet
+    terminal = sys.stdin.isatty() and sys.stderr.isatty() and not out.quiet
     if config.target is not None and not (config.target.local or terminal or SEND in config.yes):
         raise ConfigError(
             "nobody can be asked whether a conversation may leave this machine: there is no terminal",
@@ -59,24 +59,25 @@ def work(config: Config, out: Output) -> None:
         )
     view = View(config, out)
     session = Session(
-        config, out.events(), view, cancel, confirm=_confirm if terminal else None,
-        send=confirming(yes=SEND in config.yes, quiet=out.quiet),
+        config, out.events(), view, cancel,
+        confirm=_asking(_confirm, cancel) if terminal else None,
+        send=_asking(confirming(yes=SEND in config.yes, quiet=out.quiet), cancel),
     )  # fmt: skip
     answers: list[Answer] = []
-    failed: list[DataError] = []
+    failed: list[TinyGPTError] = []
     try:
         with _cancelling(cancel):
             if (answer := session.go_on()) is not None:
                 answers.append(answer)
         quiet = out.quiet or out.json or config.json_out
-        for request in [config.single] if single else lines(quiet=quiet):
+        for request in [config.single] if single else lines(quiet=quiet, forgets=False):
             if request in ("/quit", "/exit"):
                 break
             cancel.clear()
             try:
                 with _cancelling(cancel):
                     answers.append(session.ask(request))
-            except DataError as error:  # one request that does not fit must not end the conversation
+            except (DataError, RemoteError) as error:  # one request that fails does not end the conversation
                 if single:
                     raise
                 failed.append(error)
@@ -120,7 +121,7 @@ def _told(event: str, facts: dict[str, Any]) -> str:
         return f"> {facts['name']}({_short(json.dumps(facts['arguments'], ensure_ascii=False)[1:-1])})"
     if event == "tool_result":
         if not facts["allowed"]:
-            return f"  not made ({facts['rule']}): {_short(facts['stderr'])}"
+            return f"  not made ({facts['rule']}): {_short(facts['stderr'] or facts['stdout'])}"
         code = f"exit code {facts['exit_code']}: " if facts["exit_code"] else ""
         return f"  {code}{_short(facts['stdout'] or facts['stderr']) or 'done'} ({facts['seconds']:.1f} s)"
     if event == "repair":
@@ -162,6 +163,23 @@ def _confirm(question: str) -> bool:
         return input().strip().lower() in ("y", "yes")
     except EOFError:
         return False
+
+
+def _asking(ask: Callable[[Any], bool], cancel: threading.Event) -> Callable[[Any], bool]:
+    """The same question, where Ctrl-C is a no, and ends the request."""
+
+    def asked(what: Any) -> bool:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return ask(what)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            cancel.set()
+            return False
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    return asked
 
 
 @contextlib.contextmanager

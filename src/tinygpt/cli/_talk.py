@@ -51,15 +51,17 @@ def talk(config: ChatConfig, out: Output) -> None:
         raise DataError(f"none of {refused} messages was answered", hint="the errors are above")
 
 
-def lines(*, quiet: bool) -> Iterator[str]:
-    """What the person types, with line editing on a terminal, until the end of input."""
+def lines(*, quiet: bool, forgets: bool = True) -> Iterator[str]:
+    """What the person types, with line editing on a terminal, until the end of input. forgets: the command
+    knows /reset."""
     terminal = sys.stdin.isatty()
     if terminal:
         import readline  # from now on input() has editing and history
 
         readline.set_auto_history(True)
         if not quiet:
-            print("type a message; /reset forgets, /quit ends", file=sys.stderr)
+            reset = "/reset forgets, " if forgets else ""
+            print(f"type a message; {reset}/quit ends", file=sys.stderr)
     while True:
         try:
             text = (input("> ") if terminal else input()).strip()

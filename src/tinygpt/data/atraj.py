@@ -154,12 +154,12 @@ class Writer:
 
     @classmethod
     def again(cls, path: Path, to_bytes: Callable[[int], bytes] | None = None) -> tuple[Writer, Trajectory]:
-        """Go on with a file, and what is in it: a last line that is not whole, and an end, are cut off."""
+        """Go on with a file, and what was in it: a last line that is not whole, and an end, are cut off."""
         found = read(path)
         if found.header.source == "v1":
             raise DataError(f"{path} has version 1, which nothing is added to")
         whole = path.read_bytes().splitlines(keepends=True)[: 1 + len(found.steps)]
-        return cls.more(path, sum(map(len, whole)), to_bytes), dataclasses.replace(found, end=None)
+        return cls.more(path, sum(map(len, whole)), to_bytes), found
 
     @classmethod
     def more(

@@ -25,7 +25,7 @@ def writer(config: Config, entries: Entries, events: Events) -> tuple[Writer, En
     """Who writes; the engine where that is a model of this process."""
     if config.endpoint:
         name = "" if str(config.model) == "." else str(config.model)
-        return RemoteWriter(config.endpoint, name, config.seeded()), None
+        return RemoteWriter(config.endpoint, name, config.seeded(), events), None
     engine = open_engine(config.model, config, events, config.packing)
     engine.drafter = _drafters.Drafters(config, config.model, events)(engine)
     lane = config.lane(engine, config.model, config, events)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from tinygpt.agent.escalate import without
 from tinygpt.agent.turn import Message, Said, Turn
 from tinygpt.core.errors import RemoteError
+from tinygpt.core.events import Events
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs._asking import fields
 from tinygpt.runs._openai import Client
 from tinygpt.runs._remote_endpoint import spelled
-from tinygpt.runs._streamed import Chunks
-from tinygpt.runs._wire import Cancelled, Stalled, Wire, watched
+from tinygpt.runs._streamed import Chunks, sound
+from tinygpt.runs._wire import Cancelled, Stalled, Wire, pause, watched
 from tinygpt.serve import calls
 
 SECONDS = 300.0  # without a word
@@ -24,10 +28,17 @@ class RemoteWriter:
     """Asks a server; the ids of what it reads and writes are not known, nor how long its context is. `model`:
     its name there, "" for the first that is listed."""
 
-    def __init__(self, url: str, model: str, sampling: SampleConfig) -> None:
-        self._client = Client(url, seconds=SECONDS)
+    def __init__(self, url: str, model: str, sampling: SampleConfig, events: Events) -> None:
+        self._client = Client(url, seconds=SECONDS, pause=self._wait)
+        self._events, self._cancel = events, threading.Event()
         self.model = model or self._client.model()
         self.sampling = sampling
+
+    def _wait(self, seconds: float) -> None:
+        self._events.note(
+            f"{self._client.url} does not answer now; asked again in {seconds:.1f} s", "warning"
+        )
+        pause(seconds, self._cancel)
 
     def room(self, max_tokens: int) -> int | None:
         return None
@@ -43,13 +54,16 @@ class RemoteWriter:
     def write(self, turn: Turn) -> Said:
         """One turn. RemoteError where none comes; what comes in part is cut off by its error."""
         began = time.perf_counter()
-        heard = _Heard()
+        heard, self._cancel = _Heard(), turn.cancel
         body = self._body(turn)
         reason = ""
         try:
             reason = self._client.insisting(lambda: self._read(body, heard, turn))
         except Cancelled:
             reason = "cancelled"
+        except RemoteError as error:  # servers repeat the key that they were shown
+            key = os.environ.get("OPENAI_API_KEY", "")
+            raise RemoteError(without(key, error.message), hint=error.hint) from None
         return self._said(heard, reason, turn, time.perf_counter() - began)
 
     def _body(self, turn: Turn) -> dict[str, Any]:
@@ -63,6 +77,8 @@ class RemoteWriter:
 
     def _read(self, body: dict[str, Any], heard: _Heard, turn: Turn) -> str:
         """Listen to the end; how it ended."""
+        if heard.text:
+            turn.on_text("\n")  # what was told of a stream that broke is no beginning of this one
         heard.clear()
         wire = Wire()
         source = self._client.events(heard.PATH, body, wire)
@@ -91,16 +107,18 @@ class RemoteWriter:
         return Said(
             message=message, finish_reason="stop" if reason == "tool_calls" else reason,
             error="" if reason == "cancelled" else error or heard.why, n_prompt=heard.n_in or 0,
-            n_written=heard.n_out or 0, seconds=seconds,
+            n_written=heard.n_pieces if heard.n_out is None else heard.n_out, seconds=seconds,
         )  # fmt: skip
 
 
 class _Heard(Chunks):
-    """A streamed answer with its calls."""
+    """A streamed answer with its calls. n_pieces: events that said something, which a server that tells no
+    tokens is counted by: each has one or more."""
 
     def __init__(self) -> None:
         super().__init__()
         self._calls: dict[int, list[str]] = {}  # id, name, arguments as text
+        self.n_pieces = 0
 
     def clear(self) -> None:
         """Another attempt begins."""
@@ -108,12 +126,16 @@ class _Heard(Chunks):
 
     def _add(self, found: dict[str, Any]) -> str:
         for choice in found.get("choices") or ():
-            for part in (choice.get("delta") or {}).get("tool_calls") or ():
+            delta = choice.get("delta") or {}
+            self.n_pieces += bool(delta.get("content") or delta.get("tool_calls"))
+            for part in delta.get("tool_calls") or ():
                 at = part.get("index")
+                if not isinstance(at, int | None):
+                    raise TypeError("an index is a number")
                 one = self._calls.setdefault(len(self._calls) if at is None else at, ["", "", ""])
                 function = part.get("function") or {}
-                one[0] = part.get("id") or one[0]
-                one[1] += function.get("name") or ""
+                one[0] = sound(str(part.get("id") or "")) or one[0]
+                one[1] += sound(function.get("name") or "")
                 one[2] += function.get("arguments") or ""
         return super()._add(found)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tinygpt.agent import mcp, toolbox
 from tinygpt.agent.builtin._job import Place
-from tinygpt.agent.escalate import Confirm, Escalation, Price
+from tinygpt.agent.escalate import NAME, Confirm, Escalation, Price
 from tinygpt.agent.policy import Policy
 from tinygpt.agent.workspace import Workspace
 from tinygpt.core.errors import ConfigError
@@ -28,7 +28,9 @@ def policy(config: Config, confirm: Callable[[str], bool] | None, open_: ExitSta
     for path in (config.transcript, config.resume, config.trajectory_dir):
         if path is not None:
             workspace.protect(path)
-    place = Place(workspace=workspace, test_command=tuple(shlex.split(config.test_command)))
+    if config.key_file is not None:
+        workspace.hide(config.key_file)
+    place = Place(workspace=workspace, test_command=_words(config.test_command))
     box = toolbox.load(config.tools, place)
     tools = list(box.tools)
     if box.servers:
@@ -36,6 +38,14 @@ def policy(config: Config, confirm: Callable[[str], bool] | None, open_: ExitSta
             workspace.protect(path)
         tools += open_.enter_context(mcp.open(box.servers, note=events.note)).tools
     return Policy(tools, config.rules, confirm=confirm)
+
+
+def _words(command: str) -> tuple[str, ...]:
+    """A command as it is typed, in its words."""
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise ConfigError(f"--test-command {command!r} cannot be read: {error}") from error
 
 
 class Route:
@@ -72,4 +82,8 @@ def escalation(
     """The stronger model, where one is given; a key that is missing is said here."""
     if (target := config.target) is None:
         return None
+    if any(entry["function"]["name"] == NAME for entry in tools):
+        raise ConfigError(
+            f"a tool is called '{NAME}', as that by which a stronger model is asked", hint="rename it"
+        )
     return Escalation(open_cloud(target, events), confirm, Price.of(config.price), tools=tools)

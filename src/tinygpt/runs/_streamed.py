@@ -40,7 +40,7 @@ class Heard:
             found = table.parse(data)
             if not isinstance(found, dict):
                 raise DataError("no object")
-            piece = self._add(found)
+            piece = sound(self._add(found))
         except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise RemoteError(f"an event of the server cannot be read: {data[:200]}") from error
         self.text += piece
@@ -74,8 +74,8 @@ class Chunks(Heard):
         if found.get("error"):
             raise RemoteError(f"the server broke off: {message_of(found)}")
         usage = found.get("usage") or {}
-        self.n_in = usage.get("prompt_tokens", self.n_in)
-        self.n_out = usage.get("completion_tokens", self.n_out)
+        self.n_in = _count(usage.get("prompt_tokens"), self.n_in)
+        self.n_out = _count(usage.get("completion_tokens"), self.n_out)
         text = ""
         for choice in found.get("choices") or ():
             delta = choice.get("delta") or {}
@@ -128,11 +128,11 @@ class Events(Heard):
     def _usage(self, usage: Any) -> None:
         """Tokens: those read from a cache, or written to it, are read, too."""
         told = usage or {}
-        parts = [told.get(f"{kind}input_tokens") for kind in ("", "cache_creation_", "cache_read_")]
+        kinds = ("", "cache_creation_", "cache_read_")
+        parts = [_count(told.get(f"{kind}input_tokens"), None) for kind in kinds]
         if parts[0] is not None:
             self.n_in = sum(part or 0 for part in parts)
-        if told.get("output_tokens") is not None:
-            self.n_out = told["output_tokens"]
+        self.n_out = _count(told.get("output_tokens"), self.n_out)
 
     @staticmethod
     def body(
@@ -141,3 +141,13 @@ class Events(Heard):
         """A request."""
         body = {"model": model, **_anthropic.body(messages, tools), **most, "stream": True}
         return body | ({"tool_choice": {"type": "none"}} if tools else {})
+
+
+def sound(text: str) -> str:
+    """Text that UTF-8 can write: JSON can spell half of a surrogate pair, which no file takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _count(told: Any, before: int | None) -> int | None:
+    """A number of tokens; what is none says nothing."""
+    return told if isinstance(told, int) and not isinstance(told, bool) else before

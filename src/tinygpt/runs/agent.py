@@ -19,6 +19,8 @@ from tinygpt.data import atraj
 from tinygpt.runs import _agent_begin, _agent_tools, _drafters
 from tinygpt.runs._agent_settings import Config as Config
 
+ANSWERED, UNASKED, FAILED = "answered", "unknown", "error"  # ends of which the loop says nothing
+
 
 class Session:
     """A conversation with an agent. `confirm` asks the person about a call (None: there is nobody to ask),
@@ -54,20 +56,23 @@ class Session:
                 route=_agent_tools.route(config, [entry["function"]["name"] for entry in offered]),
             )  # fmt: skip
             self._escalation = escalation
-            self._outcome = "answered"
+            self._outcome = UNASKED
             self._opened = opened.pop_all()
 
     def go_on(self) -> Answer | None:
         """With --resume: what was cut off is finished; None where nothing was, or without it."""
         if self._past is None:
             return None
+        self._outcome = FAILED
         contexts = [[*before, *(step.ids or ())] for step, before in self._past.contexts()]
         answer = self.agent.go_on(messages_of(self._past.steps), contexts[-1] if contexts else [])
-        self._outcome = self._outcome if answer is None else answer.outcome
+        ended = self._past.end.outcome if self._past.end is not None else ANSWERED
+        self._outcome = ended if answer is None else answer.outcome
         return answer
 
     def ask(self, request: str) -> Answer:
         """Work on a request."""
+        self._outcome = FAILED  # until it is more
         answer = self.agent.ask(request)
         self._outcome = answer.outcome
         return answer
@@ -110,9 +115,21 @@ def _appended(path: Path | None) -> IO[str] | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o600)
-        return path.open("a", encoding="utf-8")
+        file = path.open("a", encoding="utf-8")
+        if _is_cut(path):
+            file.write("\n")  # a line that a crash cut off must not spoil the next one
+        return file
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
+    if not path.is_file() or not (size := path.stat().st_size):  # a pipe, or nothing
+        return False
+    with path.open("rb") as file:
+        file.seek(size - 1)
+        return file.read(1) != b"\n"
 
 
 def _system(config: Config) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinygpt.core.errors import DataError
-from tinygpt.data.message import to_call
+from tinygpt.data.message import json_of, to_call
 from tinygpt.data.template import _calls
 
 Call = dict[str, Any]  # name, arguments (an object)
@@ -96,8 +96,8 @@ def arguments(text: str) -> dict[str, Any]:
     """The arguments of a call that was written, as an object. What is none goes into one as it is, so that
     whoever called sees it, and a conversation can go on."""
     try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        found = json_of(json.loads(text or "{}"), "arguments")  # no NaN, and text that UTF-8 can write
+    except (ValueError, RecursionError, DataError):
         found = None
     return found if isinstance(found, dict) else {"_raw": text}
 

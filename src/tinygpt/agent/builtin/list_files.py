@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
-from tinygpt.agent.builtin._job import Job, answered, schema
+from tinygpt.agent.builtin._job import Failure, Job, answered, schema
 from tinygpt.agent.tool import Outcome
 
 EFFECTS = frozenset({"read"})
@@ -18,6 +18,7 @@ PARAMETERS = schema(
 )
 MOST = 2000  # lines
 SEEN = 200_000  # entries that are looked at
+LONGEST = 1024  # letters of a pattern
 
 
 def call(arguments: Mapping[str, Any], job: Job) -> Outcome:
@@ -25,6 +26,8 @@ def call(arguments: Mapping[str, Any], job: Job) -> Outcome:
     path, pattern = str(arguments.get("path") or "."), arguments.get("pattern")
 
     def work() -> str:
+        if pattern is not None and len(pattern) > LONGEST:
+            raise Failure(f"the pattern has more than {LONGEST} letters, and no name has")
         lines: list[str] = []
         for n, item in enumerate(job.workspace.walk(path, deep=bool(arguments.get("recursive")))):
             if len(lines) >= MOST or n >= SEEN or job.cancel.is_set():

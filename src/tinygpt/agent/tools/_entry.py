@@ -76,7 +76,8 @@ class Entry:
         if found is None and isinstance(schema, Mapping) and ("enum" in schema or "const" in schema):
             values = [schema["const"]] if "const" in schema else schema["enum"]
             return frozenset({"string"} if all(_plain(v) for v in values) else {"object"})
-        return frozenset([found] if isinstance(found, str) else found or ())
+        kinds = [found] if isinstance(found, str) else found
+        return frozenset(str(one) for one in kinds) if isinstance(kinds, list) else frozenset()
 
     def spelled(self, template: _template.Template, *, lists: bool) -> None:
         """A fault where an argument cannot be written as text, or a list's place is not one of its own."""
@@ -87,7 +88,8 @@ class Entry:
             if piece.spread:
                 if not lists or len(template) != 1:
                     raise self.fault(f"{{{piece.name}...}} must stand by itself, in a list")
-                inner = self.properties[piece.name].get("items")
+                schema = self.properties[piece.name]
+                inner = schema.get("items") if isinstance(schema, Mapping) else None
                 plain = isinstance(inner, Mapping) and inner.get("type") in PLAIN
                 if "array" not in kinds or kinds - {"null", "array"} or not plain:
                     raise self.fault(

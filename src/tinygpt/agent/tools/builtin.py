@@ -63,7 +63,10 @@ def _command(entry: Entry, given: Mapping[str, Any], place: Place) -> tuple[str,
         return ()
     command = given.get("command", list(place.test_command))
     if isinstance(command, str):
-        command = shlex.split(command)
+        try:
+            command = shlex.split(command)
+        except ValueError as error:
+            raise entry.fault(f"the command {command!r} cannot be read: {error}") from error
     if not isinstance(command, list) or not command or not all(isinstance(one, str) for one in command):
         raise entry.fault("run_tests needs the command to run", hint='such as ["pytest", "-q"]')
     return tuple(command)
