@@ -49,6 +49,7 @@ KEY = "aB3dE5gH7jK9mN1pQ3sT5vW7"
         ("postgres://app:s3cr3t@pw7@db.acme.io/x", "password"),
         (f"https://{KEY}@git.acme.io/x", "password"),
         (base64.b64encode(b"sk-ant-api03-" + b"a1B2c" * 6).decode(), "anthropic"),
+        ("a\\n" + base64.b64encode(b"sk-ant-api03-" + b"a1B2c" * 6).decode(), "anthropic"),
         (base64.b64encode(b"A=1\nDB_PASSWORD=Tr0ub4dor3x9\n").decode(), "assigned"),
     ],
 )

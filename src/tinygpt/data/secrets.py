@@ -22,7 +22,8 @@ Find = tuple[int, int, str]
 
 # What a shape does not begin behind. The letter of an escape of JSON, as in "\\nAKIA...", is none.
 _ALONE = re.compile(r"\(\?<!(\[[^\]]*\])\)")
-_ESCAPE = re.compile(r".*\\(?:[nrtbf]|u[0-9a-fA-F]{4})$", re.DOTALL)
+_ESCAPED = re.compile(r"\\(?:[nrtbf]|u[0-9a-fA-F]{4})")
+_BEHIND = re.compile(rf".*{_ESCAPED.pattern}$", re.DOTALL)
 _B64URL = r"[A-Za-z0-9_-]"
 
 
@@ -176,11 +177,13 @@ def find(text: str) -> list[Find]:
     found: list[Find] = []
     _gather(found, text)
     for one in _BASE64.finditer(text):
-        inner: list[Find] = []
-        if _mixed(one[0]):
-            _gather(inner, _decoded(one[0]))
+        start, inner = one.start(), list[Find]()
+        if text[start - 1 : start] == "\\" and (escape := _ESCAPED.match(text, start - 1)):
+            start = escape.end()
+        if _mixed(said := text[start : one.end()]):
+            _gather(inner, _decoded(said))
         if inner:
-            _add(found, (*one.span(), inner[0][2]))
+            _add(found, (start, one.end(), inner[0][2]))
     return sorted(found)
 
 
@@ -218,7 +221,7 @@ def _gather(found: list[Find], text: str) -> None:
 def _glued(text: str, at: int, front: str) -> bool:
     """Whether what begins at a place is only the rest of a word."""
     before = text[max(0, at - 7) : at]
-    return bool(front and re.match(front, before[-1:])) and not _ESCAPE.match(before)
+    return bool(front and re.match(front, before[-1:])) and not _BEHIND.match(before)
 
 
 def _opaque(said: str) -> bool:
