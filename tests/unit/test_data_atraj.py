@@ -168,6 +168,8 @@ def test_version_1_is_read(tmp_path: Path) -> None:
         ('{"step": {"role": "user"}}', ":2: 'content'"),
         ('{"step": {"role": "user", "content": "", "idz": []}}', "unknown key 'idz'"),
         ('{"step": {"role": "user", "content": "", "ids": [1], "logprobs": []}}', "0 log-prob.* for 1 ids"),
+        ('{"step": {"role": "user", "content": "", "ids": [1], "n_kept": 9}}', "'n_kept' is 9 of"),
+        ('{"step": {"role": "user", "content": "", "ids": [1], "n_kept": -1}}', "'n_kept' is -1"),
         ('{"other": 1}', "neither a step nor an end"),
         ("{", ":2 is no JSON object"),
     ],
@@ -176,6 +178,23 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, line: str, message
     path = tmp_path / "x.atraj"
     path.write_text('{"atraj": 2, "id": "x"}\n' + line + '\n{"end": {"outcome": "answered"}}\n')
     with pytest.raises(DataError, match=message):
+        atraj.read(path)
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        ({"tool_call": "x"}, r"steps\[0\]: 'tool_call' must be an object, got text"),
+        ({"tool_call": {"name": "x", "arguments_json": "{bad"}}, "'arguments_json' is not JSON"),
+        ({"tool_call": {"name": "x", "arguments_json": 5}}, "'arguments_json' is not JSON"),
+        ({"tool_result": [1]}, "'tool_result' must be an object, got a list"),
+        ({"tool_result": {"name": "x", "duration_sec": "fast"}}, "'seconds'"),
+    ],
+)
+def test_what_is_wrong_in_version_1_is_said(tmp_path: Path, step: dict[str, object], why: str) -> None:
+    path = tmp_path / "x.atraj"
+    path.write_text(json.dumps({"version": 1, "steps": [{"role": "tool", "content": "", **step}]}))
+    with pytest.raises(DataError, match=why):
         atraj.read(path)
 
 

@@ -254,3 +254,16 @@ def test_spans_without_a_chat_are_no_bad_ones(tmp_path: Path) -> None:
     )
     assert not list(otel.read([path], lambda place, why: told.append(why)))
     assert told == ["a span without a trace's id", "a part of type 'blob' cannot be learned, only text"]
+
+
+def test_spans_whose_messages_were_not_recorded_are_told(tmp_path: Path) -> None:
+    path, told = tmp_path / "spans.jsonl", list[str]()
+    mute = {"traceId": "t", "name": "chat m", "attributes": {"gen_ai.operation.name": "chat"}}
+    path.write_text("".join(json.dumps({**mute, "spanId": id}) + "\n" for id in "12"))
+    assert not list(otel.read([path], lambda place, why: told.append(why)))
+    assert told == ["its messages were not recorded"] * 2
+    foreign = {"traceId": "t", "spanId": "1", "name": "llm", "attributes": {"llm.input_messages": "x"}}
+    path.write_text(json.dumps({**foreign, "events": [{"name": "first token"}]}) + "\n")
+    told.clear()
+    assert not list(otel.read([path], lambda place, why: told.append(why)))
+    assert told == ["no span says anything by the conventions for generative models (gen_ai.*)"]

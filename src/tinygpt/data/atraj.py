@@ -269,6 +269,7 @@ def read(path: Path) -> Trajectory:
     steps: list[Step] = []
     end: End | None = None
     lost = 0
+    size: int | None = 0
     for number, line in enumerate(lines[1:], 2):
         where = f"{path}:{number}"
         try:
@@ -280,7 +281,13 @@ def read(path: Path) -> Trajectory:
                 raise DataError(f"{where} is no JSON object", hint="only the last line may be cut off")
             lost += 1
         elif "step" in value:
-            steps.append(_step(value["step"], where))
+            steps.append(step := _step(value["step"], where))
+            if step.ids is None or size is None:
+                size = None  # nothing more is known of the context
+            elif not 0 <= step.n_kept <= size:
+                raise DataError(f"{where}: 'n_kept' is {step.n_kept} of a context of {size} ids")
+            else:
+                size = step.n_kept + len(step.ids)
         elif "end" in value:
             end = _typed(End, value["end"], where)
         else:
@@ -307,18 +314,29 @@ def _version_1(path: Path, text: str) -> Trajectory:
         if not isinstance(one, dict):
             raise DataError(f"{where} must be an object, got {kind_of(one)}")
         given: dict[str, Any] = {"role": one.get("role"), "content": one.get("content") or ""}
-        if call := one.get("tool_call"):
-            arguments = table.parse(call.get("arguments_json") or "{}")
+        if call := _object(one, "tool_call", where):
+            try:
+                arguments = table.parse(call.get("arguments_json") or "{}")
+            except (DataError, TypeError) as error:
+                raise DataError(f"{where}: 'arguments_json' is not JSON") from error
             given["calls"] = [{"name": call.get("name"), "arguments": arguments}]
-        if result := one.get("tool_result"):
+        if result := _object(one, "tool_result", where):
             kept = {k: result[k] for k in ("stdout", "stderr", "exit_code") if k in result}
             given |= {"name": result.get("name") or "", "result": kept}
-            given["seconds"] = float(result.get("duration_sec") or 0.0)
+            given["seconds"] = result.get("duration_sec") or 0.0
         if isinstance(one.get("reward"), int | float):
             given["reward"] = {"reward": float(one["reward"])}
         steps.append(_step(given, where))
-    summary = found.get("summary") or {}
+    summary = _object(found, "summary", str(path))
     return Trajectory(header, steps, End(outcome=str(summary.get("outcome") or "unknown"), summary=summary))
+
+
+def _object(value: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    """What a key holds; nothing where it is not there."""
+    found = value.get(key) or {}
+    if not isinstance(found, dict):
+        raise DataError(f"{where}: '{key}' must be an object, got {kind_of(found)}")
+    return found
 
 
 def _step(value: Any, where: str) -> Step:

@@ -84,6 +84,12 @@ def values(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         line, at = line + text.count("\n", at, rest.end()), rest.end()
 
 
+def why(path: Path, error: DataError) -> str:
+    """What an error says, without the name of the file, so that the same of many files counts as one."""
+    said = error.message.replace(f"{path}: ", "").replace(f"{path}:", "line ")
+    return said.replace(f"{path} ", "")
+
+
 def parsed(value: Any) -> Any:
     """A value that may be JSON text."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
