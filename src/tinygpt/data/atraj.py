@@ -55,6 +55,12 @@ class Header:
     tools_hash: str = ""
     sampling: dict[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def has_its_tools(self) -> bool:
+        """Whether the tools are those of their hash, as far as secrets that were taken out let that be
+        said."""
+        return not self.tools_hash or MASK in str(self.tools) or hash_of(self.tools) == self.tools_hash
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
