@@ -178,6 +178,8 @@ def test_better_and_worse_runs_are_learned_as_preferences(mode: str, root: Path,
         if mode == "dpo":
             ids = row["_meta"]["chosen"]["trace"], row["_meta"]["rejected"]["trace"]
             assert ids in (("own1", "own2"), ("other1", "other2")) and row["_meta"]["scores"] == [1.0, 0.0]
+            made = next(stage for stage in found["stages"] if stage["name"] == "pairs")
+            assert made["n_in"] == made["notes"]["traces of a pair"] * made["n_out"] == 4
         else:
             assert row["label"] == row["_meta"]["trace"].endswith("1")
     more = ("--loss-type", "kto") if mode == "kto" else ()

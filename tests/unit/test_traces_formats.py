@@ -45,7 +45,16 @@ def test_values_of_files_however_they_are_laid(tmp_path: Path) -> None:
 
 
 def test_files_of_folders(tmp_path: Path) -> None:
-    for name in ("b/x.atraj", "a.jsonl", ".hidden.jsonl", "a.card.json", "notes.txt", "c.json.gz"):
+    names = (
+        "b/x.atraj",
+        "a.jsonl",
+        ".hidden.jsonl",
+        "made.jsonl",
+        "made.card.json",
+        "notes.txt",
+        "c.json.gz",
+    )
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     found = [str(p.relative_to(tmp_path)) for p in _values.find([tmp_path])]

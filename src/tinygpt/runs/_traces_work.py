@@ -176,7 +176,10 @@ class Work:
         if self.config.mode == "dpo":
             told = {"alone with its prompt": pairs.n_alone, "not better by the margin": pairs.n_close}
             dropped = {why: k for why, k in told.items() if k}
-            found.append(card.Stage(name="pairs", n_in=found[-1].n_out, n_out=n, dropped=dropped))
+            notes = {"traces of a pair": 2}
+            found.append(
+                card.Stage(name="pairs", n_in=found[-1].n_out, n_out=n, dropped=dropped, notes=notes)
+            )
         return found
 
     def sources(self, found: Sequence[Path]) -> list[card.Source]:
