@@ -301,25 +301,6 @@ def test_a_request_has_its_arguments_in_their_places(work: Path, monkeypatch: py
     assert second == "/v1/1.json?fixed=a%20b" and json.loads(least) == {"id": "id 1", "list": [1, None]}
 
 
-def test_what_the_environment_gave_is_hidden_in_what_a_tool_says(
-    work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No shape of a key is needed: the value itself is known."""
-    monkeypatch.setenv("SERVICE_KEY", "correct horse")
-    monkeypatch.setenv("PLACE", str(work))
-    show = "import os, sys; print(os.environ); print(os.environ, file=sys.stderr)"
-    program = called(tool(work, _exec_args=[sys.executable, "-c", show], _env=["SERVICE_KEY", "PLACE"]))
-    for said in (program.stdout, program.stderr):
-        assert "correct horse" not in said and "'[SERVICE_KEY]'" in said and str(work) in said
-
-    def echo(to: http.server.BaseHTTPRequestHandler) -> None:
-        saying(200, to.headers["X-Key"].encode())(to)
-
-    with serving(echo) as (url, _):
-        http_ = {"url": f"{url}/x", "headers": {"X-Key": "${SERVICE_KEY}"}}
-        assert called(tool(work, _env=["SERVICE_KEY"], _http=http_)).stdout == "[SERVICE_KEY]"
-
-
 def test_a_redirect_on_the_same_host_is_followed(work: Path) -> None:
     def answer(to: http.server.BaseHTTPRequestHandler) -> None:
         again = to.path == "/round"
