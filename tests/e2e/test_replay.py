@@ -81,6 +81,11 @@ def test_what_differs_is_told(traces: tuple[Path, Path, Engine], tmp_path: Path)
     (tmp_path / "t001.atraj").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = tinygpt("replay", tmp_path, "--model", model)
     assert done.code == 1 and "is not that of its tokens" in done.out
+    lines = [json.loads(line) for line in (folder / "t001.atraj").read_text().splitlines()]
+    lines[0]["tools_hash"] = atraj.hash_of([{"name": "another"}])
+    (tmp_path / "t001.atraj").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = tinygpt("replay", tmp_path, "--model", model)
+    assert done.code == 1 and "the tools are not those of their hash" in done.out
 
 
 def test_what_is_not_compared_is_counted(traces: tuple[Path, Path, Engine], tmp_path: Path) -> None:

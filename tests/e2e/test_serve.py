@@ -104,6 +104,16 @@ def test_conversations_of_every_surface_are_kept_and_replay(tmp_path: Path) -> N
         }  # fmt: skip
         said = ask(live, "/api/chat", asked)[1]
         assert ask(live, "/api/chat", {**asked, "messages": [hi, said["message"], more]})[0] == 200
+        for path, odd in (
+            ("/v1/chat/completions", {"model": KEY, "messages": [hi]}),
+            ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": KEY, "content": ""}]}),
+            ("/v1/messages", {"model": "tiny", "max_tokens": 1, "messages": [{"role": KEY, "content": ""}]}),
+            ("/v1/responses", {"model": "tiny", "input": [{"type": KEY}]}),
+            ("/api/chat", {"model": KEY, "messages": [hi]}),
+            (f"/v1/{KEY}", {}),
+        ):
+            status, told = ask(live, path, odd)
+            assert status in (400, 404) and KEY not in json.dumps(told) and "[SECRET]" in json.dumps(told)
         files = sorted((tmp_path / "traces").iterdir())
         assert KEY not in live.log.read_text() and len(files) == 4
     for path in files:

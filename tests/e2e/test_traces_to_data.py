@@ -178,6 +178,8 @@ def test_better_and_worse_runs_are_learned_as_preferences(mode: str, root: Path,
         if mode == "dpo":
             ids = row["_meta"]["chosen"]["trace"], row["_meta"]["rejected"]["trace"]
             assert ids in (("own1", "own2"), ("other1", "other2")) and row["_meta"]["scores"] == [1.0, 0.0]
+            made = next(stage for stage in found["stages"] if stage["name"] == "pairs")
+            assert made["n_in"] == made["notes"]["traces of a pair"] * made["n_out"] == 4
         else:
             assert row["label"] == row["_meta"]["trace"].endswith("1")
     more = ("--loss-type", "kto") if mode == "kto" else ()
@@ -197,6 +199,17 @@ def test_only_what_is_good_enough(root: Path, tmp_path: Path) -> None:
     done = tinygpt("traces-to-data", root / "traces", "--out", tmp_path / "no.jsonl", "--task", "other")
     refused(done, "no row is left of 5 traces: 5 another task", hint="--dry-run")
     assert not (tmp_path / "no.jsonl").exists()
+
+
+def test_a_better_run_that_says_the_same_is_no_duplicate_of_one_left_out(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    rows = [{"messages": said, "success": good_, "reward": float(good_)} for good_ in (False, True, True)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for more in (("--success-only",), ("--min-reward", "reward=1")):
+        line = ("traces-to-data", tmp_path / "log.jsonl", "--out", tmp_path / "rows.jsonl", "--force", *more)
+        stages = {stage["name"]: stage for stage in good(*line, "--json").json["stages"]}
+        assert stages["exact"]["dropped"] == {"a duplicate": 1} and stages["worth"]["n_out"] == 1
+        assert [row["_meta"]["success"] for row in lines(tmp_path / "rows.jsonl")] == [True]
 
 
 def test_a_judge_gives_marks(root: Path, tmp_path: Path) -> None:
@@ -229,7 +242,14 @@ def test_bad_files_are_counted_and_told(root: Path, tmp_path: Path) -> None:
         '{"messages": [{"role": "user", "content": "Hi"}], "response": "Ho"}\n{"x"\n'
     )
     (tmp_path / "b.jsonl").write_text('{"text": "no trace"}\n')
-    done = good("traces-to-data", tmp_path, "--out", tmp_path / "out" / "rows.jsonl")
-    assert "read: 2 of 3 rows left out" in done.err and "no format that is known" in done.err
+    (tmp_path / "c.jsonl").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "d.json").write_text("no JSON")
+    for name in ("e", "f"):
+        (tmp_path / f"{name}.atraj").write_text('{"atraj": 2}\n')
+    done = good("traces-to-data", tmp_path, "--out", tmp_path / "out" / "rows.jsonl", "--json")
+    assert "read: 6 of 7 rows left out" in done.err and "no format that is known" in done.err
     assert len(lines(tmp_path / "out" / "rows.jsonl")) == 1
+    dropped = done.json["stages"][0]["dropped"]
+    assert dropped["line N: 'id': field required"] == 2, "the same fault of two files"
+    assert any("not UTF" in why for why in dropped) and sum(dropped.values()) == 6
     refused(tinygpt("traces-to-data", tmp_path / "none", "--out", tmp_path / "o.jsonl"), "there is no file")

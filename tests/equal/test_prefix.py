@@ -275,6 +275,7 @@ def test_a_restarted_process_goes_on_and_what_is_broken_is_passed_over(tmp_path:
     (tmp_path / f".a{ENDING}.tinygpt.tmp-{2**30}").write_text("of one that was killed as it wrote")
     wanted = ask(Folder(tmp_path, 1 << 20), prompt)
     files = sorted(tmp_path.glob(f"*{ENDING}"))
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}, "what was said is in them"
     assert len(files) == 2 and not list(tmp_path.glob(".*"))
     heard = MemorySink()
     again = ask(Folder(tmp_path, 1 << 20, Events(heard)), prompt)

@@ -99,6 +99,42 @@ def test_secrets_are_in_no_text_and_in_no_id(tmp_path: Path) -> None:
     assert first.calls[0]["arguments"] == {"password": MASK, "n": 1}
 
 
+def test_the_end_of_a_secret_that_is_written_again_is_hidden_too(tmp_path: Path) -> None:
+    """A template that writes a turn in other tokens gives the next step the end of what was said in it."""
+    said, more = f"use {KEY}", f"{KEY[9:]} now"
+    steps = [
+        Step(role="assistant", content="", text=said, ids=[ord(c) for c in said]),
+        Step(role="tool", content="", text=more, ids=[ord(c) for c in more], n_kept=len(said) - len(KEY[9:])),
+    ]
+    path = write(tmp_path, steps[:1])
+    again, _ = Writer.again(path, to_bytes)
+    again.close()
+    size = path.stat().st_size
+    writer = Writer.more(path, size, to_bytes, context=steps[0].ids or [])
+    writer.step(steps[1])
+    writer.end(End(outcome="answered", summary={"said": KEY}))
+    assert KEY[9:] not in path.read_text()
+    found = atraj.read(path).steps[1]
+    assert found.text == f"{MASK} now" and found.redacted
+    assert found.ids == [REDACTED] * len(KEY[9:]) + [ord(c) for c in " now"]
+
+
+def test_secrets_in_json_are_judged_with_what_stands_beside_them() -> None:
+    value = {
+        "argv": ["run", "--api-key", "q7Rt2LmZ9xVb4NcK8pWd3HsJ"],
+        "env": [{"name": "DB_PASSWORD", "value": "Tr0ub4dor3x9"}, {"name": "PLACE", "value": "Tr0ub4dor3x9"}],
+    }
+    assert atraj.masked_json(value) == {
+        "argv": ["run", "--api-key", MASK],
+        "env": [{"name": "DB_PASSWORD", "value": MASK}, {"name": "PLACE", "value": "Tr0ub4dor3x9"}],
+    }
+
+
+def test_no_part_of_a_step_keeps_a_secret() -> None:
+    step = Step(role="tool", content=KEY, name=KEY, call_id=KEY, text=KEY, error=KEY)
+    assert KEY not in json.dumps(dataclasses.asdict(atraj.redacted(step, None)))
+
+
 def test_without_the_bytes_of_ids_a_step_with_a_secret_has_none() -> None:
     step = Step(role="user", content=KEY, ids=[1, 2])
     assert atraj.redacted(step, None) == Step(role="user", content=MASK, redacted=True)
@@ -132,6 +168,8 @@ def test_version_1_is_read(tmp_path: Path) -> None:
         ('{"step": {"role": "user"}}', ":2: 'content'"),
         ('{"step": {"role": "user", "content": "", "idz": []}}', "unknown key 'idz'"),
         ('{"step": {"role": "user", "content": "", "ids": [1], "logprobs": []}}', "0 log-prob.* for 1 ids"),
+        ('{"step": {"role": "user", "content": "", "ids": [1], "n_kept": 9}}', "'n_kept' is 9 of"),
+        ('{"step": {"role": "user", "content": "", "ids": [1], "n_kept": -1}}', "'n_kept' is -1"),
         ('{"other": 1}', "neither a step nor an end"),
         ("{", ":2 is no JSON object"),
     ],
@@ -140,6 +178,23 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, line: str, message
     path = tmp_path / "x.atraj"
     path.write_text('{"atraj": 2, "id": "x"}\n' + line + '\n{"end": {"outcome": "answered"}}\n')
     with pytest.raises(DataError, match=message):
+        atraj.read(path)
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        ({"tool_call": "x"}, r"steps\[0\]: 'tool_call' must be an object, got text"),
+        ({"tool_call": {"name": "x", "arguments_json": "{bad"}}, "'arguments_json' is not JSON"),
+        ({"tool_call": {"name": "x", "arguments_json": 5}}, "'arguments_json' is not JSON"),
+        ({"tool_result": [1]}, "'tool_result' must be an object, got a list"),
+        ({"tool_result": {"name": "x", "duration_sec": "fast"}}, "'seconds'"),
+    ],
+)
+def test_what_is_wrong_in_version_1_is_said(tmp_path: Path, step: dict[str, object], why: str) -> None:
+    path = tmp_path / "x.atraj"
+    path.write_text(json.dumps({"version": 1, "steps": [{"role": "tool", "content": "", **step}]}))
+    with pytest.raises(DataError, match=why):
         atraj.read(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 
 import pytest
@@ -30,6 +31,26 @@ KEY = "aB3dE5gH7jK9mN1pQ3sT5vW7"
             "private_key",
         ),
         ("-----BEGIN PRIVATE KEY-----\n" + "a1B2" * 16 + "\n", "private_key"),
+        ("[... 9 left out ...]\n" + ("a1B2" * 16 + "\n") * 2 + "-----END PRIVATE KEY-----", "private_key"),
+        ("line\\nAKIA" + "QWERTYUIOPASDFGH", "aws"),
+        ("line\\\\tghp_" + "a1B2" * 9, "github"),
+        ("a\\u0026sk-ant-api03-" + "a1B2c" * 6, "anthropic"),
+        (f'{{\\\\\\"client_secret\\\\\\": \\\\\\"{KEY}\\\\\\"}}', "assigned"),
+        (f"Authorization: Bearer {KEY}", "header"),
+        (f'"authorization": "token {KEY}"', "header"),
+        ("Authorization: Basic " + base64.b64encode(b"alice:rabbits").decode(), "header"),
+        (f"Set-Cookie: theme=dark; sid={KEY}; HttpOnly", "header"),
+        (f"tool --api-key {KEY} -v", "assigned"),
+        (f'["--token", "{KEY}"]', "assigned"),
+        (f'{{"name": "API_KEY", "value": "{KEY}"}}', "assigned"),
+        (f'<add key="ApiKey" value="{KEY}"/>', "assigned"),
+        (f"<password>{KEY}</password>", "assigned"),
+        (f"my API key is {KEY}", "assigned"),
+        ("postgres://app:s3cr3t@pw7@db.acme.io/x", "password"),
+        (f"https://{KEY}@git.acme.io/x", "password"),
+        (base64.b64encode(b"sk-ant-api03-" + b"a1B2c" * 6).decode(), "anthropic"),
+        ("a\\n" + base64.b64encode(b"sk-ant-api03-" + b"a1B2c" * 6).decode(), "anthropic"),
+        (base64.b64encode(b"A=1\nDB_PASSWORD=Tr0ub4dor3x9\n").decode(), "assigned"),
     ],
 )
 def test_found(text: str, kind: str) -> None:
@@ -56,6 +77,14 @@ def test_found(text: str, kind: str) -> None:
         "max_tokens: 4096000000000000",
         "private_key = ed25519.Ed25519PrivateKey.from_bytes(x)",
         'token = "some.translation.key"',
+        "the password is case-sensitive, and the key is primary",
+        "Authorization: Bearer YOUR_ACCESS_TOKEN_1",
+        "authorization = base64.decodebytes(x)",
+        "Set-Cookie: theme=dark-and-quite-long-name; Path=/",
+        "tool --token-file secrets2024.txt --max-tokens 4096000000000000",
+        "https://docs.python.org/3/library/re.html?x=a@b",
+        base64.b64encode(b"nothing of importance 1 2 3 4 5").decode(),
+        "if (secret > 1234567) return",
     ],
 )
 def test_placeholders_hashes_and_names_stay(text: str) -> None:

@@ -16,7 +16,7 @@ from tinygpt.data.traces import _examples, _ids
 from tinygpt.data.traces._alike import Alike
 from tinygpt.data.traces._mend import Mend, Mended, mended
 from tinygpt.data.traces._spool import Spool
-from tinygpt.data.traces._trace import Trace, linked
+from tinygpt.data.traces._trace import Trace, linked, masked
 from tinygpt.runs._traces_settings import Config
 
 HOW = Mend(repair=REPAIR)
@@ -140,6 +140,15 @@ def test_tokens_end_before_what_is_secret_or_not_known() -> None:
     said.append(step("assistant", [3], 3, 1))
     assert exact(said, {1, 3}) == [([1, 2], [0, 1])]
     assert exact([said[0], step("assistant", None, 0)], {1}) == []
+
+
+def test_tokens_of_a_text_that_had_a_secret_go() -> None:
+    """A file of others may spell it there: nothing here knows what their ids mean."""
+    said = [step("user", [1], 0), step("assistant", [2], 1, 1)]
+    key = "sk-ant-api03-" + "aB3dE5gH7jK9mN1p" * 2
+    open_ = masked(trace(user(f"use {key}"), bot("ok"), steps=said, tokenizer="h", id=key))
+    assert open_.steps is None and open_.redacted and key not in str(open_)
+    assert masked(trace(user("use it"), bot("ok"), steps=said, tokenizer="h")).steps == said
 
 
 # Rows

@@ -62,6 +62,21 @@ def test_every_error_has_the_form_of_its_surface() -> None:
     run(go())
 
 
+def test_no_secret_is_in_an_error_or_in_the_log() -> None:
+    lines: list[str] = []
+    served = app(settings=Settings(log=True), log=lines.append)
+    key = "sk-ant-api03-" + "aB3dE5gH7jK9mN1p" * 2
+
+    async def go() -> None:
+        for path, body in ((f"/v1/{key}", CHAT), ("/v1/chat", CHAT | {"model": key})):
+            reply = await ask(served, "POST", path, body, {"x-request-id": key})
+            assert reply.status == 404 and key not in json.dumps(reply.json) and key not in str(reply.headers)
+            assert "[SECRET]" in reply.json["openai"]["message"]
+
+    run(go())
+    assert len(lines) == 2 and "/v1/[SECRET] 404" in lines[0] and key not in "".join(lines)
+
+
 def test_brackets_in_texts_are_no_depth() -> None:
     reply = run(ask(app(), "POST", "/v1/chat", CHAT | {"x": '[{"' * 500}))
     assert reply.status == 200

@@ -45,7 +45,16 @@ def test_values_of_files_however_they_are_laid(tmp_path: Path) -> None:
 
 
 def test_files_of_folders(tmp_path: Path) -> None:
-    for name in ("b/x.atraj", "a.jsonl", ".hidden.jsonl", "a.card.json", "notes.txt", "c.json.gz"):
+    names = (
+        "b/x.atraj",
+        "a.jsonl",
+        ".hidden.jsonl",
+        "made.jsonl",
+        "made.card.json",
+        "notes.txt",
+        "c.json.gz",
+    )
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     found = [str(p.relative_to(tmp_path)) for p in _values.find([tmp_path])]
@@ -254,3 +263,16 @@ def test_spans_without_a_chat_are_no_bad_ones(tmp_path: Path) -> None:
     )
     assert not list(otel.read([path], lambda place, why: told.append(why)))
     assert told == ["a span without a trace's id", "a part of type 'blob' cannot be learned, only text"]
+
+
+def test_spans_whose_messages_were_not_recorded_are_told(tmp_path: Path) -> None:
+    path, told = tmp_path / "spans.jsonl", list[str]()
+    mute = {"traceId": "t", "name": "chat m", "attributes": {"gen_ai.operation.name": "chat"}}
+    path.write_text("".join(json.dumps({**mute, "spanId": id}) + "\n" for id in "12"))
+    assert not list(otel.read([path], lambda place, why: told.append(why)))
+    assert told == ["its messages were not recorded"] * 2
+    foreign = {"traceId": "t", "spanId": "1", "name": "llm", "attributes": {"llm.input_messages": "x"}}
+    path.write_text(json.dumps({**foreign, "events": [{"name": "first token"}]}) + "\n")
+    told.clear()
+    assert not list(otel.read([path], lambda place, why: told.append(why)))
+    assert told == ["no span says anything by the conventions for generative models (gen_ai.*)"]

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinygpt.core.errors import DataError, nearest
-from tinygpt.data import secrets, table
+from tinygpt.data import table
+from tinygpt.data.masking import MASK as MASK
+from tinygpt.data.masking import masked, masked_json, spelled
 from tinygpt.data.message import ROLES, kind_of
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VERSION = 2
 SUFFIX = ".atraj"
+SEEN = 2048  # ids before a step in which a secret may begin
 REDACTED = -1  # in the place of an id that spells a secret
-MASK = "[SECRET]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,12 @@ class Header:
     tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     tools_hash: str = ""
     sampling: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def has_its_tools(self) -> bool:
+        """Whether the tools are those of their hash, as far as secrets that were taken out let that be
+        said."""
+        return not self.tools_hash or MASK in str(self.tools) or hash_of(self.tools) == self.tools_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +131,15 @@ class Trajectory:
 
 class Writer:
     """A file that grows by whole lines, readable by its owner alone. `to_bytes` gives the bytes of an id,
-    by which ids that spell a secret are found; without it, the ids of a step with a secret are left out.
+    by which ids that spell a secret are found; without it, the ids of a step with a secret are left out. What
+    a step goes on with is looked at, too: a template may write the end of a secret again, in other tokens.
     Without `sync` a crash of the process still loses nothing that was written, one of the machine may."""
 
     def __init__(
         self, path: Path, to_bytes: Callable[[int], bytes] | None = None, *, sync: bool = True
     ) -> None:
         self.path, self._to_bytes, self._sync = path, to_bytes, sync
-        self._file = -1
+        self._file, self._context = -1, list[int]()
 
     @classmethod
     def begin(
@@ -159,7 +168,11 @@ class Writer:
         if found.header.source == "v1":
             raise DataError(f"{path} has version 1, which nothing is added to")
         whole = path.read_bytes().splitlines(keepends=True)[: 1 + len(found.steps)]
-        return cls.more(path, sum(map(len, whole)), to_bytes), found
+        context: list[int] = []
+        for step, before in found.contexts():
+            context = [*before, *(step.ids or ())]
+        made = cls.more(path, sum(map(len, whole)), to_bytes, context=context)
+        return made, found
 
     @classmethod
     def more(
@@ -168,10 +181,13 @@ class Writer:
         size: int,
         to_bytes: Callable[[int], bytes] | None = None,
         *,
+        context: Sequence[int] = (),
         sync: bool = True,
     ) -> Writer:
-        """Go on behind the first `size` bytes of a file, which are its header and whole steps."""
+        """Go on behind the first `size` bytes of a file, which are its header and whole steps; `context`: the
+        ids that they end with."""
         made = cls(path, to_bytes, sync=sync)
+        made._context = list(context)
         try:
             made._file = os.open(path, os.O_WRONLY | os.O_APPEND)
             os.ftruncate(made._file, size)
@@ -187,11 +203,13 @@ class Writer:
 
     def step(self, step: Step) -> None:
         """One more step, on disk when this returns, without its secrets."""
-        self._line({"step": _fields(redacted(step, self._to_bytes))})
+        before = self._context[max(0, step.n_kept - SEEN) : step.n_kept]
+        self._line({"step": _fields(redacted(step, self._to_bytes, before))})
+        self._context = [*self._context[: step.n_kept], *(step.ids or ())]
 
     def end(self, end: End) -> None:
         """The last line; the file is closed."""
-        self._line({"end": _fields(end)})
+        self._line({"end": _fields(dataclasses.replace(end, summary=masked_json(end.summary)))})
         self.close()
 
     def close(self) -> None:
@@ -210,16 +228,19 @@ class Writer:
             raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
 
-def redacted(step: Step, to_bytes: Callable[[int], bytes] | None) -> Step:
-    """The step without what looks like a secret, in its texts and in its ids."""
+def redacted(step: Step, to_bytes: Callable[[int], bytes] | None, before: Sequence[int] = ()) -> Step:
+    """The step without what looks like a secret, in its texts and in its ids; `before`: those it goes on
+    with."""
+    pieces = [b"" if id == REDACTED or to_bytes is None else to_bytes(id) for id in before]
     bare = dataclasses.replace(
-        step, content=masked(step.content), text=masked(step.text), error=masked(step.error),
-        calls=masked_json(step.calls), result=masked_json(step.result),
+        step, text=masked(step.text, b"".join(pieces).decode("utf-8", "replace")),
+        content=masked(step.content), error=masked(step.error), name=masked(step.name),
+        call_id=masked(step.call_id), calls=masked_json(step.calls), result=masked_json(step.result),
         decision=masked_json(step.decision),
     )  # fmt: skip
     ids, logprobs = step.ids, step.logprobs
     if ids is not None and to_bytes is not None:
-        hidden = _spelled(ids, to_bytes)
+        hidden = {i - len(pieces) for i in spelled([*pieces, *map(to_bytes, ids)])}
         ids = [REDACTED if i in hidden else id for i, id in enumerate(ids)]
         if logprobs is not None:
             logprobs = [None if i in hidden else p for i, p in enumerate(logprobs)]
@@ -227,13 +248,6 @@ def redacted(step: Step, to_bytes: Callable[[int], bytes] | None) -> Step:
         ids = logprobs = None
     bare = dataclasses.replace(bare, ids=ids, logprobs=logprobs)
     return bare if bare == step else dataclasses.replace(bare, redacted=True)
-
-
-def masked(text: str) -> str:
-    """A text without what looks like a secret."""
-    for start, end, _ in reversed(secrets.find(text)):
-        text = f"{text[:start]}{MASK}{text[end:]}"
-    return text
 
 
 def hash_of(value: Any) -> str:
@@ -261,6 +275,7 @@ def read(path: Path) -> Trajectory:
     steps: list[Step] = []
     end: End | None = None
     lost = 0
+    size: int | None = 0
     for number, line in enumerate(lines[1:], 2):
         where = f"{path}:{number}"
         try:
@@ -272,7 +287,13 @@ def read(path: Path) -> Trajectory:
                 raise DataError(f"{where} is no JSON object", hint="only the last line may be cut off")
             lost += 1
         elif "step" in value:
-            steps.append(_step(value["step"], where))
+            steps.append(step := _step(value["step"], where))
+            if step.ids is None or size is None:
+                size = None  # nothing more is known of the context
+            elif not 0 <= step.n_kept <= size:
+                raise DataError(f"{where}: 'n_kept' is {step.n_kept} of a context of {size} ids")
+            else:
+                size = step.n_kept + len(step.ids)
         elif "end" in value:
             end = _typed(End, value["end"], where)
         else:
@@ -299,18 +320,29 @@ def _version_1(path: Path, text: str) -> Trajectory:
         if not isinstance(one, dict):
             raise DataError(f"{where} must be an object, got {kind_of(one)}")
         given: dict[str, Any] = {"role": one.get("role"), "content": one.get("content") or ""}
-        if call := one.get("tool_call"):
-            arguments = table.parse(call.get("arguments_json") or "{}")
+        if call := _object(one, "tool_call", where):
+            try:
+                arguments = table.parse(call.get("arguments_json") or "{}")
+            except (DataError, TypeError) as error:
+                raise DataError(f"{where}: 'arguments_json' is not JSON") from error
             given["calls"] = [{"name": call.get("name"), "arguments": arguments}]
-        if result := one.get("tool_result"):
+        if result := _object(one, "tool_result", where):
             kept = {k: result[k] for k in ("stdout", "stderr", "exit_code") if k in result}
             given |= {"name": result.get("name") or "", "result": kept}
-            given["seconds"] = float(result.get("duration_sec") or 0.0)
+            given["seconds"] = result.get("duration_sec") or 0.0
         if isinstance(one.get("reward"), int | float):
             given["reward"] = {"reward": float(one["reward"])}
         steps.append(_step(given, where))
-    summary = found.get("summary") or {}
+    summary = _object(found, "summary", str(path))
     return Trajectory(header, steps, End(outcome=str(summary.get("outcome") or "unknown"), summary=summary))
+
+
+def _object(value: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    """What a key holds; nothing where it is not there."""
+    found = value.get(key) or {}
+    if not isinstance(found, dict):
+        raise DataError(f"{where}: '{key}' must be an object, got {kind_of(found)}")
+    return found
 
 
 def _step(value: Any, where: str) -> Step:
@@ -354,34 +386,3 @@ def _fields(value: Any) -> dict[str, Any]:
         if one != default or isinstance(one, bool) != isinstance(default, bool):
             found[f.name] = one
     return found
-
-
-def masked_json(value: Any) -> Any:
-    """JSON without secrets in its texts; those of a named field are judged with its name."""
-    if isinstance(value, str):
-        return masked(value)
-    if isinstance(value, dict):
-        found = {masked(str(k)): masked_json(v) for k, v in value.items()}
-        text = {k: v for k, v in found.items() if isinstance(v, str)}
-        for key, said in text.items():
-            whole = f"{key}: {json.dumps(said, ensure_ascii=False)}"
-            if secrets.find(whole):
-                found[key] = MASK
-        return found
-    return [masked_json(one) for one in value] if isinstance(value, list) else value
-
-
-def _spelled(ids: Sequence[int], to_bytes: Callable[[int], bytes]) -> set[int]:
-    """Places of ids that spell a part of a secret."""
-    pieces = [to_bytes(id) for id in ids]
-    text = b"".join(pieces).decode("utf-8", "surrogateescape")
-    size = lambda part: len(part.encode("utf-8", "surrogateescape"))  # noqa: E731
-    spans = [(size(text[:a]), size(text[:b])) for a, b, _ in secrets.find(text)]
-    hidden: set[int] = set()
-    begin = 0
-    for i, piece in enumerate(pieces):
-        end = begin + len(piece)
-        if any(a < end and begin < b for a, b in spans):
-            hidden.add(i)
-        begin = end
-    return hidden

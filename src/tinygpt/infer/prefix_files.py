@@ -104,6 +104,7 @@ class Folder:
         }  # fmt: skip
         temporary = beside(path)
         try:
+            temporary.touch(0o600)  # what was said is in it
             with temporary.open("wb") as file:  # by its name MLX would write to another one
                 mx.save_safetensors(file, arrays or {"none": mx.zeros((1,))}, says)
             os.replace(temporary, path)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import card
 from tinygpt.data.tally import Tally
@@ -95,41 +96,49 @@ class Work:
             if digest[:16] in self._seen:
                 exact.drop("a duplicate", trace.place)
                 continue
-            self._seen.add(digest[:16])
             exact.keep()
-            trace, why = self._judged(trace, left)
+            if not (why := self._fault(trace, judged=False)):  # else a better one may say the same
+                self._seen.add(digest[:16])
+                trace, why = self._judged(trace, left)
             if why:
                 worth.drop(why, trace.place)
                 continue
             worth.keep()
             yield trace, left
 
-    def _judged(self, trace: Trace, left: Mended) -> tuple[Trace, str]:
-        """The trace with the judge's mark, and why it is not good enough: what costs nothing is asked
-        first."""
+    def _fault(self, trace: Trace, *, judged: bool) -> str:
+        """Why a trace is not good enough; `judged`: by the judge's mark, too."""
         config = self.config
-        cheap = tuple(name for name in config.least if name != JUDGE)
-        if why := config.worth(trace, cheap):
-            return trace, why
+        names = tuple(name for name in config.least if judged or name != JUDGE)
+        if why := config.worth(trace, names):
+            return why
+        if not config.success_only or (not judged and config.good is not None and config.good[0] == JUDGE):
+            return ""
+        success = config.judged(trace).success
+        if success is None:
+            return f"nothing says whether it is a {SUCCESS}"
+        return "" if success else "no success"
+
+    def _judged(self, trace: Trace, left: Mended) -> tuple[Trace, str]:
+        """The trace with the judge's mark and its success, and why it is not good enough."""
         if self._mark is not None:
             mark = self._mark(left)
             if mark is None:
                 return trace, "the judge gave no mark"
             trace = dataclasses.replace(trace, reward=trace.reward | {JUDGE: mark})
-        trace = config.judged(trace)
-        if config.success_only and not trace.success:
-            return (
-                trace,
-                "no success" if trace.success is False else f"nothing says whether it is a {SUCCESS}",
-            )
-        return trace, config.worth(trace)
+        why = self._fault(trace, judged=True)
+        return self.config.judged(trace), why
 
     def _read(self, found: Sequence[Path]) -> Iterator[Trace]:
         """The traces of files, by their formats."""
         read = self.tallies["read"]
         by: dict[str, list[Path]] = {}
         for path in found:
-            name = self.config.format if self.config.format != "auto" else _values.format_of(path)
+            try:
+                name = self.config.format if self.config.format != "auto" else _values.format_of(path)
+            except DataError as error:
+                read.drop(_values.why(path, error), str(path))
+                continue
             if name:
                 by.setdefault(name, []).append(path)
             else:
@@ -167,7 +176,10 @@ class Work:
         if self.config.mode == "dpo":
             told = {"alone with its prompt": pairs.n_alone, "not better by the margin": pairs.n_close}
             dropped = {why: k for why, k in told.items() if k}
-            found.append(card.Stage(name="pairs", n_in=found[-1].n_out, n_out=n, dropped=dropped))
+            notes = {"traces of a pair": 2}
+            found.append(
+                card.Stage(name="pairs", n_in=found[-1].n_out, n_out=n, dropped=dropped, notes=notes)
+            )
         return found
 
     def sources(self, found: Sequence[Path]) -> list[card.Source]:

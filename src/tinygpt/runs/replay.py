@@ -122,7 +122,8 @@ def _read(path: Path, model: dict[str, str], engine: Engine) -> _File:
             file.rows, file.why = [], WHY["approximate"]
         elif not file.rows:
             file.why = WHY["redacted" if any(step.redacted for step in steps) else "bare"]
-        file.wrong = next((wrong for i, s in enumerate(steps) if (wrong := _odd_text(i, s, engine))), "")
+        wrong = "" if header.has_its_tools else "the tools are not those of their hash"
+        file.wrong = next((odd for i, s in enumerate(steps) if (odd := _odd_text(i, s, engine))), wrong)
     return file
 
 

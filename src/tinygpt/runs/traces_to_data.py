@@ -43,7 +43,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
         if not stay and not config.dry_run:
             why = "; ".join(f"{n} {reason}" for stage in stages for reason, n in stage.dropped.items())
             raise DataError(
-                f"no row is left of {work.tallies['read'].n_out} traces: {why}",
+                f"no row is left of {work.tallies['read'].n_out} traces: {why or 'there is none'}",
                 hint="--dry-run shows what each stage leaves out",
             )
         made = (row for i in stay for row in kept[i][0])

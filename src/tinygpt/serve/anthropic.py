@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tinygpt.data.masking import masked
 from tinygpt.serve import anthropic_models as models
 from tinygpt.serve import anthropic_read as reading
 from tinygpt.serve import anthropic_write as writing
@@ -38,7 +39,7 @@ TYPES = {
 
 def _error(status: int, message: str) -> dict[str, Any]:
     kind = TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
+    return {"type": "error", "error": {"type": kind, "message": masked(message)}, "request_id": None}
 
 
 def error(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Response:

@@ -29,6 +29,7 @@ from tinygpt.core.errors import (
     UnknownModel,
     UnsupportedError,
 )
+from tinygpt.data.masking import masked
 from tinygpt.serve.document import described
 from tinygpt.serve.gate import Gate
 from tinygpt.serve.job import Desk
@@ -189,7 +190,7 @@ def _errors(surfaces: Sequence[Surface]) -> Callable[..., Any]:
         anthropic = "anthropic-version" in headers and path.startswith("/v1/")
         where = "/v1/messages" if anthropic else path  # its SDK also asks paths that OpenAI's has
         write = next((error for prefix, error in forms if where.startswith(prefix)), _error)
-        return write(status, message, **more)
+        return write(status, masked(message), **more)  # it may name what was sent
 
     return refuse
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tinygpt.core.errors import TinyGPTError
+from tinygpt.data.masking import masked
 from tinygpt.serve import limits as limits_
 from tinygpt.serve import security
 from tinygpt.serve.fields import PARSED
@@ -76,9 +77,9 @@ class _Passage:
         given = self.headers.get("x-request-id", "")
         client = scope.get("client")
         self.record = Record(
-            given if NAME.fullmatch(given) else secrets.token_hex(8),
+            given if NAME.fullmatch(given) and masked(given) == given else secrets.token_hex(8),
             method=scope["method"],
-            path=ascii(scope["path"])[1:-1][:200],  # a path may hold anything
+            path=masked(ascii(scope["path"])[1:-1])[:200],  # a path may hold anything
             client=client[0] if client else "",
             tracing=gate.tracing,
         )
@@ -97,7 +98,7 @@ class _Passage:
             if not record.gone or task is None or task.uncancel():
                 raise
         except Exception:
-            gate.log(f"request {record.request_id} failed:\n{traceback.format_exc()}")
+            gate.log(f"request {record.request_id} failed:\n{masked(traceback.format_exc())}")
             if not self.started:
                 await self._answer(500, "the server made a mistake; its log says more", "internal_error")
         finally:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import TooLongError, UnknownModel
+from tinygpt.data.masking import masked
 from tinygpt.infer.config import SampleConfig
 from tinygpt.serve import ollama_read as reading
 from tinygpt.serve import ollama_write as writing
@@ -45,7 +46,7 @@ ADD = "start `tinygpt serve` with the model's path or hf:// address as a further
 
 def error(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Response:
     """An error in Ollama's form: a text, never an object, since clients print it."""
-    return _json({"error": message}, status)
+    return _json({"error": masked(message)}, status)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -149,7 +149,7 @@ class _Talk:
             self._anew(row)
         else:
             self.context, self.n_answers = known.context.tolist(), known.n_answers
-            self.file = atraj.Writer.more(known.path, known.size, to_bytes, sync=False)
+            self.file = atraj.Writer.more(known.path, known.size, to_bytes, context=self.context, sync=False)
         said = self.turn.said[: len(self.turn.said) - self.job.prefill]
         own = len(self.turn.said) - len(self.job.messages)  # what the desk said before the client
         self._prompt(said, 0 if known is None else own + known.n_said, row.heard[0].answer.request.prompt)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tinygpt.agent import _template
-from tinygpt.agent.tool import Tool
+from tinygpt.agent._mcp_entry import LEAST
+from tinygpt.agent.tool import Cancel, Outcome, Tool
 from tinygpt.core.errors import ConfigError, nearest
 
+Call = Callable[[Mapping[str, Any], float, Cancel], Outcome]
 PLAIN = ("string", "integer", "number", "boolean", "null")
 
 
@@ -115,8 +118,22 @@ class Entry:
         if (missing := [name for name in self.names if name not in os.environ]) != []:
             raise self.fault(f"the environment has no {missing[0]}", hint=f"export {missing[0]}=...")
 
-    def tool(self, *, source: str, effects: Iterable[str], **calls: Any) -> Tool:
-        """The tool, with what its executor does."""
+    def tool(self, *, source: str, effects: Iterable[str], call: Call, **calls: Any) -> Tool:
+        """The tool, with what its executor does. What `_env` gave it is hidden in what it says, as that of
+        MCP servers is, but for paths."""
+        values = {name: os.environ.get(name, "") for name in self.names}
+        hidden = {name: v for name, v in values.items() if len(v) >= LEAST and not os.path.isabs(v)}
+
+        def hide(text: str) -> str:
+            for name, value in hidden.items():
+                text = text.replace(value, f"[{name}]")
+            return text
+
+        def quiet(arguments: Mapping[str, Any], seconds: float, cancel: Cancel) -> Outcome:
+            found = call(arguments, seconds, cancel)
+            return dataclasses.replace(found, stdout=hide(found.stdout), stderr=hide(found.stderr))
+
+        calls["call"] = quiet if hidden else call
         return Tool(
             name=self.name, description=self.description, parameters=self.schema, extra=self.extra,
             effects=frozenset(effects), seconds=self.seconds, source=source, **calls,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,12 +48,13 @@ class Trace:
 
 
 def masked(trace: Trace) -> Trace:
-    """The trace without what looks like a secret; its tokens stay as they are."""
+    """The trace without what looks like a secret; where its texts hold one, its tokens may, and go."""
     tools = None if trace.tools is None else json.loads(_masked(json.dumps(trace.tools)))
     bare = dataclasses.replace(
-        trace, messages=atraj.masked_json(trace.messages), tools=tools, task=atraj.masked(trace.task)
-    )
-    return bare if bare == trace else dataclasses.replace(bare, redacted=True)
+        trace, messages=atraj.masked_json(trace.messages), tools=tools, task=atraj.masked(trace.task),
+        id=atraj.masked(trace.id), model=atraj.masked_json(dict(trace.model)),
+    )  # fmt: skip
+    return bare if bare == trace else dataclasses.replace(bare, redacted=True, steps=None)
 
 
 @functools.lru_cache(maxsize=64)
@@ -132,7 +134,7 @@ def tools_of(value: Any) -> list[dict[str, Any]] | None:
 
 def number(value: Any) -> float | None:
     """A number of JSON, or true and false as 1 and 0; None for what is none."""
-    return float(value) if isinstance(value, int | float) and value == value else None
+    return float(value) if isinstance(value, int | float) and abs(value) < math.inf else None
 
 
 def rewards(value: Any, name: str = "reward") -> dict[str, float]:

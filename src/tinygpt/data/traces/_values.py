@@ -21,12 +21,13 @@ LOOKED = 10  # lines that are tried until one is JSON by itself
 
 def find(paths: Sequence[Path]) -> list[Path]:
     """The files that are named, and those of folders, at any depth, in their order. Hidden files and cards
-    are none. DataError where nothing is there."""
+    are none, nor is what has a card, as rows have that were made of traces. DataError where nothing is
+    there."""
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
             below = (one for one in sorted(path.rglob("*")) if one.is_file())
-            inside = [one for one in below if _may(one.relative_to(path))]
+            inside = [one for one in below if _may(one.relative_to(path)) and not card.beside(one).is_file()]
             if not inside:
                 raise DataError(
                     f"{path} has no files of traces", hint=f"their names end in {', '.join(ENDINGS)}"
@@ -82,6 +83,12 @@ def values(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         rest = SPACE.match(text, end)
         assert rest is not None
         line, at = line + text.count("\n", at, rest.end()), rest.end()
+
+
+def why(path: Path, error: DataError) -> str:
+    """What an error says, without the name of the file, so that the same of many files counts as one."""
+    said = error.message.replace(f"{path}: ", "").replace(f"{path}:", "line ")
+    return said.replace(f"{path} ", "")
 
 
 def parsed(value: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from tinygpt.core.errors import DataError
 from tinygpt.data import atraj
 from tinygpt.data.message import to_message
+from tinygpt.data.traces import _values
 from tinygpt.data.traces._trace import UNKNOWN, Bad, Trace, linked, masked, number, tools_of
 from tinygpt.data.where import column
 
@@ -34,7 +35,7 @@ def read(paths: Sequence[Path], bad: Bad, *, score: str = "") -> Iterator[Trace]
         try:
             yield _trace(path, atraj.read(path), score)
         except DataError as error:
-            bad(str(path), error.message)
+            bad(str(path), _values.why(path, error))
 
 
 def _trace(path: Path, found: atraj.Trajectory, score: str) -> Trace:

@@ -67,7 +67,7 @@ def _each(paths: Sequence[Path], bad: Bad, score: str) -> Iterator[Trace]:
                 except DataError as error:
                     bad(place, error.message)
         except DataError as error:
-            bad(str(path), error.message)
+            bad(str(path), _values.why(path, error))
 
 
 def _traces(row: Any, path: Path, place: str, score: str) -> Iterator[Trace]:

@@ -42,6 +42,7 @@ from tinygpt.data.traces._values import parsed
 DETAILS, EVALUATION = "gen_ai.client.inference.operation.details", "gen_ai.evaluation.result"
 SAID = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 ENDS = {"stop": ANSWERED, "tool_call": ANSWERED, "tool_calls": ANSWERED, "function_call": ANSWERED}
+CHATS = ("chat", "text_completion", "completion", "generate_content")
 MARKS = ("resourceSpans", "resourceLogs", "resource_spans", "resource_logs")
 
 
@@ -73,16 +74,21 @@ def read(paths: Sequence[Path], bad: Bad, *, score: str = "") -> Iterator[Trace]
 
 def _each(path: Path, bad: Bad) -> Iterator[Span]:
     """Spans of a file that say anything of a generative model."""
+    n = n_ours = 0
     try:
         for place, value in _values.values(path):
             try:
                 for span in spans(value()):
-                    if any(name.startswith("gen_ai.") for name in span.about) or span.events:
+                    n += 1
+                    if any(n.startswith("gen_ai.") for n in (*span.about, *(e.name for e in span.events))):
+                        n_ours += 1
                         yield span
             except (DataError, AttributeError, TypeError, KeyError, ValueError) as error:
                 bad(place, error.message if isinstance(error, DataError) else "it is no span")
     except DataError as error:
-        bad(str(path), error.message)
+        bad(str(path), _values.why(path, error))
+    if n and not n_ours:
+        bad(str(path), "no span says anything by the conventions for generative models (gen_ai.*)")
 
 
 def _traces(given: Sequence[dict[str, Any]], bad: Bad, score: str) -> Iterator[Trace]:
@@ -97,6 +103,7 @@ def _traces(given: Sequence[dict[str, Any]], bad: Bad, score: str) -> Iterator[T
             span = Span.of({**named.plain(), "events": [*named.plain()["events"], *more.plain()["events"]]})
         merged[span.span] = span
     found: list[tuple[Span, Trace]] = []
+    mute: list[str] = []
     for span in sorted(merged.values(), key=lambda one: one.at):
         try:
             trace = _conversation(span, place)
@@ -107,6 +114,10 @@ def _traces(given: Sequence[dict[str, Any]], bad: Bad, score: str) -> Iterator[T
             continue
         if trace is not None:
             found.append((span, trace))
+        elif span.about.get("gen_ai.operation.name", span.about.get("llm.request.type")) in CHATS:
+            mute.append(span.span)
+    for id in mute if not found else ():  # else another span tells what was said
+        bad(f"{place} span {id}", "its messages were not recorded")
     mine = {span.span for span, _ in found}
     evaluated = [(s.span, e) for s in merged.values() for e in s.events if e.name == EVALUATION]
     agents = [str(s.about["gen_ai.agent.name"]) for s in merged.values() if s.about.get("gen_ai.agent.name")]

@@ -15,6 +15,7 @@ from tinygpt.core.errors import (
     UnknownModel,
     UnsupportedError,
 )
+from tinygpt.data.masking import masked
 
 if TYPE_CHECKING:
     from fastapi import Response
@@ -36,7 +37,12 @@ def body(
     """The error object."""
     type = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {
-        "error": {"message": message, "type": type, "param": param, "code": code or CODES.get(status)},
+        "error": {
+            "message": masked(message),
+            "type": type,
+            "param": param,
+            "code": code or CODES.get(status),
+        },
     }
 
 
