@@ -17,11 +17,13 @@ def call(name: str, id: str = "", **arguments: Any) -> dict[str, Any]:
 
 
 class ScriptedTurns:
-    """Each turn is a text or a list of calls; HANG holds the connection. `asked` are the requests' bodies."""
+    """Each turn is a text or a list of calls; HANG holds the connection. `asked` are the requests' bodies,
+    `usage` what is told of tokens (None: nothing)."""
 
     def __init__(self, *turns: str | Sequence[dict[str, Any]]) -> None:
         self.turns, self.asked = list(turns), list[dict[str, Any]]()
         self.hung, self._over = threading.Event(), threading.Event()
+        self.usage: dict[str, int] | None = {"prompt_tokens": 7, "completion_tokens": 3}
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,8 +45,8 @@ class ScriptedTurns:
                 for delta in _deltas(turn):
                     self._event({"choices": [{"index": 0, "delta": delta}]})
                 reason = "stop" if isinstance(turn, str) else "tool_calls"
-                usage = {"prompt_tokens": 7, "completion_tokens": 3}
-                self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], "usage": usage})
+                last: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+                self._event(last | ({"usage": owner.usage} if owner.usage else {}))
                 self.wfile.write(b"data: [DONE]\n\n")
 
             def _event(self, value: Any) -> None:

@@ -109,6 +109,27 @@ def test_a_server_is_told_how_to_sample(place: Path) -> None:
     assert told.items() <= server.asked[0].items()
 
 
+def test_a_test_command_is_run_by_what_takes_it(place: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps([{"name": "check", "_builtin": "run_tests"}]))
+    told = tmp_path / "told.json"
+    told.write_text(json.dumps([{"name": "check", "_builtin": {"name": "run_tests", "command": "true"}}]))
+    with ScriptedTurns([call("check")], "Done.") as server:
+        line = ("--yes", "execute", "--test-command", "echo it was run", "--single", "x")
+        ran(server, place, "--tools", own, *line)
+        assert "it was run" in server.asked[1]["messages"][-1]["content"]
+        refused(tinygpt(*words(server, place, "--tools", told, *line)), "--test-command: no tool runs it")
+
+
+def test_a_budget_holds_where_a_server_tells_no_usage(place: Path) -> None:
+    silent: Any = ScriptedTurns(*([call("read_file", path="a.txt")] for _ in range(4)), "Done.")
+    silent.usage = None
+    with silent as server:
+        found = ran(server, place, "--single", "x", "--budget", 3, "--json").json
+    assert found["answers"][0]["outcome"] == "budget" and found["written_tokens"] >= 3
+    assert len(server.asked) < 4
+
+
 def test_a_tool_of_a_file(place: Path, tmp_path: Path) -> None:
     entry = {
         "type": "function",
@@ -307,6 +328,11 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
         (("--endpoint", "http://127.0.0.1:1/v1", "--kv-bits", "8"), "--kv-bits says nothing to a server"),
         (("--world", "nowhere"), "nowhere"),
         (("--price", "1"), "two numbers|means nothing"),
+        (("--yes", "send"), "--yes send means nothing where nothing leaves"),
+        (("--yes", "write,send", "--cloud-escalate", "."), "--yes send means nothing where nothing leaves"),
+        (("--cloud-escalate", "nowhere"), "--cloud-escalate 'nowhere' is no provider"),
+        (("--test-command", "true"), "--test-command: no tool runs it"),
+        (("--tools", "builtin:run_tests"), "run_tests needs the command"),
     ],
 )
 def test_settings_that_cannot_be_meant(model: Path, more: tuple[str, ...], message: str) -> None:

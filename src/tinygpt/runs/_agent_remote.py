@@ -90,15 +90,16 @@ class RemoteWriter:
         return Said(
             message=message, finish_reason="stop" if reason == "tool_calls" else reason,
             error="" if reason == "cancelled" else error or heard.why, n_prompt=heard.n_in or 0,
-            n_written=heard.n_out or 0, seconds=seconds,
+            n_written=heard.n_pieces if heard.n_out is None else heard.n_out, seconds=seconds,
         )  # fmt: skip
 
 
 class _Heard(Chunks):
-    """A streamed answer with its calls."""
+    """A streamed answer with its calls. n_pieces: what came at least in tokens, where no usage is told."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.n_pieces = 0
         self._calls: dict[int, list[str]] = {}  # id, name, arguments as text
 
     def clear(self) -> None:
@@ -107,7 +108,9 @@ class _Heard(Chunks):
 
     def _add(self, found: dict[str, Any]) -> str:
         for choice in found.get("choices") or ():
-            for part in (choice.get("delta") or {}).get("tool_calls") or ():
+            delta = choice.get("delta") or {}
+            self.n_pieces += bool(delta.get("content") or delta.get("tool_calls"))
+            for part in delta.get("tool_calls") or ():
                 at = part.get("index")
                 one = self._calls.setdefault(len(self._calls) if at is None else at, ["", "", ""])
                 function = part.get("function") or {}

@@ -61,11 +61,15 @@ def _command(entry: Entry, given: Mapping[str, Any], place: Place) -> tuple[str,
         raise entry.fault(f"'{given['name']}' has no option '{(odd or ['command'])[0]}'")
     if given["name"] != TESTS:
         return ()
+    if "command" not in given:
+        place.testers.append(entry.name)
     command = given.get("command", list(place.test_command))
     if isinstance(command, str):
         command = shlex.split(command)
     if not isinstance(command, list) or not command or not all(isinstance(one, str) for one in command):
-        raise entry.fault("run_tests needs the command to run", hint='such as ["pytest", "-q"]')
+        raise entry.fault(
+            "run_tests needs the command to run", hint='"command": ["pytest", "-q"], or --test-command'
+        )
     return tuple(command)
 
 
