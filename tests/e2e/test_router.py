@@ -124,4 +124,6 @@ def test_refusals(trained: Path, pairs: Path, tmp_path: Path) -> None:
     refused(tinygpt("train-extractor", tmp_path / "no.jsonl", "--dry-run"), "no.jsonl")
     odd = ("train-extractor", pairs, "--set", "model.vocab_size=9", "--out", tmp_path / "r")
     assert "model.vocab_size of a router follows" in tinygpt(*odd).err
+    idle = ("train-extractor", pairs, "--out", tmp_path / "r", "--grams", 0, "--vectors", 9)
+    refused(tinygpt(*idle), "--vectors means nothing without --grams")
     refused(tinygpt("train-extractor", pairs, "--out", trained), "exists")
