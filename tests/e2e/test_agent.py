@@ -322,6 +322,7 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
         (("--max-steps", "0"), "at least 1"),
         (("--router", "x", "--router-threshold", "2"), "from 0 to 1"),
         (("--router-threshold", "0.5"), "--router-threshold means nothing without --router"),
+        (("--router", "x", "--no-constrained"), "says nothing with --no-constrained"),
         (("--key-file", "k"), "--key-file means nothing without --cloud-escalate"),
         (("--resume", "x", "--system", "y"), "--resume goes on with its file"),
         (("--resume", "none.atraj"), "none.atraj"),

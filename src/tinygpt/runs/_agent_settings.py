@@ -85,6 +85,11 @@ class Config(ChatConfig):
         refuse_idle(self, dict.fromkeys(("cloud_escalate_model", "key_file", "price"), "cloud_escalate"))
         refuse_idle(self, dict.fromkeys(("n", "first", "task_seed"), "world"))
         self._check_yes()
+        if self.router is not None and not self.constrained:
+            raise ConfigError(
+                "--router narrows what may be written: it says nothing with --no-constrained",
+                hint="leave one of them out",
+            )
         if not 0 < self.router_threshold <= 1:
             raise ConfigError(f"--router-threshold must be from 0 to 1, got {self.router_threshold:g}")
         if self.resume is not None and (self.trajectory_dir or self.system is not None):
