@@ -320,6 +320,8 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
         (("--allow", "reed_file"), "no tool is called 'reed_file'"),
         (("--yes", "anything"), "anything"),
         (("--max-steps", "0"), "at least 1"),
+        (("--output-cap", "5"), "out of range"),
+        (("--max-calls", "-1"), "out of range"),
         (("--router", "x", "--router-threshold", "2"), "from 0 to 1"),
         (("--router-threshold", "0.5"), "--router-threshold means nothing without --router"),
         (("--router", "x", "--no-constrained"), "says nothing with --no-constrained"),
