@@ -17,7 +17,8 @@ def call(name: str, id: str = "", **arguments: Any) -> dict[str, Any]:
 
 
 class ScriptedTurns:
-    """Each turn is a text or a list of calls; HANG holds the connection. `asked` are the requests' bodies."""
+    """Each turn is a text or a list of calls; HANG holds the connection. `asked` are the requests' bodies;
+    without `usage` nothing is told of tokens."""
 
     def __init__(self, *turns: str | Sequence[dict[str, Any]], usage: bool = True) -> None:
         self.turns, self.asked = list(turns), list[dict[str, Any]]()

@@ -124,6 +124,18 @@ def test_requests_of_a_pipe_are_one_conversation(place: Path) -> None:
     assert [e["content"] for e in events if e["event"] == "answer"] == ["One.", "Two."]
 
 
+def test_a_test_command_is_run_by_what_takes_it(place: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps([{"name": "check", "_builtin": "run_tests"}]))
+    told = tmp_path / "told.json"
+    told.write_text(json.dumps([{"name": "check", "_builtin": {"name": "run_tests", "command": "true"}}]))
+    with ScriptedTurns([call("check")], "Done.") as server:
+        line = ("--yes", "execute", "--test-command", "echo it was run", "--single", "x")
+        ran(server, place, "--tools", own, *line)
+        assert "it was run" in server.asked[1]["messages"][-1]["content"]
+        refused(tinygpt(*words(server, place, "--tools", told, *line)), "--test-command: no tool runs it")
+
+
 def test_a_tool_of_a_file(place: Path, tmp_path: Path) -> None:
     entry = {
         "type": "function",
@@ -336,8 +348,11 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
         (("--allow", "reed_file"), "no tool is called 'reed_file'"),
         (("--yes", "anything"), "anything"),
         (("--max-steps", "0"), "at least 1"),
+        (("--output-cap", "5"), "out of range"),
+        (("--max-calls", "-1"), "out of range"),
         (("--router", "x", "--router-threshold", "2"), "from 0 to 1"),
         (("--router-threshold", "0.5"), "--router-threshold means nothing without --router"),
+        (("--router", "x", "--no-constrained"), "says nothing with --no-constrained"),
         (("--key-file", "k"), "--key-file means nothing without --cloud-escalate"),
         (("--resume", "x", "--system", "y"), "--resume goes on with its file"),
         (("--resume", "none.atraj"), "none.atraj"),
@@ -345,6 +360,11 @@ def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
         (("--world", "nowhere"), "nowhere"),
         (("--price", "1"), "two numbers|means nothing"),
         (("--test-command", "pytest '"), "No closing quotation"),
+        (("--yes", "send"), "--yes send means nothing where nothing leaves"),
+        (("--yes", "write,send", "--cloud-escalate", "."), "--yes send means nothing where nothing leaves"),
+        (("--cloud-escalate", "nowhere"), "--cloud-escalate 'nowhere' is no provider"),
+        (("--test-command", "true"), "--test-command: no tool runs it"),
+        (("--tools", "builtin:run_tests"), "run_tests needs the command"),
     ],
 )
 def test_settings_that_cannot_be_meant(model: Path, more: tuple[str, ...], message: str) -> None:

@@ -139,6 +139,7 @@ def test_a_bigger_model_of_this_machine(tmp_path: Path) -> None:
     good("generate", model, "--data", asked, "--out", tmp_path / "out.jsonl", "--chat", "--max-tokens", 12)
     assert json.loads((tmp_path / "out.jsonl").read_text())["output"] == found["text"]
     refused(tinygpt(*given, "--model", "x"), "says nothing to a model of this machine")
+    refused(tinygpt(*given, "--yes"), "nothing leaves this machine")
 
 
 def test_a_bigger_model_of_this_machine_streams_and_can_be_cancelled(tmp_path: Path) -> None:

@@ -66,6 +66,18 @@ def test_stopped_and_gone_on_with_it_is_the_same_router(trained: Path, pairs: Pa
     refused(tinygpt(*line, "--save-every", 3, "--resume", "--balance", 1), "balance")
 
 
+def test_requests_are_learned_as_they_are_asked(pairs: Path, tmp_path: Path) -> None:
+    """In small letters, unless capitals are to count."""
+    loud = tmp_path / "loud.jsonl"
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    loud.write_text("".join(json.dumps(row | {"query": row["query"].upper()}) + "\n" for row in rows))
+    weights: dict[str, bytes] = {}
+    for name, data, more in (("a", pairs, ()), ("b", loud, ()), ("c", loud, ("--no-lower",))):
+        good("train-extractor", data, "--out", tmp_path / name, "--steps", 2, *more, *SMALL)
+        weights[name] = (tmp_path / name / "final" / "model.safetensors").read_bytes()
+    assert weights["a"] == weights["b"] != weights["c"]
+
+
 def test_it_is_asked_one_by_one_by_lines_and_by_rows(trained: Path, pairs: Path, tmp_path: Path) -> None:
     [one] = [json.loads(good("extract", trained, "--query", "delete file77 for good", "--json").out)]
     assert one["predictions"][0]["tool"] == "rm" and len(one["predictions"]) == 3 and one["latency_ms"] > 0
@@ -112,4 +124,6 @@ def test_refusals(trained: Path, pairs: Path, tmp_path: Path) -> None:
     refused(tinygpt("train-extractor", tmp_path / "no.jsonl", "--dry-run"), "no.jsonl")
     odd = ("train-extractor", pairs, "--set", "model.vocab_size=9", "--out", tmp_path / "r")
     assert "model.vocab_size of a router follows" in tinygpt(*odd).err
+    idle = ("train-extractor", pairs, "--out", tmp_path / "r", "--grams", 0, "--vectors", 9)
+    refused(tinygpt(*idle), "--vectors means nothing without --grams")
     refused(tinygpt("train-extractor", pairs, "--out", trained), "exists")

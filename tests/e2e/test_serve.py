@@ -153,6 +153,7 @@ def test_what_cannot_be_served_is_said_at_once(tmp_path: Path) -> None:
         ({"model": (str(model), f"tiny={model}")}, "two models are called"),
         ({"keep_alive": "soon"}, "is no time"),
         ({"tool_mode": "deferred"}, "means nothing without --tools"),
+        ({"wait": True, "lock": False}, "--wait means nothing without --lock"),
         ({"port": 70000}, "at most 65535"),
         ({"model": ()}, "no model was given"),
         ({"draft_model": model, "kv_bits": 8}, "does not go with --draft-model"),

@@ -299,6 +299,8 @@ def test_answers_of_a_file_are_scored_without_a_model(tmp_path: Path) -> None:
     assert read_rows(out)[0][-1].n_failed == 1
     call = ("eval-router", "--predictions", given)
     refused(tinygpt(*call, "--data", given), "--predictions brings its own rows", hint="leave out --data")
+    for name in ("--max-tokens", "--max-errors"):
+        refused(tinygpt(*call, name, 9), f"no model is asked, {name} says nothing")
     refused(tinygpt(*call, "--url", "http://127.0.0.1:1"), "no model is asked", hint="leave out the model")
     refused(tinygpt("eval-router", tmp_path, *call[1:]), "no model is asked", hint="leave out the model")
 

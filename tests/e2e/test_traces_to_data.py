@@ -198,6 +198,13 @@ def test_only_what_is_good_enough(root: Path, tmp_path: Path) -> None:
     assert kept("--outcome", "answered,unparsable", "--task", "weather") == set(CITIES)
     done = tinygpt("traces-to-data", root / "traces", "--out", tmp_path / "no.jsonl", "--task", "other")
     refused(done, "no row is left of 5 traces: 5 another task", hint="--dry-run")
+    for more, odd in (
+        (("--task", "weather,other"), "--task other"),
+        (("--outcome", "answered,anwsered"), "--outcome anwsered"),
+        (("--score-field", "stars"), "--score-field stars"),
+    ):
+        done = tinygpt("traces-to-data", root / "traces", "--out", tmp_path / "no.jsonl", *more)
+        refused(done, f"{odd}: no trace has that")
     assert not (tmp_path / "no.jsonl").exists()
 
 

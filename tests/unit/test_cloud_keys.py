@@ -77,6 +77,10 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
         ({"provider": "openai", "timeout": 0}, "--timeout must be positive"),
         ({"provider": "openai", "max_wait": -1}, "--max-wait must not be negative"),
         ({"provider": ".", "model": "x"}, "says nothing to a model of this machine"),
+        ({"provider": ".", "timeout": 3.0}, "--timeout says nothing to a model of this machine"),
+        ({"provider": ".", "retries": 0}, "--retries says nothing to a model of this machine"),
+        ({"provider": ".", "backoff": 0.5}, "--backoff says nothing to a model of this machine"),
+        ({"provider": ".", "max_wait": 0.0}, "--max-wait says nothing to a model of this machine"),
     ],
 )
 def test_settings_that_cannot_be(given: dict[str, Any], message: str) -> None:

@@ -219,6 +219,10 @@ def test_a_spool_gives_back_what_it_got(tmp_path: Path) -> None:
         ({"success_at": "judge=nan"}, "is no DIM=x"),
         ({"near_dup": False, "minhash_perms": 8}, "means nothing without --near-dup"),
         ({"judge_name": "x"}, "means nothing without --judge-model"),
+        ({"judge_name": "x", "judge_model": "dir"}, "says nothing to a model directory"),
+        ({"judge_seconds": 3.0, "judge_model": "dir"}, "says nothing to a model directory"),
+        ({"success_at": "judge=7"}, "without --success-only"),
+        ({"success_at": "judge=7", "mode": "dpo", "by": "judge"}, "without --by success"),
         ({"format": "csv"}, "unknown traces 'csv'|unknown"),
     ],
 )  # fmt: skip

@@ -138,6 +138,8 @@ def test_lengths_in_tokens_and_a_bound_that_is_kept(tmp_path: Path) -> None:
         ({"query": "a", "document": Path("x"), "model": Path("m")}, "go together"),
         ({"query": "a", "document": Path("x"), "neighbours": 1.0}, "--neighbours"),
         ({"query": "a", "document": Path("x"), "kind": "lead", "threshold": 0.1}, "scores nothing"),
+        ({"query": "a", "document": Path("x"), "kind": "lead"}, "answers no question"),
+        ({"kind": "lead"}, "give --query and --in"),
         ({"query": "a", "document": Path("x"), "max_sentences": -1}, "--max-sentences"),
         ({"data": Path("x")}, "--data needs --out"),
         ({"query": "a", "document": Path("x"), "force": True}, "--out"),

@@ -60,7 +60,7 @@ class Rules:
         if self.arguments < 2 or self.output < 200 or not self.seconds > 0 or self.calls < 0:
             raise ConfigError(
                 "the limits of calls are out of range",
-                hint="arguments: from 2 bytes, output: from 200 letters, seconds: more than 0, calls: from 0",
+                hint="--output-cap is 200 letters or more, --tool-timeout more than 0, --max-calls 0 or more",
             )
 
 

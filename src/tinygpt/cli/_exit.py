@@ -26,6 +26,8 @@ INSTEAD: Mapping[str, str] = {
         (f"tinygpt agent --{name}" for name in ("lazy-embedding", "no-async-load", "no-kv-preallocate")),
         "leave it out: weights are read as they are needed, and the cache grows with the conversation",
     ),
+    "tinygpt compress --adapter": "--kind head --model DIR: a reranker of rerank-train chooses the sentences",
+    "tinygpt rerank-eval --model": "a model is named after the command, a reranker as --reranker DIR",
     "tinygpt distill --mode": "--loss NAME says how the teacher is followed; labels alone: --alpha 0",
     "tinygpt extractor-data --synth-provider": "--synth-url URL: any OpenAI-compatible server",
     "tinygpt prep-data --quality-filter": "a stage in the --config file: name = 'quality', model = DIR",

@@ -10,6 +10,7 @@ from typing import Any
 from tinygpt.cli._options import from_config
 from tinygpt.cli._render import Output
 from tinygpt.cli._rows import show
+from tinygpt.core.config import changed, flag
 from tinygpt.core.errors import ConfigError
 from tinygpt.runs.evaluate import SUITES, Asked, AskedOrGiven, refuse_errors, run_suites
 
@@ -46,6 +47,9 @@ def _settings(own: Any, config: Any) -> Any:
         return _part(own, config)
     if str(config.data) != ".":
         raise ConfigError("--predictions brings its own rows", hint="leave out --data, or --predictions")
+    judged = getattr(config, "judge", None) or getattr(config, "judge_url", "")
+    if odd := changed(config, ["max_tokens", *([] if judged else ["max_errors"])]):
+        raise ConfigError(f"--predictions: no model is asked, {flag(odd)} says nothing", hint="leave it out")
     return _part(own, dataclasses.replace(config, data=config.predictions))
 
 

@@ -84,6 +84,12 @@ class Config(ChatConfig):
         refuse_idle(self, {"trajectory_task": "trajectory_dir", "router_threshold": "router"})
         refuse_idle(self, dict.fromkeys(("cloud_escalate_model", "key_file", "price"), "cloud_escalate"))
         refuse_idle(self, dict.fromkeys(("n", "first", "task_seed"), "world"))
+        self._check_yes()
+        if self.router is not None and not self.constrained:
+            raise ConfigError(
+                "--router narrows what may be written: it says nothing with --no-constrained",
+                hint="leave one of them out",
+            )
         if not 0 < self.router_threshold <= 1:
             raise ConfigError(f"--router-threshold must be from 0 to 1, got {self.router_threshold:g}")
         if self.resume is not None and (self.trajectory_dir or self.system is not None):
@@ -99,6 +105,16 @@ class Config(ChatConfig):
                 raise ConfigError(f"{flag(odd)} says nothing to the tasks of a world", hint="leave it out")
         if self.n < 1 or self.first < 0 or self.task_seed < 0:
             raise ConfigError("--n must be at least 1, --first and --task-seed not negative")
+
+    def _check_yes(self) -> None:
+        """Refuse a yes that nobody knows, or that is asked for nothing."""
+        if (odd := next((one for one in self.yes if one not in (*ASKED, SEND)), None)) is not None:
+            raise unknown("effect", odd, [*sorted(ASKED), SEND])
+        if SEND in self.yes and (self.target is None or self.target.local):
+            raise ConfigError(
+                f"--yes {SEND} means nothing where nothing leaves this machine",
+                hint="add --cloud-escalate openai, anthropic or an address, or leave it out",
+            )
 
     @property
     def limits(self) -> Limits:
@@ -116,4 +132,10 @@ class Config(ChatConfig):
         """The stronger model that may be asked."""
         if not self.cloud_escalate:
             return None
-        return Target(provider=self.cloud_escalate, model=self.cloud_escalate_model, key_file=self.key_file)
+        try:
+            return Target(
+                provider=self.cloud_escalate, model=self.cloud_escalate_model, key_file=self.key_file
+            )
+        except ConfigError as error:  # it is told under the name that was typed
+            error.message = error.message.replace("--provider", "--cloud-escalate")
+            raise

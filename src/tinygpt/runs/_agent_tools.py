@@ -33,6 +33,10 @@ def policy(config: Config, confirm: Callable[[str], bool] | None, open_: ExitSta
     place = Place(workspace=workspace, test_command=_words(config.test_command))
     box = toolbox.load(config.tools, place)
     tools = list(box.tools)
+    if place.test_command and not place.testers:
+        raise ConfigError(
+            "--test-command: no tool runs it", hint="--tools builtin:run_tests,... has one; or leave it out"
+        )
     if box.servers:
         for path in mcp.files(box.servers):
             workspace.protect(path)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from tinygpt.agent.escalate import CANCELLED, CUT, Cloud, Message, OnText, Told, without
 from tinygpt.core import hub
+from tinygpt.core.config import changed, flag
 from tinygpt.core.errors import ConfigError, RemoteError, nearest
 from tinygpt.core.events import Events
 from tinygpt.runs import _anthropic
@@ -30,6 +31,7 @@ URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthrop
 MODELS = {"openai": OPENAI_MODEL, "anthropic": ANTHROPIC_MODEL}
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 KEY = re.compile(r"[!-~]+")  # what a header can hold
+PATIENCE = "timeout", "max_wait", "retries", "backoff"  # of servers
 MOST = "max_tokens", "max_completion_tokens"  # names of one field: others', and that of OpenAI's newer models
 
 
@@ -71,6 +73,8 @@ class Target:
             raise ConfigError(
                 "a model name, key or API says nothing to a model of this machine", hint="leave it out"
             )
+        if self.local and (odd := changed(self, PATIENCE)):
+            raise ConfigError(f"{flag(odd)} says nothing to a model of this machine", hint="leave it out")
         if self.provider in URLS and self.api not in ("auto", self.provider):
             raise ConfigError(f"--api {self.api}: {self.provider} speaks its own", hint="leave it out")
         if "@" in urllib.parse.urlsplit(self.url).netloc:

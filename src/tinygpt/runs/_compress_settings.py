@@ -35,7 +35,8 @@ class Config:
     force: Annotated[bool, "Replace an existing --out."] = False
 
     def __post_init__(self) -> None:
-        if bool(self.query) == (self.data is not None) or (self.document is None) == (self.data is None):
+        asked = bool(self.query) or (self.kind == "lead" and self.document is not None)
+        if asked == (self.data is not None) or (self.document is None) == (self.data is None):
             raise ConfigError("give --query and --in, or --data", hint="and not both")
         if sum((self.ratio is not None, bool(self.tokens), bool(self.letters))) > 1:
             raise ConfigError("--ratio, --tokens and --letters all say how much is kept", hint="leave one")
@@ -57,6 +58,8 @@ class Config:
                 raise ConfigError(f"--{name} must be at least 0 and below 1, got {value:g}")
         if self.kind == "lead" and (self.neighbours is not None or self.threshold):
             raise ConfigError("--kind lead scores nothing", hint="leave out --neighbours and --threshold")
+        if self.kind == "lead" and self.query:
+            raise ConfigError("--kind lead answers no question", hint="leave out --query")
         if self.data is not None and self.out is None:
             raise ConfigError("--data needs --out, where its rows go")
         refuse_idle(self, {"force": "out"})

@@ -97,7 +97,7 @@ class Config(TrainSettings):
             raise ConfigError(f"--grams must be from 1 to 8, got {self.grams}")
         if self.tokenizer != "byte" and self.vocab_size != BYTES:
             raise ConfigError("--tokenizer brings its own ids, --vocab-size trains one", hint="leave one out")
-        refuse_idle(self, {"tools": "baselines"})
+        refuse_idle(self, {"tools": "baselines", "vectors": "grams"})
         _ = self.course
 
     @property

@@ -121,7 +121,8 @@ class Config(Speculation, Packs, PromptCache):
         for name in ("memory_limit", "kv_limit"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name):g}")
-        refuse_idle(self, {"force": "lora", "tool_mode": "tools", "tool_metrics_out": "tools"})
+        needs = {"force": "lora", "tool_mode": "tools", "tool_metrics_out": "tools", "wait": "lock"}
+        refuse_idle(self, needs)
         if self.guessing and self.kv_bits:
             raise ConfigError(
                 f"--kv-bits does not go with {self.guessing}: tokens checked together pack otherwise"

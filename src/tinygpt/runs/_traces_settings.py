@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tinygpt.agent.loop import REPAIR
-from tinygpt.core.config import refuse_idle, to_dict
+from tinygpt.core.config import changed, flag, refuse_idle, to_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.data.traces._alike import Alike
 from tinygpt.data.traces._mend import Mend
@@ -80,6 +80,7 @@ class Config:
     force: Annotated[bool, "Replace an existing --out."] = False
 
     def __post_init__(self) -> None:
+        _ = self.least, self.good
         if self.format != "auto":
             FORMATS.path(self.format)
         if self.token_exact and self.mode != "sft":
@@ -94,6 +95,19 @@ class Config:
         if not 0 <= self.margin < math.inf:
             raise ConfigError(f"--margin must be at least 0, got {self.margin}")
         refuse_idle(self, {"judge_name": "judge_model", "judge_seconds": "judge_model"})
+        served = not self.judge_model or "://" in self.judge_model
+        if not served and (odd := changed(self, ("judge_name", "judge_seconds"))):
+            raise ConfigError(f"{flag(odd)} says nothing to a model directory", hint="leave it out")
+        if self.success_at and self.mode == "sft" and not self.success_only:
+            raise ConfigError(
+                "--success-at means nothing for sft without --success-only",
+                hint="add it, or use --min-reward",
+            )
+        if self.success_at and self.mode == "dpo" and self.by != SUCCESS:
+            raise ConfigError(
+                f"--success-at means nothing for dpo without --by {SUCCESS}: rewards are compared",
+                hint="add it, or leave --success-at out",
+            )
         refuse_idle(
             self, dict.fromkeys(("minhash_threshold", "minhash_shingle", "minhash_perms"), "near_dup")
         )
@@ -103,7 +117,6 @@ class Config:
             )
         if self.minhash_shingle < 1 or self.minhash_perms < 1 or not self.judge_seconds > 0:
             raise ConfigError("--minhash-shingle, --minhash-perms and --judge-seconds must be positive")
-        _ = self.least, self.good
 
     @property
     def least(self) -> dict[str, float]:

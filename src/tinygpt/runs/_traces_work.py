@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinygpt.core.errors import DataError
+from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import card
 from tinygpt.data.tally import Tally
@@ -35,6 +35,8 @@ class Work:
         self.models: Counter[tuple[str, str]] = Counter()
         self.places: Counter[str] = Counter()
         self._seen: set[bytes] = set()
+        self._unmet = {f"--task {task}" for task in config.task} | {f"--outcome {o}" for o in config.outcome}
+        self._unmet |= {f"--score-field {config.score_field}"} if config.score_field else set()
         self._mark = _traces_judge.opened(config) if config.judge_model else None
 
     def examples(self, found: Sequence[Path], pairs: Pairs) -> Iterator[Example]:
@@ -79,6 +81,8 @@ class Work:
         for n, trace in enumerate(self._read(found), 1):
             if n % EVERY == 0:
                 self.events.emit(Progress(task="read", done=n, total=0, unit="traces"))
+            self._unmet -= {f"--task {trace.task}", f"--outcome {trace.outcome}"}
+            self._unmet -= {f"--score-field {name}" for name in trace.reward}
             if why := self.config.fault(trace):
                 kept.drop(why, trace.place)
                 continue
@@ -153,6 +157,11 @@ class Work:
                 if trace.model:
                     self.models[trace.model.get("name", ""), trace.model.get("hash", "")] += 1
                 yield trace
+
+    def check(self) -> None:
+        """ConfigError where no trace has what a setting names: it would have said nothing."""
+        if self.tallies["read"].n_out and self._unmet:
+            raise ConfigError(f"{min(self._unmet)}: no trace has that", hint="check how it is written")
 
     def alike(self, kept: Spool, kinds: Sequence[str], folder: Path) -> tuple[list[int], card.Stage | None]:
         """The numbers of the examples that stay, and the stage."""

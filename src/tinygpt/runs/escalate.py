@@ -32,6 +32,8 @@ class Config(Target):
         Price.of(self.price)
         if not self.prompt and self.messages is None:
             raise ConfigError("there is nothing to ask", hint="give --prompt, or --messages FILE")
+        if self.yes and self.local:
+            raise ConfigError("--yes: nothing leaves this machine, nobody is asked", hint="leave it out")
 
 
 def run(

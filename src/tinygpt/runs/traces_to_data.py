@@ -46,6 +46,7 @@ def run(config: Config, events: Events) -> dict[str, Any]:
                 f"no row is left of {work.tallies['read'].n_out} traces: {why or 'there is none'}",
                 hint="--dry-run shows what each stage leaves out",
             )
+        work.check()
         made = (row for i in stay for row in kept[i][0])
         n_rows = sum(1 for _ in made) if config.dry_run else rows.write(config.out, made)
     result: dict[str, Any] = {

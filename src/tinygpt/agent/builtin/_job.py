@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tinygpt.agent.tool import Cancel, Outcome
@@ -15,10 +15,12 @@ LARGEST = 8 << 20  # bytes of a file that is read whole, to be changed
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where tools work. test_command: the person's, for run_tests; none: that tool is not there."""
+    """Where tools work. test_command: the person's, for run_tests; none: that tool is not there. testers:
+    names of the tools that run it."""
 
     workspace: Workspace
     test_command: tuple[str, ...] = ()
+    testers: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,8 @@ def _command(entry: Entry, given: Mapping[str, Any], place: Place) -> tuple[str,
         raise entry.fault(f"'{given['name']}' has no option '{(odd or ['command'])[0]}'")
     if given["name"] != TESTS:
         return ()
+    if "command" not in given:
+        place.testers.append(entry.name)
     command = given.get("command", list(place.test_command))
     if isinstance(command, str):
         try:
@@ -68,7 +70,9 @@ def _command(entry: Entry, given: Mapping[str, Any], place: Place) -> tuple[str,
         except ValueError as error:
             raise entry.fault(f"the command {command!r} cannot be read: {error}") from error
     if not isinstance(command, list) or not command or not all(isinstance(one, str) for one in command):
-        raise entry.fault("run_tests needs the command to run", hint='such as ["pytest", "-q"]')
+        raise entry.fault(
+            "run_tests needs the command to run", hint='"command": ["pytest", "-q"], or --test-command'
+        )
     return tuple(command)
 
 
