@@ -11,7 +11,7 @@ import pytest
 import nano
 from e2e.shell import good, refused, snapshot, tinygpt
 
-TOOLS = {"cat": "show me {}", "rm": "delete {} for good", "wc": "count the words of {}", None: "sing of {}"}
+TOOLS = {"cat": "SHOW ME {}", "rm": "Delete {} For Good", "wc": "COUNT THE WORDS OF {}", None: "SING OF {}"}
 SMALL = (
     "--set", "model.hidden_size=16", "--set", "model.num_hidden_layers=1", "--context", 48, "--batch", 8,
     "--grams", 2, "--vectors", 256, "--lr", 0.01, "--no-lock", "--no-compile",

@@ -48,7 +48,7 @@ def run(config: Config, events: Events) -> Result:
 
     def rows(part: list[Pair]) -> source.Requests:
         return source.Requests(
-            source.encoded(tokenizer, [q for q, _ in part], config.context),
+            source.encoded(tokenizer, [q for q, _ in part], config.context, lower=config.lower),
             [ids[t] for _, t in part],
             weights,
         )
