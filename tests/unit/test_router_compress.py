@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,36 @@ def test_all_units_are_the_text_and_gaps_stay_where_something_is_left_out() -> N
     assert joined(TEXT, parts, {1, 3}) == "The mill stands in Harwick. Why?"
     assert joined(TEXT, parts, {4, 6}) == "Yes!\n\n- Another, e.g. a wheel."
     assert joined(TEXT, parts, {4, 3}) == "Why? Yes!", "in the text's order, whatever theirs"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 200_000 + " end. Next. ", "." * 200_000 + "x", "line\n\n" * 50_000, "A b c. " * 50_000],
+    ids=["word", "dots", "lines", "sentences"],
+)  # fmt: skip
+def test_a_huge_text_is_cut_in_a_moment(text: str) -> None:
+    began = time.process_time()
+    assert units(text)
+    assert time.process_time() - began < 3, "the time grew with the square of the length: minutes"
+
+
+def test_few_lengths_are_counted_where_gaps_are_wide() -> None:
+    counted: list[str] = []
+
+    def size(text: str) -> int:
+        counted.append(text)
+        return len(text)
+
+    text = ("\n" * 30).join(f"Fox {i}." for i in range(300))
+    found = compress.compress(text, "fox", compress.by_bm25, room=len(text) // 2, size=size)
+    assert len(text) // 2 - 40 < len(found.text) <= len(text) // 2
+    assert sum(map(len, counted)) < 20 * len(text)
+
+
+def test_sentences_without_spaces_are_chosen_by_their_letters() -> None:
+    text = "今天下雨。我们去吃饭吧。这座塔建于1823年。狗在睡觉。"
+    found = compress.compress(text, "塔是什么时候建的？", compress.by_bm25, room=len(text) // 3)
+    assert found.text == "这座塔建于1823年。"
 
 
 def test_scores_join_their_neighbours() -> None:

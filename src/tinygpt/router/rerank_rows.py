@@ -19,7 +19,7 @@ from typing import Any
 
 from tinygpt.core.errors import DataError
 from tinygpt.data import table
-from tinygpt.data.bm25 import words
+from tinygpt.data.bm25 import holds
 from tinygpt.data.tally import Tally
 from tinygpt.router import compress_units
 
@@ -56,12 +56,6 @@ class Judged:
 def folded(text: str) -> str:
     """What a text is known by, whatever its case and spaces."""
     return " ".join(text.casefold().split())
-
-
-def holds(text: str, answer: str) -> bool:
-    """Whether the answer's words stand in the text, one after the other."""
-    a, b = words(answer), words(text)
-    return bool(a) and any(b[i : i + len(a)] == a for i in range(len(b) - len(a) + 1))
 
 
 def read(paths: Iterable[Path], tally: Tally) -> Iterator[Judged]:
