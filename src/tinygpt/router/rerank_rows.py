@@ -20,6 +20,7 @@ from typing import Any
 from tinygpt.core.errors import DataError
 from tinygpt.data import table
 from tinygpt.data.bm25 import holds
+from tinygpt.data.message import text_of
 from tinygpt.data.tally import Tally
 from tinygpt.router import compress_units
 
@@ -91,7 +92,8 @@ def judged(row: Any) -> list[Judged]:
     negatives = [negatives] if isinstance(negatives, str) else negatives
     if not isinstance(negatives, list) or not all(isinstance(n, str) and n.strip() for n in negatives):
         raise DataError("no list of 'negatives'")
-    return [Judged(query, _text(row, "positive"), True), *(Judged(query, n, False) for n in negatives)]
+    wrong = [Judged(query, text_of(one, "negatives"), False) for one in negatives]
+    return [Judged(query, _text(row, "positive"), True), *wrong]
 
 
 def _in_context(row: dict[str, Any]) -> list[Judged]:
@@ -107,7 +109,7 @@ def _in_context(row: dict[str, Any]) -> list[Judged]:
 def _text(row: dict[str, Any], key: str) -> str:
     if not isinstance(row.get(key), str) or not row[key].strip():
         raise DataError(f"no text under '{key}'")
-    return row[key]
+    return text_of(row[key], key)
 
 
 def grouped(given: Iterable[Judged], tally: Tally, *, alone: bool) -> list[Group]:

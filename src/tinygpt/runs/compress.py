@@ -10,6 +10,7 @@ from tinygpt.core import files
 from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import rows, table
+from tinygpt.data.message import text_of
 from tinygpt.data.tally import Tally
 from tinygpt.router import compress
 from tinygpt.runs._compress_settings import Config
@@ -41,7 +42,7 @@ def _of_rows(config: Config, path: Path, shorten: Any, events: Events) -> dict[s
             query, context = told.get("question", told.get("query")), told.get("context")
             if not isinstance(query, str) or not isinstance(context, str):
                 raise DataError("no 'question' and 'context'")
-            found = shorten(context, query)
+            found = shorten(text_of(context, "context"), text_of(query, "question"))
         except DataError as error:
             tally.drop(error.message, f"{table.unit(path)} {number}")
             continue
