@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.core.events import Events, MemorySink
+from tinygpt.core.events import Events, MemorySink, Note
 from tinygpt.data.tokenizer import byte
 from tinygpt.router import compress
 from tinygpt.router.compress_units import joined, units
@@ -128,6 +129,9 @@ def test_the_best_that_fit_are_kept_in_order() -> None:
     assert kept(1000) == text
     lead = compress.compress(text, "red fox", compress.by_place, room=35, neighbours=0, in_order=True)
     assert lead.text == "Rain fell. The red fox ran home." and lead.kept == [0, 1]
+    listed = "Rain.\n- a\n- b\n- c"
+    whole = compress.compress(listed, "a", compress.by_bm25, room=len(listed))
+    assert whole.text == listed and whole.kept == [0, 1, 2, 3]
     for room in range(25, len(text) + 1):
         assert len(kept(room)) <= room
 
@@ -153,6 +157,22 @@ def test_lengths_in_tokens_and_a_bound_that_is_kept(tmp_path: Path) -> None:
     assert found["kept"] == "Birnen auch." and "12 letters, 3 were wanted" in repr(sink.events)
     with pytest.raises(DataError, match="empty"):
         compress.compress("  \n", "q", compress.by_bm25, room=3)
+
+
+def test_what_could_not_be_done_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    row = {"question": "who", "context": "A red hen. A cow."}
+    path.write_text("".join(json.dumps(row) + "\n" for _ in range(3)), encoding="utf-8")
+    sink = MemorySink()
+    run(Config(data=path, letters=3, out=tmp_path / "b.jsonl"), str, Events(sink))
+    told = [event.text for event in sink.events if isinstance(event, Note)]
+    assert told == [
+        "of 3 rows the best sentence alone is longer than was wanted",
+        "of 3 rows the beginning is kept: no sentence shares a word with the question",
+    ]
+    alone = MemorySink()
+    found = run(Config(query="who", document=Path("-")), lambda: "A red hen. A cow.", Events(alone))
+    assert found["kept"] == "A red hen." and "the text's beginning is kept" in repr(alone.events)
 
 
 @pytest.mark.parametrize(

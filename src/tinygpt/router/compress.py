@@ -80,6 +80,8 @@ def compress(
     if not units:
         raise DataError("the text is empty", hint="give one with words in it")
     scores = with_neighbours(own(query, [unit.text for unit in units]), neighbours)
+    if not threshold and not most and size(text.strip()) <= room:
+        return Compressed(text.strip(), units, scores, list(range(len(units))))
     order = range(len(units)) if in_order else sorted(range(len(units)), key=lambda i: (-scores[i], i))
     kept: list[int] = []
     left, gap = room, size("\n\n")
