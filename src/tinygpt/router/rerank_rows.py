@@ -4,8 +4,8 @@ Four shapes of rows are read, also mixed: triples {query, pos_doc, neg_doc}; {qu
 [...]}, as `rerank-eval` has them; single judgements {query, sentence, relevant}; and {question, context,
 answer}, whose context is cut into sentences, of which those that hold the answer are relevant. Rows of one
 query are put together; a context keeps its sentences to itself. A document that answers a query in one row
-and not in another is in neither part. Splitting goes by query, and by context where there is one, so that
-none is on two sides.
+and not in another is in neither part. Splitting goes by context, and by query where there is none, so that no
+context, and no query without one, is on two sides; a question that is asked of several contexts may be.
 """
 
 from __future__ import annotations
