@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 
 import nano
 from e2e.shell import good, refused, snapshot, tinygpt
+from tinygpt.core.events import Events
+from tinygpt.runs.extract import Config, run
 
-TOOLS = {"cat": "show me {}", "rm": "delete {} for good", "wc": "count the words of {}", None: "sing of {}"}
+TOOLS = {"cat": "SHOW ME {}", "rm": "Delete {} For Good", "wc": "COUNT THE WORDS OF {}", None: "SING OF {}"}
 SMALL = (
     "--set", "model.hidden_size=16", "--set", "model.num_hidden_layers=1", "--context", 48, "--batch", 8,
     "--grams", 2, "--vectors", 256, "--lr", 0.01, "--no-lock", "--no-compile",
@@ -95,6 +98,19 @@ def test_it_is_asked_one_by_one_by_lines_and_by_rows(trained: Path, pairs: Path,
     rows = {row["metric"]: row for row in good("eval-router", "--predictions", out, "--json").json}
     assert rows["accuracy"]["score"] > 0.9 and rows["accuracy"]["n_examples"] == 80
     refused(tinygpt(*line), "exists")
+
+
+def test_lines_are_answered_as_they_come(trained: Path) -> None:
+    taken: list[int] = []
+
+    def lines() -> Iterator[str]:
+        for i in range(4):
+            taken.append(i)
+            yield f"show me {i}\n"
+
+    found = run(Config(router=trained, stdin=True, batch=2), lines(), Events())
+    assert next(found)["query"] == "show me 0" and taken == [0, 1], "no later line is waited for"
+    assert [one["query"] for one in found] == ["show me 1", "show me 2", "show me 3"]
 
 
 def test_a_dry_run_counts_and_writes_nothing(pairs: Path, tmp_path: Path) -> None:

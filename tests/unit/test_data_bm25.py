@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tinygpt.data.bm25 import BM25, passages, words
+from tinygpt.data.bm25 import BM25, holds, passages, words
 
 TEXTS = ["the cat sat on the mat", "a dog and a cat", "birds fly over the sea", "fish"]
 
@@ -37,6 +37,8 @@ def test_the_best_come_first_and_strangers_not_at_all() -> None:
     assert index.top("zebra", 3) == [] and BM25([]).top("cat", 1) == []
     assert BM25(["x", "x", "y"]).top("x", 9) == ["x", "x"]
     assert words("Ärger_1, l'été!") == ["ärger_1", "l", "été"]
+    assert words("2020年に塔、Tower塔_・") == ["2020", "年", "に", "塔", "tower", "塔", "_"]
+    assert holds("塔建于1823年。", "1823年") and not holds("塔建于1823年。", "年1823")
 
 
 def test_passages_keep_every_word_and_whole_paragraphs() -> None:

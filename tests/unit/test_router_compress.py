@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.core.events import Events, MemorySink
+from tinygpt.core.events import Events, MemorySink, Note
 from tinygpt.data.tokenizer import byte
 from tinygpt.router import compress
 from tinygpt.router.compress_units import joined, units
@@ -77,6 +79,36 @@ def test_all_units_are_the_text_and_gaps_stay_where_something_is_left_out() -> N
     assert joined(TEXT, parts, {4, 3}) == "Why? Yes!", "in the text's order, whatever theirs"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 200_000 + " end. Next. ", "." * 200_000 + "x", "line\n\n" * 50_000, "A b c. " * 50_000],
+    ids=["word", "dots", "lines", "sentences"],
+)  # fmt: skip
+def test_a_huge_text_is_cut_in_a_moment(text: str) -> None:
+    began = time.process_time()
+    assert units(text)
+    assert time.process_time() - began < 3, "the time grew with the square of the length: minutes"
+
+
+def test_few_lengths_are_counted_where_gaps_are_wide() -> None:
+    counted: list[str] = []
+
+    def size(text: str) -> int:
+        counted.append(text)
+        return len(text)
+
+    text = ("\n" * 30).join(f"Fox {i}." for i in range(300))
+    found = compress.compress(text, "fox", compress.by_bm25, room=len(text) // 2, size=size)
+    assert len(text) // 2 - 40 < len(found.text) <= len(text) // 2
+    assert sum(map(len, counted)) < 20 * len(text)
+
+
+def test_sentences_without_spaces_are_chosen_by_their_letters() -> None:
+    text = "今天下雨。我们去吃饭吧。这座塔建于1823年。狗在睡觉。"
+    found = compress.compress(text, "塔是什么时候建的？", compress.by_bm25, room=len(text) // 3)
+    assert found.text == "这座塔建于1823年。"
+
+
 def test_scores_join_their_neighbours() -> None:
     assert compress.with_neighbours([1.0, 0.0, 0.5], 0.2) == pytest.approx([0.8, 0.2, 0.4])
     assert compress.with_neighbours([0.3, 0.9], 0.0) == [0.3, 0.9]
@@ -97,6 +129,9 @@ def test_the_best_that_fit_are_kept_in_order() -> None:
     assert kept(1000) == text
     lead = compress.compress(text, "red fox", compress.by_place, room=35, neighbours=0, in_order=True)
     assert lead.text == "Rain fell. The red fox ran home." and lead.kept == [0, 1]
+    listed = "Rain.\n- a\n- b\n- c"
+    whole = compress.compress(listed, "a", compress.by_bm25, room=len(listed))
+    assert whole.text == listed and whole.kept == [0, 1, 2, 3]
     for room in range(25, len(text) + 1):
         assert len(kept(room)) <= room
 
@@ -122,6 +157,22 @@ def test_lengths_in_tokens_and_a_bound_that_is_kept(tmp_path: Path) -> None:
     assert found["kept"] == "Birnen auch." and "12 letters, 3 were wanted" in repr(sink.events)
     with pytest.raises(DataError, match="empty"):
         compress.compress("  \n", "q", compress.by_bm25, room=3)
+
+
+def test_what_could_not_be_done_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    row = {"question": "who", "context": "A red hen. A cow."}
+    path.write_text("".join(json.dumps(row) + "\n" for _ in range(3)), encoding="utf-8")
+    sink = MemorySink()
+    run(Config(data=path, letters=3, out=tmp_path / "b.jsonl"), str, Events(sink))
+    told = [event.text for event in sink.events if isinstance(event, Note)]
+    assert told == [
+        "of 3 rows the best sentence alone is longer than was wanted",
+        "of 3 rows the beginning is kept: no sentence shares a word with the question",
+    ]
+    alone = MemorySink()
+    found = run(Config(query="who", document=Path("-")), lambda: "A red hen. A cow.", Events(alone))
+    assert found["kept"] == "A red hen." and "the text's beginning is kept" in repr(alone.events)
 
 
 @pytest.mark.parametrize(

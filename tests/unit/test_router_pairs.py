@@ -30,12 +30,12 @@ def test_rows_that_are_no_pairs_are_counted(tmp_path: Path) -> None:
     rows = [
         {"query": "a", "tool": "t"}, {"query": "b", "tool": None}, {"query": "c", "tool": ""},
         {"query": "", "tool": "t"}, {"tool": "t"}, {"query": "d"}, {"query": "e", "tool": 3}, [1],
-        {"query": "f", "gold_tool": "u"},
+        {"query": "f", "gold_tool": "u"}, {"query": "\ud800", "tool": "t"}, {"query": "g", "tool": "\udc00"},
     ]  # fmt: skip
     tally = Tally("rows")
     found = list(pairs.read([write(tmp_path / "a.jsonl", rows)], tally))
     assert found == [("a", "t"), ("b", NOTHING), ("c", NOTHING), ("f", "u")]
-    assert tally.n_in == 9 and sum(tally.dropped.values()) == 5
+    assert tally.n_in == 11 and sum(tally.dropped.values()) == 7
     unserved = pairs.read([tmp_path / "a.jsonl"], Tally("out of scope"), unserved=True)
     assert {tool for _, tool in unserved} == {NOTHING}
 

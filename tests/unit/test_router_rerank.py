@@ -72,6 +72,25 @@ def test_rows_of_all_shapes_are_put_together(tmp_path: Path) -> None:
     assert when.source == rerank_rows.folded(context)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"query": "\ud800", "pos_doc": "a", "neg_doc": "b"},
+        {"query": "q", "pos_doc": "a", "neg_doc": "\udc00"},
+        {"query": "q", "positive": "a", "negatives": ["\ud800"]},
+        {"question": "q", "context": "a \ud800", "answer": "a"},
+    ],
+)  # fmt: skip
+def test_half_of_a_surrogate_pair_is_no_text(row: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        rerank_rows.judged(row)
+
+
+def test_an_answer_is_found_where_no_spaces_part_words() -> None:
+    found = rerank_rows.judged({"question": "谁建塔", "context": "塔很高。李四建塔。", "answer": "李四"})
+    assert [(one.document, one.relevant) for one in found] == [("塔很高。", False), ("李四建塔。", True)]
+
+
 def test_a_document_that_is_both_is_neither() -> None:
     def judged(*said: tuple[str, bool]) -> list[rerank_rows.Judged]:
         return [rerank_rows.Judged("q", text, yes) for text, yes in said]

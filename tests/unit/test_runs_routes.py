@@ -12,7 +12,7 @@ from serving import tiny_chat_model
 from tinygpt.core.errors import ConfigError, TinyGPTError
 from tinygpt.core.events import Events, MemorySink, Note
 from tinygpt.model import checkpoint
-from tinygpt.runs import _routes, _served
+from tinygpt.runs import _prompt_cache, _routes, _served
 
 ROUTE = {"model": "sql", "router": "router", "labels": ["query"], "report": "gate.json"}
 
@@ -33,10 +33,10 @@ def report(folder: Path, **changes: Any) -> None:
     (folder / "gate.json").write_text(json.dumps(told))
 
 
-def read(folder: Path, *routes: dict[str, Any], **more: Any) -> _routes.Plan:
+def read(folder: Path, *routes: dict[str, Any], adapters: Any = (), **more: Any) -> _routes.Plan:
     path = folder / "registry.json"
     path.write_text(json.dumps({"routes": list(routes), **more}))
-    return _routes.read(path, _served.Source(models={"big": folder / "big"}))
+    return _routes.read(path, _served.Source(models={"big": folder / "big"}, adapters=adapters))
 
 
 def test_a_route_is_armed_where_its_report_says_that_it_wins(folder: Path) -> None:
@@ -62,10 +62,16 @@ def test_a_route_is_armed_where_its_report_says_that_it_wins(folder: Path) -> No
         ),
         ({"protocol": {"modelHashes": ["another"]}}, "is of another model"),
         ({"suites": None}, "is no result of eval-gate"),
+        ({"suites": ["won"]}, "no score is better"),
+        ({"protocol": {}}, "does not say of which"),
+        ({"protocol": ["odd"]}, "is no result of eval-gate"),
+        ({"protocol": {"modelHashes": ["OWN", "another"]}}, "is of another model"),
+        ({"protocol": {"modelHashes": ["OWN"], "adapterHashes": ["one"]}}, "is of other adapters"),
     ],
 )
 def test_what_does_not_win_is_not_armed(folder: Path, changes: dict[str, Any], why: str) -> None:
-    report(folder, **changes)
+    own = checkpoint.identity(folder / "sql")
+    report(folder, **json.loads(json.dumps(changes).replace("OWN", own)))
     plan = read(folder, ROUTE)
     assert not plan.armed and why in plan.reasons[0]
     sink = MemorySink()
@@ -80,6 +86,35 @@ def test_without_a_report_that_can_be_read_nothing_is_armed(folder: Path) -> Non
     assert "No such file" in read(folder, {**ROUTE, "report": "none.json"}).reasons[0]
     (folder / "gate.json").write_text("no JSON")
     assert "gate.json" in read(folder, ROUTE).reasons[0]
+    (folder / "gate.json").write_bytes(b"\xff")
+    assert "gate.json: it is not UTF-8" in read(folder, ROUTE).reasons[0]
+
+
+def test_a_report_is_of_the_model_with_its_adapters(folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / name / "adapter_model.safetensors").write_text(name)
+    adapters = [_served.Adapter(name=name, path=folder / name) for name in ("one", "two")]
+    hashed = _prompt_cache.worn([folder / "one"])
+    own = checkpoint.identity(folder / "sql")
+    report(folder, protocol={"modelHashes": [own], "adapterHashes": [hashed]})
+    bare = {**ROUTE, "model": "sql"}
+    routes = [bare, *({**ROUTE, "model": f"sql+{name}"} for name in ("one", "two"))]
+    plan = read(folder, *routes, adapters=adapters)
+    assert plan.armed == ["sql+one"] and "of other adapters" in plan.reasons[0]
+    always = [_served.Adapter(name="", path=folder / "one")]
+    assert read(folder, bare, adapters=always).armed == ["sql"]
+    halved = [_served.Adapter(name="", path=folder / "one", weight=0.5)]
+    assert not read(folder, bare, adapters=halved).armed
+    with pytest.raises(ConfigError, match="unknown adapter 'three'"):
+        read(folder, bare, {**ROUTE, "model": "sql+three"}, adapters=adapters)
+
+
+def test_a_specialist_takes_no_other_models_place(folder: Path) -> None:
+    (folder / "more").mkdir()
+    (folder / "sql").rename(folder / "more" / "big")
+    with pytest.raises(ConfigError, match="two models are called 'big'"):
+        read(folder, {**ROUTE, "model": "more/big"})
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,17 @@ def route(model: str, router: Any, *labels: str, threshold: float = 0.7) -> Rout
     return Route(model=model, router=router, labels=frozenset(labels), threshold=threshold)
 
 
+async def fits(job: Chat) -> bool:
+    return job.model != "small"
+
+
 def sent(routes: Sequence[Route], messages: Any = USER, model: str = "") -> tuple[str, str]:
-    """The model that a conversation goes to, and the header."""
+    """The model that a conversation goes to, and the header; that of "small" has no room."""
 
     async def main() -> tuple[str, str]:
         record = Record("r")
         CURRENT.set(record)
-        job = await Routes("general", routes, now, resolve).send(Chat(model=model, messages=messages))
+        job = await Routes("general", routes, now, resolve).send(Chat(model=model, messages=messages), fits)
         return job.model, record.decision
 
     return asyncio.run(main())
@@ -59,6 +63,12 @@ def test_a_claim_counts_from_its_threshold_on() -> None:
     other = route("sql", saying(("none", 0.99), ("query", 0.01)), "query")
     assert sent([other]) == ("general", "model=general; reason=not-claimed; label=none; p=0.99")
     assert sent([]) == ("general", "model=general; reason=none-armed")
+
+
+def test_what_has_no_room_at_the_specialist_is_the_general_ones() -> None:
+    small = route("small", saying(("query", 0.9)), "query")
+    said = "model=general; reason=too-long; label=query; p=0.9; threshold=0.7"
+    assert sent([small]) == ("general", said)
 
 
 def test_the_likeliest_of_several_claims() -> None:
@@ -104,7 +114,7 @@ def test_the_end_of_the_server_is_told() -> None:
     async def main() -> None:
         routes = Routes("general", [route("sql", saying(("x", 1.0)), "x")], closed, resolve)
         with pytest.raises(BusyError):
-            await routes.send(Chat(messages=USER))
+            await routes.send(Chat(messages=USER), fits)
 
     asyncio.run(main())
 
@@ -122,5 +132,9 @@ def test_the_desk_goes_where_it_is_sent() -> None:
             desk.routes = Routes("tiny", [route_], desk.registry.worker.call, desk.registry.resolve)
             assert text_of(await events_of(desk.chat(Chat(config=GREEDY, messages=HI))))
             assert asked == ["Hi"]
+            job = Chat(model="tiny", config=GREEDY, messages=HI)
+            assert await desk._fits(job)
+            said = [{"role": "user", "content": "Hi " * desk.registry.card("tiny").context}]
+            assert not await desk._fits(Chat(model="tiny", config=GREEDY, messages=said))
 
     asyncio.run(main())

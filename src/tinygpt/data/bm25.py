@@ -15,12 +15,21 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-WORD = re.compile(r"\w+")
+# Han and kana, which no spaces part: each is a word.
+ALONE = r"\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+WORD = re.compile(rf"[^\W{ALONE}]+|(?=[{ALONE}])\w")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in small letters; letters of every script, digits and underscores."""
+    """The words of a text in small letters; letters of every script, digits and underscores. Of Chinese and
+    Japanese, which are written without spaces, each letter."""
     return WORD.findall(text.lower())
+
+
+def holds(text: str, answer: str) -> bool:
+    """Whether the answer's words stand in the text, one after the other."""
+    a, b = words(answer), words(text)
+    return bool(a) and any(b[i : i + len(a)] == a for i in range(len(b) - len(a) + 1))
 
 
 def passages(text: str, size: int = 100) -> list[str]:

@@ -12,12 +12,13 @@ any tensor is used; each way a directory can be wrong has its own sentence."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,17 +77,13 @@ def save(
     write_tokenizer: Callable[[Path], None] | None = None,
     ids: Mapping[str, int | None] | None = None,
     stop_ids: Sequence[int] = (),
-    state: Mapping[str, Any] | None = None,
-    optimizer: Mapping[str, mx.array] | None = None,
-    run: Mapping[str, Any] | None = None,
     dtype: str = "float32",
-    replace: bool = False,
-    **facts: Any,
+    **kept: Any,
 ) -> Path:
     """Write a model directory in one step.
 
     `ids` are the eos, bos and pad ids that config.json should name, `stop_ids` all that end an answer;
-    `dtype` is how weights are stored.
+    `dtype` is how weights are stored; `kept` is what `written` takes.
     """
     packed = quantized.parts(list(quantized.packed(model)))
     odd = set(dict(tree_flatten(model.parameters()))) ^ set(dict(tree_flatten(LM(model.config).parameters())))
@@ -95,7 +92,7 @@ def save(
             f"the model is not its config's: {min(odd)} and {len(odd) - 1} more tensors differ",
             hint="save the adapter on its own, or fuse it into the model first",
         )
-    with files.atomic_directory(Path(path), replace=replace) as folder:
+    with written(path, kind="model", **kept) as folder:
         config = layout.to_hf(model.config, **(ids or {})) | {"dtype": dtype} | quantized.described(model)
         files.write_json(folder / "config.json", config)
         named: dict[str, Any] = {
@@ -111,14 +108,31 @@ def save(
         write_tensors(folder, "model", layout.to_disk(tensors, model.config))
         if write_tokenizer is not None:
             write_tokenizer(folder)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def written(
+    path: Path,
+    *,
+    kind: str,
+    state: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, mx.array] | None = None,
+    run: Mapping[str, Any] | None = None,
+    report: Mapping[str, Any] | None = None,
+    replace: bool = False,
+    **facts: Any,
+) -> Generator[Path]:
+    """A folder to fill, which becomes the checkpoint `path` in one step: what a run leaves beside its weights
+    is added, and the manifest with these facts."""
+    with files.atomic_directory(Path(path), replace=replace) as folder:
+        yield folder
         if optimizer is not None:
             write_tensors(folder, "optimizer", optimizer)
-        if state is not None:
-            files.write_json(folder / "state.json", state)
-        if run is not None:
-            files.write_json(folder / "run.json", run)
-        seal(folder, kind="model", **facts)
-    return Path(path)
+        for name, value in (("state", state), ("run", run), ("report", report)):
+            if value is not None:
+                files.write_json(folder / f"{name}.json", value)
+        seal(folder, kind=kind, **facts)
 
 
 def seal(folder: Path, *, kind: str, **facts: Any) -> None:

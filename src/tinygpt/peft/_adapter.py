@@ -179,13 +179,10 @@ def save_adapter(
     *,
     base: Path,
     write_tokenizer: Callable[[Path], None] | None = None,
-    state: Mapping[str, Any] | None = None,
-    optimizer: Mapping[str, mx.array] | None = None,
-    run: Mapping[str, Any] | None = None,
-    replace: bool = False,
-    **facts: Any,
+    **kept: Any,
 ) -> Path:
-    """Write the adapter a model carries, in one step. `base` is the directory of the model it grew on.
+    """Write the adapter a model carries, in one step. `base` is the directory of the model it grew on, `kept`
+    what `checkpoint.written` takes.
 
     The manifest names it as seen from the adapter's own folder, so it is found from anywhere, and still when
     both are moved together; adapter_config.json as it was given."""
@@ -201,21 +198,14 @@ def save_adapter(
         **PEFT.load(pick.name).to_peft(pick.options, wrappers),
     }  # fmt: skip
     found = stored(wrappers)
-    if optimizer is None and (compact := getattr(PEFT.load(pick.name), "compact", None)):
+    if kept.get("optimizer") is None and (compact := getattr(PEFT.load(pick.name), "compact", None)):
         found, more = compact(found)
         config |= more
-    with files.atomic_directory(Path(path), replace=replace) as folder:
+    with checkpoint.written(path, kind="adapter", base=identity, peft=to_dict(pick), **kept) as folder:
         files.write_json(folder / "adapter_config.json", config)
         checkpoint.write_tensors(folder, "adapter_model", found)
         if write_tokenizer is not None:
             write_tokenizer(folder)
-        if optimizer is not None:
-            checkpoint.write_tensors(folder, "optimizer", optimizer)
-        if state is not None:
-            files.write_json(folder / "state.json", state)
-        if run is not None:
-            files.write_json(folder / "run.json", run)
-        checkpoint.seal(folder, kind="adapter", base=identity, peft=to_dict(pick), **facts)
     return Path(path)
 
 

@@ -15,6 +15,7 @@ Differs: the head reads each sentence alone, and neighbours are joined afterward
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -79,19 +80,23 @@ def compress(
     if not units:
         raise DataError("the text is empty", hint="give one with words in it")
     scores = with_neighbours(own(query, [unit.text for unit in units]), neighbours)
+    if not threshold and not most and size(text.strip()) <= room:
+        return Compressed(text.strip(), units, scores, list(range(len(units))))
     order = range(len(units)) if in_order else sorted(range(len(units)), key=lambda i: (-scores[i], i))
     kept: list[int] = []
-    left = room
+    left, gap = room, size("\n\n")
     for i in order:
         if kept and (scores[i] < threshold or len(kept) == most):
             break
-        need = size(units[i].text) + (size("\n\n") if kept else 0)
+        need = size(units[i].text) + (gap if kept else 0)
         if not kept or need <= left:
             kept.append(i)
             left -= need
         elif in_order:
             break
     # What stands between neighbours may be longer than it was reckoned.
-    while len(kept) > 1 and size(compress_units.joined(text, units, kept)) > room:
-        kept.pop()
+    n = bisect.bisect_right(
+        range(2, len(kept) + 1), room, key=lambda n: size(compress_units.joined(text, units, kept[:n]))
+    )
+    kept = kept[: n + 1]
     return Compressed(compress_units.joined(text, units, kept), units, scores, sorted(kept))

@@ -13,7 +13,7 @@ Differs: a short list of abbreviations, none learned.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
@@ -21,8 +21,8 @@ ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,4}[.)]|[a-zA-Z][.)])\s+\S")
 HEADING = re.compile(r"#{1,6}\s")
 ROW = re.compile(r"\s*\|.*\|\s*$")
 INDENTED = re.compile(r"(?: {4}|\t)\s*\S")
-END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[」』”）]*")
-WORD_BEFORE = re.compile(r"[\w.]+$")
+END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[」』”）]*")
+BEHIND = re.compile(r"\s*(\S?)")
 ABBREVIATIONS = frozenset(
     re.findall(
         r"\S+",
@@ -87,27 +87,27 @@ def _blocks(text: str) -> Iterator[tuple[str, int, int]]:
 def _block(lines: Sequence[str], i: int, blank: bool) -> tuple[str, int]:
     """The kind of the block that begins at line i, "" for white space, and how many lines it has. `blank`:
     there is nothing above it, or a blank line."""
-    line, n = lines[i], 1
-    rest = lines[i + 1 :]
+    line = lines[i]
     if not line.strip():
         return "", 1
     if fence := FENCE.match(line):
-        closing = next((j for j, other in enumerate(rest) if other.strip().startswith(fence.group(1))), None)
-        return "code", len(rest) + 1 if closing is None else closing + 2
+        ends = (j for j in range(i + 1, len(lines)) if lines[j].strip().startswith(fence.group(1)))
+        return "code", next(ends, len(lines) - 1) + 1 - i
     if ITEM.match(line):
-        return "item", 1 + _while(rest, lambda other: other[:1] in " \t" and not _begins(other))
+        return "item", _while(lines, i, lambda other: other[:1] in " \t" and not _begins(other))
     if HEADING.match(line):
         return "heading", 1
     if ROW.match(line):
         return "row", 1
     if blank and INDENTED.match(line):
-        return "code", 1 + _while(rest, lambda other: bool(INDENTED.match(other)))
-    return "sentence", n + _while(rest, lambda other: not _begins(other))
+        return "code", _while(lines, i, lambda other: bool(INDENTED.match(other)))
+    return "sentence", _while(lines, i, lambda other: not _begins(other))
 
 
-def _while(lines: Sequence[str], good: object) -> int:
-    assert callable(good)
-    return next((j for j, line in enumerate(lines) if not line.strip() or not good(line)), len(lines))
+def _while(lines: Sequence[str], i: int, good: Callable[[str], bool]) -> int:
+    """Line i and how many behind it are good, up to a blank one."""
+    ends = (j for j in range(i + 1, len(lines)) if not lines[j].strip() or not good(lines[j]))
+    return next(ends, len(lines)) - i
 
 
 def _begins(line: str) -> bool:
@@ -128,13 +128,15 @@ def _ends(text: str, start: int, found: re.Match[str]) -> bool:
     """Whether a sentence that began at `start` ends at these marks."""
     if found.group()[0] in "。！？":
         return True
-    after = text[found.end() :].lstrip()[:1]
-    if after.islower():
+    behind = BEHIND.match(text, found.end())
+    if behind and behind.group(1).islower():
         return False
     if found.group() != ".":
         return True
-    before = WORD_BEFORE.search(text, start, found.start())
-    word = before.group() if before else ""
+    at = found.start()
+    while at > start and (text[at - 1].isalnum() or text[at - 1] in "._"):
+        at -= 1
+    word = text[at : found.start()]
     initial = len(word) == 1 and word.isupper() and word != "I"
-    numbered = word.isdecimal() and before is not None and not text[start : before.start()].strip()
+    numbered = word.isdecimal() and not text[start:at].strip()
     return not (word.lower() in ABBREVIATIONS or initial or numbered)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.core.errors import DataError
 from tinygpt.data import table
+from tinygpt.data.message import text_of
 from tinygpt.data.requests import NOTHING
 from tinygpt.data.tally import Tally
 
@@ -49,6 +50,7 @@ def _pair(row: Any, unserved: bool) -> Pair:
     query = row.get("query")
     if not isinstance(query, str) or not query.strip():
         raise DataError("there is no 'query'")
+    text_of(query, "query")
     if unserved:
         return query, NOTHING
     if "tool" not in row and "gold_tool" not in row:
@@ -56,7 +58,7 @@ def _pair(row: Any, unserved: bool) -> Pair:
     tool = row.get("tool", row.get("gold_tool"))
     if tool is not None and not isinstance(tool, str):
         raise DataError("'tool' is no name")
-    return query, (tool or "").strip() or NOTHING
+    return query, text_of(tool or "", "tool").strip() or NOTHING
 
 
 def folded(query: str) -> str:

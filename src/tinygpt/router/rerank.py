@@ -156,32 +156,16 @@ class Reranker:
         return [_sigmoid(z) for z in self.scores(query, documents)]
 
 
-def save(
-    path: Path,
-    reranker: Reranker,
-    *,
-    state: Mapping[str, Any] | None = None,
-    optimizer: Mapping[str, mx.array] | None = None,
-    run: Mapping[str, Any] | None = None,
-    report: Mapping[str, Any] | None = None,
-    replace: bool = False,
-    **facts: Any,
-) -> Path:
-    """Write a reranker as a checkpoint directory in one step."""
+def save(path: Path, reranker: Reranker, **kept: Any) -> Path:
+    """Write a reranker as a checkpoint directory in one step; `kept` is what `checkpoint.written` takes."""
     scoring = reranker.scoring
     told = {"purpose": PURPOSE, "kind": scoring.kind, **scoring.told(), "platt": to_dict(reranker.platt)}
     told["rarity"] = {name: getattr(scoring.rarity, name) for name in RARITY}
-    with files.atomic_directory(Path(path), replace=replace) as folder:
+    with checkpoint.written(path, kind=KIND, purpose=PURPOSE, **kept) as folder:
         files.write_json(folder / CONFIG, told)
         tensors = dict(tree_flatten(scoring.module.parameters()))
         checkpoint.write_tensors(folder, "model", tensors | {COUNTS: mx.array(scoring.rarity.counts)})
         scoring.save(folder)
-        if optimizer is not None:
-            checkpoint.write_tensors(folder, "optimizer", optimizer)
-        for name, value in (("state.json", state), ("run.json", run), ("report.json", report)):
-            if value is not None:
-                files.write_json(folder / name, value)
-        checkpoint.seal(folder, kind=KIND, purpose=PURPOSE, **facts)
     return Path(path)
 
 

@@ -4,8 +4,8 @@ Four shapes of rows are read, also mixed: triples {query, pos_doc, neg_doc}; {qu
 [...]}, as `rerank-eval` has them; single judgements {query, sentence, relevant}; and {question, context,
 answer}, whose context is cut into sentences, of which those that hold the answer are relevant. Rows of one
 query are put together; a context keeps its sentences to itself. A document that answers a query in one row
-and not in another is in neither part. Splitting goes by query, and by context where there is one, so that
-none is on two sides.
+and not in another is in neither part. Splitting goes by context, and by query where there is none, so that no
+context, and no query without one, is on two sides; a question that is asked of several contexts may be.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 from tinygpt.core.errors import DataError
 from tinygpt.data import table
-from tinygpt.data.bm25 import words
+from tinygpt.data.bm25 import holds
+from tinygpt.data.message import text_of
 from tinygpt.data.tally import Tally
 from tinygpt.router import compress_units
 
@@ -58,12 +59,6 @@ def folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def holds(text: str, answer: str) -> bool:
-    """Whether the answer's words stand in the text, one after the other."""
-    a, b = words(answer), words(text)
-    return bool(a) and any(b[i : i + len(a)] == a for i in range(len(b) - len(a) + 1))
-
-
 def read(paths: Iterable[Path], tally: Tally) -> Iterator[Judged]:
     """The judgements of some files; rows that are none of the shapes are counted."""
     for path in paths:
@@ -97,7 +92,8 @@ def judged(row: Any) -> list[Judged]:
     negatives = [negatives] if isinstance(negatives, str) else negatives
     if not isinstance(negatives, list) or not all(isinstance(n, str) and n.strip() for n in negatives):
         raise DataError("no list of 'negatives'")
-    return [Judged(query, _text(row, "positive"), True), *(Judged(query, n, False) for n in negatives)]
+    wrong = [Judged(query, text_of(one, "negatives"), False) for one in negatives]
+    return [Judged(query, _text(row, "positive"), True), *wrong]
 
 
 def _in_context(row: dict[str, Any]) -> list[Judged]:
@@ -113,7 +109,7 @@ def _in_context(row: dict[str, Any]) -> list[Judged]:
 def _text(row: dict[str, Any], key: str) -> str:
     if not isinstance(row.get(key), str) or not row[key].strip():
         raise DataError(f"no text under '{key}'")
-    return row[key]
+    return text_of(row[key], key)
 
 
 def grouped(given: Iterable[Judged], tally: Tally, *, alone: bool) -> list[Group]:

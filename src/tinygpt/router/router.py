@@ -149,18 +149,14 @@ def save(
     path: Path,
     router: Router,
     *,
-    state: Mapping[str, Any] | None = None,
-    optimizer: Mapping[str, mx.array] | None = None,
-    run: Mapping[str, Any] | None = None,
-    report: Mapping[str, Any] | None = None,
     draw: Callable[[Path], None] | None = None,
-    replace: bool = False,
-    **facts: Any,
+    **kept: Any,
 ) -> Path:
-    """Write a router as a checkpoint directory in one step. `draw(folder)` adds what pictures there are."""
+    """Write a router as a checkpoint directory in one step. `draw(folder)` adds what pictures there are,
+    `kept` is what `checkpoint.written` takes."""
     told = to_dict(router.module.facts)
     labels = told.pop("labels")
-    with files.atomic_directory(Path(path), replace=replace) as folder:
+    with checkpoint.written(path, kind=KIND, **kept) as folder:
         facts_of = {"router": told, "grams": router.linear.grams, "calibration": to_dict(router.calibration)}
         files.write_json(folder / CONFIG, facts_of)
         files.write_json(folder / LABELS, {"version": 1, "kind": "tool-router", "labels": list(labels)})
@@ -168,14 +164,8 @@ def save(
         checkpoint.write_tensors(folder, "model", dict(tree_flatten(router.module.parameters())) | held)
         rows.write(folder / REQUESTS, ({"query": q, "tool": tool} for q, tool in router.neighbours.pairs))
         router.tokenizer.save(folder)
-        if optimizer is not None:
-            checkpoint.write_tensors(folder, "optimizer", optimizer)
-        for name, value in (("state.json", state), ("run.json", run), ("report.json", report)):
-            if value is not None:
-                files.write_json(folder / name, value)
         if draw is not None:
             draw(folder)
-        checkpoint.seal(folder, kind=KIND, **facts)
     return Path(path)
 
 

@@ -63,9 +63,7 @@ class LocalEndpoint:
         found.step = _pieces.step_of(loaded.path)
         found.model_hash = _pieces.checkpoint.identity(loaded.path)
         if adapters:
-            held = [_prompt_cache.content(_pieces.model_path(one)) for one in adapters]
-            told = " ".join(f"{share}{text}" for share, text in zip(shares, held, strict=True))
-            found.facts["adapter_hash"] = hashlib.sha256(told.encode()).hexdigest()
+            found.facts["adapter_hash"] = _prompt_cache.worn(adapters, weights)
         return found
 
     def complete(

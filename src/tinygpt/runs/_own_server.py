@@ -64,12 +64,10 @@ def _of_files(model: Path, worn: Adapters) -> Subject:
     manifest = _pieces.files.peek_json(path / _pieces.files.MANIFEST)
     found = Subject(name="+".join([model.resolve().name, *names]), path=str(model), step=manifest.get("step"))
     found.model_hash = _pieces.checkpoint.identity(path)
-    where = [_pieces.model_path(one) for one in worn.adapter]
     tokenizer = hf.load(path)
-    if where:
-        held = [f"{share}{_prompt_cache.content(one)}" for share, one in zip(shares, where, strict=True)]
-        found.facts["adapter_hash"] = hashlib.sha256(" ".join(held).encode()).hexdigest()
-        tokenizer = _pieces.asked_as(tokenizer, where[-1])
+    if worn.adapter:
+        found.facts["adapter_hash"] = _prompt_cache.worn(worn.adapter, worn.adapter_weight)
+        tokenizer = _pieces.asked_as(tokenizer, _pieces.model_path(worn.adapter[-1]))
     template = _pieces.template_of(tokenizer)
     found.facts["template_hash"] = hashlib.sha256(template.source.encode()).hexdigest()
     return found

@@ -97,3 +97,10 @@ def content(path: Path) -> str:
         [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("adapter_config.json")])
     )
     return " ".join(map(files.sha256, found))
+
+
+def worn(adapters: Sequence[Path], weights: Sequence[float] = ()) -> str:
+    """One hash of the adapters that a model wears, with their weights where some were given; "" for none."""
+    shares = [f"{w:g}*" for w in weights] or [""] * len(adapters)
+    told = [f"{s}{content(_pieces.model_path(one))}" for s, one in zip(shares, adapters, strict=True)]
+    return hashlib.sha256(" ".join(told).encode()).hexdigest() if told else ""

@@ -1,7 +1,8 @@
 """The registry of `serve --route`: which specialists there are, and which of them may answer.
 
-A specialist is armed where a report says that it wins: a result of `eval-gate`, for its weights, that passed,
-and in which a score is better than the baseline's. Paths are seen from the registry's folder.
+A specialist is armed where a report says that it wins: a result of `eval-gate`, for its weights and those of
+the adapters on it, that passed, and in which a score is better than the baseline's. Paths are seen from the
+registry's folder.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tinygpt.core.events import Events
 from tinygpt.data import table
 from tinygpt.model import checkpoint
 from tinygpt.router.router import Router
-from tinygpt.runs import _pieces, _served
+from tinygpt.runs import _pieces, _prompt_cache, _served
 from tinygpt.serve import routed
 from tinygpt.serve.registry import Registry
 
@@ -120,42 +121,67 @@ def read(path: Path, source: _served.Source) -> Plan:
             changes["report"] = _from(path, one.report)
         if one.model.partition("+")[0] not in models:
             name, where = _served.named(one.model)
-            models[name] = where = _from(path, where)
+            where = _from(path, where)
+            if not _same(models.setdefault(name, where), where):
+                raise ConfigError(
+                    f"{path}: two models are called '{name}': {models[name]} and {where}",
+                    hint="give one another name: NAME=PATH",
+                )
             changes["model"] = name
             _pieces.model_path(where)  # that there is one
+        elif odd := set(one.model.split("+")[1:]) - (names := {each.name for each in source.adapters}):
+            raise unknown("adapter", min(odd), sorted(names - {""}))
         found.append(dataclasses.replace(one, **changes))
     general = entries.general or next(iter(models))
     if general not in models:
         raise unknown("model", general, list(models))
-    reasons = [reason(one, models[one.model.partition("+")[0]]) for one in found]
+    source = dataclasses.replace(source, models=models)
     return Plan(
-        general=general, specialists=found, reasons=reasons, source=dataclasses.replace(source, models=models)
+        general=general, specialists=found, reasons=[reason(one, source) for one in found], source=source
     )
 
 
-def reason(one: Specialist, model: Path) -> str:
+def reason(one: Specialist, source: _served.Source) -> str:
     """Why a specialist is not armed; "" where it is."""
     if one.report is None:
         return NO_REPORT
     try:
-        told = table.parse(one.report.read_text(encoding="utf-8"))
-        if not isinstance(told, dict) or not isinstance(told.get("suites"), list):
-            return f"{one.report} is no result of eval-gate"
-        hashes = (told.get("protocol") or {}).get("modelHashes") or []
-        own = checkpoint.identity(_pieces.model_path(model))
-    except (OSError, DataError, CheckpointError) as error:
-        return f"{one.report}: {error.message if isinstance(error, TinyGPTError) else error.strerror}"
+        told: Any = table.parse(one.report.read_text(encoding="utf-8"))
+        model, adapter = _identity(one.model, source)
+    except (OSError, UnicodeDecodeError, DataError, CheckpointError) as error:
+        why = error.message if isinstance(error, TinyGPTError) else getattr(error, "strerror", None)
+        return f"{one.report}: {why or 'it is not UTF-8'}"
+    protocol = told.get("protocol") if isinstance(told, dict) else None
+    if not isinstance(protocol, dict) or not isinstance(told.get("suites"), list):
+        return f"{one.report} is no result of eval-gate"
     if told.get("passed") is not True:
         return f"the gate did not pass: {one.report}"
-    if hashes and own not in hashes:
-        return f"{one.report} is of another model"
+    if protocol.get("modelHashes") != [model]:
+        return f"{one.report} is of another model, or does not say of which"
+    if protocol.get("adapterHashes", []) != ([adapter] if adapter else []):
+        return f"{one.report} is of other adapters on the model"
     if not any(map(_better, told["suites"])):
         return f"no score is better than the baseline's: {one.report}"
     return ""
 
 
+def _identity(name: str, source: _served.Source) -> tuple[str, str]:
+    """Hashes of a served model's weights, and of the adapters on it, as rows of evals have them."""
+    root, *wanted = name.split("+")
+    worn = [one for each in ("", *wanted) for one in source.adapters if one.name == each]
+    weights = [one.weight for one in worn] if any(one.weight != 1 for one in worn) else []
+    adapters = _prompt_cache.worn([one.path for one in worn], weights)
+    return checkpoint.identity(_pieces.model_path(source.models[root])), adapters
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
+
+
 def _better(suite: Any) -> bool:
     """Whether the candidate's score is the better one."""
+    if not isinstance(suite, dict):
+        return False
     old, new = suite.get("baselineScore"), suite.get("candidateScore")
     if not isinstance(old, int | float) or not isinstance(new, int | float):
         return False

@@ -10,21 +10,29 @@ from tinygpt.core import files
 from tinygpt.core.errors import DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import rows, table
+from tinygpt.data.message import text_of
 from tinygpt.data.tally import Tally
 from tinygpt.router import compress
 from tinygpt.runs._compress_settings import Config
 
 STDIN = Path("-")
+NOT_FOUND = "no sentence shares a word with the question"
 
 
 def run(config: Config, given: Callable[[], str], events: Events) -> dict[str, Any]:
     """{kept, length, of, ratio, unit, sentences}, or with --data {rows, left_out, out, kept_ratio}; `given`
     reads standard input."""
-    shorten = _shortener(config, events)
+    shorten = _shortener(config)
     if config.data is not None:
         return _of_rows(config, config.data, shorten, events)
     assert config.document is not None
     found = shorten(given() if config.document == STDIN else _text(config.document), config.query)
+    if found["length"] > found["room"]:
+        told = f"the best sentence alone has {found['length']} {found['unit']}, {found['room']} were wanted"
+        events.note(told, "warning")
+    if not found["found"]:
+        events.note(f"{NOT_FOUND}: the text's beginning is kept", "warning")
+    found = {name: value for name, value in found.items() if name not in ("room", "found")}
     if config.out is not None:
         files.write_text(config.out, found["kept"] + "\n")
     return found
@@ -32,6 +40,7 @@ def run(config: Config, given: Callable[[], str], events: Events) -> dict[str, A
 
 def _of_rows(config: Config, path: Path, shorten: Any, events: Events) -> dict[str, Any]:
     tally, made, shares = Tally("rows"), list[Any](), list[float]()
+    n_long = n_strange = 0
     assert config.out is not None
     for number, row in table.records(path):
         try:
@@ -41,17 +50,23 @@ def _of_rows(config: Config, path: Path, shorten: Any, events: Events) -> dict[s
             query, context = told.get("question", told.get("query")), told.get("context")
             if not isinstance(query, str) or not isinstance(context, str):
                 raise DataError("no 'question' and 'context'")
-            found = shorten(context, query)
+            found = shorten(text_of(context, "context"), text_of(query, "question"))
         except DataError as error:
             tally.drop(error.message, f"{table.unit(path)} {number}")
             continue
         tally.keep()
+        n_long += found["length"] > found["room"]
+        n_strange += not found["found"]
         shares.append(found["ratio"])
         made.append(told | {"kept": found["kept"]})
         if not number % 50:
             events.emit(Progress(task="compress", done=number, total=0, unit="rows"))
     if told := tally.sentence():
         events.note(told, "warning")
+    if n_long:
+        events.note(f"of {n_long} rows the best sentence alone is longer than was wanted", "warning")
+    if n_strange:
+        events.note(f"of {n_strange} rows the beginning is kept: {NOT_FOUND}", "warning")
     if not made:
         raise DataError(f"no row of {path} can be shortened", hint="rows are {question, context}")
     rows.write(config.out, made)
@@ -59,7 +74,7 @@ def _of_rows(config: Config, path: Path, shorten: Any, events: Events) -> dict[s
             "kept_ratio": sum(shares) / len(shares)}  # fmt: skip
 
 
-def _shortener(config: Config, events: Events) -> Callable[[str, str], dict[str, Any]]:
+def _shortener(config: Config) -> Callable[[str, str], dict[str, Any]]:
     """shorten(text, query), with what is needed for it opened once."""
     size, unit = _size(config.tokenizer), "tokens" if config.tokenizer else "letters"
     own = compress.by_bm25 if config.kind == "bm25" else compress.by_place
@@ -78,15 +93,14 @@ def _shortener(config: Config, events: Events) -> Callable[[str, str], dict[str,
             most=config.max_sentences, in_order=config.kind == "lead",
         )  # fmt: skip
         length = size(found.text)
-        if length > room:
-            events.note(f"the best sentence alone has {length} {unit}, {room} were wanted", "warning")
         scored = zip(found.units, found.scores, strict=True)
         sentences = [
             {"text": one.text, "kind": one.kind, "score": round(score, 6), "kept": i in found.kept}
             for i, (one, score) in enumerate(scored)
         ]
         return {"kept": found.text, "length": length, "of": whole, "ratio": length / max(1, whole),
-                "unit": unit, "sentences": sentences}  # fmt: skip
+                "unit": unit, "sentences": sentences, "room": room,
+                "found": any(found.scores)}  # fmt: skip
 
     return shorten
 

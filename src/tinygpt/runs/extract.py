@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ from tinygpt.core.config import refuse_idle
 from tinygpt.core.errors import ConfigError, DataError
 from tinygpt.core.events import Events, Progress
 from tinygpt.data import rows, table
+from tinygpt.data.message import text_of
 from tinygpt.data.requests import NOTHING
 
 if TYPE_CHECKING:
     from tinygpt.router.router import Router
+
+
+Asked = tuple[str, str | None]
+"""A request, and its tool where the row names one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +65,21 @@ def run(config: Config, lines: Iterable[str], events: Events) -> Iterator[dict[s
 
     router = Router.open(model_path(config.router))
     router.probabilities(["a first one, so that no request waits for what is made once"])
-    asked, bad = [], list[str]()
-    for query, tool in _asked(config, lines, bad):
-        asked.append((query, tool))
+    bad, found, n = list[str](), list[dict[str, Any]](), 0
+    asked = _asked(config, lines, bad)
+    whole = 0 if config.stdin else len(asked := list(asked))  # lines are answered as they come
     if bad:
         events.note(f"{config.data}: {len(bad)} rows left out: {'; '.join(bad[:3])}", "warning")
-    if not asked:
-        raise DataError("there is no request", hint="a line each, or rows with a 'query'")
     if config.predictions is not None and not any(tool is not None for _, tool in asked):
         raise DataError(
             f"no row of {config.data} has a 'tool' to be scored by", hint="leave out --predictions"
         )
-    found: list[dict[str, Any]] = []
     method = config.method or config.router.resolve().name
-    for at in range(0, len(asked), config.batch):
-        part = asked[at : at + config.batch]
+    for part in _parts(asked, config.batch):
         began = time.perf_counter()
         answers = router.probabilities([query for query, _ in part])
         took = 1000 * (time.perf_counter() - began) / len(part)
+        n += len(part)
         for (query, tool), p_C in zip(part, answers, strict=True):
             made = _answer(router, query, p_C, config) | {"latency_ms": round(took, 3)}
             if config.predictions is not None and tool is not None:
@@ -84,15 +87,23 @@ def run(config: Config, lines: Iterable[str], events: Events) -> Iterator[dict[s
                 told = {"method": method, "query": query, "gold_tool": tool}
                 found.append(told | {"predicted_tool": best, "prob": round(float(p_C.max()), 6)})
             yield made
-        if len(asked) > 1:
-            events.emit(Progress(task="extract", done=at + len(part), total=len(asked), unit="requests"))
+        if whole > 1:
+            events.emit(Progress(task="extract", done=n, total=whole, unit="requests"))
+    if not n:
+        raise DataError("there is no request", hint="a line each, or rows with a 'query'")
     if config.predictions is not None:
         n = rows.write(config.predictions, found)
         events.note(f"{n} rows for eval-router in {config.predictions}")
 
 
-def _asked(config: Config, lines: Iterable[str], bad: list[str]) -> Iterator[tuple[str, str | None]]:
-    """(request, its tool where the row names one)."""
+def _parts(asked: Iterable[Asked], n: int) -> Iterator[list[Asked]]:
+    """The requests, up to n at once."""
+    rest = iter(asked)
+    while part := list(itertools.islice(rest, n)):
+        yield part
+
+
+def _asked(config: Config, lines: Iterable[str], bad: list[str]) -> Iterable[Asked]:
     if config.query:
         yield config.query, None
     elif config.stdin:
@@ -105,6 +116,7 @@ def _asked(config: Config, lines: Iterable[str], bad: list[str]) -> Iterator[tup
                 query = told.get("query") if isinstance(told, dict) else None
                 if not isinstance(query, str) or not query.strip():
                     raise DataError("there is no 'query'")
+                text_of(query, "query")
             except DataError as error:
                 bad.append(f"{table.unit(config.data)} {number}: {error.message}")
                 continue

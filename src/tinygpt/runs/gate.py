@@ -144,6 +144,7 @@ def _protocol(spec: Spec, baseline: Path, new: Side, gated: list[Key]) -> dict[s
         "baseline": str(baseline),
         "models": sorted({row.model_name for row in rows}),
         "modelHashes": sorted({row.model_hash for row in rows if row.model_hash}),
+        "adapterHashes": sorted({row.adapter_hash for row in rows if row.adapter_hash}),
         "dataVersions": sorted({row.data_version for row in rows if row.data_version}),
         "harnesses": sorted({row.harness_version for row in rows if row.harness_version}),
     }  # fmt: skip

@@ -73,7 +73,7 @@ class FrontDesk:
         count = turn_.count(job)
         begun = time.perf_counter()
         if self.routes is not None:
-            job = await self.routes.send(job)
+            job = await self.routes.send(job, self._fits)
         async with self.registry.use(job.model) as served:
             engine, load = served.engine, time.perf_counter() - begun
             turn = await self._chat_turn(engine, job, job.messages, count)
@@ -108,6 +108,10 @@ class FrontDesk:
                         self._count(job, row)
                         for event in best.end(row):
                             yield event
+
+    async def _fits(self, job: Chat) -> bool:
+        """Whether the context of the job's model has room for an answer."""
+        return len(await self.prompt(job)) < self.registry.card(job.model).context
 
     async def _chat_turn(
         self, engine: Engine, job: Chat, messages: Sequence[Mapping[str, Any]], n: int

@@ -3,14 +3,14 @@
 Routers are asked about each request that names the general model, or none. Its last message of a user
 decides, so what follows a tool's result goes where the request went. Who answers, and why, is in the answer's
 header, as x-tinygpt-route: "model=sql; reason=claimed; label=query; p=0.934; threshold=0.7". Reasons:
-claimed; below-threshold; not-claimed (the likeliest class is no route's); no-request (no message of a user);
-none-armed.
+claimed; below-threshold; not-claimed (the likeliest class is no route's); too-long (claimed, but the whole
+conversation has no room in the specialist's context); no-request (no message of a user); none-armed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,8 +47,8 @@ class Routes:
         self.general, self.routes = general, list(routes)
         self._call, self._resolve = call, resolve
 
-    async def send(self, job: Chat) -> Chat:
-        """The job, at the model that is to do it."""
+    async def send(self, job: Chat, fits: Callable[[Chat], Awaitable[bool]]) -> Chat:
+        """The job, at the model that is to do it. fits: whether the model of a job has room for it."""
         if self._resolve(job.model) != self.general:
             return job
         said = [str(m.get("content") or "") for m in job.messages if m.get("role") == "user"]
@@ -65,8 +65,10 @@ class Routes:
         route, label, p = max(claimed or claims or told, key=lambda one: one[2])
         if not claims:
             return self._sent(job, self.general, reason="not-claimed", label=label, p=p)
-        reason = "claimed" if claimed else "below-threshold"
-        model = route.model if claimed else self.general
+        model, reason = self.general, "below-threshold"
+        if claimed:
+            good = route.model == self.general or await fits(replace(job, model=route.model))
+            model, reason = (route.model, "claimed") if good else (self.general, "too-long")
         return self._sent(job, model, reason=reason, label=label, p=p, threshold=route.threshold)
 
     def _asked(self, request: str) -> list[tuple[Route, str, float]]:

@@ -12,33 +12,23 @@ Example:
 
 from __future__ import annotations
 
-import dataclasses
+import shlex
+from pathlib import Path
 from typing import Any
 
-from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._options import from_config
-from tinygpt.cli._render import Output, cell, clock, line, table
-from tinygpt.cli._train import HOW, KNOBS
-from tinygpt.model.checkpoint import read_json
+from tinygpt.cli._render import Output, cell, table
+from tinygpt.cli._train import KNOBS, finish
 from tinygpt.runs._rerank_settings import IDLE, Config
 from tinygpt.runs.rerank_train import run
 
 
 def call(config: Config, out: Output) -> int:
-    result = run(config, out.events())
-    stopped = result.status == "interrupted"
-    where = config.out / ("steps" if stopped else "final")
-    report = {} if stopped else read_json(where / "report.json")
+    return finish(run(config, out.events()), config.out, out, use=_use, shown=_reported)
 
-    def render() -> None:
-        print(f"{HOW.get(result.status, result.status)} at step {result.step} after {clock(result.seconds)}")
-        if report:
-            _reported(report)
-        line(f"saved in {where}")
-        print("continue with the same command and --resume" if stopped else f"try: tinygpt validate {where}")
 
-    out.result({**dataclasses.asdict(result), "path": str(where), "report": report}, render)
-    return INTERRUPTED if stopped else 0
+def _use(where: Path) -> str:
+    return shlex.join(["tinygpt", "validate", str(where)])
 
 
 def _reported(report: dict[str, Any]) -> None:

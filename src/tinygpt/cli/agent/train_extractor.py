@@ -11,14 +11,13 @@ Example:
 
 from __future__ import annotations
 
-import dataclasses
+import shlex
+from pathlib import Path
 from typing import Any
 
-from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._options import from_config
-from tinygpt.cli._render import Output, cell, clock, line, table, visible
-from tinygpt.cli._train import HOW, KNOBS
-from tinygpt.model.checkpoint import read_json
+from tinygpt.cli._render import Output, cell, table, visible
+from tinygpt.cli._train import KNOBS, finish
 from tinygpt.runs._router_settings import IDLE, Config
 from tinygpt.runs.train_extractor import plan, run
 
@@ -30,22 +29,11 @@ def call(config: Config, out: Output) -> int:
         found = plan(config, out.events())
         out.result(found, lambda: _planned(found))
         return 0
-    result = run(config, out.events())
-    stopped = result.status == "interrupted"
-    where = config.out / ("steps" if stopped else "final")
-    report = {} if stopped else read_json(where / "report.json")
+    return finish(run(config, out.events()), config.out, out, use=_use, shown=_reported)
 
-    def render() -> None:
-        print(f"{HOW.get(result.status, result.status)} at step {result.step} after {clock(result.seconds)}")
-        if report:
-            _reported(report)
-        line(f"saved in {where}")
-        print(
-            "continue with the same command and --resume" if stopped else f"try: tinygpt extract {where} ..."
-        )
 
-    out.result({**dataclasses.asdict(result), "path": str(where), "report": report}, render)
-    return INTERRUPTED if stopped else 0
+def _use(where: Path) -> str:
+    return f"{shlex.join(['tinygpt', 'extract', str(where)])} ..."
 
 
 def _planned(found: dict[str, Any]) -> None:

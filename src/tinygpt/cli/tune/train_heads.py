@@ -11,32 +11,21 @@ Example:
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
+from pathlib import Path
 
-from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._options import from_config
-from tinygpt.cli._render import Output, cell, clock
-from tinygpt.cli._train import HOW, KNOBS
+from tinygpt.cli._render import Output
+from tinygpt.cli._train import KNOBS, finish
 from tinygpt.runs.heads import IDLE, Config, run
 
 
 def call(config: Config, out: Output) -> int:
-    result = run(config, out.events())
-    stopped = result.status == "interrupted"
-    where = config.out / ("steps" if stopped else "final")
-
-    def render() -> None:
-        numbers = "".join(f", {k.replace('_', ' ')} {cell(v)}" for k, v in result.metrics.items())
-        how = HOW.get(result.status, result.status)
-        print(f"{how} at step {result.step} after {clock(result.seconds)}{numbers}")
-        print(f"saved in {where}")
+    def use(where: Path) -> str:
         worn = [f"--adapter={path}" for path in config.adapter]
-        use = shlex.join(["tinygpt", "sample", str(config.base), *worn, "--heads", str(where)])
-        print("continue with the same command and --resume" if stopped else f"try: {use}")
+        return shlex.join(["tinygpt", "sample", str(config.base), *worn, "--heads", str(where)])
 
-    out.result({**dataclasses.asdict(result), "path": str(where)}, render)
-    return INTERRUPTED if stopped else 0
+    return finish(run(config, out.events()), config.out, out, use=use)
 
 
 main = from_config(

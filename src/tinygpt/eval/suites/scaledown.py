@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tinygpt.core.errors import ConfigError, DataError
-from tinygpt.data.bm25 import BM25, words
+from tinygpt.data.bm25 import BM25, holds, words
 from tinygpt.eval.endpoint import Endpoint
 from tinygpt.eval.playback import Playback
 from tinygpt.eval.suites import _rows
@@ -72,12 +72,6 @@ def shorten(context: str, question: str, config: Config) -> str:
             kept.append(i)
             room -= size
     return " ".join(sentences[i] for i in sorted(kept))
-
-
-def holds(text: str, answer: str) -> bool:
-    """Whether the answer's words stand in the text, one after the other."""
-    a, b = words(answer), words(text)
-    return bool(a) and any(b[i : i + len(a)] == a for i in range(len(b) - len(a) + 1))
 
 
 def gold(example: dict[str, Any]) -> str:

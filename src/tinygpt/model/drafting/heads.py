@@ -66,31 +66,14 @@ def build(facts: Facts, seed: int = 0) -> nn.Module:
     return made
 
 
-def save(
-    path: Path,
-    heads: Any,
-    *,
-    base: Path,
-    state: Mapping[str, Any] | None = None,
-    optimizer: Mapping[str, mx.array] | None = None,
-    run: Mapping[str, Any] | None = None,
-    replace: bool = False,
-    **facts: Any,
-) -> Path:
+def save(path: Path, heads: Any, *, base: Path, **kept: Any) -> Path:
     """Write heads as a checkpoint directory in one step. The manifest names `base`, the directory of their
-    model, and its weights."""
+    model, and its weights; `kept` is what `checkpoint.written` takes."""
     way = os.path.relpath(os.path.realpath(base), os.path.realpath(path))
     trained_on = {"path": Path(way).as_posix(), "hash": checkpoint.identity(base)}
-    with files.atomic_directory(Path(path), replace=replace) as folder:
+    with checkpoint.written(path, kind="heads", base=trained_on, **kept) as folder:
         files.write_json(folder / CONFIG, to_dict(heads.facts))
         checkpoint.write_tensors(folder, "heads", dict(tree_flatten(heads.parameters())))
-        if optimizer is not None:
-            checkpoint.write_tensors(folder, "optimizer", optimizer)
-        if state is not None:
-            files.write_json(folder / "state.json", state)
-        if run is not None:
-            files.write_json(folder / "run.json", run)
-        checkpoint.seal(folder, kind="heads", base=trained_on, **facts)
     return Path(path)
 
 
