@@ -51,6 +51,8 @@ def test_the_report_has_every_figure_with_its_interval(trained: Path) -> None:
     assert report["baselines"]["majority"]["lead"]["clear"] is True
     assert set(report["abstain"]) == {"precision", "recall", "rows"} and report["calibration"]["requests"] > 4
     assert set(report["classes"]) == {"cat", "rm", "wc", "none"} and report["rows"] == 16
+    assert list(report["readers"]) == ["encoder", "linear", "neighbours"]
+    assert report["readers"]["linear"]["accuracy"]["value"] > 0.9 and report["readers"]["linear"]["trust"] > 0
     assert (trained / "final" / "calibration.png").stat().st_size > 1000
     assert (trained / "events.jsonl").read_text().count("held_out") >= 1
     good("validate", trained / "final")
@@ -140,6 +142,4 @@ def test_refusals(trained: Path, pairs: Path, tmp_path: Path) -> None:
     refused(tinygpt("train-extractor", tmp_path / "no.jsonl", "--dry-run"), "no.jsonl")
     odd = ("train-extractor", pairs, "--set", "model.vocab_size=9", "--out", tmp_path / "r")
     assert "model.vocab_size of a router follows" in tinygpt(*odd).err
-    idle = ("train-extractor", pairs, "--out", tmp_path / "r", "--grams", 0, "--vectors", 9)
-    refused(tinygpt(*idle), "--vectors means nothing without --grams")
     refused(tinygpt("train-extractor", pairs, "--out", trained), "exists")

@@ -17,7 +17,9 @@ from tinygpt.data.requests import NOTHING
 from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
-from tinygpt.router import encoder, router
+from tinygpt.router import encoder, linear, router
+from tinygpt.router.calibrate import Calibration
+from tinygpt.router.neighbours import Neighbours
 
 ASKED = {"rm": "delete file7 for good", NOTHING: "sing of file7"}
 
@@ -28,7 +30,7 @@ def made(path: Path) -> None:
         vocab_size=260, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=48, initializer_range=0.3,
     )  # fmt: skip
-    facts = encoder.Facts(labels=(NOTHING, "rm"), model=to_dict(config), grams=0, vectors=0)
+    facts = encoder.Facts(labels=(NOTHING, "rm"), model=to_dict(config))
     found = encoder.build(config, facts, 1)
 
     def pooled(text: str) -> mx.array:
@@ -40,7 +42,9 @@ def made(path: Path) -> None:
     way_D = way_D * 10 / (way_D * way_D).sum()
     found.router_head.weight = mx.stack([mx.zeros_like(way_D), way_D])
     found.router_head.bias = mx.array([(way_D * (rm_D + none_D) / 2).sum().item(), 0.0])
-    router.save(path, router.Router(found, byte.load()))
+    others = linear.learned(["a", "b"], [0, 1], [1.0, 1.0], grams=1, most=9), Neighbours([], facts.labels)
+    alone = Calibration(trust=(1.0, 0.0, 0.0))
+    router.save(path, router.Router(found, *others, byte.load(), alone))
 
 
 def asked(live: Live, path: str, text: str, **more: Any) -> str | None:

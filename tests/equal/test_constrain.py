@@ -264,6 +264,20 @@ def test_calls_are_what_the_templates_parser_reads(name: str, chosen: str) -> No
 
 
 @pytest.mark.parametrize("name", SOURCES)
+def test_the_first_call_alone_may_be_narrowed(name: str) -> None:
+    text = list(WHOLE[name].encode())
+    begins = "now" if name == "mistral" else "ls"
+    for first in ("ls", "now"):
+        for how in ("auto", "required") if name in ("llama", "mistral 11") else ("auto",):
+            config = tools.Config(tools=TOOLS, choice=how, template=SOURCES[name], first=[first])
+            assert takes(tools.compile(config, BYTES), text) == (first == begins), (first, how)
+    words = tools.Config(tools=TOOLS, template=SOURCES[name], first=["now"])
+    assert takes(tools.compile(words, BYTES), list(b"No call at all."))
+    with pytest.raises(ConfigError, match="unknown tool 'rm'"):
+        tools.Config(tools=TOOLS, first=["rm"])
+
+
+@pytest.mark.parametrize("name", SOURCES)
 def test_an_answer_with_a_schema_stands_beside_calls(name: str) -> None:
     answer = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"],
               "additionalProperties": False}  # fmt: skip

@@ -93,7 +93,7 @@ def test_a_random_model_can_only_write_calls_that_fit() -> None:
     for seed in range(2):
         model = nano.model(vocab_size=260, max_position_embeddings=1024, seed=seed)
         one = writer(model, sampling=SampleConfig(temperature=1.5, seed=seed))
-        said = write(one, choice="required", callable=["weather"], max_tokens=80)
+        said = write(one, choice="required", first=["weather"], max_tokens=80)
         assert not said.error or said.finish_reason == "length"
         for call in said.message.get("tool_calls", ()):
             assert call["function"]["name"] == "weather"

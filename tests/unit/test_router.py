@@ -21,7 +21,8 @@ from tinygpt.data.tokenizer import byte
 from tinygpt.model import checkpoint
 from tinygpt.model.config import ModelConfig
 from tinygpt.model.noise import row_keys
-from tinygpt.router import calibrate, encoder, pairs, router, source
+from tinygpt.router import calibrate, encoder, linear, pairs, router, source
+from tinygpt.router.neighbours import Neighbours
 from tinygpt.router.objective import Hiding, ToolLoss
 from tinygpt.router.router import Router
 from tinygpt.runs._router_settings import Config
@@ -40,15 +41,20 @@ def shape(**changes: Any) -> ModelConfig:
     return ModelConfig(**base | changes)
 
 
-def made(grams: int = 2, labels: tuple[str, ...] = LABELS, **changes: Any) -> encoder.Encoder:
+def made(labels: tuple[str, ...] = LABELS, **changes: Any) -> encoder.Encoder:
     """An encoder whose head is not zero."""
     config = shape(initializer_range=0.3, **changes)
-    ids = [[1, 2, 3], [3, 2, 1]] * 2 + source.encoded(byte.load(), [q for q, _ in some()], 48)
-    kept = encoder.known(ids, grams, 999)
-    facts = encoder.Facts(labels=labels, model=to_dict(config), grams=grams, vectors=len(kept.buckets))
-    found = encoder.build(config, facts, 1, kept)
+    found = encoder.build(config, encoder.Facts(labels=labels, model=to_dict(config)), 1)
     found.router_head.weight = mx.random.normal(found.router_head.weight.shape, key=mx.random.key(2))
     return found
+
+
+def whole(module: encoder.Encoder | None = None, **more: Any) -> Router:
+    """A router whose other readers have learned `some` requests."""
+    given = some()
+    classes = [LABELS.index(tool) for _, tool in given]
+    reader = linear.learned([query for query, _ in given], classes, [1.0] * 3, grams=3, most=999)
+    return Router(module or made(), reader, Neighbours(given, LABELS), byte.load(), **more)
 
 
 def some(n: int = 12) -> list[pairs.Pair]:
@@ -67,9 +73,8 @@ def batches(given: list[pairs.Pair], **how: Any) -> Any:
 # --- the encoder --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grams", [0, 3])
-def test_padding_changes_nothing(grams: int) -> None:
-    module, ids = made(grams), source.encoded(byte.load(), ["a", "show the file", "x" * 40], 48)
+def test_padding_changes_nothing() -> None:
+    module, ids = made(), source.encoded(byte.load(), ["a", "show the file", "x" * 40], 48)
     together = router.logits(module, ids, byte.load().pad_id)
     for i, one in enumerate(ids):
         alone = np.array(module(mx.array([one]), mx.ones((1, len(one)), mx.int32)))[0]
@@ -87,46 +92,80 @@ def test_tokens_read_those_after_them() -> None:
     assert not np.allclose(*seen, atol=1e-3)
 
 
-def test_the_table_of_runs_knows_their_order_and_no_padding() -> None:
-    module = made(grams=2)
-
-    def grams(tokens: list[int], n: int) -> np.ndarray:
-        real = mx.array([[1.0] * n + [0.0] * (len(tokens) - n)])
-        return np.array(module.of_runs(mx.array([tokens]), real))[0]
-
-    assert np.allclose(grams([1, 2, 3], 3), grams([1, 2, 3, 9, 9], 3), atol=1e-6)
-    assert not np.allclose(grams([1, 2, 3], 3), grams([3, 2, 1], 3), atol=1e-3)
-    table = np.array(module.gram_table.weight) * np.array(module.gram_weights)[:, None]
-    rows = np.flatnonzero(np.abs(table - grams([1], 1)).max(axis=1) < 1e-5)
-    assert len(rows) == 1, "a request of one token has one run"
+# --- the other readers --------------------------------------------------------------------------------------
 
 
-def test_runs_of_two_requests_have_a_vector_and_rare_ones_weigh_more() -> None:
-    config, ids = shape(), [[1, 2], [1, 3], [1, 2], [4]]
-    kept = encoder.known(ids, 2, 99)
-    assert len(kept.buckets) == 3 and sorted(kept.weights) == pytest.approx(
-        [math.log1p(4 / 3), math.log1p(2), math.log1p(2)]
+def test_features_by_hand() -> None:
+    """Of two requests both have "a" and "ab"; "b" is twice in the first."""
+    reader = linear.learned(["ab b", "ab c"], [0, 1], [1.0, 1.0], grams=2, most=99)
+    assert len(reader.keys) == 5, "a, b, space, ab, 'b '"
+    assert np.allclose(reader.idf, math.log1p(1)) and (np.diff(reader.keys.astype(np.int64)) > 0).all()
+    same = dataclasses.replace(
+        reader,
+        weights=np.ones((5, 2), np.float32),
+        biases=np.zeros(2, np.float32),
+        idf=np.ones(5, np.float32),
     )
-    facts = encoder.Facts(labels=LABELS, model=to_dict(config), grams=2, vectors=3)
-    built = encoder.build(config, facts, 0, kept)
+    twice = 1 + math.log(2)
+    expected = (4 + twice) / math.sqrt(4 + twice**2)
+    assert same.logits(["ab b", "xyz", ""])[:, 0] == pytest.approx([expected, 0, 0], rel=1e-5)
+    assert len(linear.learned(["ab b", "ab c"], [0, 1], [1.0, 1.0], grams=2, most=1).keys) == 1
 
-    def said(*tokens: int) -> float:
-        return float(np.abs(np.array(built.of_runs(mx.array([tokens]), mx.ones((1, len(tokens)))))).sum())
 
-    assert said(1) > 0 and said(2) > 0 and said(3) == 0 and said(4, 9) == 0, "3, 4 and 9: nothing is known"
-    assert len(encoder.known(ids, 2, 1).buckets) == 1
-    learned = dict(tree_flatten(built.trainable_parameters()))
-    assert {"gram_weights", "gram_rows"}.isdisjoint(learned) and "gram_table.weight" in learned
+def test_the_linear_reader_is_scikit_learns() -> None:
+    """Three classes, and two, of which scikit-learn keeps one row."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    for labels in (LABELS, LABELS[:2]):
+        given = [(query, tool) for query, tool in some() if tool in labels]
+        queries, y = [q for q, _ in given], [labels.index(t) for _, t in given]
+        reader = linear.learned(queries, y, [1.0] * len(labels), grams=2, most=9999)
+        peer = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True, min_df=2, norm=None)
+        x = peer.fit_transform(queries).toarray()
+        x = x / peer.idf_ * np.log1p(len(queries) / (x > 0).sum(axis=0))  # its idf is another one
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        model = LogisticRegression(C=linear.STRENGTH, max_iter=linear.ROUNDS).fit(x, y)
+        ours = calibrate.log_softmax(reader.logits(queries))
+        assert np.allclose(ours, model.predict_log_proba(x), atol=2e-3)
+
+
+def test_class_weights_and_the_hash_reach_the_linear_reader() -> None:
+    queries, y = ["show it"] * 9 + ["show it now"], [0] * 9 + [1]
+    said = [
+        np.exp(calibrate.log_softmax(linear.learned(queries, y, w, grams=1, most=99).logits(["show it"])))[
+            0, 1
+        ]
+        for w in ([1.0, 1.0], [1.0, 50.0])
+    ]
+    assert said[0] < said[1]
+    assert (
+        linear.learned(["é", "é", "x"], [0, 0, 1], [1.0, 1.0], grams=1, most=9).logits(["é"])[0].argmax() == 0
+    )
+
+
+def test_neighbours_share_by_their_scores() -> None:
+    near = Neighbours([("show the file", "cat"), ("show it", "cat"), ("delete the file", "rm")], LABELS)
+    k = near.shares(["show the file", "delete", "nothing in common"])
+    assert k[0].sum() == pytest.approx(1) and k[0].argmax() == 0 and 0 < k[0][1] < 0.2 and k[0][2] == 0
+    assert k[1].tolist() == [0, 1, 0] and k[2].tolist() == [0, 0, 0]
+
+
+def test_only_the_nearest_count() -> None:
+    near = Neighbours([("show it", "cat")] * 10 + [("show it now please", "rm")], LABELS)
+    assert near.shares(["show it"])[0].tolist() == [1, 0, 0]
 
 
 def test_small_letters(tmp_path: Path) -> None:
-    config, module = shape(initializer_range=0.3), made()
-    facts = dataclasses.replace(module.facts, lower=True)
-    folded = encoder.Encoder(config, facts)
-    folded.update(module.parameters())
-    router.save(tmp_path / "r", Router(folded, byte.load()))
+    plain = whole()
+    folded = encoder.Encoder(shape(), dataclasses.replace(plain.module.facts, lower=True))
+    folded.update(plain.module.parameters())
+    router.save(tmp_path / "r", whole(folded))
     told = Router.open(tmp_path / "r")
-    assert told("SHOW it") == told("show it") and Router(module, byte.load())("SHOW it") != told("SHOW it")
+    assert told("SHOW it") == told("show it") and plain("SHOW it") != told("SHOW it")
+
+
+# --- the encoder's shape ------------------------------------------------------------------------------------
 
 
 def test_the_sizes_are_the_originals() -> None:
@@ -224,8 +263,8 @@ def test_it_learns_and_parts_of_a_batch_are_the_whole() -> None:
         update = Gradient(ToolLoss(module), optimizer, lambda _: 1e-2, accumulate=accumulate, compiled=False)
         learned = batches(some())
         found += [update.step(learned[i], i + 1)["loss"] for i in range(30)][-1:]
-        told = Router(module, byte.load())
-        assert [told(q)[0][0] for q, _ in some(1)] == list(LABELS)
+        ids = source.encoded(byte.load(), [q for q, _ in some(1)], 48)
+        assert router.logits(module, ids, byte.load().pad_id).argmax(axis=1).tolist() == [0, 1, 2]
     assert found[0] == pytest.approx(found[1], abs=1e-3) and found[0] < 0.2
 
 
@@ -233,8 +272,8 @@ def test_it_learns_and_parts_of_a_batch_are_the_whole() -> None:
 
 
 def test_saved_and_opened_it_says_the_same(tmp_path: Path) -> None:
-    calibration = calibrate.Calibration(temperature=2.0, prior=(0.5, 0.0, -0.5), requests=9)
-    before = Router(made(), byte.load(), calibration)
+    calibration = calibrate.Calibration(trust=(0.5, 1.0, 2.0), prior=(0.5, 0.0, -0.5), requests=9)
+    before = whole(calibration=calibration)
     router.save(tmp_path / "final", before, step=3)
     for path in (tmp_path / "final", tmp_path):
         after = Router.open(path)
@@ -245,15 +284,24 @@ def test_saved_and_opened_it_says_the_same(tmp_path: Path) -> None:
 
 
 def test_long_requests_and_empty_ones_have_an_answer() -> None:
-    told = Router(made(), byte.load())
-    assert told("a" * 48) == told("a" * 500) and len(told("")) == 3
+    told = whole()
+    a, b = (told.said(["a" * n]) for n in (48, 500))
+    assert np.allclose(a[0], b[0]) and len(told("")) == 3 and len(told("a" * 500)) == 3
 
 
 def test_what_is_no_router_is_refused(tmp_path: Path) -> None:
-    whole = router.save(tmp_path / "r", Router(made(), byte.load()))
-    (whole / "labels.json").write_text('{"labels": ["a"]}')
-    with pytest.raises(CheckpointError, match="labels.json"):
-        Router.open(whole)
+    for name in ("labels.json", "requests.jsonl"):
+        path = router.save(tmp_path / "r", whole(), replace=True)
+        (path / name).write_text('{"labels": ["a"]}')
+        with pytest.raises(CheckpointError, match=name):
+            Router.open(path)
+    odd = [whole(calibration=calibrate.Calibration(trust=(1.0,))), whole(), whole()]
+    odd[1].neighbours.pairs.append(("a", "zap"))
+    odd[2].linear = dataclasses.replace(odd[2].linear, biases=np.zeros(2, np.float32))
+    for one, said in zip(odd, ("another number", "zap", "linear reader"), strict=True):
+        path = router.save(tmp_path / "r", one, replace=True)
+        with pytest.raises(CheckpointError, match=said):
+            Router.open(path)
     checkpoint.save(tmp_path / "lm", nano.model())
     with pytest.raises(CheckpointError, match="of kind model, not a router"):
         Router.open(tmp_path / "lm")
@@ -273,6 +321,7 @@ def test_what_is_no_router_is_refused(tmp_path: Path) -> None:
         ({"held_out": 0.6, "val_split": 0.5}, "leave nothing"), ({"held_out": 0.0}, "nothing to report"),
         ({"val_split": 0.0}, "calibrate"), ({"balance": 2.0}, "--balance"), ({"vocab_size": 100}, "--vocab"),
         ({"tokenizer": "here", "vocab_size": 900}, "leave one out|brings its own"), ({"grams": 9}, "--grams"),
+        ({"grams": 0}, "--grams"),
         ({"min_lr": 1.0}, "--min-lr"), ({"z_loss": 0.1}, "--z-loss"), ({"dropout": 1.0}, "--dropout"),
         ({"test": (Path("t"),), "held_out": 0.3}, "--test"),
         ({"baselines": False, "tools": Path("t")}, "--tools"),

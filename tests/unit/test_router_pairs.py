@@ -79,16 +79,24 @@ def drawn(n: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     return z, np.array([rng.choice(3, p=one) for one in p])
 
 
-def test_the_temperature_is_found() -> None:
+def test_the_temperature_of_one_reader_is_found() -> None:
     z, y = drawn()
-    found = calibrate.fitted(3 * z, y.tolist(), [1.0] * 3)
-    assert found.temperature == pytest.approx(3, rel=0.1) and found.prior == () and found.requests == len(y)
-    assert np.allclose(found.probabilities(3 * z).sum(axis=1), 1)
+    found = calibrate.fitted([3 * z], y.tolist(), [1.0] * 3)
+    assert found.trust == pytest.approx((1 / 3,), rel=0.1) and found.prior == () and found.requests == len(y)
+    assert np.allclose(found.probabilities([3 * z]).sum(axis=1), 1)
+
+
+def test_a_reader_that_knows_nothing_is_not_believed_and_two_that_know_parts_are() -> None:
+    z, y = drawn()
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 2, z.shape)
+    found = calibrate.fitted([z - noise, noise, rng.normal(0, 2, z.shape)], y.tolist(), [1.0] * 3)
+    assert found.trust == pytest.approx((1, 1, 0), abs=0.1)
 
 
 def test_some_requests_that_are_all_right_do_not_make_it_certain() -> None:
-    found = calibrate.fitted(10 * np.eye(3), [0, 1, 2], [1.0] * 3)
-    assert 0.6 < found.probabilities(10 * np.eye(3)).max() < 0.9
+    found = calibrate.fitted([10 * np.eye(3)], [0, 1, 2], [1.0] * 3)
+    assert 0.6 < found.probabilities([10 * np.eye(3)]).max() < 0.9
 
 
 @pytest.mark.wide
@@ -96,12 +104,20 @@ def test_what_class_weights_shift_is_taken_back() -> None:
     z, y = drawn()
     weights = [4.0, 1.0, 0.25]
     shifted = z + np.log(weights)  # where the minimum of the weighted loss lies
-    found = calibrate.fitted(shifted, y.tolist(), weights)
-    assert np.allclose(found.prior, -np.log(weights)) and found.temperature == pytest.approx(1, rel=0.1)
-    assert calibrate.fitted(z, y.tolist(), weights).prior == ()
-    assert calibrate.fitted(z[:0], [], weights) == calibrate.Calibration()
-    with pytest.raises(ConfigError, match="positive"):
-        calibrate.Calibration(temperature=0.0)
+    found = calibrate.fitted([shifted], y.tolist(), weights)
+    assert np.allclose(found.prior, -np.log(weights), atol=0.1) and found.trust[0] == pytest.approx(
+        1, rel=0.1
+    )
+    assert np.allclose(calibrate.fitted([z], y.tolist(), weights).prior, 0, atol=0.1)
+    assert calibrate.fitted([z[:0]], [], weights) == calibrate.Calibration()
+
+
+def test_odd_calibrations_are_refused() -> None:
+    with pytest.raises(ConfigError, match="believed -1"):
+        calibrate.Calibration(trust=(1.0, -1.0))
+    for odd in (calibrate.Calibration(trust=(1.0,)), calibrate.Calibration(prior=(0.0,))):
+        with pytest.raises(ConfigError, match="another number"):
+            odd.check(readers=3, classes=2)
 
 
 def test_the_baselines_by_hand() -> None:
@@ -125,9 +141,11 @@ def test_the_report_by_hand() -> None:
         """A router with probabilities as its request says them."""
 
         labels = ("cat", "rm", NOTHING)
+        calibration = calibrate.Calibration(trust=(1.0, 0.0, 0.0))
 
-        def probabilities(self, queries: Any) -> Any:
-            return np.array([json.loads(query) for query in queries])
+        def said(self, queries: Any) -> Any:
+            z = np.log([json.loads(query) for query in queries])
+            return [z, -z, 0 * z]
 
     test = [
         ("[0.8,0.1,0.1]", "cat"),
@@ -144,6 +162,7 @@ def test_the_report_by_hand() -> None:
     assert found["abstain"]["precision"]["value"] == 0.5 and found["abstain"]["recall"]["value"] == 1
     assert found["ece"]["value"] == pytest.approx(0.5 * abs(0.5 - 0.8) + 0.25 * 0.2 + 0.25 * 0.7, abs=0.11)
     assert found["ece"]["low"] <= found["ece"]["value"] <= found["ece"]["high"]
+    assert [one["accuracy"]["value"] for one in found["readers"].values()][:2] == [0.5, 0]
     assert found["baselines"]["majority"]["accuracy"]["value"] == 0.25
     lead = found["baselines"]["majority"]["lead"]
     assert lead["value"] == 0.25 and lead["low"] <= 0.25 <= lead["high"]

@@ -97,7 +97,6 @@ class Agent:
         self.messages: list[Message] = []
         self.counts: Counter[str] = Counter()
         entries = [*hands.entries, *([escalation.entry] if escalation is not None else [])]
-        self.names = [entry["function"]["name"] for entry in entries]
         self.shown = entries if show_tools else []
         for message in messages:
             self._add(message)
@@ -189,7 +188,7 @@ class Agent:
         said = self.writer.write(
             Turn(
                 messages=self.messages, tools=self.shown, choice=choice, max_tokens=most,
-                callable=self.names, first=allowed or (),
+                first=allowed or (),
                 on_text=self.listener.text, cancel=self.cancel,
             )
         )  # fmt: skip

@@ -16,7 +16,7 @@ Message = dict[str, Any]  # role, content, tool_calls [{id, type, function {name
 class Turn:
     """A turn of the assistant that is to be written.
 
-    tools:   entries that the prompt shows; `callable`: names that may be called, where it is not all of them
+    tools:   entries that the prompt shows
     first:   names of which the first call must be one; none: any
     choice:  "auto", "none" or "required"
     on_text: gets the text as it grows, without calls and reasoning
@@ -24,7 +24,6 @@ class Turn:
 
     messages: Sequence[Message]
     tools: Sequence[dict[str, Any]]
-    callable: Sequence[str] | None = None
     first: Sequence[str] = ()
     choice: str = "auto"
     max_tokens: int

@@ -3,14 +3,14 @@
     p = softmax(sum_m a_m z_m - a_0 log w)
 
 z_m are what the readers say of each class and a_m >= 0 how much each is believed: for one reader that is
-temperature scaling. w are the classes' weights in the loss: where an example of class c counts w_c, the loss's
-minimum has probabilities proportional to w_c p_c, and a_0 = 1 takes that back. All a are those of the least
-negative log-likelihood of the requests kept back, a convex problem. Their classes count 1 - 1 / (n + 2), the
+temperature scaling. w are the classes' weights in the loss: where an example of class c counts w_c, the
+loss's minimum has probabilities proportional to w_c p_c, and a_0 = 1 takes that back. All a have the least
+negative log-likelihood on the requests kept back, a convex problem. Their classes count 1 - 1 / (n + 2), the
 others share the rest: n requests that are all right do not say that the next one will be.
 
-Paper: Guo et al., ICML 2017, arXiv:1706.04599, section 4.2 (temperature); Hinton 2002, Neural Computation 14:1771
-(products of experts); Saerens et al. 2002, Neural Computation 14:21 (other shares of the classes); Platt 1999,
-Probabilistic Outputs for Support Vector Machines, section 2.2 (targets that are not quite 0 and 1).
+Paper: Guo et al., ICML 2017, arXiv:1706.04599, section 4.2 (temperature); Hinton 2002, Neural Computation
+14:1771 (products of experts); Saerens et al. 2002, Neural Computation 14:21 (other shares of the classes);
+Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2.2 (targets not quite 0 and 1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The encoder of a router: the decoder's own blocks, reading both ways, its mean taken over what is no padding.
+"""The encoder of a router: the decoder's own blocks, reading both ways, and the mean over what is no padding.
 
     h = blocks(tokens)      p = norm(mean_t h_t)      z = W p + b
 

@@ -2,14 +2,14 @@
 
     z = V x + b      x_g = (1 + ln n_g) ln(1 + N / N_g) / |.|
 
-x has an entry for each run g of 1 to `grams` bytes that two or more of the N learned requests have: n_g is how
-often the request has it, N_g how many learned requests do; |.| makes the whole of length 1. What a short request
-asks for is mostly said by a few parts of words, and from a thousand examples a convex problem learns them
-better than a table of vectors under AdamW does (docs/log.md). scikit-learn (extra `classify`) solves it; what is
-kept is plain arrays. Runs are known by a hash of 32 bits.
+x has an entry for each run g of 1 to `grams` bytes that two or more of the N learned requests have: n_g is
+how often the request has it, N_g how many learned requests do; |.| makes the whole of length 1. What a short
+request asks for is mostly said by a few parts of words, and from a thousand examples a convex problem learns
+them better than a table of vectors under AdamW does (docs/log.md). scikit-learn (extra `classify`) solves it;
+what is kept is plain arrays. Runs are known by a hash of 32 bits.
 
-Paper: Salton and Buckley 1988, Information Processing & Management 24:513 (sublinear term frequency, idf, cosine);
-Weinberger et al. 2009, arXiv:0902.2206 (hashed features).
+Paper: Salton and Buckley 1988, Information Processing & Management 24:513 (sublinear term frequency, idf,
+cosine); Weinberger et al. 2009, arXiv:0902.2206 (hashed features).
 """
 
 from __future__ import annotations

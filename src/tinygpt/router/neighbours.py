@@ -1,4 +1,4 @@
-"""A reader of requests that remembers: the tools of the learned requests that a new one shares most words with.
+"""A reader of requests that remembers: the tools of learned requests that a new one shares most words with.
 
     k_c = sum_(i of class c) (s_i / s_1)^4 / sum_i (s_i / s_1)^4
 
@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tinygpt.core.errors import DataError
 from tinygpt.data.bm25 import BM25
 from tinygpt.router.pairs import Pair
 
@@ -26,11 +27,13 @@ SHARPNESS = 4
 
 
 class Neighbours:
-    """Learned requests with their classes, `labels` being the names of all."""
+    """Learned requests with their classes. `labels` names all of these; DataError where there are others."""
 
     def __init__(self, pairs: Sequence[Pair], labels: Sequence[str]) -> None:
         self.pairs, self.n_classes = list(pairs), len(labels)
         number = {label: c for c, label in enumerate(labels)}
+        if odd := {tool for _, tool in self.pairs} - number.keys():
+            raise DataError(f"a learned request has the class '{min(odd)}', which the router does not know")
         self._classes = [number[tool] for _, tool in self.pairs]
         self._index = BM25([query for query, _ in self.pairs])
 

@@ -67,8 +67,8 @@ class RemoteWriter:
         return self._said(heard, reason, turn, time.perf_counter() - began)
 
     def _body(self, turn: Turn) -> dict[str, Any]:
-        may = turn.first or turn.callable  # a server cannot be told what to begin with
-        open_ = [t for t in turn.tools if may is None or calls.name_of(t) in may]
+        first = turn.first  # a server cannot be told what to begin with, but what there is
+        open_ = [tool for tool in turn.tools if not first or calls.name_of(tool) in first]
         body = fields(self.sampling, self.model) | {
             "messages": spelled(turn.messages), "max_tokens": turn.max_tokens, "seed": self.sampling.seed,
             "stream": True, "stream_options": {"include_usage": True},

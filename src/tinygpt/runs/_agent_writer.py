@@ -60,20 +60,18 @@ class LocalWriter:
         """One turn, streamed."""
         started = time.perf_counter()
         prompt = prompts.of_chat(self.engine, turn.messages, turn.tools)
-        may = turn.callable
-        open_ = [one for one in self.entries if may is None or calls.name_of(one) in may]
         source = prompt.source
         if self.constrained and _calls.parser(source) is _calls.plain:
             source = chatml.CHAT_TEMPLATE  # of the forms that mlx_lm reads there is no grammar
-        forms = calls.forms(source, self.engine.tokenizer.special) if open_ else []
+        forms = calls.forms(source, self.engine.tokenizer.special) if self.entries else []
         seed = None if self.sampling.seed is None else self.sampling.seed + self._n_turns
         config = dataclasses.replace(self.sampling, max_tokens=turn.max_tokens, seed=seed)
         self._n_turns += 1
         request = self.engine.request(
             prompt.ids, config, logprobs=0, boundaries=prompt.boundaries,
-            constraint=self._constraint(turn, open_, source, prompt),
+            constraint=self._constraint(turn, source, prompt),
         )  # fmt: skip
-        parser = Parser(prompt.think, opened=prompt.opened, forms=forms, tools=open_)
+        parser = Parser(prompt.think, opened=prompt.opened, forms=forms, tools=self.entries)
         pieces: deque[Piece] = deque()
         said = _Parts(parser, turn)
         answer = self.lane.submit(request, pieces.append)
@@ -91,15 +89,10 @@ class LocalWriter:
             raise answer.error
         return self._said(answer, said, prompt.ids, [form.begin for form in forms], started)
 
-    def _constraint(
-        self, turn: Turn, open_: list[dict[str, Any]], source: str, prompt: prompts.Prompt
-    ) -> Constraint | None:
+    def _constraint(self, turn: Turn, source: str, prompt: prompts.Prompt) -> Constraint | None:
         if not (self.constrained and self.entries):
             return None
-        spec = grammar.Config(
-            tools=open_ or self.entries, choice=turn.choice if open_ else "none", first=turn.first,
-            template=source,
-        )
+        spec = grammar.Config(tools=self.entries, choice=turn.choice, first=turn.first, template=source)
         thoughts = "open" if prompt.opened else "may" if prompt.thinks else ""
         return constraint(
             "tools", spec, self.engine.tokenizer, stop_ids=self.engine.stop_ids, thoughts=thoughts

@@ -28,7 +28,8 @@ def report(
     baselines: bool = True,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """{rows, accuracy, macro_f1, ece, readers, abstain, classes, bins, baselines}; a figure is {value, low, high}.
+    """{rows, accuracy, macro_f1, ece, readers, abstain, classes, bins, baselines}; a figure is
+    {value, low, high}.
 
     A request whose tool the router does not know counts as wrong. Macro-F1 is over the classes that the
     requests have; of a class there are precision and recall with their Wilson intervals."""

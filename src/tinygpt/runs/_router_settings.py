@@ -36,10 +36,10 @@ class Config(TrainSettings):
     model: Annotated[dict[str, Any], "Single fields of the blocks, e.g. --set model.hidden_size=128."] = (
         field(default_factory=dict[str, Any])
     )
-    tokenizer: Annotated[str, "Tokenizer: 'byte', or a directory or tokenizer.json."] = "byte"
-    vocab_size: Annotated[
-        int, "Ids of the tokenizer: 256 for bytes; more for one that is trained on the requests."
-    ] = BYTES
+    tokenizer: Annotated[
+        str | None, "Tokenizer: 'byte', or a directory or tokenizer.json; not given: trained on the requests."
+    ] = None
+    vocab_size: Annotated[int, "Most ids of the tokenizer that is trained; 256: bytes."] = 4000
     context: Annotated[int, "Tokens of a request that are read: the first so many."] = 128
     grams: Annotated[int, "Longest run of bytes that the linear reader knows."] = 5
     vectors: Annotated[int, "Most runs that it knows: the commonest of the requests to learn from."] = 65536
@@ -95,9 +95,9 @@ class Config(TrainSettings):
                 raise ConfigError(f"--{flag} must be at least {least}, got {getattr(self, name)}")
         if not 1 <= self.grams <= 8:
             raise ConfigError(f"--grams must be from 1 to 8, got {self.grams}")
-        if self.tokenizer != "byte" and self.vocab_size != BYTES:
+        if self.tokenizer is not None and self.vocab_size != type(self).vocab_size:
             raise ConfigError("--tokenizer brings its own ids, --vocab-size trains one", hint="leave one out")
-        refuse_idle(self, {"tools": "baselines", "vectors": "grams"})
+        refuse_idle(self, {"tools": "baselines"})
         _ = self.course
 
     @property

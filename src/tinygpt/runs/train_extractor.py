@@ -53,7 +53,11 @@ def run(config: Config, events: Events) -> Result:
     files = [*config.data, *config.out_of_scope, *config.test, *([config.tools] if config.tools else [])]
     taught, watched = rows(parts.learn), rows(parts.watch)
     by_runs = linear.learned(
-        said(parts.learn, config.lower), taught.classes, weights.tolist(), grams=config.grams, most=config.vectors
+        said(parts.learn, config.lower),
+        taught.classes,
+        weights.tolist(),
+        grams=config.grams,
+        most=config.vectors,
     )
     near = Neighbours(parts.learn, labels)
     facts = encoder.Facts(labels=labels, model=to_dict(shape), lower=config.lower)
@@ -98,9 +102,9 @@ def said(part: list[Pair], lower: bool) -> list[str]:
 
 
 def _tokenizer(config: Config, latest: Path | None, learn: list[Pair], events: Events) -> Tokenizer:
-    """The one that is named, or bytes, or one trained here; a resumed run goes on with its own."""
-    if config.tokenizer != "byte" or config.vocab_size == BYTES:
-        return _pieces.open_tokenizer(config.tokenizer)
+    """The one that is named, or one trained here; a resumed run goes on with its own."""
+    if config.tokenizer is not None or config.vocab_size == BYTES:
+        return _pieces.open_tokenizer(config.tokenizer or "byte")
     if latest is not None:
         return hf.load(latest)
     made = bpe.train_bpe(said(learn, config.lower), bpe.Config(vocab_size=config.vocab_size))

@@ -123,7 +123,9 @@ class _Tags:
 
 def _hermes(spec: Config, functions: list[tuple[str, str]], tag: _Tags) -> str:
     lines = [_objects(spec, functions, "arguments"), tag.text(CALL)]
-    lines += [f'{rule}: "\\n" {of} "\\n" {tag(CALL_END)}' for rule, of in (("body", "first"), ("next", "object"))]
+    lines += [
+        f'{rule}: "\\n" {of} "\\n" {tag(CALL_END)}' for rule, of in (("body", "first"), ("next", "object"))
+    ]
     more = f'("\\n" {tag(CALL)} next)*' if spec.parallel else ""
     return _start(spec, f"{tag(CALL)} body {more}", f"until body {more}", lines)
 
