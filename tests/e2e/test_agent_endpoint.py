@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from e2e.shell import good, refused, tinygpt
-from e2e.test_agent import lines, place, ran
+from e2e.test_agent import lines, place, ran, words
 from scripted_cloud import ScriptedCloud, refusing, said
 from scripted_turns import ScriptedTurns, call
 from tinygpt.data import atraj
@@ -33,6 +33,29 @@ def test_a_request_that_fails_does_not_end_the_conversation_and_is_no_success(
     with ScriptedTurns("Now.") as server:
         tools = ("--tools", "builtin:list_files,read_file,search_files")
         assert ran(server, place, *tools, "--resume", path).out == "Now.\n"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "This model's maximum context length is 4096 tokens. However, your messages resulted in 5000 tokens.",
+        "the request exceeds the available context size, try increasing it",
+        "the prompt has 5000 tokens and leaves no room in a context of 4096",
+    ],
+)
+def test_a_server_whose_context_is_full_is_asked_with_less(place: Path, told: str) -> None:
+    full = refusing(400, told)
+    with ScriptedCloud(said("One."), said("Two."), full, full, said("Three.")) as server:
+        line = ("agent", "--endpoint", server.url, "--workspace", place, "--json")
+        done = good(*line, stdin="first " * 200 + "\nsecond " + "more " * 100 + "\nthird\n")
+        sent = [body["messages"] for _, body in server.asked if body]
+    assert [one["text"] for one in done.json["answers"]] == ["One.", "Two.", "Three."]
+    assert [len(messages) for messages in sent] == [1, 3, 5, 3, 1] and sent[-1][0]["content"] == "third"
+    assert done.json["dropped_messages"] == 4
+    with ScriptedCloud(full) as server:
+        line = ("agent", "--endpoint", server.url, "--workspace", place, "--single", "too long", "--json")
+        found = tinygpt(*line)
+    assert found.code == 1 and found.json["answers"][0]["outcome"] == "context" and len(server.asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -78,6 +101,6 @@ def test_a_server_is_told_how_to_sample(place: Path) -> None:
 def test_a_budget_counts_though_a_server_tells_no_tokens(place: Path) -> None:
     turns = [[call("read_file", path="a.txt")]] * 4
     with ScriptedTurns(*turns, usage=False) as server:
-        done = ran(server, place, "--single", "go", "--budget", 4, "--json")
+        done = tinygpt(*words(server, place, "--single", "go", "--budget", 4, "--json"))
     assert done.json["answers"][0]["outcome"] == "budget" and len(server.asked) == 2
     assert done.json["written_tokens"] == 6

@@ -44,6 +44,9 @@ class Script:
     def room(self, max_tokens: int) -> int | None:
         return self.most
 
+    def size(self, messages: Sequence[Message], tools: Any) -> int:
+        return len(self.encode(messages, tools, answer=True) or ())
+
     def encode(self, messages: Sequence[Message], tools: Any, *, answer: bool) -> list[int] | None:
         return [ord(c) for m in messages for c in f"<{m['content']}"] + [ord("!")] * answer
 

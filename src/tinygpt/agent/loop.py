@@ -183,15 +183,21 @@ class Agent:
         return said
 
     def _written(self, most: int, allowed: list[str] | None) -> Said:
-        self._fit(most)
         choice = "none" if allowed == [] else "auto"
-        said = self.writer.write(
-            Turn(
-                messages=self.messages, tools=self.shown, choice=choice, max_tokens=most,
-                first=allowed or (),
-                on_text=self.listener.text, cancel=self.cancel,
-            )
-        )  # fmt: skip
+        said = None
+        while said is None:
+            room = self.writer.room(most)
+            try:
+                self._fit(most)
+                said = self.writer.write(
+                    Turn(
+                        messages=self.messages, tools=self.shown, choice=choice, first=allowed or (),
+                        max_tokens=most, on_text=self.listener.text, cancel=self.cancel,
+                    )
+                )  # fmt: skip
+            except TooLongError:
+                if self.writer.room(most) == room:
+                    raise
         self.counts.update(
             turns=1, prompt_tokens=said.n_prompt, cached_tokens=said.n_cached, written_tokens=said.n_written
         )
@@ -212,13 +218,13 @@ class Agent:
             return
 
         def size(messages: Sequence[Message]) -> int:
-            return len(self.writer.encode(messages, self.shown, answer=True) or ())
+            return self.writer.size(messages, self.shown)
 
         kept = keep.fitted(self.messages, size, room)
         if kept.dropped or kept.n_cut:
+            summary = self._summary(kept.dropped, most) if self.summarise and kept.dropped else ""
             self.counts["dropped_messages"] += len(kept.dropped)
             self.listener.tell("dropped", messages=len(kept.dropped), letters=kept.n_cut)
-            summary = self._summary(kept.dropped, most) if self.summarise and kept.dropped else ""
             self.messages = _told(kept.messages, summary)
             if summary:
                 self.messages = keep.fitted(self.messages, size, room).messages
@@ -230,7 +236,7 @@ class Agent:
         room = self.writer.room(most) or 0
         while True:
             asked = [{"role": "user", "content": SUMMARISE + text}]
-            n = len(self.writer.encode(asked, [], answer=True) or ())
+            n = self.writer.size(asked, [])
             if n <= room or not text:
                 break
             text = keep.shortened(text, len(text) * room // (n + room))

@@ -50,11 +50,15 @@ class Said:
 
 class Writer(Protocol):
     """A model. `room` is how many tokens a prompt may have where `max_tokens` may follow, or None where that
-    is not known; `encode` gives a conversation's ids, None where they are not known."""
+    is not known, and `size` how many a prompt has; `encode` gives a conversation's ids, None where they are
+    not known. `write` raises TooLongError where the prompt has no room; where `room` says less afterwards
+    than before, it may be asked with a shorter one."""
 
     def write(self, turn: Turn) -> Said: ...
 
     def room(self, max_tokens: int) -> int | None: ...
+
+    def size(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> int: ...
 
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, answer: bool

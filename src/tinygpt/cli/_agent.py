@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from tinygpt.agent.loop import Answer
+from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._leaving import confirming
 from tinygpt.cli._render import Output, line, say, table, visible
 from tinygpt.cli._talk import lines
@@ -45,10 +46,11 @@ class View:
             line(told, sys.stderr)
 
 
-def work(config: Config, out: Output) -> None:
-    """Requests until there are no more."""
+def work(config: Config, out: Output) -> int:
+    """Requests until there are no more; 1 where --single got no answer."""
     if config.world:
-        return tasks(config, out)
+        tasks(config, out)
+        return 0
     cancel = threading.Event()
     single = bool(config.single)
     terminal = sys.stdin.isatty() and sys.stderr.isatty() and not out.quiet
@@ -91,6 +93,9 @@ def work(config: Config, out: Output) -> None:
         out.result(found)
     elif not out.quiet and not config.json_out:
         line(_summed(summary), sys.stderr)
+    if not single or not answers[-1].fallback:
+        return 0
+    return INTERRUPTED if answers[-1].outcome == "cancelled" else 1
 
 
 def tasks(config: Config, out: Output) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -11,28 +12,35 @@ from typing import Any
 
 from tinygpt.agent.escalate import without
 from tinygpt.agent.turn import Message, Said, Turn
-from tinygpt.core.errors import RemoteError
+from tinygpt.core.errors import RemoteError, TooLongError
 from tinygpt.core.events import Events
 from tinygpt.infer.config import SampleConfig
 from tinygpt.runs._asking import fields
-from tinygpt.runs._openai import Client
+from tinygpt.runs._openai import Client, Refused
 from tinygpt.runs._remote_endpoint import spelled
 from tinygpt.runs._streamed import Chunks, sound
 from tinygpt.runs._wire import Cancelled, Stalled, Wire, pause, watched
 from tinygpt.serve import calls
 
 SECONDS = 300.0  # without a word
+SHORTER = 0.75  # of a prompt that a server finds too long
+# How servers say so: OpenAI's, vLLM's, llama.cpp's, Anthropic's, ours.
+TOO_LONG = re.compile(
+    r"context.(length|size|window|limit)|in a context of|exceed\w* .*context|prompt is too long", re.I
+)
 
 
 class RemoteWriter:
-    """Asks a server; the ids of what it reads and writes are not known, nor how long its context is. `model`:
-    its name there, "" for the first that is listed."""
+    """Asks a server; the ids of what it reads and writes are not known, nor how long its context is: where
+    it says that a prompt is too long, there is room for SHORTER of that. `model`: its name there, "" for the
+    first that is listed."""
 
     def __init__(self, url: str, model: str, sampling: SampleConfig, events: Events) -> None:
         self._client = Client(url, seconds=SECONDS, pause=self._wait)
         self._events, self._cancel = events, threading.Event()
         self.model = model or self._client.model()
         self.sampling = sampling
+        self._room: int | None = None
 
     def _wait(self, seconds: float) -> None:
         self._events.note(
@@ -41,7 +49,11 @@ class RemoteWriter:
         pause(seconds, self._cancel)
 
     def room(self, max_tokens: int) -> int | None:
-        return None
+        return self._room
+
+    def size(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> int:
+        """As a rule a token has four letters."""
+        return len(json.dumps([spelled(messages), tools], ensure_ascii=False)) // 4
 
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, answer: bool
@@ -52,7 +64,8 @@ class RemoteWriter:
         raise AssertionError("a server's ids are not known")
 
     def write(self, turn: Turn) -> Said:
-        """One turn. RemoteError where none comes; what comes in part is cut off by its error."""
+        """One turn. TooLongError where the server says so; RemoteError where none comes: what came in part is
+        cut off by it."""
         began = time.perf_counter()
         heard, self._cancel = _Heard(), turn.cancel
         body = self._body(turn)
@@ -88,6 +101,12 @@ class RemoteWriter:
                     turn.on_text(piece)
                 if heard.ended:
                     break
+        except Refused as error:
+            if not TOO_LONG.search(error.said):
+                raise
+            n = self.size(turn.messages, turn.tools)
+            self._room = int(SHORTER * n)
+            raise TooLongError(n, self._room) from error
         except Stalled as error:
             raise RemoteError(f"{self._client.url} has said nothing for {SECONDS:g} s") from error
         if not heard.whole:

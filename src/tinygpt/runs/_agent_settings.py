@@ -22,7 +22,7 @@ ALONE = (
 )  # fmt: skip  # what the tasks of a world have no use for
 LOCAL = (
     "adapter", "quantize", "draft_model", "speculate", "heads", "prompt_cache", "prompt_cache_dir",
-    "window", "kv_bits", "constrained", "overflow",
+    "window", "kv_bits", "constrained",
 )  # fmt: skip  # what a server is not told
 SEND = "send"  # beside the effects of tools: what a stronger model is sent
 TOOLS = "builtin:list_files,read_file,search_files"

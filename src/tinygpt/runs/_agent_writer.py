@@ -42,6 +42,9 @@ class LocalWriter:
         """The context but what an answer needs."""
         return self.engine.context - max(16, min(max_tokens, self.engine.context // 4))
 
+    def size(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> int:
+        return len(prompts.of_chat(self.engine, messages, tools).ids)
+
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, answer: bool
     ) -> list[int] | None:
