@@ -16,6 +16,7 @@ from tinygpt.agent.workspace import Workspace
 from tinygpt.core.errors import ConfigError
 from tinygpt.core.events import Events
 from tinygpt.router.router import Router
+from tinygpt.runs import _pieces
 from tinygpt.runs._agent_settings import Config
 from tinygpt.runs._cloud import open_cloud
 
@@ -57,7 +58,7 @@ class Route:
     that no tool serves the request; below it, whatever is there."""
 
     def __init__(self, path: Path, threshold: float, names: Sequence[str]) -> None:
-        self._router, self._threshold = Router.open(path), threshold
+        self._router, self._threshold = Router.open(_pieces.model_path(path)), threshold
         known = set(self._router.labels) - {self._router.abstain}
         if not known & set(names):
             raise ConfigError(
