@@ -67,7 +67,7 @@ LINES = {
     "prep-data": "--config {at}/mix.toml --out {out}.jsonl",
     "replay": "{at}/own.atraj --model {at}/run --tolerance 1000",
     "extractor-data": "--tools {at}/tools.json --min-examples 1 --out {out}.jsonl",
-    "agent": "{wide} --single hi --max-steps 1 --max-tokens 4 --workspace {at}",
+    "agent": "{wide} --max-steps 1 --max-tokens 4 --workspace {at}",
     "escalate": "--provider {wide} --prompt hi --max-tokens 3",
     "hf-inspect": "{at}/run",
     "hf-load": "{at}/run --out {out}",

@@ -13,7 +13,7 @@ from typing import Any
 from tinygpt.agent.loop import Answer
 from tinygpt.cli._exit import INTERRUPTED
 from tinygpt.cli._leaving import confirming
-from tinygpt.cli._render import Output, line, say, table, visible
+from tinygpt.cli._render import Output, line, say, table, typed, visible
 from tinygpt.cli._talk import lines
 from tinygpt.core.errors import ConfigError, DataError, RemoteError, TinyGPTError
 from tinygpt.runs import agent_world
@@ -164,10 +164,7 @@ def _summed(summary: dict[str, Any]) -> str:
 def _confirm(question: str) -> bool:
     """Ask the person; anything but yes is no."""
     print(visible(question), end=" [y/N] ", file=sys.stderr, flush=True)
-    try:
-        return input().strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return typed().strip().lower() in ("y", "yes")
 
 
 def _asking(ask: Callable[[Any], bool], cancel: threading.Event) -> Callable[[Any], bool]:

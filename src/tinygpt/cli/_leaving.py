@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tinygpt.agent.escalate import Confirm, Preview
-from tinygpt.cli._render import line
+from tinygpt.cli._render import line, typed
 from tinygpt.core.errors import ConfigError
 
 ASKED = "send this? [y]es, [N]o, [a]ll of the text: "
@@ -29,7 +29,7 @@ def confirming(*, yes: bool, quiet: bool = False) -> Confirm:
         _show(preview.lines())
         while True:
             print(ASKED, end="", file=sys.stderr, flush=True)
-            said = sys.stdin.readline().strip().lower()
+            said = typed().strip().lower()
             if said not in ("a", "all"):
                 return said in ("y", "yes")
             _show(preview.lines(None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import select
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -257,3 +258,11 @@ def clock(seconds: float) -> str:
     """A time as 0:20, 3:20 or 1:01:11."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def typed() -> str:
+    """What the person at the terminal types next, "" at its end. A signal that comes before the terminal is
+    read at all would wait for the end of the line: it is read once there is something to read."""
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    return sys.stdin.readline()

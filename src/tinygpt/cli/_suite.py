@@ -48,7 +48,8 @@ def _settings(own: Any, config: Any) -> Any:
     if str(config.data) != ".":
         raise ConfigError("--predictions brings its own rows", hint="leave out --data, or --predictions")
     judged = getattr(config, "judge", None) or getattr(config, "judge_url", "")
-    if odd := changed(config, ["max_tokens", *([] if judged else ["max_errors"])]):
+    asking = ("max_tokens",) if judged else ("max_tokens", "max_errors")
+    if odd := changed(config, [name for name in asking if hasattr(config, name)]):
         raise ConfigError(f"--predictions: no model is asked, {flag(odd)} says nothing", hint="leave it out")
     return _part(own, dataclasses.replace(config, data=config.predictions))
 

@@ -58,7 +58,7 @@ class Config(TrainSettings):
     min_lr: Annotated[float | None, "Learning rate at the end; not given: a tenth of the peak."] = None
     steps: Annotated[int | None, "Optimizer steps; not given: 500."] = None
     batch: Annotated[int | None, "Requests of a step; not given: 32."] = None
-    lr: Annotated[float | None, "Peak learning rate; not given: 1e-3."] = None
+    lr: Annotated[float | None, "Peak learning rate; not given: 3e-4."] = None
     eval_every: Annotated[int, "Steps between looks at the kept-back loss; 0: only at the end."] = 100
     eval_batches: Annotated[int, "Batches that such a look reads; 0: all."] = 0
     out: Annotated[Path, "Run directory to make: run.json, events.jsonl, steps/ and final/, the router."] = (
@@ -118,4 +118,4 @@ class Config(TrainSettings):
         return Pick(self.schedule.name, dataclasses.replace(self.schedule.options, final=self.min_lr / lr))
 
     def derived(self) -> dict[str, Any]:
-        return {"batch": 32}
+        return {"batch": 32, "lr": 3e-4}
