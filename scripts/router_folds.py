@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("flags", nargs="*", help="of train-extractor, after --")
-    given = parser.parse_args()
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given, flags = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
     given.out.mkdir(parents=True, exist_ok=True)
     kept = pairs.cleaned(pairs.read([given.pairs], Tally("rows")), Tally("requests"))
     shares = [1 / given.folds] * (given.folds - 1)
@@ -50,7 +50,7 @@ def main() -> None:
             "--test", write(given.out / f"test-{number}.jsonl", test), "--seed", given.seed, "--quiet",
         ]  # fmt: skip
         subprocess.run(
-            [sys.executable, "-m", "tinygpt", *map(str, line), *given.flags],
+            [sys.executable, "-m", "tinygpt", *map(str, line), *flags],
             check=True,
             stdout=subprocess.DEVNULL,
         )
