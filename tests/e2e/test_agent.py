@@ -329,6 +329,11 @@ def test_a_model_of_this_process(model: Path, place: Path, tmp_path: Path) -> No
     refused(tinygpt("agent", other, "--resume", path, "--workspace", place), "by another model")
 
 
+def test_one_request_is_never_a_word_of_the_conversation(place: Path) -> None:
+    with ScriptedTurns("It is four.") as server:
+        assert ran(server, place, "--single", "/quit").out == "It is four.\n"
+
+
 def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:
     line = ("agent", model, "--world", "file_ops", "--n", 3, "--no-show-tools", "--max-tokens", 8)
     found = good(*line, "--trajectory-dir", tmp_path / "traces", "--json").json
