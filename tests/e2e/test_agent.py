@@ -225,9 +225,14 @@ def test_a_run_that_is_killed_is_readable_and_goes_on(place: Path, tmp_path: Pat
     with ScriptedTurns("I cannot know.") as server:
         ran(server, place, "--resume", path)
     assert UNKNOWN in server.asked[0]["messages"][-1]["content"]
+    before = path.read_bytes()
     with ScriptedTurns() as server:
         done = tinygpt(*words(server, place, "--resume", path, "--tools", "builtin:read_file"))
-    refused(done, "with other tools")
+        refused(done, "with other tools")
+        refused(tinygpt(*words(server, place, "--resume", path, "--router", place)), "has no tinygpt.json")
+        kept = ("--trajectory-dir", tmp_path / "none", "--router", place)
+        refused(tinygpt(*words(server, place, *kept)), "has no tinygpt.json")
+    assert path.read_bytes() == before and not (tmp_path / "none").exists()
 
 
 def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
