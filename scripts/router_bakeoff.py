@@ -73,7 +73,7 @@ def by_lm(out: Path, name: str, tasks: list[Task], tools: list[str]) -> list[str
 
 def by_specialist(out: Path, name: str, tasks: list[Task]) -> list[str]:
     answers = out / f"{name}.specialist.jsonl"
-    rows = [{"messages": file_ops.prompt(t.request, t.initial), "tools": file_ops.TOOLS} for t in tasks]
+    rows = [{"messages": file_ops.prompt(t.request, t.initial)} for t in tasks]  # it knows its tools
     write(out / f"{name}.tasks.jsonl", rows)
     tinygpt("generate", SPECIALIST, "--data", out / f"{name}.tasks.jsonl", "--out", answers)
     _, tokenizer = _pieces.open_model(SPECIALIST)

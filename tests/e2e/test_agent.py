@@ -225,9 +225,14 @@ def test_a_run_that_is_killed_is_readable_and_goes_on(place: Path, tmp_path: Pat
     with ScriptedTurns("I cannot know.") as server:
         ran(server, place, "--resume", path)
     assert UNKNOWN in server.asked[0]["messages"][-1]["content"]
+    before = path.read_bytes()
     with ScriptedTurns() as server:
         done = tinygpt(*words(server, place, "--resume", path, "--tools", "builtin:read_file"))
-    refused(done, "with other tools")
+        refused(done, "with other tools")
+        refused(tinygpt(*words(server, place, "--resume", path, "--router", place)), "has no tinygpt.json")
+        kept = ("--trajectory-dir", tmp_path / "none", "--router", place)
+        refused(tinygpt(*words(server, place, *kept)), "has no tinygpt.json")
+    assert path.read_bytes() == before and not (tmp_path / "none").exists()
 
 
 def test_a_stronger_model_is_asked_once_it_may_be(place: Path) -> None:
@@ -327,6 +332,11 @@ def test_a_model_of_this_process(model: Path, place: Path, tmp_path: Path) -> No
     assert len(again["answers"]) == 1 and len(atraj.read(path).steps) > len(found.steps)
     other = tiny_chat_model(tmp_path / "other", seed=4)
     refused(tinygpt("agent", other, "--resume", path, "--workspace", place), "by another model")
+
+
+def test_one_request_is_never_a_word_of_the_conversation(place: Path) -> None:
+    with ScriptedTurns("It is four.") as server:
+        assert ran(server, place, "--single", "/quit").out == "It is four.\n"
 
 
 def test_the_tasks_of_a_world(model: Path, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import pytest
 from desks import Scripted
 from e2e.shell import NANO, good, refused, tinygpt
 from fake_openai import FakeOpenAI, chat
-from tinygpt.agent.loop import REPAIR, Agent, Limits
+from tinygpt.agent.loop import Agent, Limits
 from tinygpt.agent.policy import Decision
 from tinygpt.agent.recorder import Recorder
 from tinygpt.agent.tool import Cancel, Outcome
+from tinygpt.agent.turn import REPAIR
 from tinygpt.data import atraj
 from tinygpt.data.source import chat as chats
 from tinygpt.infer.config import SampleConfig

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tinygpt.agent import keep
-from tinygpt.agent.loop import CANCELLED, KEPT, UNKNOWN, Agent, Limits
+from tinygpt.agent.loop import CANCELLED, UNKNOWN, Agent, Limits
 from tinygpt.agent.policy import Decision
 from tinygpt.agent.recorder import Recorder, messages_of
 from tinygpt.agent.tool import Cancel, Outcome
-from tinygpt.agent.turn import Message, Said, Turn
+from tinygpt.agent.turn import KEPT, REPAIR, Message, Said, Turn
 from tinygpt.core.errors import ConfigError, TooLongError
 from tinygpt.data import atraj
 
@@ -162,6 +162,11 @@ def test_limits() -> None:
     one, _ = agent(script, limits=Limits(max_tokens=16, budget=25))
     assert one.ask("go").outcome == "budget"
     assert [turn.max_tokens for turn in script.asked] == [16, 15, 5]
+    script = Script(said("{", error="not whole"), said("", call("ls")), said("ok"))
+    one, _ = agent(script, limits=Limits(max_tokens=16, budget=20))
+    assert one.ask("go").outcome == "budget" and [turn.max_tokens for turn in script.asked] == [16, 10]
+    one, heard = agent(Script(said("{", error="not whole")), limits=Limits(budget=10))
+    assert one.ask("go").outcome == "unparsable" and "repair" not in heard.names
     with pytest.raises(ConfigError, match="at least 1"):
         Limits(max_steps=0)
 
@@ -288,6 +293,37 @@ def test_a_full_context_loses_whole_turns_then_exchanges_then_middles() -> None:
     assert kept.n_cut == 5000 - len(kept.messages[-1]["content"])
     with pytest.raises(TooLongError):
         keep.fitted([{"role": "user", "content": "u" * 10}], size, 5)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [REPAIR.format(error="not whole"), KEPT, f"No answer came (odd). {KEPT}"],
+    ids=["repair", "kept", "failed"],
+)
+def test_a_request_stays_whatever_the_loop_said_behind_it(own: str) -> None:
+    said_ = [("user", "old"), ("assistant", "so"), ("user", "request"), ("assistant", "{"), ("user", own)]
+    messages = [{"role": role, "content": text} for role, text in [*said_, ("assistant", "x")]]
+    kept = keep.fitted(messages, len, 2)
+    assert [m["content"] for m in kept.messages] == ["request", "x"]
+    with pytest.raises(TooLongError):
+        keep.fitted(messages[:5], len, 2)
+    asked = list[str]()
+    again, _ = agent(Script(said("done")), route=lambda request, tell: asked.append(request))
+    again.go_on(messages[:5], [])
+    assert asked == ["request"]
+
+
+def test_a_summary_tells_what_was_summarised_before() -> None:
+    script = Script(said("A"), said("first"), said("B"), said("second"), said("C"), room=230)
+    one, _ = agent(script, summarise=True)
+    for letter in "abc":
+        assert one.ask(letter * 150).outcome == "answered"
+    assert "first" in script.asked[3].messages[0]["content"]
+    assert one.messages[0] == {"role": "system", "content": "Earlier in this conversation: second"}
+    script = Script(said("A"), said("they talked"), said("B"), room=80)
+    one, _ = agent(script, summarise=True)
+    one.ask("a" * 60)  # of its summary there is no room beside the next
+    assert one.ask("b" * 60).outcome == "answered" and one.messages[0]["role"] == "user"
 
 
 def test_what_leaves_may_be_summarised() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tinygpt.agent.loop import REPAIR
+from tinygpt.agent.turn import REPAIR
 from tinygpt.core.errors import ConfigError
 from tinygpt.data import rows
 from tinygpt.data.atraj import REDACTED, Step

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tinygpt.agent.turn import Message
+from tinygpt.agent.turn import Message, is_request
 from tinygpt.core.errors import TooLongError
 
 SHORTEST = 200  # letters that are left of a result
@@ -63,7 +63,7 @@ def shortened(text: str, most: int) -> str:
 def _oldest(messages: Sequence[Message]) -> slice | None:
     """The oldest part that may leave: a turn before the last request, else an exchange after it that is not
     the last one."""
-    users = [i for i, m in enumerate(messages) if m["role"] == "user"]
+    users = [i for i, m in enumerate(messages) if is_request(m)]
     if len(users) > 1:
         return slice(users[0], users[1])
     begin = users[0] + 1 if users else 0

@@ -6,6 +6,7 @@ and reported if that is none either. Nothing is ever cut blindly: see keep.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,16 +18,15 @@ from tinygpt.agent import keep
 from tinygpt.agent.policy import REFUSED, Decision
 from tinygpt.agent.recorder import Recorder
 from tinygpt.agent.tool import Cancel, Outcome
-from tinygpt.agent.turn import Hands, Listener, Message, Said, Turn, Writer
+from tinygpt.agent.turn import KEPT, REPAIR, Hands, Listener, Message, Said, Turn, Writer, is_request
 from tinygpt.core.errors import ConfigError, RemoteError, TooLongError
 from tinygpt.data.message import to_call
 
-REPAIR = "That is no valid turn: {error}. Write it again: a whole tool call, or an answer in words."
 UNKNOWN = "The run was interrupted here: it is not known whether this call was made."
-KEPT = "The conversation stays here: go on by yourself."
 CANCELLED = "Not made, since the person wants no more of it."
 BESIDE = "Not made, since the conversation was to be handed on."
 SUMMARISE = "Summarise in a few sentences:\n\n"
+EARLIER = "Earlier in this conversation: "
 AT_ONCE = 8  # calls that only read and run beside each other
 
 
@@ -96,6 +96,7 @@ class Agent:
         self.summarise = summarise
         self.messages: list[Message] = []
         self.counts: Counter[str] = Counter()
+        self._written_before = 0  # tokens of earlier requests
         entries = [*hands.entries, *([escalation.entry] if escalation is not None else [])]
         self.shown = entries if show_tools else []
         for message in messages:
@@ -123,7 +124,7 @@ class Agent:
                 answered.remove(call["id"])
             else:
                 self._refused(call, "interrupted", UNKNOWN)
-        request = next((m["content"] for m in reversed(self.messages) if m["role"] == "user"), "")
+        request = next((m["content"] for m in reversed(self.messages) if is_request(m)), "")
         if not self.messages or self.messages[-1]["role"] == "system":
             return None
         if (final := self.messages[-1])["role"] == "assistant":
@@ -136,18 +137,16 @@ class Agent:
 
     def _work(self, request: str) -> Answer:
         allowed = self.route(request, self.listener.tell) if self.route is not None else None
-        written = step = 0
+        step, self._written_before = 0, self.counts["written_tokens"]
         for step in range(1, self.limits.max_steps + 1):
-            left = self.limits.budget - written if self.limits.budget else self.limits.max_tokens
-            if left <= 0:
+            if self._most() <= 0:
                 return self._ended("budget", step - 1)
             try:
-                said = self._turn(min(left, self.limits.max_tokens), allowed)
+                said = self._turn(allowed)
             except TooLongError as error:
                 self.listener.tell("full", error=error.message)
                 return self._ended("context", step - 1)
             allowed = None  # a router knows what a request begins with
-            written += said.n_written
             if said.finish_reason == "cancelled" or self.cancel.is_set():
                 for call in said.message.get("tool_calls") or ():
                     self._refused(call, "cancelled", CANCELLED)
@@ -172,14 +171,21 @@ class Agent:
 
     # Turns
 
-    def _turn(self, most: int, allowed: list[str] | None) -> Said:
-        """One turn of the model; where it is none, a second one that knows why."""
-        said = self._written(most, allowed)
-        if said.error and said.finish_reason != "cancelled":
+    def _most(self) -> int:
+        """Tokens that the next turn may have."""
+        if not self.limits.budget:
+            return self.limits.max_tokens
+        written = self.counts["written_tokens"] - self._written_before
+        return min(self.limits.max_tokens, self.limits.budget - written)
+
+    def _turn(self, allowed: list[str] | None) -> Said:
+        """One turn of the model; where it is none, a second one that knows why, if the budget has room."""
+        said = self._written(self._most(), allowed)
+        if said.error and said.finish_reason != "cancelled" and self._most() > 0:
             self.counts["repairs"] += 1
             self.listener.tell("repair", error=said.error, content=said.message["content"])
             self._add({"role": "user", "content": REPAIR.format(error=said.error)})
-            return self._written(most, allowed)
+            return self._written(self._most(), allowed)
         return said
 
     def _written(self, most: int, allowed: list[str] | None) -> Said:
@@ -225,14 +231,17 @@ class Agent:
             summary = self._summary(kept.dropped, most) if self.summarise and kept.dropped else ""
             self.counts["dropped_messages"] += len(kept.dropped)
             self.listener.tell("dropped", messages=len(kept.dropped), letters=kept.n_cut)
-            self.messages = _told(kept.messages, summary)
+            self.messages = kept.messages
             if summary:
-                self.messages = keep.fitted(self.messages, size, room).messages
+                with contextlib.suppress(TooLongError):  # it has no room itself
+                    self.messages = keep.fitted(_told(kept.messages, summary), size, room).messages
 
     def _summary(self, dropped: Sequence[Message], most: int) -> str:
-        """What the model itself says of messages that leave; "" where it says nothing, or not even their
-        beginning has room."""
-        text = "\n".join(f"{m['role']}: {m['content'] or _calls_of(m)}" for m in dropped)
+        """What the model itself says of messages that leave, and of those that left before; "" where it says
+        nothing, or not even their beginning has room."""
+        _, earlier, _ = _parted(self.messages)
+        said = [f"{m['role']}: {m['content'] or _calls_of(m)}" for m in dropped]
+        text = "\n".join([f"{EARLIER}{earlier}", *said] if earlier else said)
         room = self.writer.room(most) or 0
         while True:
             asked = [{"role": "user", "content": SUMMARISE + text}]
@@ -242,11 +251,11 @@ class Agent:
             text = keep.shortened(text, len(text) * room // (n + room))
         if not text:
             return ""
-        said = self.writer.write(
+        found = self.writer.write(
             Turn(messages=asked, tools=[], choice="none", max_tokens=most, cancel=self.cancel)
         )
-        self.counts["written_tokens"] += said.n_written
-        return said.message["content"].strip()
+        self.counts["written_tokens"] += found.n_written
+        return found.message["content"].strip()
 
     # Calls
 
@@ -353,15 +362,18 @@ def shown(outcome: Outcome) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _parted(messages: Sequence[Message]) -> tuple[str, str, list[Message]]:
+    """What the system message says by itself, the summary behind it, and the other messages."""
+    if not messages or messages[0]["role"] != "system":
+        return "", "", list(messages)
+    own, _, earlier = messages[0]["content"].partition(EARLIER)
+    return own.removesuffix("\n\n"), earlier, list(messages[1:])
+
+
 def _told(messages: list[Message], summary: str) -> list[Message]:
     """The messages with a summary of what left in the system message."""
-    if not summary:
-        return messages
-    about = f"Earlier in this conversation: {summary}"
-    if messages and messages[0]["role"] == "system":
-        first = messages[0]["content"].partition("\n\nEarlier in this conversation: ")[0]
-        return [{**messages[0], "content": f"{first}\n\n{about}"}, *messages[1:]]
-    return [{"role": "system", "content": about}, *messages]
+    own, _, rest = _parted(messages)
+    return [{"role": "system", "content": f"{own}\n\n{EARLIER}{summary}".lstrip("\n")}, *rest]
 
 
 def _calls_of(message: Message) -> str:

@@ -9,7 +9,15 @@ from typing import Any, Protocol
 from tinygpt.agent.policy import Decision
 from tinygpt.agent.tool import Cancel, Outcome
 
+REPAIR = "That is no valid turn: {error}. Write it again: a whole tool call, or an answer in words."
+KEPT = "The conversation stays here: go on by yourself."
 Message = dict[str, Any]  # role, content, tool_calls [{id, type, function {name, arguments: object}}], ...
+
+
+def is_request(message: Message) -> bool:
+    """Whether a message is the person's: what the loop tells the model stands under the same role."""
+    own = (message["content"].startswith(REPAIR.partition("{")[0]), message["content"].endswith(KEPT))
+    return message["role"] == "user" and not any(own)
 
 
 @dataclass(frozen=True, kw_only=True)

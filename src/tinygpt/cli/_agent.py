@@ -73,7 +73,7 @@ def work(config: Config, out: Output) -> int:
                 answers.append(answer)
         quiet = out.quiet or out.json or config.json_out
         for request in [config.single] if single else lines(quiet=quiet, forgets=False):
-            if request in ("/quit", "/exit"):
+            if not single and request in ("/quit", "/exit"):
                 break
             cancel.clear()
             try:

@@ -162,11 +162,19 @@ class Writer:
         return made
 
     @classmethod
-    def again(cls, path: Path, to_bytes: Callable[[int], bytes] | None = None) -> tuple[Writer, Trajectory]:
-        """Go on with a file, and what was in it: a last line that is not whole, and an end, are cut off."""
+    def again(
+        cls,
+        path: Path,
+        to_bytes: Callable[[int], bytes] | None = None,
+        *,
+        check: Callable[[Header], None] = lambda header: None,
+    ) -> tuple[Writer, Trajectory]:
+        """Go on with a file, and what was in it: a last line that is not whole, and an end, are cut off, once
+        `check` has raised nothing."""
         found = read(path)
         if found.header.source == "v1":
             raise DataError(f"{path} has version 1, which nothing is added to")
+        check(found.header)
         whole = path.read_bytes().splitlines(keepends=True)[: 1 + len(found.steps)]
         context: list[int] = []
         for step, before in found.contexts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -38,8 +39,8 @@ def recorder(
     """Who records, and what was recorded before; None where nothing is."""
     to_bytes = None if engine is None else engine.tokenizer.id_to_bytes
     if config.resume is not None:
-        file, past = atraj.Writer.again(config.resume, to_bytes)
-        _agent_facts.check(past.header, config, engine, tools)
+        same = functools.partial(_agent_facts.check, config=config, engine=engine, tools=tools)
+        file, past = atraj.Writer.again(config.resume, to_bytes, check=same)
         return Recorder(file, made, tools), past
     if config.trajectory_dir is None:
         return None, None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tinygpt.agent.loop import REPAIR
+from tinygpt.agent.turn import REPAIR
 from tinygpt.core.config import changed, flag, refuse_idle, to_dict
 from tinygpt.core.errors import ConfigError
 from tinygpt.data.traces._alike import Alike

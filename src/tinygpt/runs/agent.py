@@ -46,14 +46,15 @@ class Session:
             escalation = _agent_tools.escalation(config, policy.entries, send, events)
             offered = [*policy.entries, *([escalation.entry] if escalation is not None else [])]
             writer, self._engine = _agent_begin.writer(config, offered, events)
-            shown = offered if config.show_tools else []
+            route = _agent_tools.route(config, [entry["function"]["name"] for entry in offered])
+            shown = offered if config.show_tools else []  # a file is begun once nothing is refused any more
             self._recorder, self._past = _agent_begin.recorder(config, writer, self._engine, shown)
             system = _system(config) if self._past is None else ""
             self.agent = Agent(
                 writer, policy, config.limits, listener, cancel, show_tools=config.show_tools,
                 messages=[{"role": "system", "content": system}] if system else list[Message](),
-                recorder=self._recorder, escalation=escalation, summarise=config.overflow == "summarise",
-                route=_agent_tools.route(config, [entry["function"]["name"] for entry in offered]),
+                recorder=self._recorder, route=route, escalation=escalation,
+                summarise=config.overflow == "summarise",
             )  # fmt: skip
             self._escalation = escalation
             self._outcome = UNASKED
