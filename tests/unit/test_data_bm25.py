@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
@@ -29,6 +30,22 @@ def test_scores_are_the_formula(query: str, k1: float, b: float) -> None:
     found = BM25(TEXTS, k1=k1, b=b).scores(query)
     for i, text in enumerate(TEXTS):
         assert found.get(i, 0.0) == pytest.approx(by_hand(query, text, k1, b))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 30])
+def test_the_best_are_those_of_the_highest_scores_and_of_equals_the_earlier(n: int) -> None:
+    index = BM25([*TEXTS, "a cat", "the sea", *TEXTS])
+    scores = index.scores("the cat on the sea")
+    order = sorted(scores, key=lambda i: (-scores[i], i))[:n]
+    assert index.best("the cat on the sea", n) == [(i, scores[i]) for i in order]
+
+
+def test_a_long_request_over_many_passages_takes_no_time() -> None:
+    """Half the passages have each of its words, and it says each of them two thousand times."""
+    index = BM25([f"please find the file {i}" for i in range(4000)])
+    began = time.perf_counter()
+    assert [i for i, _ in index.best("please find the file 7 " * 2000, 3)] == [7, 0, 1]
+    assert time.perf_counter() - began < 2
 
 
 def test_the_best_come_first_and_strangers_not_at_all() -> None:

@@ -136,6 +136,18 @@ def test_a_bound_tells_when_no_tool_serves() -> None:
     assert found["bm25-tools"] == ["cat", NOTHING] and found["bm25-requests"] == ["cat", NOTHING]
 
 
+def test_a_learned_request_is_not_found_by_itself() -> None:
+    """By itself each would be right, and the bound below every score: then what shares a word had a tool."""
+    learned = [("show alpha", "cat"), ("show beta", "cat"), ("show gamma", NOTHING), ("show delta", NOTHING)]
+    learned += [("hum alpha", NOTHING), ("hum beta", NOTHING)]
+    assert baseline.predictions(learned, ["show alpha now"], {})["bm25-requests"] == [NOTHING]
+
+
+def test_macro_f1_is_over_classes_that_rows_have() -> None:
+    y, taken = np.array([0, 0, 1]), np.array([0, 2, 1])
+    assert _router_report._macro_f1(y, taken, 4) == pytest.approx((2 / 3 + 1) / 2)
+
+
 def test_the_report_by_hand() -> None:
     class Known:
         """A router with probabilities as its request says them."""

@@ -14,6 +14,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Han and kana, which no spaces part: each is a word.
 ALONE = r"\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -54,28 +59,50 @@ class BM25:
     against a passage."""
 
     def __init__(self, texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
-        self.texts, self.k1, self.b = list(texts), k1, b
-        self.places: dict[str, list[tuple[int, int]]] = {}
-        self.lengths: list[int] = []
+        import numpy as np
+
+        self.texts, self.k1 = list(texts), k1
+        places: dict[str, list[tuple[int, int]]] = {}
+        lengths: list[int] = []
         for i, text in enumerate(self.texts):
             counts = Counter(words(text))
-            self.lengths.append(counts.total())
+            lengths.append(counts.total())
             for word, f in counts.items():
-                self.places.setdefault(word, []).append((i, f))
-        self.mean = sum(self.lengths) / max(1, len(self.lengths))
+                places.setdefault(word, []).append((i, f))
+        self._places = {word: np.array(found).T for word, found in places.items()}  # (2, n): passages, f
+        mean = sum(lengths) / max(1, len(lengths))
+        self._spread = 1 - b + b * np.array(lengths) / max(mean, 1e-9)
 
     def scores(self, query: str) -> dict[int, float]:
         """The score of each passage that shares a word with the query; a word asked twice counts twice."""
-        found: dict[int, float] = {}
-        for word in words(query):
-            places = self.places.get(word, [])
-            idf = math.log(1 + (len(self.texts) - len(places) + 0.5) / (len(places) + 0.5))
-            for i, f in places:
-                spread = 1 - self.b + self.b * self.lengths[i] / self.mean
-                found[i] = found.get(i, 0.0) + idf * f * (self.k1 + 1) / (f + self.k1 * spread)
-        return found
+        score_N = self._scored(query)
+        (shared,) = score_N.nonzero()
+        return dict(zip(shared.tolist(), score_N[shared].tolist(), strict=True))
+
+    def best(self, query: str, n: int) -> list[tuple[int, float]]:
+        """The n best passages with their scores, the best first; of equals the earlier. Fewer where fewer
+        share a word."""
+        import numpy as np
+
+        score_N = self._scored(query)
+        (shared,) = score_N.nonzero()
+        if len(shared) > n:  # those below the n-th best need no order
+            shared = shared[score_N[shared] >= np.partition(score_N[shared], -n)[-n]]
+        at = shared[np.argsort(-score_N[shared], kind="stable")][:n]
+        return list(zip(at.tolist(), score_N[at].tolist(), strict=True))
 
     def top(self, query: str, n: int) -> list[str]:
-        """The n best passages, the best first; of equals the earlier. Fewer where fewer share a word."""
-        scores = self.scores(query)
-        return [self.texts[i] for i in sorted(scores, key=lambda i: (-scores[i], i))[:n]]
+        """The texts of the n best passages."""
+        return [self.texts[i] for i, _ in self.best(query, n)]
+
+    def _scored(self, query: str) -> NDArray[np.float64]:
+        """(N,) the score of each of N passages, 0 where no word is shared."""
+        import numpy as np
+
+        score_N = np.zeros(len(self.texts))
+        for word, asked in Counter(words(query)).items():
+            if (places := self._places.get(word)) is not None:
+                i, f = places
+                idf = asked * math.log(1 + (len(self.texts) - len(i) + 0.5) / (len(i) + 0.5))
+                score_N[i] += idf * f * (self.k1 + 1) / (f + self.k1 * self._spread[i])
+        return score_N

@@ -34,16 +34,15 @@ def predictions(
     of_tools = BM25([f"{spoken(name)} {descriptions.get(name, '')}" for name in tools])
 
     def by_tools(query: str, but: int = -1) -> Guess:
-        return _best(of_tools.scores(query), tools, usual)
+        return _best(of_tools.best(query, 1), tools, usual)
 
     served = [pair for pair in learned if pair[1] != NOTHING] if not abstains else list(learned)
     of_requests = BM25([query for query, _ in served])
     owners = [tool for _, tool in served]
 
     def by_requests(query: str, but: int = -1) -> Guess:
-        scores = of_requests.scores(query)
-        scores.pop(but, None)
-        return _best(scores, owners, usual)
+        others = [(i, score) for i, score in of_requests.best(query, 2) if i != but]
+        return _best(others, owners, usual)
 
     for name, guess in (("bm25-tools", by_tools), ("bm25-requests", by_requests)):
         bound = _bound(guess, learned) if abstains else 0.0
@@ -58,11 +57,8 @@ def spoken(name: str) -> str:
     return f"{name} {re.sub(r'[^A-Za-z0-9]+', ' ', parts)}"
 
 
-def _best(scores: Mapping[int, float], names: Sequence[str], usual: str) -> Guess:
-    if not scores:
-        return usual, 0.0
-    at = min(scores, key=lambda i: (-scores[i], i))
-    return names[at], scores[at]
+def _best(found: Sequence[tuple[int, float]], names: Sequence[str], usual: str) -> Guess:
+    return (names[found[0][0]], found[0][1]) if found else (usual, 0.0)
 
 
 def _bound(guess: Callable[..., Guess], learned: Sequence[Pair]) -> float:

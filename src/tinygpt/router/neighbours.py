@@ -10,7 +10,6 @@ Paper: Dudani 1976, IEEE Transactions on Systems, Man, and Cybernetics 6:325 (we
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -43,8 +42,7 @@ class Neighbours:
 
         k_NC = np.zeros((len(queries), self.n_classes))
         for n, query in enumerate(queries):
-            scores = self._index.scores(query)
-            nearest = heapq.nsmallest(NEAREST, scores, key=lambda i: (-scores[i], i))
-            for i in nearest:
-                k_NC[n, self._classes[i]] += (scores[i] / scores[nearest[0]]) ** SHARPNESS
+            nearest = self._index.best(query, NEAREST)
+            for i, score in nearest:
+                k_NC[n, self._classes[i]] += (score / nearest[0][1]) ** SHARPNESS
         return k_NC / np.maximum(k_NC.sum(axis=1, keepdims=True), 1e-12)
