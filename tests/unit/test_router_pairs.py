@@ -143,11 +143,6 @@ def test_a_learned_request_is_not_found_by_itself() -> None:
     assert baseline.predictions(learned, ["show alpha now"], {})["bm25-requests"] == [NOTHING]
 
 
-def test_macro_f1_is_over_classes_that_rows_have() -> None:
-    y, taken = np.array([0, 0, 1]), np.array([0, 2, 1])
-    assert _router_report._macro_f1(y, taken, 4) == pytest.approx((2 / 3 + 1) / 2)
-
-
 def test_the_report_by_hand() -> None:
     class Known:
         """A router with probabilities as its request says them."""
@@ -178,6 +173,10 @@ def test_the_report_by_hand() -> None:
     assert found["baselines"]["majority"]["accuracy"]["value"] == 0.25
     lead = found["baselines"]["majority"]["lead"]
     assert lead["value"] == 0.25 and lead["low"] <= 0.25 <= lead["high"]
+    taken = _router_report.report(
+        cast(Any, Known()), [("[0.8,0.1,0.1]", "cat"), ("[0.1,0.8,0.1]", "cat")], [], {}, baselines=False
+    )
+    assert taken["macro_f1"]["value"] == pytest.approx(2 / 3), "no row is of the other class that was taken"
 
 
 @pytest.mark.wide
