@@ -144,6 +144,12 @@ def test_class_weights_and_the_hash_reach_the_linear_reader() -> None:
     )
 
 
+def test_what_has_no_room_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinygpt.core.backend.memory", lambda: 1000)
+    with pytest.raises(ConfigError, match="2 classes by 2 runs of bytes"):
+        linear.learned(["ab", "ab"], [0, 1], [1.0, 1.0], grams=1, most=9)
+
+
 def test_neighbours_share_by_their_scores() -> None:
     near = Neighbours([("show the file", "cat"), ("show it", "cat"), ("delete the file", "rm")], LABELS)
     k = near.shares(["show the file", "delete", "nothing in common"])

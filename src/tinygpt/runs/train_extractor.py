@@ -52,6 +52,7 @@ def run(config: Config, events: Events) -> Result:
 
     files = [*config.data, *config.out_of_scope, *config.test, *([config.tools] if config.tools else [])]
     taught, watched = rows(parts.learn), rows(parts.watch)
+    events.note(f"the linear reader learns {len(labels)} classes from {len(parts.learn):,} requests")
     by_runs = linear.learned(
         said(parts.learn, config.lower),
         taught.classes,
