@@ -101,6 +101,9 @@ def measured(run: Path) -> dict[str, float]:
 
 def gated(out: Path, seed: int) -> int:
     """Whether the child may take the parent's place: the exit code of eval-gate."""
+    told = out / f"gate-{seed}-result.json"
+    if told.exists():
+        return int(not json.loads(told.read_text(encoding="utf-8"))["passed"])
     spec = {
         "baseline": f"parent-{seed}/rows.jsonl",
         "model": f"child-{seed}/final",
@@ -113,7 +116,6 @@ def gated(out: Path, seed: int) -> int:
         ],
     }  # fmt: skip
     files.write_json(out / f"gate-{seed}.json", spec)
-    told = out / f"gate-{seed}-result.json"
     return tinygpt("eval-gate", "--spec", out / f"gate-{seed}.json", "--out", told, may=(0, 1))
 
 
