@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -187,23 +189,24 @@ def test_ctrl_c_ends_the_connection() -> None:
 
 
 def test_an_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    class Terminal:
-        def __init__(self, *lines: str) -> None:
-            self.lines = list(lines)
-
+    class Terminal(io.TextIOWrapper):
         def isatty(self) -> bool:
             return True
 
-        def readline(self) -> str:
-            return self.lines.pop(0) if self.lines else ""
+    def typing(*lines: str) -> Terminal:
+        ours, theirs = os.pipe()
+        os.write(theirs, "".join(lines).encode())
+        os.close(theirs)
+        return Terminal(open(ours, "rb"))
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     out = outgoing([{"role": "user", "content": "\x1b[2Jhi"}])
     preview = Preview(host="h", model="m", key="", encrypted=True, out=out)
     said_so: list[bool] = []
     for lines in ([], ["\n"], ["no\n"], ["what?\n"], ["a\n", "y\n"], ["YES\n"]):
-        monkeypatch.setattr(_leaving.sys, "stdin", Terminal(*lines))
-        said_so.append(_leaving.confirming(yes=False)(preview))
+        with typing(*lines) as terminal:
+            monkeypatch.setattr(sys, "stdin", terminal)
+            said_so.append(_leaving.confirming(yes=False)(preview))
     assert said_so == [False, False, False, False, True, True]
     shown = capsys.readouterr().err
     assert "\\x1b[2Jhi" in shown and "\x1b" not in shown, "a text does not steer the terminal"
