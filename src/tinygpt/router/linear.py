@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinygpt.core import backend
-from tinygpt.core.errors import ConfigError, DataError, DependencyError
+from tinygpt.core.errors import ConfigError, DataError
+from tinygpt.data.classifier import sklearn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,11 +71,9 @@ def learned(
     the `most` commonest are kept. DependencyError without scikit-learn, ConfigError without the memory."""
     import numpy as np
 
-    try:
-        from scipy import sparse
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise DependencyError("scikit-learn", "classify", "training a router") from error
+    solver = sklearn("linear_model")
+    from scipy import sparse  # which scikit-learn brings
+
     keys, counts = np.unique(
         np.concatenate([np.unique(_keys(one, grams)) for one in queries]), return_counts=True
     )
@@ -99,7 +98,7 @@ def learned(
         (np.concatenate([x for _, x in rows]), np.concatenate([g for g, _ in rows]), at),
         shape=(len(rows), len(kept)),
     )
-    solved = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
+    solved = solver.LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
         x_NG, np.asarray(classes), sample_weight=np.asarray(weights)[np.asarray(classes)]
     )
     v_CG, b_C = np.asarray(solved.coef_), np.asarray(solved.intercept_)
